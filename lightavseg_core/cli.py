@@ -1,0 +1,185 @@
+"""The command line, `lightavseg`: made from dataclasses by tyro. Each command says in --help what it does, with an example."""
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from .config import PRESETS, TrainConfig
+from .data import AVSBench
+from .data.check import ADVICE, check
+from .data.sounding_shapes import generate
+from .environment import report
+from .evaluation import evaluate
+from .methods import create_model, load_model
+from .trainer import Trainer
+
+Subset = Literal["s4", "ms3", "avss"]
+Split = Literal["train", "val", "test"]
+Sound = Literal["normal", "silent", "swapped", "noise"]
+
+
+@dataclass
+class Check:
+    """Versions, device and threads of this machine, and what is missing.
+
+    Example: lightavseg check
+    """
+
+    def run(self) -> int:
+        lines, complete = report()
+        print("\n".join(lines))
+        return 0 if complete else 1
+
+
+@dataclass
+class DataMake:
+    """Generate SoundingShapes in AVSBench's layout.
+
+    Example: lightavseg data make data/shapes --subset ms3 --train 400 --val 80 --test 80 --size 128 --seed 0
+    """
+
+    root: Annotated[Path, tyro.conf.Positional]
+    """Folder to write into."""
+    subset: Subset = "ms3"
+    train: int = 400
+    """Clips of each split."""
+    val: int = 80
+    test: int = 80
+    size: int = 128
+    """Side of the frames, pixels."""
+    seed: int = 0
+    distractors: bool = True
+    """Without: the one visible object sounds, so a model can ignore the sound."""
+    twins: bool = False
+    """Two objects of one category, of which one sounds."""
+
+    def run(self) -> int:
+        generate(self.root, self.subset, {"train": self.train, "val": self.val, "test": self.test}, self.size, self.seed,
+                 self.distractors, self.twins)
+        print(f"{self.root}: {self.subset}, {self.train} train, {self.val} val, {self.test} test clips of {self.size} px, seed {self.seed}")
+        return 0
+
+
+@dataclass
+class DataCheck:
+    """Read every file of a dataset, real or generated, and list all that is missing or broken; exit code 1 where something is.
+
+    Example: lightavseg data check data/shapes --subset ms3
+    """
+
+    root: Annotated[Path, tyro.conf.Positional]
+    subset: Subset = "ms3"
+    json: bool = False
+    """Print the report as JSON."""
+
+    def run(self) -> int:
+        report = check(self.root, self.subset)
+        if self.json:
+            print(json.dumps({"subset": report.subset, "clips": report.clips, "files": report.files, "notes": report.notes,
+                              "problems": [{"clip": c, "kind": k, "found": f, "to_do": ADVICE[k]} for c, k, f in report.problems]}, indent=1))
+        else:
+            print("\n".join(report.lines()))
+        return 0 if report.ok else 1
+
+
+@dataclass
+class Data:
+    """Make or check a dataset folder."""
+
+    command: Annotated[DataMake, tyro.conf.subcommand("make")] | Annotated[DataCheck, tyro.conf.subcommand("check")]
+
+    def run(self) -> int:
+        return self.command.run()
+
+
+@dataclass
+class _TrainOptions:
+    data: Path
+    """Folder of the dataset."""
+    out: Path
+    """Folder for configuration, log, best and last checkpoint."""
+    subset: Subset = "ms3"
+    method: str = "lightavseg"
+    preset: Literal["tiny", "lean", "paper"] = "tiny"
+    size: int | None = None
+    """Side of the frames, pixels; by default what the preset is meant for."""
+    sound: Sound = "normal"
+    """What is heard in training; `silent` trains a deaf twin."""
+
+
+@dataclass
+class Train(TrainConfig, _TrainOptions):
+    """Train a model on a dataset folder. Ctrl-C keeps the checkpoints written so far.
+
+    Example: lightavseg train --data data/shapes --subset ms3 --preset tiny --epochs 20 --seed 0 --out runs/first
+    """
+
+    def run(self) -> int:
+        if (self.out / "log.jsonl").exists():
+            raise FileExistsError(f"{self.out}: holds an earlier run. Give another --out, or remove it.")
+        config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+        size = self.size or PRESETS[self.preset]["size"]
+        classes = AVSBench(self.data, self.subset, "train").num_classes
+        torch.manual_seed(config.seed)
+        model = create_model(self.method, preset=self.preset, size=size, num_classes=classes)
+        train, validation = (AVSBench(self.data, self.subset, split, size, model.front_end, self.sound, config.seed) for split in ("train", "val"))
+        scores = Trainer(model, config, self.out).fit(train, validation)
+        print(json.dumps({"out": str(self.out), **scores}))
+        return 0
+
+
+@dataclass
+class Evaluate:
+    """Score a run's best checkpoint, or a model folder, also with another sound.
+
+    Example: lightavseg evaluate runs/first --data data/shapes --subset ms3 --split test --sound swapped --json
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """What `train` wrote with --out, or a model folder such as checkpoints/tiny."""
+    data: Path
+    subset: Subset = "ms3"
+    split: Split = "test"
+    sound: Sound = "normal"
+    size: int | None = None
+    """Side of the frames, pixels; by default what the model was trained at."""
+    batch_size: int = 8
+    json: bool = False
+    """Print one line of JSON."""
+
+    def run(self) -> int:
+        folder = self.folder / "best" if (self.folder / "best").is_dir() else self.folder
+        model = load_model(folder)
+        size = self.size or model.config.size
+        dataset = AVSBench(self.data, self.subset, self.split, size, model.front_end)
+        if dataset.num_classes != model.config.num_classes:
+            raise ValueError(f"{folder} has {model.config.num_classes} classes, {self.subset} has {dataset.num_classes}: evaluate it on what it was trained for.")
+        scores = evaluate(model, dataset, self.sound, self.batch_size)
+        print(json.dumps(scores) if self.json else "\n".join(f"{k:18} {v:.4f}" if isinstance(v, float) else f"{k:18} {v}" for k, v in scores.items()))
+        return 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point. A mistake of the user's ends in one line on stderr and exit code 2, without a traceback."""
+    commands = (Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Data, tyro.conf.subcommand("data")]
+                | Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Evaluate, tyro.conf.subcommand("evaluate")])
+    command = tyro.cli(commands, prog="lightavseg", description=__doc__, args=arguments,
+                       config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes))
+    try:
+        sys.exit(command.run())
+    except KeyboardInterrupt:
+        print("stopped; what was written until now is kept", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"lightavseg: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Presets of the models, and the training configuration."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+# Options of `create_model` by preset. `paper` has the published model's size, `lean` a lighter decoder on the same backbones, `tiny` is what
+# two cores train.
+PRESETS: dict[str, dict] = {
+    "paper": {"visual": "seaformer_l", "audio": "mobilenetv2_100", "width": 216, "separable": False, "size": 224},
+    "lean": {"visual": "seaformer_l", "audio": "mobilenetv2_100", "width": 128, "separable": True, "size": 224},
+    "tiny": {"visual": "seaformer_t", "audio": "mobilenetv2_050", "width": 64, "separable": False, "size": 128},
+}
+
+
+@dataclass
+class TrainConfig:
+    """How to train. Defaults: what two cores do in about five minutes with the `tiny` preset and 400 clips."""
+
+    epochs: int = 20
+    batch_size: int = 8
+    """Clips."""
+    learning_rate: float = 2e-3
+    """The peak of a one-cycle schedule."""
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    alignment_weight: float = 0.5
+    """Lambda of L_msa."""
+    flip: bool = True
+    """Mirror clips at random."""
+    audio_weights: str = "auto"
+    """pretrain (needs events.csv), joint, or the path of a checkpoint; auto: pretrain where it can be, else joint."""
+    audio_epochs: int = 6
+    """Of pretraining."""
+    validate_every: int = 5
+    """Epochs."""
+    seed: int = 0
+    precision: Literal["no", "bf16"] = "no"
+    """bf16: autocast, on a device that has it."""
+    workers: int = 0
+    """Processes that load data; 0 suits data that fits in memory."""

@@ -1,0 +1,197 @@
+"""The one dataset class: AVSBench's S4, MS3 and AVSS layouts, real or generated."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from .audio import LogMel, read_audio
+from .layout import Clip, read_clips, read_events, read_labels, voc_palette
+
+MEAN, STD = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1), torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+SOUNDS = ("normal", "silent", "swapped", "noise")
+MAX_PIXELS = 64_000_000        # of one picture; a header that promises more is refused before anything is decoded
+
+
+def open_image(path: Path) -> Image.Image:
+    """A decoded picture. Raises FileNotFoundError or ValueError: missing, broken, truncated, or absurdly large."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: missing.")
+    try:
+        image = Image.open(path)
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{path}: claims {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read.")
+        image.load()
+    except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        reason = str(error).replace(str(path), "").strip(" '\"") or type(error).__name__
+        raise ValueError(f"{path}: not a readable picture ({reason[:100]}).") from None
+    return image
+
+
+def read_frame(path: Path) -> Tensor:
+    """A frame as (3, H, W) uint8."""
+    return torch.from_numpy(np.array(open_image(path).convert("RGB"))).permute(2, 0, 1)
+
+
+def read_mask(path: Path, subset: str, classes: int) -> Tensor:
+    """A mask as (H, W) uint8: 0 or 1 in S4 and MS3 (any value above 0 is foreground), class indices in AVSS.
+
+    AVSS: the colours of `labels_rgb`, or the values of `labels_semantic` (index - 1, so that 255 is background).
+    """
+    image = open_image(path)
+    if subset == "avss" and path.parent.name == "labels_rgb":
+        colours = np.array(image.convert("RGB")).astype(np.int32) @ (1 << 16, 1 << 8, 1)
+        palette = voc_palette(classes).astype(np.int32) @ (1 << 16, 1 << 8, 1)
+        order = np.argsort(palette)
+        index = order[np.searchsorted(palette, colours, sorter=order).clip(max=classes - 1)]
+        if (unknown := palette[index] != colours).any():
+            raise ValueError(f"{path}: {int(unknown.sum())} pixels have a colour that is none of the {classes} classes' in label2idx.json.")
+        return torch.from_numpy(index.astype(np.uint8))
+    if image.mode in ("RGB", "RGBA", "LA"):
+        values = np.array(image.convert("RGB")).max(-1)
+    else:
+        values = np.array(image)                                    # also of a palette picture: the indices, not the colours
+    if subset == "avss":
+        index = (values.astype(np.int64) + 1) % 256
+        if (index >= classes).any():
+            raise ValueError(f"{path}: holds class {int(index.max())}; label2idx.json has {classes} classes.")
+        return torch.from_numpy(index.astype(np.uint8))
+    return torch.from_numpy((values > 0).astype(np.uint8))
+
+
+class AVSBench(torch.utils.data.Dataset):
+    """Clips of a subset's split, in AVSBench's layout.
+
+    An item is a dict: frames (T, 3, size, size) float32 with ImageNet mean and std; log_mel (T, 1, F, M) from `front_end`; mask
+    (T, size, size) uint8, class indices (binary: 0 and 1), 0 where not annotated; annotated (T,) bool; name. T is 5, or 10 for AVSS v2.
+
+    root: the folder that holds `Single-source`, `Multi-sources` or `metadata.csv`. size: side in pixels, None: as stored. AVSS frames are
+    resized for testing and cropped for training, as in the reference. sound: "normal", or what is heard instead while the truth stays:
+    "silent" (a zero waveform), "swapped" (the next clip's, skipping those with the same sounding set), "noise" (white, at the clip's level).
+    Clips are decoded once and kept in memory while they fit `cache_bytes`. `.pkl` files are never opened: log-mels come from the WAV.
+    Raises FileNotFoundError or ValueError that names the file.
+    """
+
+    def __init__(self, root: str | Path, subset: str = "ms3", split: str = "train", size: int | None = None,
+                 front_end: Callable[[Tensor, Tensor], Tensor] | None = None, sound: str = "normal", seed: int = 0,
+                 cache_bytes: int = 2 << 30):
+        if sound not in SOUNDS:
+            raise ValueError(f"unknown sound {sound!r}; known: {', '.join(SOUNDS)}.")
+        self.root, self.subset, self.split, self.size, self.sound, self.seed = Path(root), subset, split, size, sound, seed
+        self.clips = read_clips(root, subset, split)
+        if not self.clips:
+            raise ValueError(f"{root}: the metadata of {subset} has no {split} clips.")
+        self.front_end = front_end or LogMel()
+        self.num_classes = len(read_labels(root)) if subset == "avss" else 1
+        self._cache: dict[tuple, tuple] = {}
+        self._cache_left = cache_bytes
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def with_sound(self, sound: str) -> AVSBench:
+        """The same clips, heard differently; decoded pictures are shared."""
+        other = object.__new__(AVSBench)
+        other.__dict__ = {**self.__dict__, "sound": sound}
+        if sound not in SOUNDS:
+            raise ValueError(f"unknown sound {sound!r}; known: {', '.join(SOUNDS)}.")
+        return other
+
+    def __getitem__(self, index: int) -> dict:
+        clip = self.clips[index]
+        frames, mask = self._cached(("pictures", index), lambda: self._pictures(clip))
+        if self.subset == "avss" and self.split == "train" and self.size:
+            frames, mask = self._crop(frames, mask)
+        return {"frames": (frames.float() / 255 - MEAN) / STD, "log_mel": self._cached((self.sound, index), lambda: (self.log_mel(index),))[0],
+                "mask": mask, "annotated": torch.tensor([path is not None for path in clip.masks]), "name": clip.name}
+
+    def _cached(self, key: tuple, make: Callable[[], tuple]) -> tuple:
+        if key in self._cache:
+            return self._cache[key]
+        value = make()
+        size = sum(tensor.nbytes for tensor in value)
+        if size <= self._cache_left:
+            self._cache_left -= size
+            self._cache[key] = value
+        return value
+
+    def waveform(self, index: int) -> Tensor:
+        """What is heard with clip `index`: (samples,) at the front end's rate; what is missing at its end is silence."""
+        own = read_audio(self.clips[index].audio, self.front_end.sample_rate)
+        if self.sound == "silent":
+            return torch.zeros_like(own)
+        if self.sound == "swapped":
+            return read_audio(self.clips[self.donor(index)].audio, self.front_end.sample_rate)
+        if self.sound == "noise":
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+            return torch.randn(own.shape, generator=generator) * own.square().mean().sqrt()
+        return own
+
+    def log_mel(self, index: int) -> Tensor:
+        """(T, 1, F, M): frame k is heard from second k."""
+        return self.front_end(self.waveform(index), torch.arange(len(self.clips[index].frames)))
+
+    def donor(self, index: int) -> int:
+        """Whose sound clip `index` gets when swapped: the next clip, in cyclic order, in which something else sounds."""
+        own = self._sounding_set(index)
+        candidates = [(index + step) % len(self) for step in range(1, len(self))]
+        if not candidates:
+            raise ValueError(f"{self.root}: a split of one clip has no other sound to swap in.")
+        return next((c for c in candidates if own is None or self._sounding_set(c) != own), candidates[0])
+
+    def _sounding_set(self, index: int) -> frozenset | None:
+        """What sounds in a clip: its category in S4, events.csv where there is one; None where nobody knows."""
+        if "events" not in self.__dict__:
+            self.events = read_events(self.root, self.subset)
+        if self.events is not None:
+            return frozenset(self.events.get(self.clips[index].name, ()))
+        return frozenset([self.clips[index].category]) if self.clips[index].category else None
+
+    def _pictures(self, clip: Clip) -> tuple[Tensor, Tensor]:
+        """Frames (T, 3, H, W) uint8 and mask (T, H, W) uint8, at `size` (AVSS train: the shorter side at least `size`)."""
+        frames = [read_frame(path) for path in clip.frames]
+        if len({frame.shape for frame in frames}) > 1:
+            raise ValueError(f"{clip.frames[0].parent}: frames differ in size: {sorted({tuple(f.shape[1:]) for f in frames})}.")
+        frames = torch.stack(frames)
+        masks = torch.zeros(len(frames), *frames.shape[-2:], dtype=torch.uint8)
+        for i, path in enumerate(clip.masks):
+            if path is not None:
+                mask = read_mask(path, self.subset, self.num_classes)
+                if mask.shape != masks.shape[1:]:
+                    mask = F.interpolate(mask[None, None], masks.shape[1:], mode="nearest-exact")[0, 0]
+                masks[i] = mask
+        height, width = frames.shape[-2:]
+        target = (height, width)
+        if self.size and self.subset == "avss" and self.split == "train":
+            scale = max(1.0, self.size / min(height, width))
+            target = (max(round(height * scale), self.size), max(round(width * scale), self.size))
+        elif self.size:
+            target = (self.size, self.size)
+        if target != (height, width):
+            frames = F.interpolate(frames.float(), target, mode="bilinear", antialias=True).round().clamp(0, 255).byte()
+            masks = F.interpolate(masks[None], target, mode="nearest-exact")[0]
+        return frames, masks
+
+    def _crop(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """A random square of side `size`, the same in all frames (AVSS train). Uses torch's generator, which the trainer seeds."""
+        top = int(torch.randint(frames.shape[-2] - self.size + 1, ()))
+        left = int(torch.randint(frames.shape[-1] - self.size + 1, ()))
+        area = (..., slice(top, top + self.size), slice(left, left + self.size))
+        return frames[area], mask[area]
+
+
+def collate(items: list[dict]) -> dict:
+    """Items to a batch (B, T, ...); shorter clips are padded to the longest with frames that are not annotated, `lengths` (B,) tells."""
+    longest = max(len(item["annotated"]) for item in items)
+
+    def pad(tensor: Tensor) -> Tensor:
+        missing = longest - len(tensor)
+        return tensor if not missing else torch.cat([tensor, tensor.new_zeros(missing, *tensor.shape[1:])])
+
+    batch = {key: torch.stack([pad(item[key]) for item in items]) for key in ("frames", "log_mel", "mask", "annotated")}
+    return {**batch, "lengths": torch.tensor([len(item["annotated"]) for item in items]), "name": [item["name"] for item in items]}

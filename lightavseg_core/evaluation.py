@@ -1,0 +1,64 @@
+"""Scores of a model on a dataset, also with another sound; and the deaf oracle."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+from torchmetrics import Metric
+
+from .data import AVSBench, collate
+from .data.sounding_shapes import objects
+from .metrics import MaskScore, SemanticScore
+
+BATCH = 8
+
+
+def score_for(num_classes: int) -> Metric:
+    """The metric of a task: MaskScore for binary masks, SemanticScore for more classes."""
+    return MaskScore() if num_classes == 1 else SemanticScore(num_classes)
+
+
+def update_score(score: Metric, logits: Tensor, batch: dict) -> None:
+    """Adds a batch's annotated frames; padding and frames without annotation are never scored. logits (B, T, C, H, W)."""
+    annotated = batch["annotated"].to(logits.device)
+    logits, mask = logits[annotated], batch["mask"].to(logits.device)[annotated]
+    score.update(logits[:, 0] if logits.shape[1] == 1 else logits, mask)
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, dataset: AVSBench, sound: str = "normal", batch_size: int = BATCH) -> dict:
+    """M_J, M_F and M_F_batch (with its batch_size), foreground_share, frames and sound.
+
+    sound: "normal", or, with the truth as it is, "silent" (a zero waveform), "swapped" (another clip's), "noise" (white, at the clip's
+    level). *Going dark* with silence means a foreground_share near 0, not M_J, which an empty prediction raises on silent seconds.
+    """
+    device = next(model.parameters()).device
+    training, model = model.training, model.eval()
+    score = score_for(model.config.num_classes).to(device)
+    # Across processes each scores its own clips; torchmetrics adds them up.
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
+    clips = Subset(dataset.with_sound(sound), range(rank, len(dataset), world))
+    frames = 0
+    for batch in DataLoader(clips, batch_size, collate_fn=collate):
+        output = model(batch["frames"].to(device), batch["log_mel"].to(device))
+        update_score(score, output.logits, batch)
+        frames += int(batch["annotated"].sum())
+    model.train(training)
+    result = {name: value.item() for name, value in score.compute().items() if value.ndim == 0}
+    return {**result, "batch_size": batch_size, "frames": frames, "sound": sound}
+
+
+def deaf_oracle(dataset: AVSBench) -> dict:
+    """What a perfect mask of all visible objects scores when the sound is ignored: what a model that listens must beat.
+
+    Only for data that SoundingShapes made (FileNotFoundError otherwise), at its own size.
+    """
+    score = MaskScore()
+    for index in range(len(dataset)):
+        item = dataset[index]
+        visible = torch.from_numpy(sum(thing.masks for thing in objects(dataset.root, dataset.subset, dataset.split, index)) > 0)
+        if visible.shape != item["mask"].shape:
+            visible = torch.nn.functional.interpolate(visible[None].float(), item["mask"].shape[-2:], mode="nearest-exact")[0] > 0.5
+        score.update((visible.float() * 20 - 10)[item["annotated"]], item["mask"][item["annotated"]] > 0)
+    return {name: value.item() for name, value in score.compute().items()}

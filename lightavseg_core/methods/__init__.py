@@ -1,0 +1,24 @@
+"""One file per paper, in one factory."""
+from __future__ import annotations
+
+from ..config import PRESETS
+from ..encoders import unknown
+from .base import METHODS, AVSModel, ModelConfig, Output, Scale, build, load_model
+from .lightavseg import LightAVSeg, LightAVSegConfig
+
+__all__ = ["AVSModel", "LightAVSeg", "LightAVSegConfig", "ModelConfig", "Output", "Scale", "create_model", "list_methods", "load_model"]
+
+
+def list_methods() -> list[str]:
+    """Names that `create_model` knows, sorted."""
+    return sorted(METHODS)
+
+
+def create_model(method: str, preset: str | None = None, **options) -> AVSModel:
+    """A model with random weights. preset: "tiny", "lean" or "paper"; options override it (visual, audio, num_classes, and the method's own).
+
+    Raises ValueError, with the nearest known name, for anything misspelled.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    return build(method, {**PRESETS.get(preset, {}), **options})

@@ -1,0 +1,134 @@
+"""What every method has in common: its interface, its configuration, saving and loading."""
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from torch import Tensor, nn
+
+from ..encoders import create_audio_encoder, create_visual_encoder, unknown
+from ..encoders.published import load_renamed, read_tensors
+
+METHODS: dict[str, type[AVSModel]] = {}
+
+
+class Scale(NamedTuple):
+    """One decoder scale, for analysis and for losses."""
+
+    visual: Tensor      # (B, T, D, h, w)  V_dec
+    audio: Tensor       # (B, T, D)        the audio state that it is compared with
+    similarity: Tensor  # (B, T, h, w)     their cosine along channels, -1 to 1
+
+
+class Output(NamedTuple):
+    """What a model returns."""
+
+    logits: Tensor                      # (B, T, num_classes, H, W)
+    scales: list[Scale] | None = None   # coarse to fine
+
+
+@dataclass
+class ModelConfig:
+    """What every method is configured by; a method adds its own fields in a subclass."""
+
+    method: str = ""
+    visual: str = "seaformer_l"
+    audio: str = "mobilenetv2_100"
+    num_classes: int = 1   # 1: binary masks; more: one logit per class, background first
+    size: int = 224        # side of the frames, pixels, that it is trained at; any other works
+
+
+def register(cls: type[AVSModel]) -> type[AVSModel]:
+    """Class decorator: makes a method known to `create_model` by its configuration's default `method`."""
+    METHODS[cls.config_class.method] = cls
+    return cls
+
+
+class AVSModel(nn.Module, PyTorchModelHubMixin):
+    """Frames and their sound to mask logits.
+
+    Subclasses set `config_class` and implement `segment`. `visual` and `audio` are the encoders; any module of the audio encoder's shape,
+    (B, 1, F, M) -> (B, D), may replace `audio`.
+    """
+
+    config_class: type[ModelConfig] = ModelConfig
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        if config.num_classes < 1:
+            raise ValueError(f"num_classes is {config.num_classes}; it must be at least 1 (1: binary masks).")
+        self.config = config
+        self.visual = create_visual_encoder(config.visual)
+        self.audio = create_audio_encoder(config.audio)
+        self.front_end = self.audio.front_end
+
+    def forward(self, frames: Tensor, log_mel: Tensor, return_scales: bool = False) -> Output:
+        """frames (B, T, 3, H, W) with ImageNet mean and std, any H, W >= 32; log_mel (B, T, 1, F, M) from `front_end` -> Output.
+
+        `scales` are returned in training and where asked for. Raises ValueError for other shapes.
+        """
+        if frames.ndim != 5 or frames.shape[2] != 3 or min(frames.shape[-2:]) < 32:
+            raise ValueError(f"frames has shape {tuple(frames.shape)}; expected (B, T, 3, H, W) with H and W at least 32.")
+        if log_mel.ndim != 5 or log_mel.shape[:3] != (*frames.shape[:2], 1):
+            raise ValueError(f"log_mel has shape {tuple(log_mel.shape)}; expected ({frames.shape[0]}, {frames.shape[1]}, 1, F, M): "
+                             "one log-mel for each frame, as front_end(waveform, times) gives.")
+        logits, scales = self.segment(frames, log_mel, self.training or return_scales)
+        return Output(logits, scales)
+
+    def segment(self, frames: Tensor, log_mel: Tensor, with_scales: bool) -> tuple[Tensor, list[Scale] | None]:
+        raise NotImplementedError
+
+    def freeze_audio(self) -> None:
+        """No gradient to the audio encoder, and its batch norms keep their statistics (also after `train()`)."""
+        self.audio.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> AVSModel:
+        super().train(mode)
+        if not any(p.requires_grad for p in self.audio.parameters()):
+            self.audio.eval()
+        return self
+
+
+def build(method: str, options: dict) -> AVSModel:
+    """A model from a method's name and its configuration's fields; misspelled names raise ValueError with a suggestion."""
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    cls = METHODS[method]
+    fields = cls.config_class.__dataclass_fields__
+    for name in options:
+        if name not in fields:
+            raise unknown(f"option of {method}", name, fields)
+    return cls(cls.config_class(**{**options, "method": method}))
+
+
+def load_model(folder_or_hub_id: str | Path) -> AVSModel:
+    """A model that `save_pretrained` wrote: a folder with config.json and model.safetensors, or a Hugging Face Hub id.
+
+    Nothing in the files is executed. Raises FileNotFoundError or ValueError, naming the file.
+    """
+    path = Path(folder_or_hub_id)
+    if path.is_dir():
+        config = path / "config.json"
+    elif path.exists() or len(path.parts) != 2:
+        raise FileNotFoundError(f"{path}: not a model folder (config.json and model.safetensors), and not a hub id (owner/name).")
+    else:
+        config = Path(hf_hub_download(str(folder_or_hub_id), "config.json"))
+    if not config.is_file():
+        raise FileNotFoundError(f"{config}: missing. A model folder holds config.json and model.safetensors; write one with save_pretrained.")
+    try:
+        options = json.loads(config.read_text())
+        method = options["method"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{config}: not the configuration of a model ({type(error).__name__}: {error}).") from None
+    model = build(method, options)
+    weights = config.parent / "model.safetensors"
+    if not weights.is_file():
+        if path.is_dir():
+            raise FileNotFoundError(f"{weights}: missing. The folder holds a configuration without weights.")
+        weights = Path(hf_hub_download(str(folder_or_hub_id), "model.safetensors"))
+    load_renamed(model, read_tensors(weights), {name: name for name in model.state_dict()}, what=str(weights))
+    return model.eval()
