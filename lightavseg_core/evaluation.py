@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
-from torchmetrics import Metric
+from torchmetrics import Metric, SumMetric
 
 from .data import AVSBench, collate
 from .data.sounding_shapes import objects
@@ -34,19 +34,18 @@ def evaluate(model: nn.Module, dataset: AVSBench, sound: str = "normal", batch_s
     """
     device = next(model.parameters()).device
     training, model = model.training, model.eval()
-    score = score_for(model.config.num_classes).to(device)
+    score, frames = score_for(model.config.num_classes).to(device), SumMetric().to(device)
     # Across processes each scores its own clips; torchmetrics adds them up.
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
     clips = Subset(dataset.with_sound(sound), range(rank, len(dataset), world))
-    frames = 0
     for batch in DataLoader(clips, batch_size, collate_fn=collate):
         output = model(batch["frames"].to(device), batch["log_mel"].to(device))
         update_score(score, output.logits, batch)
-        frames += int(batch["annotated"].sum())
+        frames.update(batch["annotated"].sum())
     model.train(training)
     result = {name: value.item() for name, value in score.compute().items() if value.ndim == 0}
-    return {**result, "batch_size": batch_size, "frames": frames, "sound": sound}
+    return {**result, "batch_size": batch_size, "frames": int(frames.compute()), "sound": sound}
 
 
 def deaf_oracle(dataset: AVSBench) -> dict:

@@ -45,12 +45,13 @@ class MaskScore(Metric):
         self.add_state("curve", torch.zeros(THRESHOLDS, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        if logits.shape != target.shape:
-            raise ValueError(f"logits {tuple(logits.shape)} and target {tuple(target.shape)} differ in shape; expected (..., H, W) of both.")
+        if logits.shape != target.shape or logits.ndim < 2:
+            raise ValueError(f"logits {tuple(logits.shape)} and target {tuple(target.shape)}: expected (..., H, W) of both.")
         if not target.numel():
             return
-        probability = logits.detach().float().sigmoid().flatten(0, -3).flatten(1)                  # (N, H*W)
-        target = target.flatten(0, -3).flatten(1) > 0
+        pixels = target.shape[-2] * target.shape[-1]
+        probability = logits.detach().float().sigmoid().reshape(-1, pixels)                        # (N, H*W)
+        target = target.reshape(-1, pixels) > 0
         predicted = probability > 0.5
         overlap, union = (predicted & target).sum(1).double(), (predicted | target).sum(1).double()
         empty = ~target.any(1)
@@ -91,13 +92,16 @@ class SemanticScore(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        if logits.shape[-3] != self.num_classes or logits.shape[:-3] + logits.shape[-2:] != target.shape:
+        if logits.ndim < 3 or logits.shape[-3] != self.num_classes or logits.shape[:-3] + logits.shape[-2:] != target.shape:
             raise ValueError(f"logits {tuple(logits.shape)} and target {tuple(target.shape)}: expected (..., {self.num_classes}, H, W) and (..., H, W).")
         if not target.numel():
             return
-        predicted = logits.detach().argmax(-3).flatten(0, -3).flatten(1)                              # (N, P)
-        target = target.long().flatten(0, -3).flatten(1)
+        pixels = target.shape[-2] * target.shape[-1]
+        predicted = logits.detach().argmax(-3).reshape(-1, pixels)                                    # (N, P)
+        target = target.long().reshape(-1, pixels)
         n, c = len(target), self.num_classes
+        if target.min() < 0 or target.max() >= c:
+            raise ValueError(f"target holds classes {int(target.min())} to {int(target.max())}; expected 0 to {c - 1}.")
         offset = c * torch.arange(n, device=target.device).unsqueeze(1)
         area = lambda labels, keep: torch.bincount((labels + offset)[keep], minlength=n * c).view(n, c).double()  # noqa: E731
         everywhere = torch.ones_like(target, dtype=torch.bool)

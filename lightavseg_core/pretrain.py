@@ -61,7 +61,7 @@ def pretrain_audio(audio: nn.Module, train: AVSBench, validation: AVSBench, conf
     head = nn.Linear(audio.channels, len(categories)).to(device)
     parameters = [*audio.parameters(), *head.parameters()]
     steps = config.audio_epochs * (len(heard) // BATCH)
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=max(steps, 2), pct_start=0.2)
     audio.train()
     for _ in tqdm(range(steps), desc="audio pretraining", leave=False):

@@ -69,7 +69,7 @@ class Trainer:
                             num_workers=config.workers, generator=torch.Generator().manual_seed(config.seed))
         steps = config.epochs * len(loader)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=max(steps, 2), pct_start=0.2)
         self.model.to(memory_format=torch.channels_last)
         model, optimizer, loader = accelerator.prepare(self.model, optimizer, loader)

@@ -40,8 +40,8 @@ def settings(namespace: dict[str, Any], **types: Any) -> SimpleNamespace:
         for name, value in namespace.items():
             if name not in types and not name.startswith("_") and name not in ("In", "Out") and isinstance(value, PLAIN):
                 close = difflib.get_close_matches(name, types, n=1)
-                meant = f"did you mean {close[0]}?" if close else f"this notebook has {', '.join(types)}"
-                wrong.append(f"{name} is not a parameter of this notebook; {meant}")
+                meant = f"did you mean {close[0]}?" if close else f"it has {', '.join(types)}."
+                wrong.append(f"{name} is not a parameter of this notebook; {meant} Correct it and restart the kernel.")
     if wrong:
         raise ValueError("parameters: " + "\n            ".join(wrong))
     namespace["_parameters"] = SimpleNamespace(**{name: namespace[name] for name in types})
@@ -123,7 +123,7 @@ def _brief(value: Any) -> str:
 def show(figure, alt: str) -> None:
     """Display a matplotlib figure, once, as a PNG that carries alt, one sentence that says what a reader sees in it.
 
-    The sentence is the picture's alternative text in exported pages, and stands in its place where pictures cannot be shown.
+    The sentence goes where the notebook format keeps it, the picture's `alt` metadata, and is the picture's form in plain text.
     Raises ValueError when alt is empty.
     """
     from IPython.display import display

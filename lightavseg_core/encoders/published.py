@@ -3,13 +3,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -44,7 +42,7 @@ def read_tensors(source: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]
                 # timm's scripts store their command line beside the weights: a Namespace is plain data.
                 with torch.serialization.safe_globals([argparse.Namespace]):
                     source = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        except Exception as error:  # a damaged file can fail anywhere in the unpickler, which runs nothing that it does not know
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(f"{path}: not a checkpoint of plain tensors ({reason[:160]}). Nothing in it was run; "
                              "convert it to safetensors where you trust it.") from None
@@ -54,7 +52,7 @@ def read_tensors(source: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]
             break
     if not isinstance(source, Mapping):
         raise ValueError(f"a checkpoint maps tensor names to tensors; found {type(source).__name__}.")
-    tensors = {name.removeprefix("module."): value for name, value in source.items() if isinstance(value, Tensor)}
+    tensors = {name.removeprefix("module."): value for name, value in source.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(f"the checkpoint holds no tensors; its entries are {sorted(map(str, source))[:_SHOWN]}.")
     return tensors
@@ -66,12 +64,13 @@ def load_renamed(module: nn.Module, tensors: Mapping[str, Tensor], renamed: Mapp
 
     Raises ValueError naming the first tensors that are missing or have another shape, and their nearest relatives in the file.
     """
-    state = {name: value for name, value in module.state_dict().items() if not name.endswith("num_batches_tracked")}
-    missing = [renamed[name] for name in state if renamed[name] not in tensors and name not in may_be_absent]
+    state = module.state_dict()
+    counters = {name for name in state if name.endswith("num_batches_tracked")}     # of batch norms: kept where the file has them
+    missing = [renamed[name] for name in state if renamed[name] not in tensors and name not in may_be_absent | counters]
     if missing:
         nearest = difflib.get_close_matches(missing[0], list(tensors), n=1)
         hint = f"; the nearest name found is {nearest[0]}" if nearest else ""
-        raise ValueError(f"{what}: {len(missing)} of {len(state)} tensors are missing, first {', '.join(missing[:_SHOWN])}{hint}. "
+        raise ValueError(f"{what}: {len(missing)} of {len(state) - len(counters)} tensors are missing, first {', '.join(missing[:_SHOWN])}{hint}. "
                          "Is it the file of another size or model?")
     present = {name: tensors[renamed[name]] for name in state if renamed[name] in tensors}
     wrong = [f"{renamed[name]} is {tuple(value.shape)}, expected {tuple(state[name].shape)}"
@@ -80,8 +79,8 @@ def load_renamed(module: nn.Module, tensors: Mapping[str, Tensor], renamed: Mapp
         raise ValueError(f"{what}: {len(wrong)} tensors have another shape, first {'; '.join(wrong[:_SHOWN])}. "
                          "Is it the file of another size?")
     module.load_state_dict(present, strict=False)
-    used = {renamed[name] for name in present}
+    used = {renamed[name] for name in present.keys() - counters}
     rest = [name for name in tensors if name not in used and not name.endswith("num_batches_tracked")]
     return LoadReport(loaded=sorted(used), dead=[name for name in rest if name in dead],
-                      absent=sorted(renamed[name] for name in state if name not in present),
+                      absent=sorted(renamed[name] for name in state.keys() - counters if name not in present),
                       unexpected=[name for name in rest if name not in dead])

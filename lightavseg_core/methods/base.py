@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -58,8 +60,8 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        if config.num_classes < 1:
-            raise ValueError(f"num_classes is {config.num_classes}; it must be at least 1 (1: binary masks).")
+        if not 1 <= config.num_classes <= 256:
+            raise ValueError(f"num_classes is {config.num_classes}; expected 1 (binary masks) to 256 (masks are 8 bits deep).")
         self.config = config
         self.visual = create_visual_encoder(config.visual)
         self.audio = create_audio_encoder(config.audio)
@@ -81,6 +83,22 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
     def segment(self, frames: Tensor, log_mel: Tensor, with_scales: bool) -> tuple[Tensor, list[Scale] | None]:
         raise NotImplementedError
 
+    def save_pretrained(self, save_directory: str | Path, *, config: dict | None = None, model_card_kwargs: dict | None = None) -> None:
+        """Writes config.json, model.safetensors and, where there is none, a README.md into a folder.
+
+        Each file is complete before it takes the place of the old one: whoever is killed here leaves the old model, not a broken one.
+        """
+        folder = Path(save_directory)
+        staging = folder / ".saving"
+        staging.mkdir(parents=True, exist_ok=True)
+        try:
+            super().save_pretrained(staging, config=config, model_card_kwargs=model_card_kwargs)
+            for file in staging.iterdir():
+                if file.name != "README.md" or not (folder / file.name).exists():
+                    os.replace(file, folder / file.name)
+        finally:
+            shutil.rmtree(staging)
+
     def freeze_audio(self) -> None:
         """No gradient to the audio encoder, and its batch norms keep their statistics (also after `train()`)."""
         self.audio.requires_grad_(False)
@@ -95,14 +113,24 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
 
 def build(method: str, options: dict) -> AVSModel:
     """A model from a method's name and its configuration's fields; misspelled names raise ValueError with a suggestion."""
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise unknown("method", method, METHODS)
     cls = METHODS[method]
     fields = cls.config_class.__dataclass_fields__
-    for name in options:
+    for name, value in options.items():
         if name not in fields:
             raise unknown(f"option of {method}", name, fields)
+        if type(value) is not (expected := type(fields[name].default)):
+            raise ValueError(f"option {name} of {method} is {value!r}; expected a value of type {expected.__name__}.")
     return cls(cls.config_class(**{**options, "method": method}))
+
+
+def _download(hub_id: Path, file: str) -> Path:
+    try:
+        return Path(hf_hub_download(hub_id.as_posix(), file))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FileNotFoundError(f"{hub_id}: no such folder here, and the Hugging Face Hub gave no {file} ({reason[:120]}).") from None
 
 
 def load_model(folder_or_hub_id: str | Path) -> AVSModel:
@@ -113,10 +141,10 @@ def load_model(folder_or_hub_id: str | Path) -> AVSModel:
     path = Path(folder_or_hub_id)
     if path.is_dir():
         config = path / "config.json"
-    elif path.exists() or len(path.parts) != 2:
+    elif path.exists() or path.is_absolute() or len(path.parts) != 2:
         raise FileNotFoundError(f"{path}: not a model folder (config.json and model.safetensors), and not a hub id (owner/name).")
     else:
-        config = Path(hf_hub_download(str(folder_or_hub_id), "config.json"))
+        config = _download(path, "config.json")
     if not config.is_file():
         raise FileNotFoundError(f"{config}: missing. A model folder holds config.json and model.safetensors; write one with save_pretrained.")
     try:
@@ -129,6 +157,6 @@ def load_model(folder_or_hub_id: str | Path) -> AVSModel:
     if not weights.is_file():
         if path.is_dir():
             raise FileNotFoundError(f"{weights}: missing. The folder holds a configuration without weights.")
-        weights = Path(hf_hub_download(str(folder_or_hub_id), "model.safetensors"))
+        weights = _download(path, "model.safetensors")
     load_renamed(model, read_tensors(weights), {name: name for name in model.state_dict()}, what=str(weights))
     return model.eval()

@@ -84,13 +84,15 @@ class LightAVSeg(AVSModel):
 
     def __init__(self, config: LightAVSegConfig):
         super().__init__(config)
+        if not 1 <= config.width <= 4096:
+            raise ValueError(f"width is {config.width}; expected 1 to 4096 channels.")
         if config.pooling not in ("max", "avg"):
             raise ValueError(f"pooling is {config.pooling!r}; expected 'max' (the paper) or 'avg'.")
         channels, width = self.visual.channels, config.width
         # With HAR the audio state passes from stage to stage; without it each stage has its own projection of A_0.
         sources = [self.audio.channels, *channels[:-1]] if config.har else [self.audio.channels] * len(channels)
         self.rave = nn.ModuleList(RAVEStage(a, c, config) for a, c in zip(sources, channels, strict=True))
-        self.cmfd = nn.ModuleList(CMFDStage(c, config, coarsest=c is channels[-1]) for c in channels)
+        self.cmfd = nn.ModuleList(CMFDStage(c, config, coarsest=i == len(channels) - 1) for i, c in enumerate(channels))
         self.static = None if config.agve or config.cmfd else nn.Conv2d(self.audio.channels, width, 1)
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
         self.smooth = nn.ModuleList(conv_block(width, width, separable=config.separable) for _ in channels)
@@ -131,6 +133,7 @@ class LightAVSeg(AVSModel):
         logits = F.interpolate(self.head(x), size=frames.shape[-2:], mode="bilinear", align_corners=False)
         scales = None
         if with_scales:
-            scales = [Scale(v.unflatten(0, clips), a.flatten(1).unflatten(0, clips), F.cosine_similarity(v, a, dim=1).unflatten(0, clips))
-                      for v, a in states]
+            # The cosine in float32, also under autocast: divided by tau = 0.1 it does not survive bfloat16.
+            scales = [Scale(v.unflatten(0, clips), a.flatten(1).unflatten(0, clips),
+                            F.cosine_similarity(v.float(), a.float(), dim=1).unflatten(0, clips)) for v, a in states]
         return logits.unflatten(0, clips), scales

@@ -1,0 +1,105 @@
+"""Pictures that several notebooks draw. Colours are Okabe and Ito's, which colour-blind readers can tell apart."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from .data.avsbench import MEAN, STD
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
+
+
+def picture(frame: Tensor) -> np.ndarray:
+    """A normalised frame (3, H, W) as a picture (H, W, 3), 0 to 1."""
+    return (frame.cpu() * STD + MEAN).clamp(0, 1).permute(1, 2, 0).numpy()
+
+
+def overlay(frame: Tensor, mask: Tensor, color: str = ORANGE) -> np.ndarray:
+    """A frame (3, H, W) with a mask (H, W) painted over it, and the rest darkened: (H, W, 3)."""
+    image = picture(frame)
+    inside = (mask.cpu() > 0).numpy()[..., None]
+    paint = np.array([int(color[i:i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(inside, 0.35 * image + 0.65 * paint, 0.45 * image)
+
+
+def clip_figure(item: dict, waveform: Tensor, sample_rate: int) -> Figure:
+    """A clip: its frames, what is marked in them, the log-mel that each frame hears, and the waveform. item: of `AVSBench`."""
+    seconds = len(item["frames"])
+    figure, axes = plt.subplots(3, seconds, figsize=(1.9 * seconds, 5.6), layout="constrained")
+    for t in range(seconds):
+        axes[0, t].imshow(picture(item["frames"][t]))
+        axes[0, t].set_title(f"second {t}", fontsize=9)
+        axes[1, t].imshow(overlay(item["frames"][t], item["mask"][t]))
+        axes[2, t].imshow(item["log_mel"][t, 0].T, origin="lower", aspect="auto", cmap="magma", vmin=-4.6, vmax=2, extent=(0, 0.96, 0, 64))
+        axes[2, t].set_xlabel("s", fontsize=8)
+        axes[2, t].tick_params(labelsize=7)
+        for axis in axes[:2, t]:
+            axis.set_xticks([])
+            axis.set_yticks([])
+    for row, label in enumerate(("frame", "truth: what sounds", "heard: mel band")):
+        axes[row, 0].set_ylabel(label, fontsize=9)
+    return figure
+
+
+def training_curves(log: Sequence[dict]) -> Figure:
+    """Loss and its parts by step, and validation M_J by epoch, from a trainer's log."""
+    steps = [entry for entry in log if entry["event"] == "step"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    window = max(1, len(steps) // 50)
+    kernel = np.ones(window) / window
+    for key, color, label in (("loss", GREY, "total"), ("segmentation", BLUE, "Dice + BCE"), ("alignment", ORANGE, "$L_{msa}$")):
+        if key in steps[0]:
+            left.plot(np.convolve([entry[key] for entry in steps], kernel, "valid"), color=color, label=label)
+    left.set(title=f"Training loss (mean of {window} steps)", xlabel="step", ylabel="loss", ylim=(0, None))
+    left.legend(frameon=False)
+    validations = [entry for entry in log if entry["event"] == "validation"]
+    right.plot([v["epoch"] for v in validations], [v["M_J"] for v in validations], "o-", color=GREEN)
+    right.set(title="Validation", xlabel="epoch", ylabel="$M_J$", ylim=(0, 1))
+    return figure
+
+
+def prediction_grid(items: Sequence[tuple[Tensor, Tensor, dict[str, Tensor]]], titles: Sequence[str] | None = None) -> Figure:
+    """Frame, truth and predictions side by side, a column for each item.
+
+    items: frame (3, H, W), truth (H, W), and a dict of predictions by name, each (H, W) bool.
+    """
+    names = ["frame", "truth", *items[0][2]]
+    figure, axes = plt.subplots(len(names), len(items), figsize=(1.7 * len(items), 1.75 * len(names)), layout="constrained", squeeze=False)
+    for column, (frame, truth, predictions) in enumerate(items):
+        pictures = [picture(frame), overlay(frame, truth, GREEN), *(overlay(frame, p) for p in predictions.values())]
+        for row, image in enumerate(pictures):
+            axis = axes[row, column]
+            axis.imshow(image)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if column == 0:
+                axis.set_ylabel(names[row], fontsize=9)
+        if titles:
+            axes[0, column].set_title(titles[column], fontsize=9)
+    return figure
+
+
+def bars(values: dict[str, float], title: str, xlabel: str, colors: dict[str, str] | None = None) -> Figure:
+    """Horizontal bars with their values, in the order given."""
+    figure, axis = plt.subplots(figsize=(7, 0.42 * len(values) + 0.9), layout="constrained")
+    names = list(values)[::-1]
+    axis.barh(names, [values[name] for name in names], color=[(colors or {}).get(name, GREY) for name in names])
+    for y, name in enumerate(names):
+        axis.text(values[name] + 0.01, y, f"{values[name]:.3f}", va="center", fontsize=9)
+    axis.set(title=title, xlabel=xlabel, xlim=(0, 1.08))
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def predict(model: torch.nn.Module, item: dict, log_mel: Tensor | None = None) -> Tensor:
+    """Binary masks (T, H, W) bool of one item of a dataset, hearing its own log-mel (T, 1, F, M) or another."""
+    heard = item["log_mel"] if log_mel is None else log_mel
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        logits = model.eval()(item["frames"][None].to(device), heard[None].to(device)).logits[0]
+    return ((logits[:, 0] > 0) if logits.shape[1] == 1 else logits.argmax(1) > 0).cpu()

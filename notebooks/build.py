@@ -1,0 +1,200 @@
+"""Make the notebooks from their text source, run them, and say which are out of date.
+
+python notebooks/build.py build [NAME ...]        notebooks/NAME.ipynb from notebooks/py/NAME.py, executed, with outputs
+python notebooks/build.py run NAME --out FILE     execute one with other parameters; FILE is the executed copy
+python notebooks/build.py sync                    which notebooks differ from their source
+
+In the source an exercise is a cell tagged `exercise`, its answer between the lines `# solution` and `# end solution`; the next
+cell, tagged `check`, calls `workbook.check`. The notebook has `...  # your code here`, the check, and the solution folded away.
+"""
+
+import ast
+import hashlib
+import html
+import os
+import re
+import sys
+import textwrap
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import jupytext
+import nbformat
+import papermill
+import tyro
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+HERE = Path(__file__).resolve().parent
+SOLUTION = re.compile(r"^([ \t]*)# solution[ \t]*\n(.*?)^[ \t]*# end solution[ \t]*$", re.MULTILINE | re.DOTALL)
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"},
+}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+FOLDED = "<details><summary>Solution</summary>\n\n```python\n{}\n```\n\n</details>"
+MUST_FAIL = """\
+try:
+{}
+except AssertionError as failure:
+    print("the gap fails, as it should:", failure)
+else:
+    raise RuntimeError("this check passes on the unfilled exercise above")"""
+
+
+def notebook_from_source(path: Path, exercises: Literal["stub", "solution", "both"] = "stub") -> NotebookNode:
+    """The notebook, without outputs, that a py:percent file describes.
+
+    exercises: "stub" leaves the gap and folds the solution away below the check (what readers get); "solution" fills it in;
+    "both" (what tests run, under LAV_STRICT=1) proves that the check fails on the gap and passes on the solution.
+    Raises ValueError when an exercise has no solution lines or no check cell after it.
+    """
+    cells, source = [], iter(jupytext.read(path).cells)
+    for cell in source:
+        if "exercise" not in cell.metadata.get("tags", []):
+            cells.append(_cell(cell.cell_type, cell.source, cell.metadata.get("tags")))
+            continue
+        check = next(source, None)
+        if not SOLUTION.search(cell.source):
+            raise ValueError(f"{path}: this exercise has no lines `# solution` and `# end solution` around its answer:\n{cell.source}")
+        if check is None or "check" not in check.metadata.get("tags", []):
+            raise ValueError(f"{path}: the cell after this exercise must be its check, tagged `check`:\n{cell.source}")
+        tags = cell.metadata.tags, check.metadata.tags
+        stub = SOLUTION.sub(_gap, cell.source)
+        solved = SOLUTION.sub(lambda match: match[2].rstrip("\n"), cell.source)
+        if exercises != "solution":
+            must_fail = MUST_FAIL.format(textwrap.indent(check.source, "    "))
+            cells += [_cell("code", stub, tags[0]), _cell("code", must_fail if exercises == "both" else check.source, tags[1])]
+        if exercises != "stub":
+            cells += [_cell("code", solved, tags[0]), _cell("code", check.source, tags[1])]
+        else:
+            cells.append(_cell("markdown", FOLDED.format(solved)))
+    seen = Counter()
+    for cell in cells:  # ids made from the text: a rebuilt notebook differs only where its source does
+        digest = hashlib.sha1(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
+        seen[digest] += 1
+        cell.id = f"{digest}-{seen[digest]}"
+    return new_notebook(cells=cells, metadata=METADATA, nbformat_minor=5)
+
+
+def _gap(solution: re.Match) -> str:
+    last_line = solution[2].rstrip().rpartition("\n")[2]
+    assigned = re.match(re.escape(solution[1]) + r"\w+ = ", last_line)  # `answer = ...` says which name the check reads
+    return f"{assigned[0] if assigned else solution[1]}...  # your code here"
+
+
+def _cell(kind: str, source: str, tags: list[str] | None = None) -> NotebookNode:
+    return (new_code_cell if kind == "code" else new_markdown_cell)(source, metadata={"tags": tags} if tags else {})
+
+
+def execute(notebook: NotebookNode, out: Path | None = None, parameters: dict | None = None, folder: Path = HERE) -> NotebookNode:
+    """Run a notebook through papermill, as if it lay in folder, and return it with tidy outputs; out also keeps what ran when a cell fails.
+
+    Raises papermill.PapermillExecutionError when a cell does.
+    """
+    quiet = {"progress_bar": sys.stderr.isatty(), "extra_arguments": ["--log-level=ERROR"]}
+    done = papermill.execute_notebook(notebook, out and out.resolve(), parameters, cwd=folder, **quiet)
+    tidy(done)
+    if out:
+        nbformat.write(done, out)
+    return done
+
+
+def tidy(notebook: NotebookNode) -> None:
+    """Take away, in place, what the machine and the moment left: timings, versions, every step of a progress bar."""
+    widgets, views = notebook.metadata.get("widgets", {}), False
+    models = next(iter(widgets.values()), {}).get("state", {})
+    for cell in notebook.cells:
+        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
+        if cell.cell_type != "code":
+            continue
+        outputs = []
+        for output in cell.outputs:
+            if model := output.get("data", {}).get(WIDGET, {}).get("model_id"):
+                bar = _progress_bar(models, model)
+                views |= bar is None
+                if bar == "":
+                    continue
+                output = output if bar is None else new_output("display_data", {"text/plain": bar})
+            if outputs and output.output_type == outputs[-1].output_type == "stream" and output.name == outputs[-1].name:
+                outputs[-1].text += output.text
+            else:
+                outputs.append(output)
+        for stream in [output for output in outputs if output.output_type == "stream"]:  # a carriage return overwrites its line
+            stream.text = re.sub(r"^.*\r(?=[^\n])", "", stream.text, flags=re.MULTILINE)
+        cell.outputs = outputs
+    notebook.metadata = {**METADATA, "widgets": widgets} if views else dict(METADATA)
+
+
+def _progress_bar(models: dict, model: str) -> str | None:
+    """The last line of a tqdm bar, "" if it was taken off the screen, None if the widget is none."""
+    state = models.get(model, {}).get("state", {})
+    parts = [models[child.removeprefix("IPY_MODEL_")]["state"] for child in state.get("children", [])]
+    if [part.get("_model_name") for part in parts] != ["HTMLModel", "FloatProgressModel", "HTMLModel"]:
+        return None
+    if models[state["layout"].removeprefix("IPY_MODEL_")]["state"].get("visibility") == "hidden":  # tqdm(leave=False), at its end
+        return ""
+    return html.unescape(parts[0]["value"] + parts[2]["value"]).replace("\u2007", " ").strip()
+
+
+def differences(folder: Path = HERE) -> list[str]:
+    """One line for each notebook in folder that is not what its source in folder/py makes."""
+    lines = []
+    for name in sorted({path.stem for path in [*folder.glob("*.ipynb"), *folder.glob("py/*.py")]}):
+        source, target = folder / "py" / f"{name}.py", folder / f"{name}.ipynb"
+        if not source.exists():
+            lines.append(f"{name}: the notebook has no source py/{name}.py")
+        elif not target.exists():
+            lines.append(f"{name}: not built yet")
+        else:
+            wanted, built = (
+                [(cell.id, cell.cell_type, cell.source, cell.metadata) for cell in notebook.cells]
+                for notebook in (notebook_from_source(source), nbformat.read(target, 4))
+            )
+            if wanted != built:
+                lines.append(f"{name}: differs from py/{name}.py; `make notebooks` or `python notebooks/build.py build {name}` rebuilds it")
+    return lines
+
+
+def _source(name: str) -> Path:
+    if not (path := HERE / "py" / f"{name}.py").exists():
+        raise SystemExit(f"no notebook {name}: notebooks/py has {', '.join(sorted(p.stem for p in path.parent.glob('*.py'))) or 'none'}")
+    return path
+
+
+def build(names: tyro.conf.Positional[list[str]] = []) -> None:  # noqa: B006 - tyro reads the default, nothing writes it
+    """Generate and execute notebooks (all, if none is named)."""
+    os.environ.pop("LAV_STRICT", None)  # a reader's notebook has unfilled exercises
+    for name in names or sorted(path.stem for path in HERE.glob("py/*.py")):
+        print(f"building {name}", flush=True)
+        nbformat.write(execute(notebook_from_source(_source(name))), HERE / f"{name}.ipynb")
+
+
+def run(name: tyro.conf.Positional[str], out: Path, parameters: list[str] = [], strict: bool = False) -> None:  # noqa: B006
+    """Execute one notebook into OUT, with `--parameters key=value ...`, and print its result; --strict also proves every exercise."""
+    values = dict(pair.partition("=")[::2] for pair in parameters)
+    for key, value in values.items():
+        with suppress(SyntaxError, ValueError):  # a word is no literal: it stays a string
+            values[key] = ast.literal_eval(value)
+    os.environ.update({"LAV_STRICT": "1"} if strict else {})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    print(f"running {name} ({', '.join(parameters) or 'default parameters'})", flush=True)
+    try:
+        done = execute(notebook_from_source(_source(name), "both" if strict else "stub"), out, values)
+    except papermill.PapermillExecutionError as error:
+        raise SystemExit(f"{error}\n{name} stopped; {out} shows how far it came") from None
+    for cell in done.cells:
+        if "result" in cell.metadata.get("tags", []):
+            print("".join(output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs).rstrip())
+    print(f"executed notebook: {out}")
+
+
+def sync() -> None:
+    """Say which notebooks differ from their source; exit 1 if any does."""
+    raise SystemExit("\n".join(differences()) or 0)
+
+
+if __name__ == "__main__":
+    tyro.extras.subcommand_cli_from_dict({"build": build, "run": run, "sync": sync}, description=__doc__.splitlines()[0])

@@ -1,0 +1,48 @@
+"""Numbers of published implementations for weights and inputs that a formula gives: how to make these, and how to compare."""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def load(name: str) -> dict:
+    return json.loads((FIXTURES / name).read_text())
+
+
+def tensor(name: str, shape) -> torch.Tensor:
+    """The weights of the tensor called `name`: a sine whose phase is a hash of the name, scaled as suits its kind."""
+    count = int(np.prod(shape))
+    wave = np.sin(0.7 * np.arange(count, dtype=np.float64) + 6.28318 * (zlib.crc32(name.encode()) % 1000) / 1000)
+    if name.endswith("running_var"):
+        values = 1 + 0.2 * wave
+    elif name.endswith("running_mean"):
+        values = 0.1 * wave
+    elif len(shape) > 1:
+        values = wave * np.sqrt(2 * shape[0] / count)  # by fan-in
+    else:
+        values = 1 + 0.2 * wave if name.endswith("weight") else 0.1 * wave
+    return torch.from_numpy(values.astype(np.float32)).reshape(*shape)
+
+
+def state_dict(shapes: dict) -> dict[str, torch.Tensor]:
+    return {name: tensor(name, shape) for name, shape in shapes.items()}
+
+
+def image(*shape: int) -> torch.Tensor:
+    j = np.arange(np.prod(shape), dtype=np.float64)
+    return torch.from_numpy((np.sin(0.013 * j) + 0.5 * np.sin(0.00071 * j)).astype(np.float32)).reshape(shape)
+
+
+def assert_matches(found: torch.Tensor, probe: dict, what: str, tolerance: float = 1e-4) -> None:
+    """Shape, mean, absolute mean and each probed element, to `tolerance` of the absolute mean."""
+    assert list(found.shape) == probe["shape"], what
+    within = tolerance * probe["abs_mean"]
+    assert abs(found.double().mean().item() - probe["mean"]) <= within, what
+    assert abs(found.double().abs().mean().item() - probe["abs_mean"]) <= within, what
+    off = (found.flatten()[probe["index"]] - torch.tensor(probe["value"])).abs()
+    assert len(off) >= 8 and off.max().item() <= within, f"{what}: off by {off.max().item() / probe['abs_mean']:.1e} of the mean at {off.argmax()}"
