@@ -159,9 +159,11 @@ class Evaluate:
         size = self.size or model.config.size
         dataset = AVSBench(self.data, self.subset, self.split, size, model.front_end)
         if dataset.num_classes != model.config.num_classes:
-            raise ValueError(f"{folder} has {model.config.num_classes} classes, {self.subset} has {dataset.num_classes}: evaluate it on what it was trained for.")
+            raise ValueError(f"{folder} has {model.config.num_classes} classes, {self.subset} has {dataset.num_classes}: "
+                             "evaluate it on what it was trained for.")
         scores = evaluate(model, dataset, self.sound, self.batch_size)
-        print(json.dumps(scores) if self.json else "\n".join(f"{k:18} {v:.4f}" if isinstance(v, float) else f"{k:18} {v}" for k, v in scores.items()))
+        lines = (f"{name:18} {value:.4f}" if isinstance(value, float) else f"{name:18} {value}" for name, value in scores.items())
+        print(json.dumps(scores) if self.json else "\n".join(lines))
         return 0
 
 

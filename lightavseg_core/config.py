@@ -9,7 +9,7 @@ from typing import Literal
 PRESETS: dict[str, dict] = {
     "paper": {"visual": "seaformer_l", "audio": "mobilenetv2_100", "width": 216, "separable": False, "size": 224},
     "lean": {"visual": "seaformer_l", "audio": "mobilenetv2_100", "width": 128, "separable": True, "size": 224},
-    "tiny": {"visual": "seaformer_t", "audio": "mobilenetv2_050", "width": 64, "separable": False, "size": 128},
+    "tiny": {"visual": "seaformer_t", "audio": "mobilenetv2_050", "width": 64, "separable": True, "size": 128},
 }
 
 

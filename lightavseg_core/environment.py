@@ -30,8 +30,8 @@ def versions(names: tuple[str, ...] = CORE) -> dict[str, str | None]:
 def card() -> dict[str, str | int]:
     """What a measured number must be read with: device, threads, versions."""
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return {"device": name, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), "python": platform.python_version(), "torch": torch.__version__,
-            "system": f"{platform.system()} {platform.machine()}"}
+    return {"device": name, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), "python": platform.python_version(),
+            "torch": torch.__version__, "system": f"{platform.system()} {platform.machine()}"}
 
 
 def _processor() -> str:

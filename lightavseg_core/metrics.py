@@ -93,7 +93,8 @@ class SemanticScore(Metric):
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         if logits.ndim < 3 or logits.shape[-3] != self.num_classes or logits.shape[:-3] + logits.shape[-2:] != target.shape:
-            raise ValueError(f"logits {tuple(logits.shape)} and target {tuple(target.shape)}: expected (..., {self.num_classes}, H, W) and (..., H, W).")
+            raise ValueError(f"logits {tuple(logits.shape)} and target {tuple(target.shape)}: "
+                             f"expected (..., {self.num_classes}, H, W) and (..., H, W).")
         if not target.numel():
             return
         pixels = target.shape[-2] * target.shape[-1]

@@ -27,8 +27,8 @@ def overlay(frame: Tensor, mask: Tensor, color: str = ORANGE) -> np.ndarray:
     return np.where(inside, 0.35 * image + 0.65 * paint, 0.45 * image)
 
 
-def clip_figure(item: dict, waveform: Tensor, sample_rate: int) -> Figure:
-    """A clip: its frames, what is marked in them, the log-mel that each frame hears, and the waveform. item: of `AVSBench`."""
+def clip_figure(item: dict) -> Figure:
+    """A clip: its frames, what sounds in them, and the log-mel that each frame hears. item: of `AVSBench`."""
     seconds = len(item["frames"])
     figure, axes = plt.subplots(3, seconds, figsize=(1.9 * seconds, 5.6), layout="constrained")
     for t in range(seconds):
@@ -103,3 +103,10 @@ def predict(model: torch.nn.Module, item: dict, log_mel: Tensor | None = None) -
     with torch.inference_mode():
         logits = model.eval()(item["frames"][None].to(device), heard[None].to(device)).logits[0]
     return ((logits[:, 0] > 0) if logits.shape[1] == 1 else logits.argmax(1) > 0).cpu()
+
+
+def frame_iou(predicted: Tensor, truth: Tensor) -> Tensor:
+    """IoU of each frame, (T,): predicted (T, H, W) bool, truth (T, H, W); 1 where both are empty."""
+    truth = truth > 0
+    union = (predicted | truth).flatten(1).sum(1)
+    return torch.where(union > 0, (predicted & truth).flatten(1).sum(1) / union.clamp_min(1), 1.0)

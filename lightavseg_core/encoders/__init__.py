@@ -17,7 +17,7 @@ __all__ = ["AUDIO", "VISUAL", "LoadReport", "create_audio_encoder", "create_visu
 
 def unknown(kind: str, name: str, known) -> ValueError:
     """An error for a name that is not known, with the nearest one that is."""
-    near = difflib.get_close_matches(str(name), list(known), n=1)
+    near = difflib.get_close_matches(str(name).lower(), list(known), n=1)
     return ValueError(f"unknown {kind} {name!r}{f': did you mean {near[0]!r}?' if near else '.'} Known: {', '.join(sorted(known))}.")
 
 

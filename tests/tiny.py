@@ -1,0 +1,25 @@
+"""A model that is small enough for a test, and something to show it."""
+
+import torch
+
+import lightavseg_core as lav
+
+
+def create(**options):
+    torch.manual_seed(0)
+    return lav.create_model("lightavseg", preset="tiny", **{"width": 8, **options}).eval()
+
+
+def inputs(clips=1, seconds=1, height=64, width=64, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(clips, seconds, 3, height, width, generator=g), torch.randn(clips, seconds, 1, 96, 64, generator=g)
+
+
+def trained():
+    """A model of everyday weights: trained for one step, so that batch norms have seen something and nothing is at its start value."""
+    model = create().train()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+    output = model(*inputs(2, 2))
+    (output.logits.square().mean() + sum(scale.similarity.mean() for scale in output.scales)).backward()
+    optimizer.step()
+    return model.eval()
