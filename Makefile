@@ -14,7 +14,7 @@ export JUPYTER_DATA_DIR := $(CACHE)/jupyter/data
 export JUPYTER_RUNTIME_DIR := $(CACHE)/jupyter/runtime
 export NPM_CONFIG_CACHE := $(CACHE)/npm
 
-.PHONY: help demo test test-all lab notebooks clean
+.PHONY: help demo test test-all lab notebooks checkpoint clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -37,6 +37,9 @@ lab: .venv/.complete ## open the notebooks in JupyterLab
 
 notebooks: .venv/.complete ## regenerate the notebooks from notebooks/py and run them all
 	$(PY) notebooks/build.py build
+
+checkpoint: .venv/.complete ## train checkpoints/tiny anew and write its card: an hour on 2 cores
+	$(PY) checkpoints/make_tiny.py
 
 clean: ## remove what make built: .venv, .cache, runs, caches
 	rm -rf .venv .cache runs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

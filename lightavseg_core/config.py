@@ -18,7 +18,7 @@ class TrainConfig:
     """How to train. Defaults: what two cores do in about five minutes with the `tiny` preset and 400 clips."""
 
     epochs: int = 20
-    batch_size: int = 8
+    batch_size: int = 4
     """Clips."""
     learning_rate: float = 2e-3
     """The peak of a one-cycle schedule."""
