@@ -31,9 +31,9 @@ class TrainConfig:
     """Mirror clips at random."""
     audio_weights: str = "auto"
     """pretrain (needs events.csv), joint, or the path of a checkpoint; auto: pretrain where it can be, else joint."""
-    audio_epochs: int = 6
+    audio_epochs: int = 8
     """Of pretraining."""
-    validate_every: int = 5
+    validate_every: int = 10
     """Epochs."""
     seed: int = 0
     precision: Literal["no", "bf16"] = "no"

@@ -26,7 +26,9 @@ def alignment_loss(scales: list[Scale], target: Tensor, annotated: Tensor) -> Te
     for scale in scales[-SCALES:]:
         probability = torch.sigmoid(scale.similarity[annotated].float() / TEMPERATURE)                          # (N, h, w)
         probability = F.interpolate(probability[:, None], size=target.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-        losses.append(F.binary_cross_entropy(probability.clamp(1e-6, 1 - 1e-6), target))
+        probability = probability.clamp(1e-6, 1 - 1e-6)
+        # Written out: torch's own refuses a NaN (on a GPU it ends the process), and the trainer is to name the clip that it came from.
+        losses.append(-(target * probability.log() + (1 - target) * (-probability).log1p()).mean())
     return torch.stack(losses).mean()
 
 

@@ -13,7 +13,7 @@ from .data import AVSBench
 from .data.layout import read_events
 from .encoders.published import load_renamed, read_tensors
 
-BATCH = 64
+BATCH = 32
 
 
 def can_pretrain(dataset: AVSBench) -> bool:

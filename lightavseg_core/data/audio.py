@@ -1,6 +1,7 @@
 """Sound for a frame: decoding with PyAV, and the log-mel spectrogram that an audio encoder reads."""
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import av
@@ -20,22 +21,36 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Tensor:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such sound file.")
+    chunks, rate, found = [], 0, False
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise ValueError(f"{path}: has no sound track. Give a file with sound.")
+        with av.open(str(path), metadata_errors="ignore") as container:
             # FFmpeg converts the samples to float; averaging and resampling are ours, so that they are the same on every FFmpeg.
-            to_float = av.AudioResampler(format="fltp")
-            stream, chunks, rate = container.streams.audio[0], [], None
-            for frame in container.decode(stream):
+            # Interleaved ("flt"), because PyAV reads past the end of planar samples of eight channels and more.
+            to_float, found = av.AudioResampler(format="flt"), bool(container.streams.audio)
+            for frame in container.decode(audio=0) if found else ():
                 rate = frame.sample_rate
-                chunks += [piece.to_ndarray().mean(0) for piece in to_float.resample(frame)]
-    except av.FFmpegError as error:
-        raise ValueError(f"{path}: cannot be decoded as sound ({error.strerror}). Is it complete?") from None
+                chunks += [piece.to_ndarray().reshape(-1, piece.layout.nb_channels).mean(1) for piece in to_float.resample(frame)]
+    except (av.FFmpegError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be decoded as sound ({getattr(error, 'strerror', None) or error}). Is it complete?") from None
+    if not found:
+        raise ValueError(f"{path}: has no sound track. Give a file with sound.")
     if not chunks or not sum(map(len, chunks)):
         raise ValueError(f"{path}: holds no sound samples. Record it again, or leave the clip out.")
     samples = torch.from_numpy(np.concatenate(chunks).astype(np.float32))
-    return samples if rate == sample_rate else AF.resample(samples, rate, sample_rate)
+    if not samples.isfinite().all():
+        raise ValueError(f"{path}: holds samples that are not finite numbers. Record it again, or leave the clip out.")
+    if not 1_000 <= rate <= 1_000_000:
+        raise ValueError(f"{path}: claims {rate} samples per second; sound has 1,000 to 1,000,000. Record it again, or leave the clip out.")
+    return samples if rate == sample_rate else _resample(samples, rate, sample_rate)
+
+
+def _resample(samples: Tensor, rate: int, new_rate: int) -> Tensor:
+    divisor = math.gcd(rate, new_rate)
+    if rate // divisor * (new_rate // divisor) <= 10_000_000:
+        return AF.resample(samples, rate, new_rate)
+    # A rate such as 44,101 Hz: torchaudio's kernel would take gigabytes, so the spectrum is cut or extended instead.
+    length = math.ceil(len(samples) * new_rate / rate)
+    return (torch.fft.irfft(torch.fft.rfft(samples.double()), length) * (length / len(samples))).float()
 
 
 def _mel_filters(bands: int, bins: int, sample_rate: int, low: float, high: float) -> Tensor:

@@ -52,7 +52,7 @@ def read_mask(path: Path, subset: str, classes: int) -> Tensor:
         if (unknown := palette[index] != colours).any():
             raise ValueError(f"{path}: {int(unknown.sum())} pixels have a colour that is none of the {classes} classes' in label2idx.json.")
         return torch.from_numpy(index.astype(np.uint8))
-    if image.mode in ("RGB", "RGBA", "LA"):
+    if len(image.getbands()) > 1:
         values = np.array(image.convert("RGB")).max(-1)
     else:
         values = np.array(image)                                    # also of a palette picture: the indices, not the colours
@@ -72,7 +72,7 @@ class AVSBench(torch.utils.data.Dataset):
 
     root: the folder that holds `Single-source`, `Multi-sources` or `metadata.csv`. size: side in pixels, None: as stored. AVSS frames are
     resized for testing and cropped for training, as in the reference. sound: "normal", or what is heard instead while the truth stays:
-    "silent" (a zero waveform), "swapped" (the next clip's, skipping those with the same sounding set), "noise" (white, at the clip's level).
+    "silent" (a zero waveform), "swapped" (another clip's, in which something else sounds), "noise" (white, at the clip's level).
     Clips are decoded once and kept in memory while they fit `cache_bytes`. `.pkl` files are never opened: log-mels come from the WAV.
     Raises FileNotFoundError or ValueError that names the file.
     """
@@ -137,12 +137,20 @@ class AVSBench(torch.utils.data.Dataset):
         return self.front_end(self.waveform(index), torch.arange(len(self.clips[index].frames)))
 
     def donor(self, index: int) -> int:
-        """Whose sound clip `index` gets when swapped: the next clip, in cyclic order, in which something else sounds."""
-        own = self._sounding_set(index)
-        candidates = [(index + step) % len(self) for step in range(1, len(self))]
-        if not candidates:
-            raise ValueError(f"{self.root}: a split of one clip has no other sound to swap in.")
-        return next((c for c in candidates if own is None or self._sounding_set(c) != own), candidates[0])
+        """Whose sound clip `index` gets when swapped. Each clip's sound goes to one other clip, where something else sounds if it can be.
+
+        With clips sorted by what sounds in them, the sound moves on by as many as the largest group has: to the next clip, where all differ.
+        """
+        if "donors" not in self.__dict__:
+            if len(self) < 2:
+                raise ValueError(f"{self.root}: a split of one clip has no other sound to swap in.")
+            groups: dict[object, list[int]] = {}
+            for i in range(len(self)):
+                groups.setdefault(i if (heard := self._sounding_set(i)) is None else heard, []).append(i)
+            order = [i for group in groups.values() for i in group]
+            step = max(map(len, groups.values())) % len(self) or 1
+            self.donors = dict(zip(order, order[step:] + order[:step]))
+        return self.donors[index]
 
     def _sounding_set(self, index: int) -> frozenset | None:
         """What sounds in a clip: its category in S4, events.csv where there is one; None where nobody knows."""

@@ -10,9 +10,11 @@ from tqdm.auto import tqdm
 
 from .audio import LogMel, read_audio
 from .avsbench import open_image, read_mask
-from .layout import Clip, read_clips, read_labels
+from .layout import SPLITS, SUBSETS, Clip, read_clips, read_events, read_labels
 
 ADVICE = {
+    "line": "correct or remove the line",
+    "empty": "copy it again from the download",
     "missing": "copy it again from the download",
     "broken": "it is damaged: copy it again from the download",
     "sound": "give the clip a sound, or remove its line from the metadata",
@@ -23,7 +25,7 @@ ADVICE = {
 
 @dataclass
 class Report:
-    """What a check found. problems: (clip, kind, what was found); kinds are the keys of ADVICE."""
+    """What a check found. problems: (clip or line of the metadata, kind, what was found); kinds are the keys of ADVICE."""
 
     subset: str
     clips: dict[str, int] = field(default_factory=dict)
@@ -63,7 +65,7 @@ def _check_clip(clip: Clip, subset: str, classes: int) -> tuple[int, list[tuple[
         except FileNotFoundError as error:
             problems.append((clip.name, "missing", f"mask {error}".rstrip(".")))
         except ValueError as error:
-            kind = "class" if "class" in str(error) else "broken"
+            kind = "class" if "class" in str(error).replace(str(path), "") else "broken"
             problems.append((clip.name, kind, f"mask {error}".rstrip(".")))
     seconds = None
     try:
@@ -72,7 +74,7 @@ def _check_clip(clip: Clip, subset: str, classes: int) -> tuple[int, list[tuple[
     except FileNotFoundError as error:
         problems.append((clip.name, "missing", f"sound {error}".rstrip(".")))
     except ValueError as error:
-        problems.append((clip.name, "sound", str(error).split(". ")[0].rstrip(".")))
+        problems.append((clip.name, "sound", str(error)[:str(error).rfind(". ")]))
     return read, problems, seconds
 
 
@@ -81,10 +83,20 @@ def check(root: str | Path, subset: str, workers: int = 2) -> Report:
 
     Raises FileNotFoundError or ValueError where there is no such dataset to look into (no metadata, missing columns, unknown subset).
     """
-    clips = read_clips(root, subset)
+    refused: list[tuple[str, str]] = []
+    clips = read_clips(root, subset, refused=refused)
     classes = len(read_labels(root)) if subset == "avss" else 1
-    report = Report(subset, {split: len(read_clips(root, subset, split)) for split in ("train", "val", "test")})
+    report = Report(subset, {split: len(read_clips(root, subset, split, refused=[])) for split in SPLITS})
+    report.problems += [(line, "line", found) for line, found in refused]
+    if not clips:
+        report.problems.append((SUBSETS[subset].csv, "empty", "names no clip"))
+    if others := len(clips) - sum(report.clips.values()):
+        report.notes.append(f"{others} clips belong to a split other than {', '.join(SPLITS)}; they are never used")
     report.notes += [f"{name} is in the metadata {n} times" for name, n in Counter(clip.name for clip in clips).items() if n > 1]
+    try:
+        read_events(root, subset)
+    except ValueError as error:
+        report.problems.append(("events.csv", "line", str(error).split(". ")[0]))
     short = 0
     with ThreadPoolExecutor(workers) as pool:
         results = pool.map(lambda clip: _check_clip(clip, subset, classes), clips)

@@ -75,10 +75,11 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
         raise ValueError(f"{path}: is not a CSV text file ({error}).") from None
 
 
-def read_clips(root: str | Path, subset: str, split: str | None = None) -> list[Clip]:
+def read_clips(root: str | Path, subset: str, split: str | None = None, refused: list[tuple[str, str]] | None = None) -> list[Clip]:
     """The clips of a split (None: of all), in the metadata's order. Files are named, not opened.
 
-    Raises FileNotFoundError or ValueError; a name that leaves the dataset's folder is refused.
+    Raises FileNotFoundError or ValueError. A line that names no clip, or a name that leaves the dataset's folder, raises ValueError too,
+    or is left out and told in `refused` (line, what was found) where that is given.
     """
     if split is not None and split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}.")
@@ -86,10 +87,15 @@ def read_clips(root: str | Path, subset: str, split: str | None = None) -> list[
     clips = []
     for line, row in enumerate(read_rows(folder / spec.csv, spec.needed), start=2):
         values = {column: (row[column] or "").strip() for column in spec.needed}
-        for value in values.values():
-            if not value or "/" in value or "\\" in value or value in (".", "..") or "\0" in value:
-                raise ValueError(f"{folder / spec.csv}, line {line}: {value!r} is not a plain name. Correct or remove the line.")
-        if split is None or values["split"] == split:
+        found = [f"{value!r} is not a plain name" for value in values.values()
+                 if not value or "/" in value or "\\" in value or value in (".", "..") or "\0" in value]
+        if subset == "avss" and not found and values["label"] not in AVSS_SECONDS:
+            found = [f"label {values['label']!r} is none of {', '.join(AVSS_SECONDS)}"]
+        if found and refused is None:
+            raise ValueError(f"{folder / spec.csv}, line {line}: {found[0]}. Correct or remove the line.")
+        if found:
+            refused.append((f"{spec.csv}, line {line}", found[0]))
+        elif split is None or values["split"] == split:
             clips.append(_clip(folder, subset, values))
     return clips
 
@@ -98,8 +104,6 @@ def _clip(folder: Path, subset: str, row: dict[str, str]) -> Clip:
     split = row["split"]
     if subset == "avss":
         kind, name = row["label"], row["uid"]
-        if kind not in AVSS_SECONDS:
-            raise ValueError(f"{folder / 'metadata.csv'}: clip {name} has label {kind!r}; expected one of {', '.join(AVSS_SECONDS)}.")
         base, seconds = folder / kind / name, range(AVSS_SECONDS[kind])
         # labels_semantic is read only where the colours are missing.
         colours = "labels_semantic" if not (base / "labels_rgb").is_dir() and (base / "labels_semantic").is_dir() else "labels_rgb"
@@ -142,6 +146,10 @@ def read_events(root: str | Path, subset: str) -> dict[str, list[tuple[int, str]
     if not path.is_file():
         return None
     events: dict[str, list[tuple[int, str]]] = {}
-    for row in read_rows(path, ("clip", "second", "category")):
-        events.setdefault(row["clip"], []).append((int(row["second"]), row["category"]))
+    for line, row in enumerate(read_rows(path, ("clip", "second", "category")), start=2):
+        second = (row["second"] or "").strip()
+        if not second.isdecimal() or not row["category"]:
+            raise ValueError(f"{path}, line {line}: second is {second!r}, category {row['category']!r}; expected a number and a name. Correct the "
+                             "line, or remove the file: only audio pretraining needs it.")
+        events.setdefault(row["clip"], []).append((int(second), row["category"]))
     return events

@@ -5,31 +5,34 @@ category; gains vary by 6 dB either way and the noise floor lies 10 to 30 dB bel
 """
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import wave
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from .layout import SPLITS, SUBSETS, voc_palette
+from .layout import AVSS_SECONDS, SPLITS, SUBSETS, voc_palette
 from .shapes import CATEGORIES, RATE, UNIT_AREA, coverage
 
 RECIPE = "sounding_shapes.json"
 SECONDS = {"s4": 5, "ms3": 5, "v1s": 5, "v1m": 5, "v2": 10}
-AREA = (0.02, 0.12)                     # share of the frame that one object covers; Beta(2, 3) between them: 6% on average
+AREA = (0.02, 0.12)                     # share of the frame that one object covers; 6% on average, for large ones find no place more often
 SOUNDING = 0.4                          # ms3 and avss: probability that an object sounds in a second
 LEVEL = 0.05                            # RMS of an object at 0 dB, full scale 1
 FADE = 0.01                             # seconds in which a sound starts and ends
@@ -217,7 +220,8 @@ def _write_clip(root: Path, recipe: Recipe, job: tuple[str, int]) -> tuple[dict,
     category = CATEGORIES[scene.categories[0]].name
     if recipe.subset == "s4":
         base, inner = root / "Single-source" / "s4_data", Path(split, category, name)
-        frame, mask = (lambda t: base / "visual_frames" / inner / f"{name}_{t + 1}.png"), (lambda t: base / "gt_masks" / inner / f"{name}_{t + 1}.png")
+        frame = lambda t: base / "visual_frames" / inner / f"{name}_{t + 1}.png"     # noqa: E731
+        mask = lambda t: base / "gt_masks" / inner / f"{name}_{t + 1}.png"           # noqa: E731
         sound, values = base / "audio_wav" / split / category / f"{name}.wav", (labels > 0) * np.uint8(255)
         row = {"name": name, "start": 0, "category": category, "split": split}
     elif recipe.subset == "ms3":
@@ -250,6 +254,22 @@ def _csv(path: Path, columns: list[str], rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
+def _start_worker() -> None:
+    """A worker leaves Ctrl-C to its parent, and ends with it, also where the parent is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+
+
+def _write_clips(root: Path, recipe: Recipe, workers: int, chunk: int = 8) -> list[tuple[dict, list[dict]]]:
+    """All clips, in processes of which each writes at least `chunk`: a small set needs none but this one."""
+    jobs = [(split, index) for split in SPLITS for index in range(recipe.clips[split])]
+    workers = min(workers, -(-len(jobs) // chunk))
+    if workers <= 1:
+        return [_write_clip(root, recipe, job) for job in jobs]
+    with ProcessPoolExecutor(workers, get_context("forkserver"), _start_worker) as pool:
+        return list(pool.map(partial(_write_clip, root, recipe), jobs, chunksize=chunk))
+
+
 def generate(root: str | Path, subset: str = "ms3", clips: Mapping[str, int] | int = 400, size: int = 128, seed: int = 0,
              distractors: bool = True, twins: bool = False, workers: int | None = None) -> Path:
     """Writes a subset in AVSBench's layout under root, and an extra events.csv (what sounds when); returns root.
@@ -262,24 +282,27 @@ def generate(root: str | Path, subset: str = "ms3", clips: Mapping[str, int] | i
     root = Path(root)
     if subset not in SUBSETS:
         raise ValueError(f"unknown subset {subset!r}; known: {', '.join(SUBSETS)}.")
-    if isinstance(clips, int):
+    if not isinstance(clips, Mapping):
         clips = {"train": clips, "val": max(clips // 5, 1), "test": max(clips // 5, 1)}
-    if set(clips) - set(SPLITS) or min(clips.values()) < 0:
+    if set(clips) - set(SPLITS) or min(clips.values(), default=0) < 0:
         raise ValueError(f"clips is {dict(clips)}; expected a count of at least 0 for each of {', '.join(SPLITS)}.")
     if size < 32:
         raise ValueError(f"size is {size} pixels; the models read 32 or more.")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; expected 0 or more.")
     recipe = Recipe(subset, {split: clips.get(split, 0) for split in SPLITS}, size, seed, distractors, twins)
     home = root / SUBSETS[subset].folder
     if (home / SUBSETS[subset].csv).exists():
         if (home / RECIPE).exists() and read_recipe(root, subset) == recipe:
             return root
         raise FileExistsError(f"{home}: holds another {subset} dataset. Give another folder, or remove this one.")
+    if not (home / RECIPE).exists() and any((home / part).exists() for part in (f"{subset}_data", *AVSS_SECONDS)):
+        raise FileExistsError(f"{home}: holds {subset} data of another origin, without {SUBSETS[subset].csv}. Give another folder.")
+    new = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".generating_", dir=root))
     try:
-        jobs = [(split, index) for split in SPLITS for index in range(recipe.clips[split])]
-        with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("forkserver")) as pool:
-            results = list(pool.map(partial(_write_clip, staging, recipe), jobs, chunksize=8))
+        results = _write_clips(staging, recipe, workers or os.cpu_count() or 1)
         staged = staging / SUBSETS[subset].folder
         _csv(staged / "events.csv", ["clip", "second", "category", "x0", "y0", "x1", "y1"], [e for _, events in results for e in events])
         (staged / RECIPE).write_text(json.dumps(asdict(recipe), indent=1))
@@ -289,35 +312,53 @@ def generate(root: str | Path, subset: str = "ms3", clips: Mapping[str, int] | i
         _csv(staging / "meta.csv", list(SUBSETS[subset].columns), [row for row, _ in results])
         os.replace(staging / "meta.csv", staged / SUBSETS[subset].csv)
         home.mkdir(parents=True, exist_ok=True)
-        # The metadata moves last: without it the folder is no dataset.
-        for part in sorted(staged.iterdir(), key=lambda path: path.name == SUBSETS[subset].csv):
+        # The recipe moves first: what stands beside it is ours. The metadata moves last: without it the folder is no dataset.
+        for part in sorted(staged.iterdir(), key=lambda path: (path.name == SUBSETS[subset].csv) - (path.name == RECIPE)):
             if (home / part.name).is_dir():
                 shutil.rmtree(home / part.name)
             os.replace(part, home / part.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):
+                root.rmdir()                                        # only where it is empty: an interrupted generation
     return root
 
 
 def read_recipe(root: str | Path, subset: str) -> Recipe:
     """The recipe of a generated folder. Raises FileNotFoundError for data that this generator did not make."""
-    path = Path(root) / SUBSETS[subset].folder / RECIPE
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: missing. Objects and stems exist only for data that SoundingShapes made.")
-    return Recipe(**json.loads(path.read_text()))
+    if subset not in SUBSETS:
+        raise ValueError(f"unknown subset {subset!r}; known: {', '.join(SUBSETS)}.")
+    places = Path(root, SUBSETS[subset].folder, RECIPE), Path(root, RECIPE)      # root may be the subset's own folder
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"{places[0]}: missing. Objects and stems exist only for data that SoundingShapes made.")
+    try:
+        recipe = Recipe(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: is no recipe of this generator ({error}). Generate the data again.") from None
+    if recipe.subset != subset:
+        raise FileNotFoundError(f"{places[0]}: missing; {path} is the recipe of {recipe.subset}.")
+    return recipe
+
+
+def _scene_of(root: str | Path, subset: str, split: str, index: int) -> tuple[_Scene, int]:
+    recipe = read_recipe(root, subset)
+    if not 0 <= index < recipe.clips.get(split, 0):
+        raise ValueError(f"{root}: {subset} has no clip {index} of split {split!r}; it has {recipe.clips}.")
+    return _scene(recipe, split, index), recipe.size
 
 
 def objects(root: str | Path, subset: str, split: str, index: int) -> list[SoundingObject]:
     """The visible objects of a clip, sounding or not (made again from the recipe)."""
-    recipe = read_recipe(root, subset)
-    return _pictures(_scene(recipe, split, index), recipe.size)[1]
+    return _pictures(*_scene_of(root, subset, split, index))[1]
 
 
 def stems(root: str | Path, split: str, index: int, subset: str = "ms3") -> np.ndarray:
     """Each object's own sound, (objects, samples) float64 at 16 kHz; their sum and `noise` are the WAV to 1 LSB."""
-    return _tracks(_scene(read_recipe(root, subset), split, index))[0]
+    return _tracks(_scene_of(root, subset, split, index)[0])[0]
 
 
 def noise(root: str | Path, split: str, index: int, subset: str = "ms3") -> np.ndarray:
     """The noise floor of a clip, (samples,) float64 at 16 kHz."""
-    return _tracks(_scene(read_recipe(root, subset), split, index))[1]
+    return _tracks(_scene_of(root, subset, split, index)[0])[1]

@@ -56,8 +56,8 @@ class InvertedResidual(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int):
         super().__init__()
         hidden = inputs * expansion
-        widen = [ConvNorm(inputs, hidden), nn.ReLU()] if expansion != 1 else []
-        self.conv = nn.Sequential(*widen, ConvNorm(hidden, hidden, kernel, stride, groups=hidden), nn.ReLU(), ConvNorm(hidden, outputs))
+        widen = [ConvNorm(inputs, hidden), nn.ReLU(inplace=True)] if expansion != 1 else []
+        self.conv = nn.Sequential(*widen, ConvNorm(hidden, hidden, kernel, stride, groups=hidden), nn.ReLU(inplace=True), ConvNorm(hidden, outputs))
         self.skip = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class SqueezeAxialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)                                      # (B, C_qkv, H, W)
-        detail = self.pwconv(F.relu6(self.dwconv(torch.cat([q, k, v], 1))))                     # (B, C, H, W)
+        detail = self.pwconv(F.relu6(self.dwconv(torch.cat([q, k, v], 1)), inplace=True))                     # (B, C, H, W)
         row = self.axis(self.pos_emb_rowq(q.mean(-1)), self.pos_emb_rowk(k.mean(-1)), v.mean(-1))            # (B, C_v, H)
         column = self.axis(self.pos_emb_columnq(q.mean(-2)), self.pos_emb_columnk(k.mean(-2)), v.mean(-2))   # (B, C_v, W)
         context = v + self.proj_encode_row(row.unsqueeze(-1)) + self.proj_encode_column(column.unsqueeze(-2))
@@ -118,7 +118,7 @@ class FeedForward(nn.Module):
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.relu6(self.dwconv(self.fc1(x))))
+        return self.fc2(F.relu6(self.dwconv(self.fc1(x)), inplace=True))
 
 
 class SeaFormerBlock(nn.Module):
@@ -150,7 +150,7 @@ class SeaFormer(nn.Module):
         inputs = stem
         first_attention = len(spec.stages) - len(spec.depths)
         for index, blocks in enumerate(spec.stages):
-            layers = [nn.Sequential(ConvNorm(3, stem, 3, 2), nn.ReLU())] if index == 0 else []
+            layers = [nn.Sequential(ConvNorm(3, stem, 3, 2), nn.ReLU(inplace=True))] if index == 0 else []
             for kernel, expansion, outputs, stride in blocks:
                 layers.append(InvertedResidual(inputs, outputs, kernel, stride, expansion))
                 inputs = outputs

@@ -158,5 +158,8 @@ def load_model(folder_or_hub_id: str | Path) -> AVSModel:
         if path.is_dir():
             raise FileNotFoundError(f"{weights}: missing. The folder holds a configuration without weights.")
         weights = _download(path, "model.safetensors")
-    load_renamed(model, read_tensors(weights), {name: name for name in model.state_dict()}, what=str(weights))
+    report = load_renamed(model, read_tensors(weights), {name: name for name in model.state_dict()}, what=str(weights))
+    if report.unexpected:
+        raise ValueError(f"{weights}: holds {len(report.unexpected)} tensors that {config.name} has no place for, first {report.unexpected[0]}. "
+                         "The two files are not of one model.")
     return model.eval()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import AVSModel, ModelConfig, Scale, register
-from .blocks import conv_block, resize_as
+from .blocks import conv_block, cosine, resize_as
 
 
 @dataclass
@@ -29,7 +29,7 @@ class LightAVSegConfig(ModelConfig):
 
 def pool(visual: Tensor, how: str) -> Tensor:
     """(B, C, H, W) -> (B, C, 1, 1): what is there, without where."""
-    return visual.amax((-2, -1), keepdim=True) if how == "max" else visual.mean((-2, -1), keepdim=True)
+    return F.adaptive_max_pool2d(visual, 1) if how == "max" else visual.mean((-2, -1), keepdim=True)
 
 
 class RAVEStage(nn.Module):
@@ -133,7 +133,5 @@ class LightAVSeg(AVSModel):
         logits = F.interpolate(self.head(x), size=frames.shape[-2:], mode="bilinear", align_corners=False)
         scales = None
         if with_scales:
-            # The cosine in float32, also under autocast: divided by tau = 0.1 it does not survive bfloat16.
-            scales = [Scale(v.unflatten(0, clips), a.flatten(1).unflatten(0, clips),
-                            F.cosine_similarity(v.float(), a.float(), dim=1).unflatten(0, clips)) for v, a in states]
+            scales = [Scale(v.unflatten(0, clips), a.flatten(1).unflatten(0, clips), cosine(v, a).unflatten(0, clips)) for v, a in states]
         return logits.unflatten(0, clips), scales
