@@ -7,7 +7,6 @@ The test clips are those of notebook 3 (seed 0): a clip is a function of seed, s
 from __future__ import annotations
 
 import datetime
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -43,7 +42,8 @@ Two objects of one timbre cannot be told apart by a global audio vector: it mark
 |---|---|
 | data | SoundingShapes `ms3`, {train} training, {val} validation clips of 5 frames, {size} px, seed {seed} |
 | command | `make checkpoint` (commit {commit}) |
-| training | {epochs} epochs, batch {batch} clips, AdamW, one-cycle {rate:g}, {minutes:.0f} minutes on {device}, {threads} threads, torch {torch}, {date} |
+| training | {epochs} epochs, batch of {batch} clips, AdamW, one-cycle to {rate:g} |
+| machine | {device}, {threads} thread(s), torch {torch}, {date}: {minutes:.0f} minutes, other work running beside it |
 | audio encoder | pretrained on the same clips to tag each second, then frozen |
 
 Measured on {test} unseen test clips ({frames} frames):
@@ -60,28 +60,31 @@ model = lav.load_model("checkpoints/tiny")
 """
 
 
-def main() -> None:
+def train() -> tuple[lav.methods.AVSModel, float]:
+    """The trained model, and the minutes that it took."""
     lav.data.sounding_shapes.generate(RUNS / "data", "ms3", CLIPS, SIZE, SEED)
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout.strip()
     torch.manual_seed(SEED)
     model = lav.create_model("lightavseg", preset="tiny")
-    train, validation, test = (lav.data.AVSBench(RUNS / "data", "ms3", split, SIZE, model.front_end) for split in ("train", "val", "test"))
+    clips, validation = (lav.data.AVSBench(RUNS / "data", "ms3", split, SIZE, model.front_end) for split in ("train", "val"))
     start = time.perf_counter()
-    lav.Trainer(model, CONFIG, RUNS / "run").fit(train, validation)
-    minutes = (time.perf_counter() - start) / 60
-    # The last weights, not the best of the validations: nothing was selected.
+    lav.Trainer(model, CONFIG, RUNS / "run").fit(clips, validation)
+    return model, (time.perf_counter() - start) / 60
+
+
+def ship(model: lav.methods.AVSModel, minutes: float, commit: str, machine: dict) -> None:
+    """Scores the model and writes checkpoints/tiny with its card. These are the last weights, not the best of the validations."""
+    test = lav.data.AVSBench(RUNS / "data", "ms3", "test", SIZE, model.front_end)
     scores = {label: lav.evaluate(model, test, sound) for label, sound in SOUNDS.items()}
     rows = "\n".join(f"| {label} | {s['M_J']:.3f} | {s['M_F']:.3f} | {s['foreground_share']:.2%} |" for label, s in scores.items())
-    shutil.rmtree(HERE / "tiny", ignore_errors=True)
     model.save_pretrained(HERE / "tiny")
-    machine = card()
-    millions, names = sum(p.numel() for p in model.parameters()) / 1e6, ", ".join(c.name for c in CATEGORIES)
     (HERE / "tiny" / "README.md").write_text(CARD.format(
-        millions=millions, names=names, width=model.config.width, size=SIZE, **CLIPS, seed=SEED, commit=commit, epochs=CONFIG.epochs, batch=CONFIG.batch_size, rate=CONFIG.learning_rate, minutes=minutes,
+        millions=sum(p.numel() for p in model.parameters()) / 1e6, names=", ".join(c.name for c in CATEGORIES), width=model.config.width,
+        size=SIZE, **CLIPS, seed=SEED, commit=commit, epochs=CONFIG.epochs, batch=CONFIG.batch_size, rate=CONFIG.learning_rate, minutes=minutes,
         device=machine["device"], threads=machine["threads"], torch=machine["torch"], date=datetime.date.today().isoformat(),
         frames=scores["its own"]["frames"], scores=rows, oracle=lav.deaf_oracle(test)))
     print((HERE / "tiny" / "README.md").read_text())
 
 
 if __name__ == "__main__":
-    main()
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout.strip()
+    ship(*train(), commit, card())

@@ -1,9 +1,17 @@
 """LightAVSeg and its relatives: audio-visual segmentation, small enough to read."""
-from . import data, encoders, losses, metrics
-from .config import TrainConfig
-from .evaluation import deaf_oracle, evaluate
-from .methods import create_model, list_methods, load_model
-from .trainer import Trainer
+from importlib import import_module
 
-__all__ = ["TrainConfig", "Trainer", "create_model", "data", "deaf_oracle", "encoders", "evaluate", "list_methods", "load_model", "losses",
-           "metrics"]
+_HOMES = {"TrainConfig": "config", "Trainer": "trainer", "create_model": "methods", "deaf_oracle": "evaluation", "evaluate": "evaluation",
+          "list_methods": "methods", "load_model": "methods"}
+_PARTS = ("data", "encoders", "losses", "methods", "metrics", "plots", "workbook")
+
+__all__ = [*_HOMES, *_PARTS]
+
+
+def __getattr__(name: str):
+    """Imports a part when it is first asked for: torch and its relatives take seconds, and `lightavseg check` must run without them."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _PARTS:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"lightavseg_core has no {name!r}; it has {', '.join(__all__)}")

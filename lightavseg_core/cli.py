@@ -1,4 +1,7 @@
-"""The command line, `lightavseg`: made from dataclasses by tyro. Each command says in --help what it does, with an example."""
+"""The command line, `lightavseg`: made from dataclasses by tyro. Each command says in --help what it does, with an example.
+
+A command imports what it needs when it runs: --help answers at once, and `check` where packages are missing.
+"""
 from __future__ import annotations
 
 import json
@@ -7,17 +10,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import tyro
 
 from .config import PRESETS, TrainConfig
-from .data import AVSBench
-from .data.check import ADVICE, check
-from .data.sounding_shapes import generate
-from .environment import report
-from .evaluation import evaluate
-from .methods import create_model, load_model
-from .trainer import Trainer
 
 Subset = Literal["s4", "ms3", "avss"]
 Split = Literal["train", "val", "test"]
@@ -32,6 +27,7 @@ class Check:
     """
 
     def run(self) -> int:
+        from .environment import report
         lines, complete = report()
         print("\n".join(lines))
         return 0 if complete else 1
@@ -60,6 +56,7 @@ class DataMake:
     """Two objects of one category, of which one sounds."""
 
     def run(self) -> int:
+        from .data.sounding_shapes import generate
         generate(self.root, self.subset, {"train": self.train, "val": self.val, "test": self.test}, self.size, self.seed,
                  self.distractors, self.twins)
         print(f"{self.root}: {self.subset}, {self.train} train, {self.val} val, {self.test} test clips of {self.size} px, seed {self.seed}")
@@ -79,6 +76,7 @@ class DataCheck:
     """Print the report as JSON."""
 
     def run(self) -> int:
+        from .data.check import ADVICE, check
         report = check(self.root, self.subset)
         if self.json:
             print(json.dumps({"subset": report.subset, "clips": report.clips, "files": report.files, "notes": report.notes,
@@ -121,6 +119,10 @@ class Train(TrainConfig, _TrainOptions):
     """
 
     def run(self) -> int:
+        import torch
+
+        from . import Trainer, create_model
+        from .data import AVSBench
         if (self.out / "log.jsonl").exists():
             raise FileExistsError(f"{self.out}: holds an earlier run. Give another --out, or remove it.")
         config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
@@ -154,8 +156,12 @@ class Evaluate:
     """Print one line of JSON."""
 
     def run(self) -> int:
+        import torch
+
+        from . import evaluate, load_model
+        from .data import AVSBench
         folder = self.folder / "best" if (self.folder / "best").is_dir() else self.folder
-        model = load_model(folder)
+        model = load_model(folder).to("cuda" if torch.cuda.is_available() else "cpu")
         size = self.size or model.config.size
         dataset = AVSBench(self.data, self.subset, self.split, size, model.front_end)
         if dataset.num_classes != model.config.num_classes:

@@ -33,7 +33,7 @@ class TrainConfig:
     """pretrain (needs events.csv), joint, or the path of a checkpoint; auto: pretrain where it can be, else joint."""
     audio_epochs: int = 8
     """Of pretraining."""
-    validate_every: int = 10
+    validate_every: int = 5
     """Epochs."""
     seed: int = 0
     precision: Literal["no", "bf16"] = "no"

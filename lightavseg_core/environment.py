@@ -5,15 +5,9 @@ import os
 import platform
 from importlib import metadata
 
-import torch
-
-CORE = ("torch", "torchvision", "torchaudio", "timm", "accelerate", "safetensors", "torchmetrics", "av", "numpy", "pillow", "tyro", "matplotlib")
+CORE = ("torch", "torchvision", "torchaudio", "timm", "accelerate", "safetensors", "torchmetrics", "av", "numpy", "pillow", "tyro", "tqdm",
+        "huggingface_hub", "matplotlib")
 OPTIONAL = {"notebooks": ("jupyterlab", "ipywidgets", "papermill", "jupytext", "captum"), "dev": ("pytest", "nbval", "hypothesis", "ruff")}
-
-
-def device() -> torch.device:
-    """The GPU where torch sees one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def versions(names: tuple[str, ...] = CORE) -> dict[str, str | None]:
@@ -28,7 +22,8 @@ def versions(names: tuple[str, ...] = CORE) -> dict[str, str | None]:
 
 
 def card() -> dict[str, str | int]:
-    """What a measured number must be read with: device, threads, versions."""
+    """What a measured number must be read with: device, threads, versions. Needs torch."""
+    import torch
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return {"device": name, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), "python": platform.python_version(),
             "torch": torch.__version__, "system": f"{platform.system()} {platform.machine()}"}
@@ -44,8 +39,9 @@ def _processor() -> str:
 
 def report() -> tuple[list[str], bool]:
     """Lines for a reader, and whether all that training and prediction need is there."""
-    lines = [f"{name:12} {value}" for name, value in card().items()]
+    # Versions come from the packages' records, so that a package that is missing or broken is named, not imported.
     found = versions()
+    lines = [f"{name:12} {value}" for name, value in card().items()] if found["torch"] else []
     lines += [f"{name:12} {version}" for name, version in found.items() if version and name != "torch"]
     lines += [f"{name:12} MISSING: run `make test` or `pip install -r requirements.lock`" for name, version in found.items() if not version]
     for extra, names in OPTIONAL.items():

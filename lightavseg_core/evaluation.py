@@ -26,11 +26,12 @@ def update_score(score: Metric, logits: Tensor, batch: dict) -> None:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, dataset: AVSBench, sound: str = "normal", batch_size: int = BATCH) -> dict:
+def evaluate(model: nn.Module, dataset: AVSBench, sound: str | None = None, batch_size: int = BATCH) -> dict:
     """M_J, M_F and M_F_batch (with its batch_size), foreground_share, frames and sound.
 
-    sound: "normal", or, with the truth as it is, "silent" (a zero waveform), "swapped" (another clip's), "noise" (white, at the clip's
-    level). *Going dark* with silence means a foreground_share near 0, not M_J, which an empty prediction raises on silent seconds.
+    sound: None, the dataset's own; "normal"; or, with the truth as it is, "silent" (a zero waveform), "swapped" (another clip's), "noise"
+    (white, at the clip's level). *Going dark* with silence means a foreground_share near 0, not M_J, which an empty prediction raises on
+    silent seconds.
     """
     device = next(model.parameters()).device
     training, model = model.training, model.eval()
@@ -38,25 +39,28 @@ def evaluate(model: nn.Module, dataset: AVSBench, sound: str = "normal", batch_s
     # Across processes each scores its own clips; torchmetrics adds them up.
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
-    clips = Subset(dataset.with_sound(sound), range(rank, len(dataset), world))
+    dataset = dataset.with_sound(sound or dataset.sound)
+    clips = Subset(dataset, range(rank, len(dataset), world))
     for batch in DataLoader(clips, batch_size, collate_fn=collate):
         output = model(batch["frames"].to(device), batch["log_mel"].to(device))
         update_score(score, output.logits, batch)
         frames.update(batch["annotated"].sum())
     model.train(training)
     result = {name: value.item() for name, value in score.compute().items() if value.ndim == 0}
-    return {**result, "batch_size": batch_size, "frames": int(frames.compute()), "sound": sound}
+    return {**result, "batch_size": batch_size, "frames": int(frames.compute()), "sound": dataset.sound}
 
 
 def deaf_oracle(dataset: AVSBench) -> dict:
     """What a perfect mask of all visible objects scores when the sound is ignored: what a model that listens must beat.
 
-    Only for data that SoundingShapes made (FileNotFoundError otherwise), at its own size.
+    Only for binary masks of data that SoundingShapes made, whole frames (FileNotFoundError or ValueError otherwise).
     """
+    if dataset.num_classes > 1:
+        raise ValueError(f"{dataset.subset} scores categories; the deaf oracle marks all that is visible, which has none. Use s4 or ms3.")
     score = MaskScore()
-    for index in range(len(dataset)):
-        item = dataset[index]
-        visible = torch.from_numpy(sum(thing.masks for thing in objects(dataset.root, dataset.subset, dataset.split, index)) > 0)
+    for index, clip in enumerate(dataset.clips):
+        item, number = dataset[index], int(clip.name.rpartition("_")[2])      # the recipe's index, whatever lines the metadata has lost
+        visible = torch.from_numpy(sum(thing.masks for thing in objects(dataset.root, dataset.subset, dataset.split, number)) > 0)
         if visible.shape != item["mask"].shape:
             visible = torch.nn.functional.interpolate(visible[None].float(), item["mask"].shape[-2:], mode="nearest-exact")[0] > 0.5
         score.update((visible.float() * 20 - 10)[item["annotated"]], item["mask"][item["annotated"]] > 0)

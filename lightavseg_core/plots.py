@@ -20,11 +20,11 @@ def picture(frame: Tensor) -> np.ndarray:
 
 
 def overlay(frame: Tensor, mask: Tensor, color: str = ORANGE) -> np.ndarray:
-    """A frame (3, H, W) with a mask (H, W) painted over it, and the rest darkened: (H, W, 3)."""
+    """A frame (3, H, W) with a mask (H, W) painted over it, and the rest dark and grey: (H, W, 3)."""
     image = picture(frame)
     inside = (mask.cpu() > 0).numpy()[..., None]
     paint = np.array([int(color[i:i + 2], 16) / 255 for i in (1, 3, 5)])
-    return np.where(inside, 0.35 * image + 0.65 * paint, 0.45 * image)
+    return np.where(inside, 0.25 * image + 0.75 * paint, 0.45 * image.mean(-1, keepdims=True))
 
 
 def clip_figure(item: dict) -> Figure:
@@ -34,7 +34,7 @@ def clip_figure(item: dict) -> Figure:
     for t in range(seconds):
         axes[0, t].imshow(picture(item["frames"][t]))
         axes[0, t].set_title(f"second {t}", fontsize=9)
-        axes[1, t].imshow(overlay(item["frames"][t], item["mask"][t]))
+        axes[1, t].imshow(overlay(item["frames"][t], item["mask"][t], GREEN))
         axes[2, t].imshow(item["log_mel"][t, 0].T, origin="lower", aspect="auto", cmap="magma", vmin=-4.6, vmax=2, extent=(0, 0.96, 0, 64))
         axes[2, t].set_xlabel("s", fontsize=8)
         axes[2, t].tick_params(labelsize=7)
@@ -91,7 +91,7 @@ def bars(values: dict[str, float], title: str, xlabel: str, colors: dict[str, st
     axis.barh(names, [values[name] for name in names], color=[(colors or {}).get(name, GREY) for name in names])
     for y, name in enumerate(names):
         axis.text(values[name] + 0.01, y, f"{values[name]:.3f}", va="center", fontsize=9)
-    axis.set(title=title, xlabel=xlabel, xlim=(0, 1.08))
+    axis.set(title=title, xlabel=xlabel, xlim=(0, 1))
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 

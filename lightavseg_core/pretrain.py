@@ -39,6 +39,9 @@ def _windows(dataset: AVSBench, categories: list[str]) -> tuple[Tensor, Tensor]:
         waveform = F.pad(waveform, (0, max(0, (seconds - 1) * rate + samples - len(waveform))))
         label = torch.zeros(seconds, len(categories))
         for second, category in events.get(clip.name, []):
+            if not 0 <= second < seconds:
+                raise ValueError(f"{dataset.root}: events.csv says that {category} sounds in second {second} of {clip.name}, which has {seconds}. "
+                                 "Correct the line, or train with --audio-weights joint.")
             label[second, categories.index(category)] = 1
         heard += [waveform[t * rate:t * rate + samples] for t in range(seconds)]
         labels.append(label)
@@ -60,7 +63,7 @@ def pretrain_audio(audio: nn.Module, train: AVSBench, validation: AVSBench, conf
     now = torch.zeros(1)                                            # a window begins at its own second 0
     head = nn.Linear(audio.channels, len(categories)).to(device)
     parameters = [*audio.parameters(), *head.parameters()]
-    steps = config.audio_epochs * (len(heard) // BATCH)
+    steps = config.audio_epochs * max(1, len(heard) // BATCH)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=max(steps, 2), pct_start=0.2)
     audio.train()

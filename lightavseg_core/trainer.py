@@ -1,9 +1,11 @@
 """The training loop: one loop for one CPU, one GPU, or many (Hugging Face Accelerate)."""
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import math
+import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -29,19 +31,17 @@ def keep_freed_memory() -> None:
     A training step on a CPU frees and asks for the same activations again and again: this alone makes it 1.5 times as fast.
     """
     if sys.platform == "linux":
-        try:
+        with contextlib.suppress(OSError, AttributeError):                   # another C library: nothing is lost but speed
             libc = ctypes.CDLL("libc.so.6")
-            libc.mallopt(-3, 1 << 30)          # M_MMAP_THRESHOLD: tensors up to 1 GiB come from the heap
-            libc.mallopt(-1, 2**31 - 1)        # M_TRIM_THRESHOLD: the heap is not given back
-        except (OSError, AttributeError):      # another C library: nothing is lost but speed
-            pass
+            if libc.mallopt(-3, 1 << 30):                                    # M_MMAP_THRESHOLD: tensors up to 1 GiB come from the heap
+                libc.mallopt(-1, 2**31 - 1)                                  # M_TRIM_THRESHOLD: the heap is not given back
 
 
 class Trainer:
     """Trains a model and keeps what it needs to be looked at later.
 
-    out: a folder for train.json (configuration), log.jsonl (a line for each step and validation), `best` and `last` (model folders);
-    None writes nothing. The same seed, data and machine give the same weights, bit for bit.
+    out: a folder for train.json (configuration), log.jsonl (a line for each step and validation), `best` and `last` (model folders), which
+    replace those of an earlier run; None writes nothing. On a CPU the same seed, data and threads give the same weights, bit for bit.
     """
 
     def __init__(self, model: AVSModel, config: TrainConfig, out: str | Path | None = None):
@@ -49,31 +49,29 @@ class Trainer:
         self.log: list[dict] = []
 
     def fit(self, train: AVSBench, validation: AVSBench) -> dict:
-        """Returns the last validation's scores. Raises FloatingPointError, naming the clips, when the loss is not finite; the checkpoints
-        written until then stay."""
+        """Returns the last validation's scores. Raises FloatingPointError, naming the clips, when the loss or its gradient is not finite:
+        nothing was learned from them, and the checkpoints written until then stay."""
         config, start = self.config, time.perf_counter()
         keep_freed_memory()
         set_seed(config.seed)
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False      # a check for debugging; it writes each tensor once more
-        accelerator = Accelerator(mixed_precision=config.precision)
-        self.accelerator = accelerator
+        ddp = DistributedDataParallelKwargs(find_unused_parameters=True)  # an ablation's switch, or lambda = 0, leaves some without gradient
+        self.accelerator = accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[ddp])
         if self.out and accelerator.is_main_process:
-            self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / "log.jsonl").unlink(missing_ok=True)
-            data = {"root": str(train.root), "subset": train.subset, "size": train.size, "sound": train.sound}
-            (self.out / "train.json").write_text(json.dumps({**asdict(config), "data": data}, indent=1))
+            self._clear(train)
         self._prepare_audio(train, validation, accelerator.device)
         self._record(event="audio", seconds=time.perf_counter() - start)
 
         loader = DataLoader(train, config.batch_size, shuffle=True, drop_last=len(train) >= config.batch_size, collate_fn=collate,
-                            num_workers=config.workers, generator=torch.Generator().manual_seed(config.seed))
-        steps = config.epochs * len(loader)
+                            num_workers=config.workers, persistent_workers=config.workers > 0,
+                            generator=torch.Generator().manual_seed(config.seed))
+        self.model.to(memory_format=torch.channels_last)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=max(steps, 2), pct_start=0.2)
-        self.model.to(memory_format=torch.channels_last)
         model, optimizer, loader = accelerator.prepare(self.model, optimizer, loader)
+        steps = config.epochs * len(loader)                               # of this process: each has its share of the clips
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer.optimizer, config.learning_rate, total_steps=max(steps, 2), pct_start=0.2)
 
         scores, best = {}, -math.inf
         bar = tqdm(total=steps, desc="training", disable=not accelerator.is_main_process)
@@ -81,14 +79,14 @@ class Trainer:
             model.train()
             for batch in loader:
                 batch = self.augment(batch)
-                output = model(batch["frames"], batch["log_mel"])
+                with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                    output = model(batch["frames"], batch["log_mel"])
                 loss, parts = total_loss(output, batch["mask"], batch["annotated"], config.alignment_weight)
-                if not torch.isfinite(loss):
-                    raise FloatingPointError(f"the loss is {loss.item()} in epoch {epoch} with the clips {', '.join(batch['name'])}. "
-                                             f"The last good checkpoint is {self.out / 'last' if self.out else 'not kept (no out folder)'}.")
                 optimizer.zero_grad()
                 accelerator.backward(loss)
-                accelerator.clip_grad_norm_(parameters, config.clip_norm)
+                norm = accelerator.clip_grad_norm_(parameters, config.clip_norm)
+                if not (torch.isfinite(loss) and torch.isfinite(norm)):
+                    raise FloatingPointError(self._not_finite(loss.item(), epoch, batch))
                 optimizer.step()
                 schedule.step()
                 bar.update()
@@ -103,6 +101,22 @@ class Trainer:
             self._save("last")
         bar.close()
         return scores
+
+    def _clear(self, train: AVSBench) -> None:
+        """A folder for this run: what an earlier one left would be taken for ours."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / "log.jsonl").unlink(missing_ok=True)
+        for name in ("best", "last"):
+            shutil.rmtree(self.out / name, ignore_errors=True)
+        data = {"root": str(train.root), "subset": train.subset, "size": train.size, "sound": train.sound}
+        (self.out / "train.json").write_text(json.dumps({**asdict(self.config), "data": data}, indent=1))
+
+    def _not_finite(self, loss: float, epoch: int, batch: dict) -> str:
+        """The message for a loss or gradient that is not finite: the clips whose input is not, or else all of the batch."""
+        finite = [all(bool(torch.isfinite(batch[key][i]).all()) for key in ("frames", "log_mel")) for i in range(len(batch["name"]))]
+        names = [name for name, fine in zip(batch["name"], finite) if not fine] or batch["name"]
+        kept = f"The last good checkpoint is {self.out / 'last'}." if self.out and (self.out / "last").is_dir() else "There is no checkpoint yet."
+        return f"the loss is {loss}, or its gradient is not finite, in epoch {epoch} with {', '.join(names)}. {kept}"
 
     def _prepare_audio(self, train: AVSBench, validation: AVSBench, device: torch.device) -> None:
         """Audio weights from tagging, from a file, or learned along; all but the last are frozen, as in the paper."""

@@ -21,7 +21,7 @@ def shapes(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("shapes")
     for subset in ("s4", "ms3", "avss"):
-        generate(root, subset, {"train": 6, "val": 3, "test": 4}, size=64, seed=0)
+        generate(root, subset, {"train": 6, "val": 3, "test": 4}, size=64, seed=0, workers=1)
     return root
 
 

@@ -102,6 +102,8 @@ ERRORS = {
     "no such method": (["train", "--data", "{data}", "--method", "lightavsegg", "--out", "{tmp}/o"], "did you mean 'lightavseg'"),
     "no such audio weights": ([*SMALL, "--audio-weights", "{tmp}/a.pth"], "a.pth"),
     "batches of nothing": ([*SMALL, "--audio-weights", "joint", "--batch-size", "0"], "batch"),
+    "validation never": ([*SMALL, "--audio-weights", "joint", "--validate-every", "0"], "validate_every"),
+    "less than no epochs": ([*SMALL, "--audio-weights", "joint", "--epochs", "-1"], "epochs"),
     "no such run": (["evaluate", "{tmp}/absent", "--data", "{data}"], "absent"),
     "no model in the run": (["evaluate", "{tmp}", "--data", "{data}"], "config.json"),
     "no such data": (["data", "check", "{tmp}/absent"], "absent"),

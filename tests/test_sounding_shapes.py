@@ -1,6 +1,7 @@
 """SoundingShapes: its difficulty is what it says, everything follows from the seed, and the files say what the generator knows."""
 
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from lightavseg_core.data.layout import read_clips, voc_palette
 from lightavseg_core.data.shapes import CATEGORIES
 from lightavseg_core.data.sounding_shapes import Recipe, generate, noise, objects, stems
 
+made = functools.cache(objects)             # many tests look at the same clips
 SUBSETS = ("s4", "ms3", "avss")
 SPLITS = {"train": 6, "val": 3, "test": 4}
 EVERY_CLIP = [(subset, split, index) for subset in SUBSETS for split, count in SPLITS.items() for index in range(count)]
@@ -112,7 +114,7 @@ def test_without_distractors_and_with_twins(tmp_path, subset):
 
 def test_stems_and_noise_are_the_wav(shapes):
     for subset, split, index in EVERY_CLIP:
-        tracks, things = stems(shapes, split, index, subset), objects(shapes, subset, split, index)
+        tracks, things = stems(shapes, split, index, subset), made(shapes, subset, split, index)
         whole = (tracks.sum(0) + noise(shapes, split, index, subset)) * 32767
         assert np.abs(whole - samples_of(read_clips(shapes, subset, split)[index].audio)).max() <= 1
         for track, thing in zip(tracks, things, strict=True):      # a stem is silent exactly where its object is
@@ -123,7 +125,7 @@ def test_stems_and_noise_are_the_wav(shapes):
 def test_masks_on_disk_are_what_sounds(shapes):
     seen = set()
     for subset, split, index in EVERY_CLIP:
-        clip, things = read_clips(shapes, subset, split)[index], objects(shapes, subset, split, index)
+        clip, things = read_clips(shapes, subset, split)[index], made(shapes, subset, split, index)
         for t, path in enumerate(clip.masks):
             expected = np.zeros((64, 64), np.uint8)
             for thing in things:
@@ -144,7 +146,7 @@ def test_events_say_what_sounds_and_where(shapes):
             found = {(r["clip"], int(r["second"]), r["category"], *(int(r[k]) for k in ("x0", "y0", "x1", "y1"))) for r in csv.DictReader(file)}
         expected = {(read_clips(shapes, subset, split)[index].name, t, CATEGORIES[thing.category].name, *thing.boxes[t].tolist())
                     for which, split, index in EVERY_CLIP if which == subset
-                    for thing in objects(shapes, subset, split, index) for t in np.flatnonzero(thing.sounding).tolist()}
+                    for thing in made(shapes, subset, split, index) for t in np.flatnonzero(thing.sounding).tolist()}
         assert found == expected
 
 
@@ -160,7 +162,7 @@ def test_annotated_frames_and_lengths(shapes):
         masks = sorted(clip.masks[0].parent.iterdir(), key=lambda path: (len(path.name), path.name))
         assert masks == clip.masks[:1 if first_only else seconds]
         if clip.kind == "s4":
-            assert clip.category == CATEGORIES[objects(shapes, subset, split, index)[0].category].name
+            assert clip.category == CATEGORIES[made(shapes, subset, split, index)[0].category].name
     assert len(kinds) == 15
 
 
@@ -218,9 +220,9 @@ def test_an_interrupted_generation_leaves_nothing_behind(shapes, tmp_path, monke
     for root in (tmp_path / "new", tmp_path / "old"):
         done.clear()
         with pytest.raises(stop):
-            generate(root, "s4", SPLITS, 64)
+            generate(root, "s4", SPLITS, 64, workers=1)
     assert os.listdir(tmp_path) == ["old"] and not os.listdir(tmp_path / "old")
-    generate(tmp_path / "new", "s4", SPLITS, 64)                   # and the next one is whole
+    generate(tmp_path / "new", "s4", SPLITS, 64, workers=1)                   # and the next one is whole
     whole = contents(tmp_path / "new")
     assert whole and whole.items() <= contents(shapes).items()
 
@@ -230,7 +232,9 @@ def test_an_interrupted_generation_leaves_nothing_behind(shapes, tmp_path, monke
 def test_a_killed_generation_leaves_no_processes(tmp_path):
     """Ctrl-C cleans up; after a kill the workers end too, and the same command works again."""
     def start():
-        script = f"from lightavseg_core.data.sounding_shapes import generate; generate({str(tmp_path / 'data')!r}, clips=100_000, size=64, workers=2)"
+        script = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+                  "from lightavseg_core.data.sounding_shapes import generate; "
+                  f"generate({str(tmp_path / 'data')!r}, clips=10_000, size=64, workers=2)")
         process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, start_new_session=True,
                                    env={**os.environ, "PYTHONPATH": str(Path(sounding_shapes.__file__).parents[2])})
         while not list(tmp_path.rglob("*.wav")):
@@ -240,7 +244,7 @@ def test_a_killed_generation_leaves_no_processes(tmp_path):
 
     process = start()
     os.killpg(process.pid, signal.SIGINT)
-    process.wait()
+    process.communicate(timeout=60)
     assert not os.listdir(tmp_path)
     process = start()
     os.kill(process.pid, signal.SIGKILL)

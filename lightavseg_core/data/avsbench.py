@@ -89,7 +89,7 @@ class AVSBench(torch.utils.data.Dataset):
         self.front_end = front_end or LogMel()
         self.num_classes = len(read_labels(root)) if subset == "avss" else 1
         self._cache: dict[tuple, tuple] = {}
-        self._cache_left = cache_bytes
+        self._cache_left = [cache_bytes]                            # shared by with_sound, like the cache
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -115,8 +115,8 @@ class AVSBench(torch.utils.data.Dataset):
             return self._cache[key]
         value = make()
         size = sum(tensor.nbytes for tensor in value)
-        if size <= self._cache_left:
-            self._cache_left -= size
+        if size <= self._cache_left[0]:
+            self._cache_left[0] -= size
             self._cache[key] = value
         return value
 
@@ -194,12 +194,17 @@ class AVSBench(torch.utils.data.Dataset):
 
 
 def collate(items: list[dict]) -> dict:
-    """Items to a batch (B, T, ...); shorter clips are padded to the longest with frames that are not annotated, `lengths` (B,) tells."""
+    """Items to a batch (B, T, ...); `lengths` (B,) tells how many frames are the clip's own.
+
+    Shorter clips are padded to the longest by repeating their last frame and sound, so that batch norms see nothing strange; padding is
+    not annotated, so it is neither learned from nor scored.
+    """
     longest = max(len(item["annotated"]) for item in items)
 
-    def pad(tensor: Tensor) -> Tensor:
-        missing = longest - len(tensor)
-        return tensor if not missing else torch.cat([tensor, tensor.new_zeros(missing, *tensor.shape[1:])])
+    def pad(tensor: Tensor, repeat: bool) -> Tensor:
+        last = tensor[-1:] if repeat else torch.zeros_like(tensor[-1:])
+        return torch.cat([tensor, last.expand(longest - len(tensor), *tensor.shape[1:])])
 
-    batch = {key: torch.stack([pad(item[key]) for item in items]) for key in ("frames", "log_mel", "mask", "annotated")}
+    batch = {key: torch.stack([pad(item[key], key in ("frames", "log_mel")) for item in items])
+             for key in ("frames", "log_mel", "mask", "annotated")}
     return {**batch, "lengths": torch.tensor([len(item["annotated"]) for item in items]), "name": [item["name"] for item in items]}

@@ -1,0 +1,213 @@
+"""Damaged datasets: each kind of damage is named in one clear line by the loader, and all of them at once by `lightavseg data check`."""
+
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lightavseg_core as lav
+from lightavseg_core.cli import main
+from lightavseg_core.data.avsbench import AVSBench, open_image
+from lightavseg_core.data.check import ADVICE, check
+from lightavseg_core.data.layout import read_clips, read_events, read_labels
+
+META = {"s4": "Single-source/s4_meta_data.csv", "ms3": "Multi-sources/ms3_meta_data.csv", "avss": "metadata.csv"}
+
+
+def clip(root, subset="ms3", split="val", index=0):
+    return read_clips(root, subset, split)[index]
+
+
+def huge_png(path):
+    """A header that promises 60,000 x 60,000 pixels."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:len(path.read_bytes()) // 2])
+
+
+DAMAGE = {                                                         # which file of a clip, what happens to it, what is said
+    "no frame": (lambda c: c.frames[2], lambda p: p.unlink(), "missing"),
+    "frame cut": (lambda c: c.frames[0], cut, "not a readable picture"),
+    "frame is text": (lambda c: c.frames[1], lambda p: p.write_text("<html>not found</html>"), "not a readable picture"),
+    "frame is empty": (lambda c: c.frames[4], lambda p: p.write_bytes(b""), "not a readable picture"),
+    "frame is a folder": (lambda c: c.frames[4], lambda p: (p.unlink(), p.mkdir()), "missing"),
+    "frame is huge": (lambda c: c.frames[3], huge_png, "60000|3600000000|limit"),
+    "no mask": (lambda c: c.masks[1], lambda p: p.unlink(), "missing"),
+    "mask cut": (lambda c: c.masks[1], cut, "not a readable picture"),
+    "mask is huge": (lambda c: c.masks[0], huge_png, "60000|3600000000|limit"),
+    "no sound": (lambda c: c.audio, lambda p: p.unlink(), "no such sound file"),
+    "sound is empty": (lambda c: c.audio, lambda p: p.write_bytes(p.read_bytes()[:44]), "no sound samples"),
+    "sound has no bytes": (lambda c: c.audio, lambda p: p.write_bytes(b""), "cannot be decoded"),
+    "sound is text": (lambda c: c.audio, lambda p: p.write_text("Sorry, this video is not available.\n" * 20), "cannot be decoded"),
+}
+
+
+@pytest.mark.parametrize("subset", ["ms3", "avss"])
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damage_is_named_in_one_line(own_copy, case, subset):
+    which, damage, words = DAMAGE[case]
+    path = which(clip(own_copy, subset))
+    damage(path)
+    data = AVSBench(own_copy, subset, "val")
+    with pytest.raises((ValueError, FileNotFoundError), match=words) as caught:
+        data[0]
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    assert data[1]["frames"].shape[0] == 5                         # the others can be read
+    report = check(own_copy, subset)
+    (name, kind, found), = report.problems
+    assert name == clip(own_copy, subset).name and str(path) in found and not report.ok and kind in ADVICE
+
+
+def test_frames_of_different_sizes(own_copy):
+    Image.new("RGB", (32, 32)).save(clip(own_copy).frames[3])
+    with pytest.raises(ValueError, match="frames differ in size"):
+        AVSBench(own_copy, "ms3", "val", size=32)[0]
+    assert [kind for _, kind, _ in check(own_copy, "ms3").problems] == ["size"]
+
+
+def test_a_changed_byte_never_ends_in_anything_but_one_line(own_copy, tmp_path):
+    """Pictures in which a few bytes were changed at random are read, or named."""
+    rng, outcomes = np.random.default_rng(0), {True: 0, False: 0}
+    whole = [clip(own_copy).frames[0].read_bytes(), clip(own_copy, "avss").frames[0].read_bytes()]
+    for trial in range(300):
+        content, path = bytearray(whole[trial % 2]), tmp_path / f"{trial}.png"
+        for place in rng.integers(0, min(len(content), 200 if trial % 3 else len(content)), 3):
+            content[place] = rng.integers(256)
+        path.write_bytes(content)
+        try:
+            open_image(path)
+            outcomes[True] += 1
+        except ValueError as error:
+            outcomes[False] += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+    assert min(outcomes.values()) > 20
+
+
+def edit(path, change):
+    path.write_bytes(change(path.read_bytes()))
+
+
+TABLES = {
+    "no split column": (lambda text: text.replace(b"split", b"part", 1), "has no column split"),
+    "semicolons": (lambda text: text.replace(b",", b";"), "has no column"),
+    "empty": (lambda text: b"", "has no column"),
+    "binary": (lambda text: b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "not a CSV text file"),
+    "upwards": (lambda text: text + b"..,0,val\n", r"line 15: '\.\.' is not a plain name"),
+    "upwards and down": (lambda text: text + b"../../secret,0,val\n", "line 15: '../../secret' is not a plain name"),
+    "absolute": (lambda text: text + b"/etc/passwd,0,val\n", "line 15: '/etc/passwd' is not a plain name"),
+    "backslashes": (lambda text: text + b"..\\secret,0,val\n", "line 15: .* is not a plain name"),
+    "short line": (lambda text: text + b"name\n", "line 15: '' is not a plain name"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_a_metadata_file_that_is_wrong(own_copy, case):
+    change, words = TABLES[case]
+    edit(own_copy / META["ms3"], change)
+    with pytest.raises(ValueError, match=words) as caught:
+        AVSBench(own_copy, "ms3", "val")
+    assert "ms3_meta_data.csv" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("subset", ["s4", "ms3", "avss"])
+def test_byte_order_mark_windows_lines_and_more_columns(own_copy, subset):
+    before = read_clips(own_copy, subset)
+    edit(own_copy / META[subset], lambda text: b"\xef\xbb\xbf" + b"\r\n".join(b"note, x," + line for line in text.splitlines()) + b"\r\n\r\n")
+    assert read_clips(own_copy, subset) == before and check(own_copy, subset).ok
+
+
+def test_the_subsets_own_folder_is_a_root_too(shapes):
+    for subset, folder in (("s4", "Single-source"), ("ms3", "Multi-sources")):
+        outer, inner = AVSBench(shapes, subset, "test"), AVSBench(shapes / folder, subset, "test")
+        assert torch.equal(outer[0]["frames"], inner[0]["frames"]) and torch.equal(outer[0]["log_mel"], inner[0]["log_mel"])
+        assert lav.deaf_oracle(outer) == lav.deaf_oracle(inner) and inner.with_sound("swapped").donor(0) == outer.with_sound("swapped").donor(0)
+        assert check(shapes / folder, subset).ok
+
+
+def test_unknown_names(shapes, tmp_path):
+    for arguments, words in (((shapes, "s5", "val"), "unknown subset 's5'; known: s4, ms3, avss"),
+                             ((shapes, "ms3", "validation"), "unknown split 'validation'; known: train, val, test")):
+        with pytest.raises(ValueError, match=words):
+            AVSBench(*arguments)
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        AVSBench(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"ms3_meta_data\.csv.*lightavseg data make"):
+        AVSBench(tmp_path)
+    edit_free = tmp_path / META["ms3"]
+    edit_free.parent.mkdir()
+    edit_free.write_text("name,start,split\n")
+    with pytest.raises(ValueError, match="no val clips"):
+        AVSBench(tmp_path, "ms3", "val")
+    assert [kind for _, kind, _ in check(tmp_path, "ms3").problems] == ["empty"]
+
+
+def test_label_tables(own_copy):
+    path = own_copy / "label2idx.json"
+    assert read_labels(own_copy)["background"] == 0
+    for text in ("{", "[1, 2]", '{"background": 0, "bell": 2}', '{"background": "none"}', '{"a": 0, "b": 0}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="label2idx.json: ") as caught:
+            AVSBench(own_copy, "avss")
+        assert "\n" not in str(caught.value)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="label2idx.json: missing"):
+        AVSBench(own_copy, "avss")
+
+
+def test_events_that_are_wrong(own_copy):
+    with (own_copy / "Multi-sources" / "events.csv").open("a") as file:
+        file.write("ms3_val_00000,two,bell,0,0,1,1\n")
+    with pytest.raises(ValueError, match="events.csv, line .*'two'"):
+        read_events(own_copy, "ms3")
+    assert [found[0] for found in check(own_copy, "ms3").problems] == ["events.csv"]
+
+
+def test_check_lists_everything_at_once(own_copy, capsys):
+    clips = read_clips(own_copy, "ms3")
+    clips[0].frames[1].unlink()
+    cut(clips[0].masks[2])
+    cut(clips[3].frames[0])
+    clips[5].audio.write_bytes(clips[5].audio.read_bytes()[:44])
+    Image.new("RGB", (48, 48)).save(clips[8].frames[4])
+    huge_png(clips[12].masks[4])
+    clips[11].audio.write_bytes(clips[11].audio.read_bytes()[:44 + 2 * 16_000])                   # too short, but not wrong
+    edit(own_copy / META["ms3"], lambda text: text + b"../up,0,val\nunused,0,dev\n")
+    before = {path: path.stat().st_mtime_ns for path in own_copy.rglob("*")}
+    with pytest.raises(SystemExit) as end:
+        main(["data", "check", str(own_copy), "--subset", "ms3", "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert end.value.code == 1 and report["clips"] == {"train": 6, "val": 3, "test": 4}
+    expected = {("ms3_meta_data.csv, line 15", "line", "../up"), (clips[0].name, "missing", clips[0].frames[1].name),
+                (clips[0].name, "broken", clips[0].masks[2].name), (clips[3].name, "broken", clips[3].frames[0].name),
+                (clips[5].name, "sound", clips[5].audio.name), (clips[8].name, "size", "48"), (clips[12].name, "broken", clips[12].masks[4].name)}
+    planted = [problem for problem in report["problems"] if problem["clip"] != "unused"]
+    assert len(planted) == len(expected)
+    for name, kind, words in expected:
+        problem, = [p for p in planted if (p["clip"], p["kind"]) == (name, kind)]
+        assert words in problem["found"] and problem["to_do"] == ADVICE[kind] and "\n" not in problem["found"]
+    assert any("shorter than their clip" in note for note in report["notes"]) and any("other than train" in note for note in report["notes"])
+    with pytest.raises(SystemExit):
+        main(["data", "check", str(own_copy), "--subset", "ms3"])
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("To do: " in line for line in lines) == len(report["problems"]) and f"{len(report['problems'])} problems" in lines
+    assert before == {path: path.stat().st_mtime_ns for path in own_copy.rglob("*")}
+
+
+@pytest.mark.parametrize("subset, words", [("ms3", "has no column split"), ("s4", "no such folder")])
+def test_the_command_line_says_it_in_one_line(own_copy, capsys, subset, words):
+    edit(own_copy / META["ms3"], lambda text: text.replace(b"split", b"part", 1))
+    root = own_copy if subset == "ms3" else own_copy / "nowhere"
+    with pytest.raises(SystemExit) as end:
+        main(["data", "check", str(root), "--subset", subset])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.startswith("lightavseg: ") and words in error and len(error.splitlines()) == 1
