@@ -266,7 +266,9 @@ def _write_clips(root: Path, recipe: Recipe, workers: int, chunk: int = 8) -> li
     workers = min(workers, -(-len(jobs) // chunk))
     if workers <= 1:
         return [_write_clip(root, recipe, job) for job in jobs]
-    with ProcessPoolExecutor(workers, get_context("forkserver"), _start_worker) as pool:
+    context = get_context("forkserver")                            # a fork of this process would inherit torch's threads
+    context.set_forkserver_preload([__name__])                     # imported once, not by each worker
+    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
         return list(pool.map(partial(_write_clip, root, recipe), jobs, chunksize=chunk))
 
 

@@ -108,11 +108,13 @@ class LightAVSeg(AVSModel):
             audios.append(refined)
         return visuals, audios
 
-    def decode(self, visuals: list[Tensor], audios: list[Tensor], audio: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    def decode(self, visuals: list[Tensor], audios: list[Tensor], audio: Tensor,
+               with_scales: bool = False) -> tuple[Tensor, list[tuple[Tensor, Tensor | None]]]:
         """CMFD, coarse to fine -> the finest map (B, D, h, w), and (V_dec, Â) of every scale."""
-        scales, x, state = [], None, None
+        scales, x, state, bias = [], None, None, None
         for i in reversed(range(len(visuals))):
-            state, bias = self.cmfd[i](visuals[i], audios[i], state)
+            if self.config.cmfd or with_scales:                                # with CMFD off, Â is only for comparison
+                state, bias = self.cmfd[i](visuals[i], audios[i], state)
             lateral = self.lateral[i](visuals[i])                              # (B, D, h, w)
             if x is None:
                 x = lateral if self.static is None else lateral + self.static(audio)
@@ -129,7 +131,7 @@ class LightAVSeg(AVSModel):
         frames, log_mel = frames.flatten(0, 1), log_mel.flatten(0, 1)          # (B*T, 3, H, W), (B*T, 1, F, M): frames are independent
         audio = self.audio(log_mel)[..., None, None]                           # (B*T, C_a, 1, 1)  A_0
         visuals, audios = self.encode(frames, audio)
-        x, states = self.decode(visuals, audios, audio)
+        x, states = self.decode(visuals, audios, audio, with_scales)
         logits = F.interpolate(self.head(x), size=frames.shape[-2:], mode="bilinear", align_corners=False)
         scales = None
         if with_scales:
