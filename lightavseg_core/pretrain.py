@@ -49,8 +49,9 @@ def _windows(dataset: AVSBench, categories: list[str]) -> tuple[Tensor, Tensor]:
 
 
 def pretrain_audio(audio: nn.Module, train: AVSBench, validation: AVSBench, config: TrainConfig, device: torch.device) -> dict[str, float]:
-    """Trains `audio`, (B, 1, F, M) -> (B, D), to tag seconds of sound; half of them are mixed with another second at a random level, so
-    that few clips make many mixtures, and one in twenty is silenced, which no clip with a noise floor ever is. Returns the validation's share of seconds whose whole sounding set is right, and of single tags.
+    """Trains `audio`, (B, 1, F, M) -> (B, D), to tag seconds of sound. Half of them are mixed with another second at a random level, so that
+    few clips make many mixtures, and one in twenty is silenced, as no clip with a noise floor ever is. Returns the validation's share of
+    seconds whose whole sounding set is right, and of single tags.
 
     Raises ValueError where the dataset has no events.csv.
     """

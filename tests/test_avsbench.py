@@ -181,16 +181,18 @@ def test_avss_crops_in_training_and_resizes_otherwise(shapes, size):
 
 
 class Guess(nn.Module):
-    """Says class by brightness, and marks all of a frame that is nothing but padding."""
+    """Says class by brightness, but marks all of the second half of a clip of ten frames that shows one picture throughout: padding."""
 
     def __init__(self, classes):
         super().__init__()
         self.config, self.weight = SimpleNamespace(num_classes=classes), nn.Parameter(torch.ones(()))
 
     def forward(self, frames, log_mel):
-        bright = frames.mean(2, keepdim=True) * self.weight                                       # (B, T, 1, H, W)
-        logits = bright * torch.linspace(-1, 1, self.config.num_classes).view(-1, 1, 1) if self.config.num_classes > 1 else bright
-        return SimpleNamespace(logits=torch.where((frames == 0).all((2, 3, 4), keepdim=True), 50.0, logits))
+        logits = frames.mean(2, keepdim=True) * torch.linspace(-1, 1, self.config.num_classes).view(-1, 1, 1) * self.weight      # (B, T, C, H, W)
+        for row, picture in zip(logits, frames, strict=True):
+            if len(row) == 10 and (picture[5:] == picture[4]).all():
+                row[5:, -1] += 50
+        return SimpleNamespace(logits=logits)
 
 
 def test_padding_is_not_annotated_and_never_scored(shapes):
@@ -216,12 +218,16 @@ def test_padding_is_not_annotated_and_never_scored(shapes):
 @settings(max_examples=20, deadline=None)
 @given(lengths=st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_collate_pads_to_the_longest(lengths):
-    items = [{"frames": torch.ones(n, 3, 4, 5), "log_mel": torch.ones(n, 1, 6, 2), "mask": torch.ones(n, 4, 5, dtype=torch.uint8),
+    items = [{"frames": torch.rand(n, 3, 4, 5), "log_mel": torch.rand(n, 1, 6, 2), "mask": torch.ones(n, 4, 5, dtype=torch.uint8),
               "annotated": torch.ones(n, dtype=torch.bool), "name": str(n)} for n in lengths]
     batch, longest = collate(items), max(lengths)
     there = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    assert batch["lengths"].tolist() == lengths
     assert batch["frames"].shape == (len(lengths), longest, 3, 4, 5) and torch.equal(batch["annotated"], there)
-    assert all(torch.equal(batch[key].flatten(2).amax(2) > 0, there) for key in ("frames", "log_mel", "mask"))
+    assert torch.equal(batch["mask"].flatten(2).amax(2) > 0, there)
+    for row, n in enumerate(lengths):
+        for key in ("frames", "log_mel"):                          # the last one is repeated
+            assert torch.equal(batch[key][row, :n], items[row][key]) and (batch[key][row, n:] == items[row][key][-1]).all()
 
 
 OPENED = []                                                        # an audit hook stays for good: one for the whole run

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from lightavseg_core.cli import main
-from lightavseg_core.data import sounding_shapes
+from lightavseg_core.data import scenes, sounding_shapes
 from lightavseg_core.data.layout import read_clips, voc_palette
 from lightavseg_core.data.shapes import CATEGORIES
 from lightavseg_core.data.sounding_shapes import Recipe, generate, noise, objects, stems
@@ -93,7 +93,7 @@ def test_gains_and_noise_floor(tmp_path):
     root = described(tmp_path, "s4")                               # object 0 sounds all the time
     level = np.array([np.sqrt((stems(root, "train", i, "s4")[0] ** 2).mean()) for i in range(30)])
     floor = np.array([noise(root, "train", i, "s4").std() for i in range(30)])
-    decibels, below = 20 * np.log10(level / sounding_shapes.LEVEL), -20 * np.log10(floor / sounding_shapes.LEVEL)
+    decibels, below = 20 * np.log10(level / scenes.LEVEL), -20 * np.log10(floor / scenes.LEVEL)
     assert -6.01 < decibels.min() < -4 and 4 < decibels.max() < 6.01
     assert 9.9 < below.min() < 13 and 27 < below.max() < 30.1
 
