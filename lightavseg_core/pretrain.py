@@ -68,7 +68,7 @@ def pretrain_audio(audio: nn.Module, train: AVSBench, validation: AVSBench, conf
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=max(steps, 2), pct_start=0.2)
     audio.train()
-    for _ in tqdm(range(steps), desc="audio pretraining", leave=False):
+    for _ in tqdm(range(steps), desc="audio pretraining", leave=False, mininterval=1):
         first, second = torch.randint(len(heard), (2, BATCH), generator=generator)
         mixed = torch.rand(BATCH, 1, generator=generator) < 0.5
         level = 10 ** (torch.empty(BATCH, 1).uniform_(-6, 6, generator=generator) / 20)

@@ -74,7 +74,7 @@ class Trainer:
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer.optimizer, config.learning_rate, total_steps=max(steps, 2), pct_start=0.2)
 
         scores, best = {}, -math.inf
-        bar = tqdm(total=steps, desc="training", disable=not accelerator.is_main_process)
+        bar = tqdm(total=steps, desc="training", mininterval=1, disable=not accelerator.is_main_process)
         for epoch in range(1, config.epochs + 1):
             model.train()
             for batch in loader:
@@ -89,8 +89,9 @@ class Trainer:
                     raise FloatingPointError(self._not_finite(loss.item(), epoch, batch))
                 optimizer.step()
                 schedule.step()
+                # refresh=False: in a notebook each refresh of the bar is a message, and 2,000 of them are not free.
+                bar.set_postfix({"loss": f"{loss.item():.3f}"} | {k: f"{scores[k]:.3f}" for k in ("M_J",) if k in scores}, refresh=False)
                 bar.update()
-                bar.set_postfix(loss=f"{loss.item():.3f}", **{k: f"{scores[k]:.3f}" for k in ("M_J",) if k in scores})
                 self._record(event="step", epoch=epoch, loss=loss.item(), **{name: value.item() for name, value in parts.items()})
             if epoch % config.validate_every == 0 or epoch == config.epochs:
                 scores = evaluate(self.model, validation)
