@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .data.avsbench import MEAN, STD
+from .data.avsbench import MEAN, STD, AVSBench
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
 
@@ -110,3 +110,13 @@ def frame_iou(predicted: Tensor, truth: Tensor) -> Tensor:
     truth = truth > 0
     union = (predicted | truth).flatten(1).sum(1)
     return torch.where(union > 0, (predicted & truth).flatten(1).sum(1) / union.clamp_min(1), 1.0)
+
+
+def ranked_frames(model: torch.nn.Module, dataset: AVSBench) -> list[tuple[float, int, int]]:
+    """The frames in which something sounds, from the worst to the best: (IoU, clip index, second)."""
+    ranked = []
+    for index in range(len(dataset)):
+        item = dataset[index]
+        scores = frame_iou(predict(model, item), item["mask"])
+        ranked += [(float(iou), index, t) for t, iou in enumerate(scores) if item["annotated"][t] and item["mask"][t].any()]
+    return sorted(ranked)

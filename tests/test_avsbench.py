@@ -71,7 +71,7 @@ def test_avss_classes_are_those_of_the_events(shapes):
     assert found == {event for event in heard if event[0] in {files.name for files in data.clips}}
 
 
-@pytest.mark.parametrize("mode", ["L", "0/255", "P", "RGB", "RGBA", "LA", "1", "I;16", "CMYK"])
+@pytest.mark.parametrize("mode", ["L", "0/255", "P", "quantized", "RGB", "RGBA", "LA", "1", "I;16", "CMYK"])
 @settings(max_examples=15, deadline=None)
 @given(values=hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 7, 23, 128, 255])))
 def test_a_binary_mask_in_any_mode(tmp_path_factory, mode, values):
@@ -81,12 +81,12 @@ def test_a_binary_mask_in_any_mode(tmp_path_factory, mode, values):
         image.putpalette(voc_palette(256).tobytes())
     elif mode == "I;16":
         image = Image.fromarray(values.astype(np.uint16) * 256)
+    elif mode in ("0/255", "1", "quantized", "CMYK"):
+        image = Image.fromarray((values > 0) * np.uint8(255))
+        image = {"0/255": image.copy, "1": lambda: image.convert("1"), "quantized": lambda: image.quantize(2),         # white may come first
+                 "CMYK": lambda: image.convert("RGB").convert("CMYK")}[mode]()
     else:
-        image = Image.fromarray((values > 0) * np.uint8(255) if mode in ("0/255", "1") else values)
-        if mode != "L":
-            image = image.convert({"0/255": "L", "CMYK": "RGB"}.get(mode, mode))
-    if mode == "CMYK":
-        image = Image.fromarray((values > 0)[..., None] * np.full(3, 255, np.uint8)).convert("CMYK")
+        image = Image.fromarray(values).convert(mode)
     image.save(path, format="TIFF" if mode == "CMYK" else "PNG")
     assert torch.equal(read_mask(path, "ms3", 1), torch.from_numpy((values > 0).astype(np.uint8)))
 

@@ -52,10 +52,11 @@ def read_mask(path: Path, subset: str, classes: int) -> Tensor:
         if (unknown := palette[index] != colours).any():
             raise ValueError(f"{path}: {int(unknown.sum())} pixels have a colour that is none of the {classes} classes' in label2idx.json.")
         return torch.from_numpy(index.astype(np.uint8))
-    if len(image.getbands()) > 1:
+    # Of a palette picture the indices count, not the colours; unless black comes later in the palette, as in files that were made smaller.
+    if len(image.getbands()) > 1 or (subset != "avss" and image.mode == "P" and image.getpalette()[:3] != [0, 0, 0]):
         values = np.array(image.convert("RGB")).max(-1)
     else:
-        values = np.array(image)                                    # also of a palette picture: the indices, not the colours
+        values = np.array(image)
     if subset == "avss":
         index = (values.astype(np.int64) + 1) % 256
         if (index >= classes).any():

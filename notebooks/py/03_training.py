@@ -25,7 +25,7 @@
 # |---|---|
 # | Time on 2 cores | 6 to 7 minutes, of which training takes about 5 (`profile = "smoke"`: under a minute, with a model that has learnt nothing) |
 # | Memory | 3 GB |
-# | You need | Python and a little PyTorch; nothing of audio. Notebooks 1 and 2 help, this one stands alone |
+# | You need | Python and a little PyTorch; nothing of audio |
 
 # %% tags=["parameters"]
 profile = "default"    # "smoke": the shortest run that touches everything
@@ -80,8 +80,8 @@ print(f"{len(train)} + {len(validation)} + {len(test)} clips in {time.perf_count
 
 # %%
 example = train[0]
-workbook.show(plots.clip_figure(example), alt="Five frames of a clip in a row; below each the objects that sound painted green; below that "
-              "the log-mel spectrogram of the second that the frame hears.")
+workbook.show(plots.clip_figure(example), alt="Five frames of a clip; below each, in green, the objects that sound; "
+              "below that the log-mel spectrogram of the second that the frame hears.")
 Audio(train.waveform(0).numpy(), rate=train.front_end.sample_rate)
 
 # %% [markdown]
@@ -103,7 +103,9 @@ def silent_share(dataset):
 
 
 measured = silent_share(train)
-predicted_dark = sum(0.6**n for n in (2, 3, 4)) / 3 if s.subset == "ms3" else 0.0    # in s4 one object sounds all the time
+predicted_dark = 0.0    # in s4 one object sounds all the time
+if s.subset == "ms3":
+    predicted_dark = sum(0.6**n for n in (2, 3, 4)) / 3
 error = float(measured.std()) / len(measured) ** 0.5
 print(f"silent frames of {len(train)} training clips: predicted {predicted_dark:.3f}, "
       f"measured {measured.mean():.3f} with a standard error of {error:.3f}")
@@ -139,8 +141,9 @@ def dice(probability, mask):
 # %% tags=["check"]
 square = torch.zeros(1, 4, 4)
 square[:, :2, :2] = 1
-workbook.check("Dice loss", dice, hint="sum over height and width for each frame, and mind the + 1 above and below the line", cases=[
-    ((square, square), 0.0), ((torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)), 0.0), ((1 - square, square), 1 - 1 / 17),
+dark = torch.zeros(1, 4, 4)
+workbook.check("Dice loss", dice, hint="sum over height and width, and mind the + 1 above and below the line", cases=[
+    ((square, square), 0.0), ((dark, dark), 0.0), ((1 - square, square), 1 - 1 / 17),
     ((torch.cat([square, 1 - square]), torch.cat([square, square])), (1 - 1 / 17) / 2)])
 
 # %% [markdown]
@@ -155,7 +158,7 @@ workbook.check("Dice loss", dice, hint="sum over height and width for each frame
 torch.manual_seed(s.seed)
 model = lav.create_model(s.method, preset=s.preset, size=size, num_classes=train.num_classes)
 millions = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
-print(f"{sum(millions.values()):.2f} M parameters:", ", ".join(f"{name} {value:.2f}" for name, value in millions.items()))
+print(f"{sum(millions.values()):.2f} M parameters:", ", ".join(f"{name} {n:.2f}" for name, n in millions.items()))
 
 rehearsal = lav.create_model(s.method, preset=s.preset, size=size, num_classes=train.num_classes).train()
 optimizer = torch.optim.AdamW(rehearsal.parameters(), lr=1e-3)
@@ -183,7 +186,9 @@ assert losses[-1] < losses[0]
 # %%
 started = time.perf_counter()
 run = Path(f"../runs/03_training/{s.method}_{s.preset}_{s.subset}_{s.profile}")
-config = lav.TrainConfig(epochs=s.epochs, seed=s.seed, audio_epochs=1 if s.profile == "smoke" else lav.TrainConfig.audio_epochs)
+config = lav.TrainConfig(epochs=s.epochs, seed=s.seed)
+if s.profile == "smoke":
+    config.audio_epochs = 1
 trainer = lav.Trainer(model, config, run)
 trainer.fit(train, validation)
 training_seconds = time.perf_counter() - started
@@ -192,7 +197,7 @@ training_seconds = time.perf_counter() - started
 tagging = [entry for entry in trainer.log if entry["event"] == "tagging"]
 if tagging:
     print(f"audio alone: in {tagging[0]['sets_right']:.0%} of unseen seconds it names exactly the categories that sound")
-workbook.show(plots.training_curves(trainer.log), alt="Left: the loss and its parts fall over the steps. Right: validation M_J by epoch.")
+workbook.show(plots.training_curves(trainer.log), alt="Left: the loss and its parts by step. Right: validation M_J by epoch.")
 
 # %% [markdown]
 # ## 3.5 How good is it?
@@ -203,33 +208,34 @@ workbook.show(plots.training_curves(trainer.log), alt="Left: the loss and its pa
 # %%
 oracle = lav.deaf_oracle(test)
 scores = {sound: lav.evaluate(model, test, sound) for sound in ("normal", "silent", "swapped", "noise")}
-Markdown("\n".join(["| test clips, measured | $M_J$ | $M_F$ | pixels marked |", "|---|---|---|---|",
-    *(f"| {name} | {v['M_J']:.3f} | {v['M_F']:.3f} | {v['foreground_share']:.2%} |" for name, v in
-      {"own sound": scores["normal"], "swapped sound": scores["swapped"], "noise": scores["noise"], "silence": scores["silent"],
-       "deaf oracle": oracle}.items()), f"| always dark | {always_dark:.3f} | 0 | 0 |"]))
+table = {"own sound": scores["normal"], "swapped sound": scores["swapped"], "noise": scores["noise"],
+         "silence": scores["silent"], "deaf oracle": oracle}
+rows = [f"| {name} | {v['M_J']:.3f} | {v['M_F']:.3f} | {v['foreground_share']:.2%} |" for name, v in table.items()]
+Markdown("\n".join(["| test clips, measured | $M_J$ | $M_F$ | pixels marked |", "|---|---|---|---|", *rows,
+                    f"| always dark | {always_dark:.3f} | 0 | 0 |"]))
 
 # %% [markdown]
 # Frames by rule, not by taste: the test frames in which something sounds, sorted by IoU, and five of them at equal steps from the worst to
 # the best.
 
 # %%
-ranked = sorted((float(iou), i, t) for i in range(len(test)) for t, iou in enumerate(plots.frame_iou(plots.predict(model, test[i]), test[i]["mask"]))
-                if test[i]["mask"][t].any())
+ranked = plots.ranked_frames(model, test)
 chosen = [ranked[round(k * (len(ranked) - 1) / 4)] for k in range(5)]
-silence = test.with_sound("silent")
-figure = plots.prediction_grid(
-    [(test[i]["frames"][t], test[i]["mask"][t], {"own sound": plots.predict(model, test[i])[t], "silence": plots.predict(model, silence[i])[t]})
-     for _, i, t in chosen], [f"IoU {iou:.2f}" for iou, _, _ in chosen])
+silence, columns = test.with_sound("silent"), []
+for _, i, t in chosen:
+    marked = {"own sound": plots.predict(model, test[i])[t], "silence": plots.predict(model, silence[i])[t]}
+    columns.append((test[i]["frames"][t], test[i]["mask"][t], marked))
+figure = plots.prediction_grid(columns, [f"IoU {iou:.2f}" for iou, _, _ in chosen])
 figure.savefig(run / "predictions.png", dpi=110, bbox_inches="tight")
-workbook.show(figure, alt="Five test frames from the worst to the best: the frame, the truth, the prediction with its own sound, and the "
-              "prediction with silence.")
+workbook.show(figure, alt="Five test frames from the worst to the best: the frame, the truth, the prediction with its "
+              "own sound, and the prediction with silence.")
 
 # %% [markdown]
 # ## 3.6 Does it listen?
 #
 # Four listening tests on one model:
 #
-# - **silence**: it should go dark. Look at *pixels marked*, not at $M_J$: darkness earns its floor on silent frames.
+# - **silence**: it should go dark. Look at *pixels marked*, not at $M_J$: darkness scores 1 on silent frames.
 # - **swapped sound**: another clip's sound over these frames. A listening model follows the wrong sound and falls below the oracle.
 # - **noise**: white noise, as loud as the clip. Two of the timbres are bands of noise, so it need not stay dark.
 # - **twins**: the same model, trained otherwise. The *deaf twin* had the same data and budget but heard only silence. The *salience twin* was
@@ -249,25 +255,26 @@ print("\n".join(f"{'yes' if holds else 'NO '}  {claim}" for claim, holds in clai
 
 # %%
 twins = json.loads(Path("../results/twins.json").read_text())
-print(f"`{twins['command']}`, {twins['date']}, commit {twins['commit']}, {twins['machine']['device']}, torch {twins['machine']['torch']}")
-rows = {"listening": "the listening model", "deaf": "deaf twin", "salience": "salience twin"}
+print(f"{twins['command']}, {twins['date']}, commit {twins['commit']}, {twins['machine']['device']}")
+rows = []
+for name, label in {"listening": "the listening model", "deaf": "deaf twin", "salience": "salience twin"}.items():
+    m = twins["models"][name]["ms3"]
+    rows.append(f"| {label} | {m['normal']['M_J']:.3f} | {m['swapped']['M_J']:.3f} | {m['silent']['M_J']:.3f} "
+                f"| {m['silent']['foreground_share']:.2%} |")
 Markdown("\n".join([f"| $M_J$, {twins['clips']['train']} clips of ms3 | own sound | swapped | silence | pixels marked in silence |",
-    "|---|---|---|---|---|",
-    *(f"| {label} | {twins['models'][name]['ms3']['normal']['M_J']:.3f} | {twins['models'][name]['ms3']['swapped']['M_J']:.3f} | "
-      f"{twins['models'][name]['ms3']['silent']['M_J']:.3f} | {twins['models'][name]['ms3']['silent']['foreground_share']:.2%} |"
-      for name, label in rows.items())]))
+                    "|---|---|---|---|---|", *rows]))
 
 # %%
 alone = twins["models"]["salience"]["alone"]
-print(f"the salience twin on its own kind of clip, one object that always sounds: M_J {alone['normal']['M_J']:.3f}, "
-      f"with swapped sound {alone['swapped']['M_J']:.3f}")
+print(f"the salience twin on its own kind of clip, one object that always sounds: "
+      f"M_J {alone['normal']['M_J']:.3f}, with swapped sound {alone['swapped']['M_J']:.3f}")
 of_twins = {"deaf twin, in silence": twins["models"]["deaf"]["ms3"]["silent"]["M_J"],
             "salience twin": twins["models"]["salience"]["ms3"]["normal"]["M_J"]}
 comparable = (s.subset, s.clips, s.preset) == ("ms3", twins["clips"]["train"], "tiny")
 comparison = {"this model": scores["normal"]["M_J"], "deaf oracle": oracle["M_J"], **(of_twins if comparable else {}),
               "this model, swapped": scores["swapped"]["M_J"], "always dark": always_dark}
-workbook.show(plots.bars(comparison, "Who listens? Test clips with silent objects in view", "$M_J$", {"this model": plots.ORANGE}),
-              alt="Bars of M_J: this model, the deaf oracle, the twins, this model with swapped sound, and always dark.")
+figure = plots.bars(comparison, "Who listens? Test clips with silent objects in view", "$M_J$", {"this model": plots.ORANGE})
+workbook.show(figure, alt="Bars of M_J: this model, the deaf oracle, the twins, this model with swapped sound, always dark.")
 
 # %% [markdown]
 # **Read the salience twin with care.** On its own kind of clip it looks excellent, and stays so with the *wrong* sound: it has learnt "mark
@@ -323,9 +330,10 @@ workbook.check("spared frames", spared, hint="two lists, two means; then try spa
                cases=[(([1.0, 0.2, 0.8, 0.0], [True, False, True, False]), (0.9, 0.1))])
 
 # %%
-by_sameness = {answer: [x for x, y in zip(iou, same) if y == answer] for answer in (True, False)}
-print("mean IoU with swapped sound:", ", ".join(f"{sum(x) / len(x):.3f} where the donor's second holds {'the same' if answer else 'other'} categories"
-                                               for answer, x in by_sameness.items() if x))
+for answer, label in ((True, "the same"), (False, "other")):
+    spared_iou = [x for x, y in zip(iou, same) if y == answer]
+    if spared_iou:
+        print(f"mean IoU {sum(spared_iou) / len(spared_iou):.3f} where the donor's second holds {label} categories")
 
 # %% [markdown]
 # ## Result
@@ -334,7 +342,7 @@ print("mean IoU with swapped sound:", ", ".join(f"{sum(x) / len(x):.3f} where th
 print(f"""{s.method}, preset {s.preset}, {s.clips} clips of {s.subset}, {s.epochs} epochs, seed {s.seed}
 measured on {machine['device']}, {machine['threads']} threads, torch {machine['torch']}
 training (audio pretraining included)  {training_seconds:.0f} s
-M_J on {len(test)} unseen clips               {scores['normal']['M_J']:.3f}
+M_J on {len(test):3} unseen clips                {scores['normal']['M_J']:.3f}
 M_F                                    {scores['normal']['M_F']:.3f}
 M_J with swapped sound                 {scores['swapped']['M_J']:.3f}
 M_J of the deaf oracle                 {oracle['M_J']:.3f}
@@ -353,7 +361,8 @@ trained model                          {run.relative_to('..')}/last""")
 # **What this can and cannot say about AVSBench.** Seven clean timbres and flat silhouettes show the *mechanism* at work; they say nothing
 # about how well it recognises real dogs, guitars or engines, and $M_J$ here must not be compared with published figures.
 #
-# **Next.** Change `preset`, `subset = "s4"` or `clips` in the parameters cell and run again. Then look inside the decoder, notebook 5.
+# **Next.** Change `subset = "s4"`, `clips` or `epochs` in the parameters cell and run again. The model that the workbook ships,
+# `checkpoints/tiny`, is this one after five times the clips and four times the steps: $M_J$ 0.96 on the same test clips.
 #
 # ## References
 #
