@@ -40,3 +40,10 @@ class TrainConfig:
     """bf16: autocast, on a device that has it."""
     workers: int = 0
     """Processes that load data; 0 suits data that fits in memory."""
+
+    def check(self) -> None:
+        """Raises ValueError for counts that cannot be trained with."""
+        least = {"batch_size": 1, "validate_every": 1, "audio_epochs": 1, "epochs": 0, "seed": 0, "workers": 0}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {value}.")

@@ -45,6 +45,7 @@ class Trainer:
     """
 
     def __init__(self, model: AVSModel, config: TrainConfig, out: str | Path | None = None):
+        config.check()
         self.model, self.config, self.out = model, config, Path(out) if out else None
         self.log: list[dict] = []
 
