@@ -28,4 +28,4 @@ def shapes(tmp_path_factory):
 @pytest.fixture
 def own_copy(shapes, tmp_path):
     """A copy of `shapes` for a test that changes files."""
-    return Path(shutil.copytree(shapes, tmp_path / "shapes"))
+    return Path(shutil.copytree(shapes, tmp_path / "shapes", copy_function=shutil.copyfile))

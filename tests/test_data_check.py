@@ -111,12 +111,20 @@ TABLES = {
 
 
 @pytest.mark.parametrize("case", TABLES)
-def test_a_metadata_file_that_is_wrong(own_copy, case):
+def test_a_metadata_file_that_is_wrong(shapes, tmp_path, case):
     change, words = TABLES[case]
-    edit(own_copy / META["ms3"], change)
+    path = tmp_path / META["ms3"]
+    path.parent.mkdir()
+    path.write_bytes(change((shapes / META["ms3"]).read_bytes()))
     with pytest.raises(ValueError, match=words) as caught:
-        AVSBench(own_copy, "ms3", "val")
+        AVSBench(tmp_path, "ms3", "val")
     assert "ms3_meta_data.csv" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_unknown_kind_of_avss_clip(shapes, tmp_path):
+    (tmp_path / "metadata.csv").write_bytes((shapes / "metadata.csv").read_bytes().replace(b"avss_val_00001,v1m", b"avss_val_00001,v3"))
+    with pytest.raises(ValueError, match="metadata.csv, line 9: label 'v3' is none of v1s, v1m, v2"):
+        AVSBench(tmp_path, "avss", "train")
 
 
 @pytest.mark.parametrize("subset", ["s4", "ms3", "avss"])
@@ -143,9 +151,8 @@ def test_unknown_names(shapes, tmp_path):
         AVSBench(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"ms3_meta_data\.csv.*lightavseg data make"):
         AVSBench(tmp_path)
-    edit_free = tmp_path / META["ms3"]
-    edit_free.parent.mkdir()
-    edit_free.write_text("name,start,split\n")
+    (tmp_path / "Multi-sources").mkdir()
+    (tmp_path / META["ms3"]).write_text("name,start,split\n")
     with pytest.raises(ValueError, match="no val clips"):
         AVSBench(tmp_path, "ms3", "val")
     assert [kind for _, kind, _ in check(tmp_path, "ms3").problems] == ["empty"]
@@ -204,9 +211,10 @@ def test_check_lists_everything_at_once(own_copy, capsys):
 
 
 @pytest.mark.parametrize("subset, words", [("ms3", "has no column split"), ("s4", "no such folder")])
-def test_the_command_line_says_it_in_one_line(own_copy, capsys, subset, words):
-    edit(own_copy / META["ms3"], lambda text: text.replace(b"split", b"part", 1))
-    root = own_copy if subset == "ms3" else own_copy / "nowhere"
+def test_the_command_line_says_it_in_one_line(tmp_path, capsys, subset, words):
+    (tmp_path / "Multi-sources").mkdir()
+    (tmp_path / META["ms3"]).write_text("name,start,part\n")
+    root = tmp_path if subset == "ms3" else tmp_path / "nowhere"
     with pytest.raises(SystemExit) as end:
         main(["data", "check", str(root), "--subset", subset])
     error = capsys.readouterr().err

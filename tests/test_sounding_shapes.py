@@ -102,18 +102,18 @@ def test_gains_and_noise_floor(tmp_path):
 def test_without_distractors_and_with_twins(tmp_path, subset):
     alone, both = described(tmp_path / "alone", subset, distractors=False), described(tmp_path / "twins", subset, twins=True)
     heard = 0
-    for index in range(12):
+    for index in range(6):
         thing, = objects(alone, subset, "train", index)
         assert thing.sounding.all()
         first, second, *others = objects(both, subset, "train", index)
         assert first.category == second.category not in {other.category for other in others} and not second.sounding.any()
         assert not (first.masks & second.masks).any()
         heard += first.sounding.sum()
-    assert heard >= 12
+    assert heard >= 6
 
 
 def test_stems_and_noise_are_the_wav(shapes):
-    for subset, split, index in EVERY_CLIP:
+    for subset, split, index in EVERY_CLIP[::2]:
         tracks, things = stems(shapes, split, index, subset), made(shapes, subset, split, index)
         whole = (tracks.sum(0) + noise(shapes, split, index, subset)) * 32767
         assert np.abs(whole - samples_of(read_clips(shapes, subset, split)[index].audio)).max() <= 1
@@ -175,7 +175,6 @@ def test_nothing_is_shared_between_splits(shapes):
     assert len(owner) == sum(1 + (10 if subset == "avss" and index % 3 == 2 else 5) for subset, _, index in EVERY_CLIP)
 
 
-@pytest.mark.slow
 def test_same_seed_same_bytes_with_any_number_of_processes(tmp_path):
     clips = {"train": 14, "val": 2, "test": 3}                     # enough for three processes
     one, two, other = (contents(generate(tmp_path / str(n), "ms3", clips, 32, seed, workers=n)) for n, seed in ((1, 5), (3, 5), (2, 6)))
@@ -227,7 +226,7 @@ def test_an_interrupted_generation_leaves_nothing_behind(shapes, tmp_path, monke
     assert whole and whole.items() <= contents(shapes).items()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_killed_generation_leaves_no_processes(tmp_path):
     """Ctrl-C cleans up; after a kill the workers end too, and the same command works again."""
