@@ -24,7 +24,7 @@ SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
 TAGS = {"parameters", "exercise", "check", "result", "nbval-check-output"}
 FORBIDDEN = {  # in what a reader gets
     "a path of the machine it was made on": r"(?:^|[\s'\"(=])(?:/[\w.@+-]+){2,}|file://",
-    "the host of a package registry": r"https?://[^\s\"']*/(?:simple|whl|packages|wheels)\b|pypi\.\w|pythonhosted",
+    "the host of a package registry": r"https?://[^\s\"']*/(?:simple|whl|packages|wheels)\b|py(?:pi\.\w|thonhosted)",
 }
 
 spec = importlib.util.spec_from_file_location("notebooks_build", NOTEBOOKS / "build.py")
