@@ -4,12 +4,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# Options of `create_model` by preset. `paper` has the published model's size, `lean` a lighter decoder on the same backbones, `tiny` is what
-# two cores train.
+# Options of `create_model` by preset: the backbones, and beside them each method's head. `paper` has the published sizes; `lean` gives
+# LightAVSeg a lighter decoder on the same backbones; `tiny` is what two cores train.
 PRESETS: dict[str, dict] = {
-    "paper": {"visual": "seaformer_l", "audio": "mobilenetv2_100", "width": 216, "separable": False, "size": 224},
-    "lean": {"visual": "seaformer_l", "audio": "mobilenetv2_100", "width": 128, "separable": True, "size": 224},
-    "tiny": {"visual": "seaformer_t", "audio": "mobilenetv2_050", "width": 64, "separable": True, "size": 128},
+    "paper": {"visual": "seaformer_l", "audio": "mobilenetv2_100", "size": 224},
+    "lean": {"visual": "seaformer_l", "audio": "mobilenetv2_100", "size": 224},
+    "tiny": {"visual": "seaformer_t", "audio": "mobilenetv2_050", "size": 128},
+}
+HEADS: dict[str, dict[str, dict]] = {
+    "paper": {"lightavseg": {"width": 216, "separable": False}},
+    "lean": {"lightavseg": {"width": 128, "separable": True}},
+    "tiny": {"lightavseg": {"width": 64, "separable": True}},
 }
 
 

@@ -29,8 +29,22 @@ def tensor(name: str, shape) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.float32)).reshape(*shape)
 
 
-def state_dict(shapes: dict) -> dict[str, torch.Tensor]:
-    return {name: tensor(name, shape) for name, shape in shapes.items()}
+def signs(name: str, count: int) -> np.ndarray:
+    """+1 or -1 for each element, by a hash of its place: with them the sine's matrices, of rank two, come to full rank."""
+    x = (np.arange(count, dtype=np.uint64) + zlib.crc32(name.encode())) & 0xFFFFFFFF
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+    return 1.0 - 2.0 * ((x ^ (x >> 16)) >> 31).astype(np.float64)
+
+
+def state_dict(shapes: dict, scale: float | None = None) -> dict[str, torch.Tensor]:
+    """Weights by name and shape; with a scale, those of more than one dimension times it and `signs`."""
+    tensors = {name: tensor(name, shape) for name, shape in shapes.items()}
+    if scale is not None:
+        for name, value in tensors.items():
+            if value.ndim > 1:
+                value *= torch.from_numpy((scale * signs(name, value.numel())).astype(np.float32)).reshape(value.shape)
+    return tensors
 
 
 def image(*shape: int) -> torch.Tensor:

@@ -66,7 +66,6 @@ def test_examples_are_valid(capsys, monkeypatch, name):
     assert type(seen[0]) is COMMANDS[name]
 
 
-@pytest.mark.slow
 def test_train_and_evaluate(capsys, data, tmp_path):
     out = tmp_path / "run"
     train = ["train", "--data", data, "--subset", "ms3", "--preset", "tiny", "--size", "64", "--epochs", "1", "--audio-epochs", "1",

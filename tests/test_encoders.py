@@ -139,7 +139,7 @@ def test_unknown_names_are_answered_with_a_suggestion():
                                (audio, "mobilenet_v2_100", "mobilenetv2_100")):
         with pytest.raises(ValueError, match=f"{name}.*did you mean '{near}"):
             create(name)
-    with pytest.raises(ValueError, match="Known: seaformer_b"):
+    with pytest.raises(ValueError, match="Known: resnet50, seaformer_b"):
         encoders.create_visual_encoder("zzz")
 
 
@@ -200,6 +200,7 @@ class Payload:
         return os.mkdir, (self.marker,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_code_in_a_file_is_not_run(published, tmp_path):
     marker = tmp_path / "executed"
     torch.save({"state_dict": published, "args": Payload(marker)}, tmp_path / "payload.pth")

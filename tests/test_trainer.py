@@ -2,16 +2,19 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import create
 
-from lightavseg_core import TrainConfig, Trainer, deaf_oracle, evaluate, load_model
+from lightavseg_core import TrainConfig, Trainer, evaluate, load_model
 from lightavseg_core.data import AVSBench, collate
-from lightavseg_core.data.sounding_shapes import generate, objects
+from lightavseg_core.data.sounding_shapes import generate
 from lightavseg_core.losses import total_loss
 from lightavseg_core.methods import AVSModel
 from lightavseg_core.pretrain import pretrain_audio
@@ -153,6 +156,18 @@ def test_bfloat16(root, tmp_path):
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.slow
+def test_two_processes(root, tmp_path):
+    """The same loop: each takes half of the clips, one writes, and both score each clip once."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "lightavseg_core.cli"]
+    train = ["train", "--data", root, "--out", tmp_path, "--size", "64", "--epochs", "1", "--batch-size", "2", "--audio-weights", "joint"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*launch, *train], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(read_log(tmp_path, "step")) == 2 and [entry["frames"] for entry in read_log(tmp_path, "validation")] == [10]
+    assert all(value.isfinite().all() for value in load_model(tmp_path / "best").state_dict().values())
+
+
 # --- sound ---
 
 
@@ -245,32 +260,3 @@ def test_masks_are_mirrored_with_their_frames(root):
     assert torch.equal(batch["log_mel"], original["log_mel"])
     left_alone = Trainer(create(), TrainConfig(flip=False)).augment(collate([data[i] for i in range(8)]))
     assert all(torch.equal(left_alone[key], original[key]) for key in ("frames", "mask"))
-
-
-# --- evaluation ---
-
-
-def test_evaluate(root, joint):
-    _, model = joint
-    data = AVSBench(root, "ms3", "test", SIZE)
-    scores = {sound: evaluate(model, data, sound) for sound in ("normal", "silent", "swapped", "noise")}
-    assert set(scores["normal"]) == {"M_J", "M_F", "M_F_batch", "batch_size", "foreground_share", "frames", "sound"}
-    assert all(found["frames"] == 10 and found["sound"] == sound and found["batch_size"] == 8 for sound, found in scores.items())
-    one = evaluate(model, data, batch_size=1)
-    assert all(one[name] == pytest.approx(scores["normal"][name], abs=1e-6) for name in ("M_J", "M_F", "foreground_share"))
-    with pytest.raises(ValueError, match="loud"):
-        evaluate(model, data, "loud")
-    model.train()
-    evaluate(model, data)
-    assert model.training and data.sound == "normal"
-
-
-def test_deaf_oracle_by_hand(root):
-    data = AVSBench(root, "ms3", "test", SIZE)
-    ious = []
-    for index in range(len(data)):
-        for t, truth in enumerate(data[index]["mask"].numpy() > 0):
-            visible = sum(thing.masks[t].astype(int) for thing in objects(root, "ms3", "test", index)) > 0
-            ious.append((visible & truth).sum() / (visible | truth).sum() if truth.any() else 1 - visible.mean())
-    found = deaf_oracle(data)
-    assert found["M_J"] == pytest.approx(sum(ious) / len(ious), abs=1e-5) and found["M_J"] < 0.95

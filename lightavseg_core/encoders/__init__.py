@@ -7,9 +7,10 @@ from torch import nn
 
 from .mobilenetv2 import MobileNetV2Audio
 from .published import LoadReport
+from .resnet import ResNet50
 from .seaformer import SeaFormer
 
-VISUAL = {f"seaformer_{size}": lambda size=size: SeaFormer(size) for size in "tsbl"}
+VISUAL = {**{f"seaformer_{size}": lambda size=size: SeaFormer(size) for size in "tsbl"}, "resnet50": ResNet50}
 AUDIO = {name: lambda name=name: MobileNetV2Audio(name) for name in ("mobilenetv2_050", "mobilenetv2_100")}
 
 __all__ = ["AUDIO", "VISUAL", "LoadReport", "create_audio_encoder", "create_visual_encoder"]
@@ -22,7 +23,7 @@ def unknown(kind: str, name: str, known) -> ValueError:
 
 
 def create_visual_encoder(name: str) -> nn.Module:
-    """name: "seaformer_t", "_s", "_b" or "_l". The encoder has .stages, .channels and .strides; (B, 3, H, W) -> a list of maps."""
+    """name: "seaformer_t", "_s", "_b", "_l" or "resnet50". The encoder has .stages, .channels and .strides; (B, 3, H, W) -> a list of maps."""
     if name not in VISUAL:
         raise unknown("visual encoder", name, VISUAL)
     return VISUAL[name]()

@@ -16,6 +16,14 @@ _NESTS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _SHOWN = 3
 
 
+class Part(NamedTuple):
+    """One of `count` equal pieces, along the first dimension, of a published tensor: packed query, key and value projections, say."""
+
+    name: str
+    index: int
+    count: int
+
+
 class LoadReport(NamedTuple):
     """What became of a checkpoint's tensors, by their published names."""
 
@@ -58,29 +66,38 @@ def read_tensors(source: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]
     return tensors
 
 
-def load_renamed(module: nn.Module, tensors: Mapping[str, Tensor], renamed: Mapping[str, str], dead: set[str] = frozenset(),
+def load_renamed(module: nn.Module, tensors: Mapping[str, Tensor], renamed: Mapping[str, str | Part], dead: set[str] = frozenset(),
                  may_be_absent: set[str] = frozenset(), what: str = "checkpoint") -> LoadReport:
-    """Copies tensors into `module`. renamed maps our names to the published ones. All or nothing: on an error nothing is changed.
+    """Copies tensors into `module`. renamed maps our names to the published ones, or to a part of one; may_be_absent holds names of ours.
+    All or nothing: on an error nothing is changed.
 
     Raises ValueError naming the first tensors that are missing or have another shape, and their nearest relatives in the file.
     """
     state = module.state_dict()
+    parts = {name: source if isinstance(source, Part) else Part(source, 0, 1) for name, source in renamed.items()}
     counters = {name for name in state if name.endswith("num_batches_tracked")}     # of batch norms: kept where the file has them
-    missing = [renamed[name] for name in state if renamed[name] not in tensors and name not in may_be_absent | counters]
+    missing = [parts[name].name for name in state if parts[name].name not in tensors and name not in may_be_absent | counters]
     if missing:
         nearest = difflib.get_close_matches(missing[0], list(tensors), n=1)
         hint = f"; the nearest name found is {nearest[0]}" if nearest else ""
         raise ValueError(f"{what}: {len(missing)} of {len(state) - len(counters)} tensors are missing, first {', '.join(missing[:_SHOWN])}{hint}. "
                          "Is it the file of another size or model?")
-    present = {name: tensors[renamed[name]] for name in state if renamed[name] in tensors}
-    wrong = [f"{renamed[name]} is {tuple(value.shape)}, expected {tuple(state[name].shape)}"
-             for name, value in present.items() if value.shape != state[name].shape]
+    present, wrong = {}, []
+    for name in state:
+        source, index, count = parts[name]
+        if source not in tensors:
+            continue
+        whole = tuple(state[name].shape) if count == 1 else (count * len(state[name]), *state[name].shape[1:])
+        if tuple(tensors[source].shape) != whole:
+            wrong.append(f"{source} is {tuple(tensors[source].shape)}, expected {whole}")
+        else:
+            present[name] = tensors[source].chunk(count)[index] if count > 1 else tensors[source]
     if wrong:
         raise ValueError(f"{what}: {len(wrong)} tensors have another shape, first {'; '.join(wrong[:_SHOWN])}. "
                          "Is it the file of another size?")
     module.load_state_dict(present, strict=False)
-    used = {renamed[name] for name in present.keys() - counters}
+    used = {parts[name].name for name in present.keys() - counters}
     rest = [name for name in tensors if name not in used and not name.endswith("num_batches_tracked")]
     return LoadReport(loaded=sorted(used), dead=[name for name in rest if name in dead],
-                      absent=sorted(renamed[name] for name in state.keys() - counters if name not in present),
+                      absent=sorted({parts[name].name for name in state.keys() - counters if name not in present}),
                       unexpected=[name for name in rest if name not in dead])

@@ -1,7 +1,7 @@
 """One file per paper, in one factory."""
 from __future__ import annotations
 
-from ..config import PRESETS
+from ..config import HEADS, PRESETS
 from ..encoders import unknown
 from .base import METHODS, AVSModel, ModelConfig, Output, Scale, build, load_model
 from .lightavseg import LightAVSeg, LightAVSegConfig
@@ -21,4 +21,4 @@ def create_model(method: str, preset: str | None = None, **options) -> AVSModel:
     """
     if preset is not None and preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
-    return build(method, {**PRESETS.get(preset, {}), **options})
+    return build(method, {**PRESETS.get(preset, {}), **HEADS.get(preset, {}).get(method, {}), **options})

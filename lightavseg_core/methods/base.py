@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,17 +13,17 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 
 from ..encoders import create_audio_encoder, create_visual_encoder, unknown
-from ..encoders.published import load_renamed, read_tensors
+from ..encoders.published import LoadReport, Part, load_renamed, read_tensors
 
 METHODS: dict[str, type[AVSModel]] = {}
 
 
 class Scale(NamedTuple):
-    """One decoder scale, for analysis and for losses."""
+    """One scale of a decoder, for analysis and for losses; which maps these are, each method says."""
 
     visual: Tensor      # (B, T, D, h, w)  V_dec
     audio: Tensor       # (B, T, D)        the audio state that it is compared with
-    similarity: Tensor  # (B, T, h, w)     their cosine along channels, -1 to 1
+    similarity: Tensor  # (B, T, h, w)     how well they agree: LightAVSeg's cosine along channels, -1 to 1
 
 
 class Output(NamedTuple):
@@ -57,6 +58,7 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
     """
 
     config_class: type[ModelConfig] = ModelConfig
+    auxiliary: str = "none"    # the loss that its paper adds to the masks': a name of `losses.AUXILIARY`
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -82,6 +84,28 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
 
     def segment(self, frames: Tensor, log_mel: Tensor, with_scales: bool) -> tuple[Tensor, list[Scale] | None]:
         raise NotImplementedError
+
+    def published_names(self) -> dict[str, str | Part]:
+        """Our tensors' names -> the authors' (`visual` and `audio` excepted, which the encoders name)."""
+        raise ValueError(f"{self.config.method}: its authors published no checkpoint.")
+
+    def published_dead(self) -> dict[str, nn.Module]:
+        """What the authors' code builds, counts and saves but never runs: the published prefix -> a module of the same tensors."""
+        return {}
+
+    def load_published(self, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
+        """Loads the authors' checkpoint by its tensor names. VGGish's tensors, which not every checkpoint holds, may be absent.
+
+        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, other shapes, a method without a checkpoint).
+        """
+        renamed = self.published_names()
+        if self.config.visual != "resnet50":
+            raise ValueError(f"the published checkpoint of {self.config.method} is for visual='resnet50', audio='vggish'; this model has "
+                             f"visual={self.config.visual!r}, audio={self.config.audio!r}.")
+        dead = {f"{prefix}.{name}" for prefix, module in self.published_dead().items() for name in module.state_dict()}
+        audio = {name for name in self.state_dict() if name.startswith("audio.")}
+        renamed = {**{name: f"vggish.{name.removeprefix('audio.')}" for name in audio}, **renamed}
+        return load_renamed(self, read_tensors(source), renamed, dead, audio, what=f"{self.config.method} checkpoint")
 
     def save_pretrained(self, save_directory: str | Path, *, config: dict | None = None, model_card_kwargs: dict | None = None) -> None:
         """Writes config.json, model.safetensors and, where there is none, a README.md into a folder.

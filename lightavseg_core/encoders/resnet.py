@@ -1,0 +1,53 @@
+"""ResNet-50 (He et al., CVPR 2016) from timm, in four stages: the backbone of AVSBench, AVSegFormer and SelM."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import timm
+from torch import Tensor, nn
+
+from .published import LoadReport, load_renamed, read_tensors
+
+_STEM = {"0": "conv1", "1": "bn1", "4": "layer1"}    # places in the first stage; between them stand a ReLU and a max-pooling
+
+
+class ResNet50(nn.Module):
+    """ResNet-50 without its classifier; the stride of a bottleneck sits on its 3x3, as in torchvision.
+
+    forward: (B, 3, H, W), any H, W >= 32 -> four maps (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])). `stages` may be run one by
+    one, so that a method can change a map before the next stage reads it. The weights are random: load some.
+    """
+
+    channels = [256, 512, 1024, 2048]
+    strides = [4, 8, 16, 32]
+
+    def __init__(self):
+        super().__init__()
+        net = timm.create_model("resnet50", pretrained=False)
+        stem = nn.Sequential(net.conv1, net.bn1, net.act1, net.maxpool, net.layer1)
+        self.stages = nn.ModuleList([stem, net.layer2, net.layer3, net.layer4])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    @staticmethod
+    def published_name(name: str) -> str:
+        """Our name of a tensor -> torchvision's: stages.0.0.weight -> conv1.weight, stages.2.1.bn1.bias -> layer3.1.bn1.bias."""
+        _, stage, rest = name.split(".", 2)
+        if stage == "0":
+            place, rest = rest.split(".", 1)
+            return f"{_STEM[place]}.{rest}"
+        return f"layer{int(stage) + 1}.{rest}"
+
+    def load_published(self, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
+        """Loads an ImageNet checkpoint of torchvision's or timm's ResNet-50. The classifier is reported as dead.
+
+        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, other shapes: usually another network).
+        """
+        renamed = {name: self.published_name(name) for name in self.state_dict()}
+        return load_renamed(self, read_tensors(source), renamed, dead={"fc.weight", "fc.bias"}, what="ResNet-50 checkpoint")
