@@ -51,3 +51,15 @@ class ResNet50(nn.Module):
         """
         renamed = {name: self.published_name(name) for name in self.state_dict()}
         return load_renamed(self, read_tensors(source), renamed, dead={"fc.weight", "fc.bias"}, what="ResNet-50 checkpoint")
+
+
+def two_branch_name(name: str) -> str:
+    """Our name of a tensor of ResNet50 -> its name in the authors' checkpoints of AVSBench, AVSegFormer and SelM: layer3_1.0.conv1.weight.
+
+    Their "two-branch" ResNet-50 is torchvision's with layer3 and layer4 as layer3_1 and layer4_1. Second copies, layer3_2 and layer4_2, start
+    from layer2: they are built and saved (22.06M parameters) and never run.
+    """
+    published = ResNet50.published_name(name)
+    for layer in ("layer3", "layer4"):
+        published = published.replace(f"{layer}.", f"{layer}_1.")
+    return published
