@@ -14,7 +14,7 @@ PRESETS: dict[str, dict] = {
 HEADS: dict[str, dict[str, dict]] = {
     "paper": {"lightavseg": {"width": 216, "separable": False}},
     "lean": {"lightavseg": {"width": 128, "separable": True}},
-    "tiny": {"lightavseg": {"width": 64, "separable": True}},
+    "tiny": {"lightavseg": {"width": 64, "separable": True}, "avsbench": {"width": 64}},
 }
 
 
@@ -26,12 +26,19 @@ class TrainConfig:
     batch_size: int = 4
     """Clips."""
     learning_rate: float = 2e-3
-    """The peak of a one-cycle schedule."""
+    """With one_cycle, its peak."""
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
     weight_decay: float = 0.05
     clip_norm: float = 1.0
-    """Gradients are scaled down to this norm."""
+    """Gradients are scaled down to this norm; 0: never."""
+    segmentation: Literal["dice_bce", "bce", "squared_dice", "squared_dice_bce"] = "dice_bce"
+    """Loss of the masks: LightAVSeg's, AVSBench's, AVSegFormer's, SelM's."""
+    auxiliary: Literal["own", "alignment", "alignment_kl", "matching", "mixing", "selection", "none"] = "own"
+    """What is added to it: the method's own, or by name those of LightAVSeg (and with KL), AVSBench, AVSegFormer, SelM."""
     alignment_weight: float = 0.5
-    """Lambda of L_msa."""
+    """Lambda of L_msa; the others have their published weights."""
+    freeze_visual: int = 0
+    """Epochs at the start in which the visual encoder learns nothing (the statistics of its batch norms still move)."""
     flip: bool = True
     """Mirror clips at random."""
     audio_weights: str = "auto"
@@ -48,7 +55,7 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raises ValueError for counts that cannot be trained with."""
-        least = {"batch_size": 1, "validate_every": 1, "audio_epochs": 1, "epochs": 0, "seed": 0, "workers": 0}
+        least = {"batch_size": 1, "validate_every": 1, "audio_epochs": 1, "epochs": 0, "freeze_visual": 0, "clip_norm": 0, "seed": 0, "workers": 0}
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {value}.")

@@ -3,10 +3,12 @@ from __future__ import annotations
 
 from ..config import HEADS, PRESETS
 from ..encoders import unknown
+from .avsbench import AVSBench, AVSBenchConfig
 from .base import METHODS, AVSModel, ModelConfig, Output, Scale, build, load_model
 from .lightavseg import LightAVSeg, LightAVSegConfig
 
-__all__ = ["AVSModel", "LightAVSeg", "LightAVSegConfig", "ModelConfig", "Output", "Scale", "create_model", "list_methods", "load_model"]
+__all__ = ["AVSBench", "AVSBenchConfig", "AVSModel", "LightAVSeg", "LightAVSegConfig", "ModelConfig", "Output", "Scale", "create_model",
+           "list_methods", "load_model"]
 
 
 def list_methods() -> list[str]:

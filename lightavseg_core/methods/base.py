@@ -86,8 +86,8 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
         raise NotImplementedError
 
     def published_names(self) -> dict[str, str | Part]:
-        """Our tensors' names -> the authors' (`visual` and `audio` excepted, which the encoders name)."""
-        raise ValueError(f"{self.config.method}: its authors published no checkpoint.")
+        """Our tensors' names -> the authors', `visual`'s among them; `audio`'s may be left out. Only asked of a model on ResNet-50."""
+        raise NotImplementedError
 
     def published_dead(self) -> dict[str, nn.Module]:
         """What the authors' code builds, counts and saves but never runs: the published prefix -> a module of the same tensors."""
@@ -98,13 +98,14 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
 
         source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, other shapes, a method without a checkpoint).
         """
-        renamed = self.published_names()
+        if type(self).published_names is AVSModel.published_names:
+            raise ValueError(f"{self.config.method}: its authors published no checkpoint.")
         if self.config.visual != "resnet50":
             raise ValueError(f"the published checkpoint of {self.config.method} is for visual='resnet50', audio='vggish'; this model has "
                              f"visual={self.config.visual!r}, audio={self.config.audio!r}.")
         dead = {f"{prefix}.{name}" for prefix, module in self.published_dead().items() for name in module.state_dict()}
         audio = {name for name in self.state_dict() if name.startswith("audio.")}
-        renamed = {**{name: f"vggish.{name.removeprefix('audio.')}" for name in audio}, **renamed}
+        renamed = {**{name: f"vggish.{name.removeprefix('audio.')}" for name in audio}, **self.published_names()}
         return load_renamed(self, read_tensors(source), renamed, dead, audio, what=f"{self.config.method} checkpoint")
 
     def save_pretrained(self, save_directory: str | Path, *, config: dict | None = None, model_card_kwargs: dict | None = None) -> None:
