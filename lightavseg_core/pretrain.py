@@ -1,6 +1,7 @@
 """Audio pretraining: the encoder learns to tell which categories sound in a second, from events.csv."""
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -78,7 +79,7 @@ def pretrain_audio(audio: nn.Module, train: AVSBench, validation: AVSBench, conf
         loss = F.binary_cross_entropy_with_logits(head(audio(log_mel)), label)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)
         optimizer.step()
         schedule.step()
     audio.eval()

@@ -72,20 +72,27 @@ class Trainer:
         optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         model, optimizer, loader = accelerator.prepare(self.model, optimizer, loader)
         steps = config.epochs * len(loader)                               # of this process: each has its share of the clips
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer.optimizer, config.learning_rate, total_steps=max(steps, 2), pct_start=0.2)
+        if config.schedule == "constant":
+            schedule = torch.optim.lr_scheduler.ConstantLR(optimizer.optimizer, factor=1)
+        else:
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer.optimizer, config.learning_rate, total_steps=max(steps, 2), pct_start=0.2)
+        auxiliary = self.model.auxiliary if config.auxiliary == "own" else config.auxiliary
+        visual = [p for p in self.model.visual.parameters() if p.requires_grad]
 
         scores, best = {}, -math.inf
         bar = tqdm(total=steps, desc="training", mininterval=1, disable=not accelerator.is_main_process)
         for epoch in range(1, config.epochs + 1):
             model.train()
+            for p in visual:
+                p.requires_grad_(epoch > config.freeze_visual)
             for batch in loader:
                 batch = self.augment(batch)
                 with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                     output = model(batch["frames"], batch["log_mel"])
-                loss, parts = total_loss(output, batch["mask"], batch["annotated"], config.alignment_weight)
+                loss, parts = total_loss(output, batch["mask"], batch["annotated"], config.alignment_weight, auxiliary, config.segmentation)
                 optimizer.zero_grad()
                 accelerator.backward(loss)
-                norm = accelerator.clip_grad_norm_(parameters, config.clip_norm)
+                norm = accelerator.clip_grad_norm_(parameters, config.clip_norm or math.inf)
                 if not (torch.isfinite(loss) and torch.isfinite(norm)):
                     raise FloatingPointError(self._not_finite(loss.item(), epoch, batch))
                 optimizer.step()

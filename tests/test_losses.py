@@ -1,14 +1,17 @@
 """The losses are their formulas, computed another way, and learn from annotated frames only."""
 
 import math
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from lightavseg_core.losses import alignment_loss, dice_loss, segmentation_loss, total_loss
-from lightavseg_core.methods import Output, Scale, create_model
+from lightavseg_core.config import TrainConfig
+from lightavseg_core.losses import AUXILIARY, SEGMENTATION, alignment_loss, dice_loss, segmentation_loss, squared_dice_loss, total_loss
+from lightavseg_core.methods import Output, Scale, create_model, list_methods
+from lightavseg_core.methods.base import METHODS
 
 SIZES = [(2, 2), (2, 2), (3, 4), (6, 8), (12, 16)]  # of the maps, coarse to fine
 H, W = 24, 32
@@ -110,6 +113,123 @@ def test_classes_align_with_whatever_sounds():
     loss = total_loss(result, mask, annotated)[1]["alignment"]
     assert torch.equal(loss, alignment_loss(result.scales, (mask[annotated] > 0).float(), annotated).detach())
 
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(x):
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+def squared_dice(p, m):
+    return 1 - 2 * (p * m).sum() / ((p * p).sum() + (m * m).sum() + 0.002)
+
+
+def block_means(picture, height, width):
+    """Adaptive average pooling of (H, W), a cell at a time."""
+    rows, columns = picture.shape
+    edges = lambda n, cells, i: slice(i * n // cells, -(-(i + 1) * n // cells))  # noqa: E731
+    return np.array([[picture[edges(rows, height, i), edges(columns, width, j)].mean() for j in range(width)] for i in range(height)])
+
+
+def alignment_kl_by_hand(scales, logits, mask):
+    """KL(mask || softmax over positions of the resized cosine / 0.1), the mask normalised to sum 1; only frames in which something sounds."""
+    terms = []
+    for _, _, similarity in scales[-3:]:
+        for cosine, m in zip(similarity, mask):
+            if m.any():
+                q = softmax(bilinear(cosine / 0.1, H, W))
+                terms.append(sum(-np.log(m.sum() * q[i, j]) / m.sum() for i, j in zip(*m.nonzero())))
+    return np.mean(terms)
+
+
+def matching_by_hand(scales, logits, mask):
+    """KL(softmax(a) || softmax(v)), v the mean over positions of features times the sigmoid of the average-pooled logit of "not background"."""
+    total = 0
+    for visual, audio, _ in scales:
+        for v, a, x in zip(visual, audio, logits):
+            foreground = x[0] if len(x) == 1 else np.log(np.exp(x[1:]).sum(0)) - x[0]
+            weight = sigmoid(block_means(foreground, *v.shape[1:]))
+            p, q = softmax(a), softmax((v * weight).mean((1, 2)))
+            total += (p * np.log(p / q)).sum()
+    return total / len(scales)
+
+
+def mixing_by_hand(scales, logits, mask):
+    return np.mean([squared_dice(sigmoid(bilinear(v.mean(0), H, W)), m) for v, m in zip(scales[-1][0], mask)])
+
+
+def selection_by_hand(scales, logits, mask):
+    total = 0
+    for weight, (_, _, similarity) in zip((0.001, 0.01, 0.1), scales[-3:]):
+        terms = []
+        for hit, m in zip(similarity, mask):
+            h, w = hit.shape
+            large = np.array([[hit[i * h // H, j * w // W] for j in range(W)] for i in range(H)])
+            terms.append(squared_dice(sigmoid(large), m))
+        total += weight * np.mean(terms)
+    return total
+
+
+BY_HAND = {"alignment_kl": (alignment_kl_by_hand, 0.5), "matching": (matching_by_hand, 0.5), "mixing": (mixing_by_hand, 0.1),
+           "selection": (selection_by_hand, 1.0)}
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize("name", BY_HAND)
+def test_auxiliary_losses_by_hand(name, classes):
+    result, mask, annotated = output(classes)
+    mask[0, 0] = 0                                      # a silent frame
+    chosen = [tuple(t.detach()[annotated].double().numpy() for t in scale) for scale in result.scales]
+    by_hand, weight = BY_HAND[name]
+    expected = by_hand(chosen, result.logits.detach()[annotated].double().numpy(), (mask[annotated] > 0).double().numpy())
+    loss, parts = total_loss(result, mask, annotated, auxiliary=name)
+    assert set(parts) == {"segmentation", name} and parts[name].item() == pytest.approx(expected, rel=1e-4)
+    assert loss.item() == pytest.approx(parts["segmentation"].item() + weight * expected, rel=1e-4)
+    # Lambda belongs to the alignment, which 0 switches off.
+    assert (name in total_loss(result, mask, annotated, 0.0, name)[1]) == (name != "alignment_kl")
+    loss.backward()
+    reached = [t for scale in result.scales for t in scale[:2] if t.grad is not None]
+    assert reached and all(t.grad.isfinite().all() and not t.grad[~annotated].any() for t in [*reached, result.logits])
+
+
+def test_alignment_by_kl_of_silence_is_nothing():
+    result, mask, annotated = output()
+    assert total_loss(result, torch.zeros_like(mask), annotated, auxiliary="alignment_kl")[1]["alignment_kl"] == 0
+
+
+def test_segmentation_losses_of_the_published_methods():
+    torch.manual_seed(4)
+    logits, mask = torch.randn(2, 1, 6, 7), (torch.rand(2, 6, 7) < 0.4).float()
+    p, m = sigmoid(logits[:, 0].double().numpy()), mask.numpy()
+    dice, bce = np.mean([squared_dice(a, b) for a, b in zip(p, m)]), -(m * np.log(p) + (1 - m) * np.log(1 - p)).mean()
+    for kind, expected in {"bce": bce, "squared_dice": dice, "squared_dice_bce": dice + bce}.items():
+        assert segmentation_loss(logits, mask, kind).item() == pytest.approx(expected, rel=1e-5)
+    logits, target = torch.randn(2, 3, 6, 7), torch.randint(0, 2, (2, 6, 7))
+    parts = [squared_dice_loss(logits.softmax(1)[:, c], (target == c).float()) for c in (0, 1)]
+    assert torch.allclose(segmentation_loss(logits, target, "squared_dice"), sum(parts) / 2)
+    assert torch.allclose(segmentation_loss(logits, target, "bce"), F.cross_entropy(logits, target))
+    empty = torch.rand(1, 6, 7, requires_grad=True)
+    assert squared_dice_loss(empty, torch.zeros(1, 6, 7)) == 1  # and teaches nothing
+    assert not torch.autograd.grad(squared_dice_loss(empty, torch.zeros(1, 6, 7)), empty)[0].any()
+
+
+def test_misspelled_losses():
+    result, mask, annotated = output()
+    with pytest.raises(ValueError, match="did you mean 'matching'"):
+        total_loss(result, mask, annotated, auxiliary="matchin")
+    with pytest.raises(ValueError, match="did you mean 'dice_bce'"):
+        total_loss(result, mask, annotated, segmentation="dice-bce")
+
+
+def test_the_configuration_names_every_loss():
+    assert {*get_args(get_type_hints(TrainConfig)["auxiliary"])} == {*AUXILIARY, "own"}
+    assert {*get_args(get_type_hints(TrainConfig)["segmentation"])} == {*SEGMENTATION}
+    for name in list_methods():
+        assert METHODS[name].auxiliary in AUXILIARY
+    assert METHODS["lightavseg"].auxiliary == "alignment"
 
 @pytest.mark.parametrize("classes", [1, 4])
 def test_only_annotated_frames_count(classes):

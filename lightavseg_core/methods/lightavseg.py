@@ -81,6 +81,7 @@ class LightAVSeg(AVSModel):
     blocks, the head, and where static fusion (agve = har = cmfd = False) adds the audio: once, at the decoder's coarsest scale."""
 
     config_class = LightAVSegConfig
+    auxiliary = "alignment"
 
     def __init__(self, config: LightAVSegConfig):
         super().__init__(config)
