@@ -16,7 +16,7 @@ from .config import PRESETS, TrainConfig
 
 Subset = Literal["s4", "ms3", "avss"]
 Split = Literal["train", "val", "test"]
-Sound = Literal["normal", "silent", "swapped", "noise"]
+Sound = Literal["normal", "silent", "swapped", "noise", "noisy"]
 
 
 @dataclass

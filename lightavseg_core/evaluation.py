@@ -26,16 +26,16 @@ def update_score(score: Metric, logits: Tensor, batch: dict) -> None:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, dataset: AVSBench, sound: str | None = None, batch_size: int = BATCH) -> dict:
+def evaluate(model: nn.Module, dataset: AVSBench, sound: str | None = None, batch_size: int = BATCH, score: Metric | None = None) -> dict:
     """M_J, M_F and M_F_batch (with its batch_size), foreground_share, frames and sound.
 
     sound: None, the dataset's own; "normal"; or, with the truth as it is, "silent" (a zero waveform), "swapped" (another clip's), "noise"
-    (white, at the clip's level). *Going dark* with silence means a foreground_share near 0, not M_J, which an empty prediction raises on
-    silent seconds.
+    (white, at the clip's level), "noisy" (its own and that noise). *Going dark* with silence means a foreground_share near 0, not M_J, which
+    an empty prediction raises on silent seconds. score: what is measured instead, a metric or a collection whose update takes logits and masks.
     """
     device = next(model.parameters()).device
     training, model = model.training, model.eval()
-    score, frames = score_for(model.config.num_classes).to(device), SumMetric().to(device)
+    score, frames = (score or score_for(model.config.num_classes)).to(device), SumMetric().to(device)
     # Across processes each scores its own clips; torchmetrics adds them up.
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)

@@ -271,6 +271,8 @@ def test_other_sounds_leave_the_truth(shapes):
                 assert waveform.square().mean().sqrt().item() == pytest.approx(own.square().mean().sqrt().item(), rel=0.02)
                 spectrum = torch.fft.rfft(waveform).abs().square()[:40_000].view(8, -1).mean(1)
                 assert spectrum.max() < 1.2 * spectrum.min() and torch.equal(waveform, heard.waveform(index))
+    noise = data.with_sound("noise").waveform(0)
+    assert torch.equal(data.with_sound("noisy").waveform(0), data.waveform(0) + noise)
     with pytest.raises(ValueError, match="normal, silent, swapped, noise"):
         data.with_sound("loud")
     with pytest.raises(ValueError, match="normal, silent, swapped, noise"):

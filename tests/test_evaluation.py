@@ -2,10 +2,12 @@
 
 import pytest
 from tiny import trained
+from torchmetrics import MetricCollection
 
 from lightavseg_core import deaf_oracle, evaluate
 from lightavseg_core.data import AVSBench
 from lightavseg_core.data.sounding_shapes import objects
+from lightavseg_core.metrics import FalsePositiveShare, MaskScore
 
 
 def test_evaluate(shapes):
@@ -17,6 +19,8 @@ def test_evaluate(shapes):
     assert evaluate(model, data.with_sound("silent")) == scores["silent"], "a dataset's own sound is the default"
     one = evaluate(model, data, batch_size=1)
     assert all(one[name] == pytest.approx(scores["normal"][name], abs=1e-6) for name in ("M_J", "M_F", "foreground_share"))
+    more = evaluate(model, data, "noisy", score=MetricCollection([MaskScore(), FalsePositiveShare()], compute_groups=False))
+    assert set(more) == {*scores["normal"], "false_positive_share"} and more["M_F"] not in {found["M_F"] for found in scores.values()}
     with pytest.raises(ValueError, match="loud"):
         evaluate(model, data, "loud")
     model.train()

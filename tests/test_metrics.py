@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightavseg_core.evaluation import score_for, update_score
-from lightavseg_core.metrics import MaskScore, SemanticScore
+from lightavseg_core.metrics import BoundaryScore, FalsePositiveShare, MaskScore, SemanticScore
 
 FIXTURE = parity.load("metrics.json")
 SIDE = 6
@@ -208,3 +208,53 @@ def test_padding_and_frames_without_annotation_are_never_scored(classes):
     before = found.compute()["M_J"]
     update_score(found, logits, {"mask": mask, "annotated": torch.zeros_like(annotated)})  # none at all
     assert torch.equal(found.compute()["M_J"], before)
+
+
+# --- boundaries, false positives ---
+
+
+def contour_by_hand(mask):
+    """The pixels (row, column) whose right, lower or lower right neighbour differs."""
+    h, w = mask.shape
+    neighbours = lambda i, j: ((i, min(j + 1, w - 1)), (min(i + 1, h - 1), j), (min(i + 1, h - 1), min(j + 1, w - 1)))  # noqa: E731
+    return [(i, j) for i in range(h) for j in range(w) if any(mask[n] != mask[i, j] for n in neighbours(i, j))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_boundary_by_brute_force(seed):
+    """Each contour pixel looks for one of the other contour within the tolerance, one by one."""
+    g, side = np.random.default_rng(seed), 40
+    radius = np.ceil(0.008 * np.hypot(side, side))
+    frames = []
+    for _ in range(4):
+        y, x, r = g.uniform(5, 35, 2).tolist() + [g.uniform(3, 12)]
+        grid = np.hypot(*(np.mgrid[:side, :side] - np.array([y, x])[:, None, None]))
+        frames.append((grid < r, np.hypot(*(np.mgrid[:side, :side] - np.array([y + g.uniform(-3, 3), x])[:, None, None])) < r))
+    scores = []
+    for predicted, truth in frames:
+        p, t = contour_by_hand(predicted), contour_by_hand(truth)
+        near = lambda edge, other: np.mean([min(np.hypot(i - k, j - m) for k, m in other) <= radius for i, j in edge])  # noqa: E731
+        precision, recall = near(p, t), near(t, p)
+        scores.append(2 * precision * recall / (precision + recall) if precision + recall else 0)
+    logits = torch.from_numpy(np.stack([p for p, _ in frames])).float() * 2 - 1
+    target = torch.from_numpy(np.stack([t for _, t in frames])).byte()
+    pieces = [(logits[:1], target[:1]), (logits[1:], target[1:]), (logits[:2], torch.zeros_like(target[:2]))]  # nothing to find: left out
+    assert score(BoundaryScore(), *pieces)["boundary_F"] == pytest.approx(np.mean(scores), abs=1e-6)
+
+
+def test_boundary_on_paper():
+    """At 128 px the tolerance is 2 px: a square moved down by 2 is still right; by 3, only its sides are. Darkness earns nothing."""
+    truth = torch.zeros(1, 128, 128)
+    truth[:, 30:60, 30:60] = 1
+    moved = {d: score(BoundaryScore(), (truth.roll(d, 1) * 2 - 1, truth))["boundary_F"] for d in (0, 2, 3)}
+    assert moved[0] == moved[2] == 1 and 0.5 < moved[3] < 0.7
+    assert score(BoundaryScore(), (torch.full_like(truth, -1), truth))["boundary_F"] == 0
+    assert score(BoundaryScore(), (torch.full_like(truth, -1), truth * 0))["boundary_F"] == 0
+
+
+def test_false_positives_on_paper():
+    target, logits = torch.zeros(2, 4, 4), torch.full((2, 4, 4), -3.0)
+    target[0, :2], logits[0, :, :2], logits[1, 0] = 1, 3, 3
+    # Frame 1: of 8 background pixels 4 are marked; frame 2: of 16, 4.
+    assert score(FalsePositiveShare(), (logits, target))["false_positive_share"] == pytest.approx(8 / 24)
+    assert score(FalsePositiveShare(), *zip(logits, target))["false_positive_share"] == pytest.approx(8 / 24)

@@ -14,7 +14,7 @@ from .audio import LogMel, read_audio
 from .layout import Clip, read_clips, read_events, read_labels, voc_palette
 
 MEAN, STD = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1), torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
-SOUNDS = ("normal", "silent", "swapped", "noise")
+SOUNDS = ("normal", "silent", "swapped", "noise", "noisy")
 MAX_PIXELS = 64_000_000        # of one picture; a header that promises more is refused before anything is decoded
 
 
@@ -73,7 +73,8 @@ class AVSBench(torch.utils.data.Dataset):
 
     root: the folder that holds `Single-source`, `Multi-sources` or `metadata.csv`. size: side in pixels, None: as stored. AVSS frames are
     resized for testing and cropped for training, as in the reference. sound: "normal", or what is heard instead while the truth stays:
-    "silent" (a zero waveform), "swapped" (another clip's, in which something else sounds), "noise" (white, at the clip's level).
+    "silent" (a zero waveform), "swapped" (another clip's, in which something else sounds), "noise" (white, at the clip's level),
+    "noisy" (its own and that noise, 0 dB).
     Clips are decoded once and kept in memory while they fit `cache_bytes`. `.pkl` files are never opened: log-mels come from the WAV.
     Raises FileNotFoundError or ValueError that names the file.
     """
@@ -128,9 +129,10 @@ class AVSBench(torch.utils.data.Dataset):
             return torch.zeros_like(own)
         if self.sound == "swapped":
             return read_audio(self.clips[self.donor(index)].audio, self.front_end.sample_rate)
-        if self.sound == "noise":
+        if self.sound in ("noise", "noisy"):
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-            return torch.randn(own.shape, generator=generator) * own.square().mean().sqrt()
+            noise = torch.randn(own.shape, generator=generator) * own.square().mean().sqrt()
+            return noise if self.sound == "noise" else own + noise
         return own
 
     def log_mel(self, index: int) -> Tensor:
