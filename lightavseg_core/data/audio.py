@@ -80,8 +80,9 @@ class LogMel:
     silence = float(np.log(0.01))
 
     def __init__(self):
-        self.filters = _mel_filters(64, 257, self.sample_rate, 125.0, 7500.0)
-        self.window = torch.hann_window(400, periodic=True, dtype=torch.float64)
+        with torch.device("cpu"):      # also where a model is built without numbers, on the meta device
+            self.filters = _mel_filters(64, 257, self.sample_rate, 125.0, 7500.0)
+            self.window = torch.hann_window(400, periodic=True, dtype=torch.float64)
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
         """(..., samples) -> (..., windows, 64) float64; no centring: the first window starts at sample 0."""

@@ -137,6 +137,7 @@ class AVSBench(AVSModel):
 
     config_class = AVSBenchConfig
     auxiliary = "matching"
+    fusion = ("tpavi",)
 
     def __init__(self, config: AVSBenchConfig):
         super().__init__(config)

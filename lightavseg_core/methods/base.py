@@ -59,6 +59,7 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
 
     config_class: type[ModelConfig] = ModelConfig
     auxiliary: str = "none"    # the loss that its paper adds to the masks': a name of `losses.AUXILIARY`
+    fusion: tuple[str, ...] = ()   # its submodules in which sound and vision meet; what is neither these nor an encoder is its decoder
 
     def __init__(self, config: ModelConfig):
         super().__init__()

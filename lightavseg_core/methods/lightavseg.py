@@ -82,6 +82,7 @@ class LightAVSeg(AVSModel):
 
     config_class = LightAVSegConfig
     auxiliary = "alignment"
+    fusion = ("rave", "cmfd", "static")
 
     def __init__(self, config: LightAVSegConfig):
         super().__init__(config)
