@@ -57,7 +57,7 @@ def _pairs_first(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class TPAVI(nn.Module):
-    """Temporal pixel-wise audio-visual interaction: Z = LayerNorm(V + mu(theta(V) phi(A)^T g(V) / N)), N = T h w (paper, Section 4.1).
+    """Temporal pixel-wise audio-visual interaction: Z = LayerNorm(V + mu(theta(V) phi(A)^T g(V) / N)), N = T h w. mu is a linear layer and a batch norm.
 
     order: "published" or "associative", see the module's docstring. The published order holds all N x N products at once while they are few;
     where they are many it takes the queries in turns, and in training computes each turn's products again in the backward pass, so that memory
@@ -127,7 +127,7 @@ class DecoderStage(nn.Module):
 
 @register
 class AVSBench(AVSModel):
-    """AVSBench. Paper: Zhou et al., ECCV 2022, Section 4: dilated convolutions bring four maps to one width, TPAVI lets each meet the sound of
+    """AVSBench. Paper: Zhou et al., ECCV 2022: dilated convolutions bring four maps to one width, TPAVI lets each meet the sound of
     all seconds, a decoder of residual units goes from coarse to fine. With ResNet-50 and VGGish it is the authors' function on their
     checkpoints; of SeaFormer it reads the last four maps. Frames of one clip see each other, clips do not.
 
