@@ -57,7 +57,7 @@ def _pairs_first(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class TPAVI(nn.Module):
-    """Temporal pixel-wise audio-visual interaction: Z = LayerNorm(V + mu(theta(V) phi(A)^T g(V) / N)), N = T h w. mu is a linear layer and a batch norm.
+    """Temporal pixel-wise audio-visual interaction: Z = LayerNorm(V + mu(theta(V) phi(A)^T g(V) / N)), N = T h w; mu is linear with a batch norm.
 
     order: "published" or "associative", see the module's docstring. The published order holds all N x N products at once while they are few;
     where they are many it takes the queries in turns, and in training computes each turn's products again in the backward pass, so that memory
