@@ -120,3 +120,55 @@ def ranked_frames(model: torch.nn.Module, dataset: AVSBench) -> list[tuple[float
         scores = frame_iou(predict(model, item), item["mask"])
         ranked += [(float(iou), index, t) for t, iou in enumerate(scores) if item["annotated"][t] and item["mask"][t].any()]
     return sorted(ranked)
+
+
+def cost_curves(sides: Sequence[int], curves: dict[str, Sequence[float]], title: str, ylabel: str) -> Figure:
+    """Cost against the frame's side, both axes logarithmic: a straight line of slope 2 is linear in pixels, of slope 4 quadratic.
+
+    A curve may be shorter than `sides`: it was measured up to there.
+    """
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    for (name, values), color, marker in zip(curves.items(), (RED, ORANGE, BLUE, GREEN, GREY), "osD^v"):
+        axis.loglog(sides[:len(values)], values, marker + "-", color=color, label=name, markersize=5)
+    axis.set_xticks(sides, [str(side) for side in sides])
+    axis.minorticks_off()
+    axis.set(title=title, xlabel="side of the frame, pixels", ylabel=ylabel)
+    axis.legend(frameon=False)
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def intervals(rows: dict[str, tuple[float, float, float]], title: str, xlabel: str) -> Figure:
+    """Differences with their intervals, (mean, low, high) by name, in the order given; the line at 0 is no difference."""
+    figure, axis = plt.subplots(figsize=(7, 0.42 * len(rows) + 1), layout="constrained")
+    names = list(rows)[::-1]
+    for y, name in enumerate(names):
+        mean, low, high = rows[name]
+        color = BLUE if low > 0 else RED if high < 0 else GREY
+        axis.plot([low, high], [y, y], color=color, linewidth=2)
+        axis.plot(mean, y, "o", color=color)
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_yticks(range(len(names)), names)
+    axis.set(title=title, xlabel=xlabel)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
+    """Names of the points (cost, score) that no other point beats in both, by rising cost."""
+    return [name for name, (cost, score) in sorted(points.items(), key=lambda item: item[1])
+            if not any((c <= cost and s > score) or (c < cost and s >= score) for c, s in points.values())]
+
+
+def pareto(points: dict[str, tuple[float, float]], title: str, xlabel: str, ylabel: str) -> Figure:
+    """Score against cost, each method a point, and the front: those that no other beats in both."""
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    front = pareto_front(points)
+    axis.plot([points[name][0] for name in front], [points[name][1] for name in front], "--", color=GREY, linewidth=1, zorder=1)
+    for name, (cost, score) in points.items():
+        axis.scatter(cost, score, color=ORANGE if name in front else BLUE, s=45, zorder=2)
+        axis.annotate(name, (cost, score), xytext=(7, 4), textcoords="offset points", fontsize=9)
+    axis.margins(x=0.2, y=0.2)
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axis.grid(alpha=0.3)
+    return figure

@@ -25,7 +25,7 @@ from ..encoders.resnet import two_branch_name
 from .base import AVSModel, ModelConfig, Scale, register
 from .blocks import cosine, resize_as
 
-LEVELS = 4               # the method reads four maps: the last four, where the encoder has five
+LEVELS = 4               # the method reads four maps, of strides 4 to 32
 AT_ONCE = 2 ** 26        # entries of the N x N product that are held at one time: 256 MiB in float32
 
 # Our names of a TPAVI block's modules -> the authors'.
@@ -129,13 +129,14 @@ class DecoderStage(nn.Module):
 class AVSBench(AVSModel):
     """AVSBench. Paper: Zhou et al., ECCV 2022: dilated convolutions bring four maps to one width, TPAVI lets each meet the sound of
     all seconds, a decoder of residual units goes from coarse to fine. With ResNet-50 and VGGish it is the authors' function on their
-    checkpoints; of SeaFormer it reads the last four maps. Frames of one clip see each other, clips do not.
+    checkpoints; of SeaFormer it has the first four stages. Frames of one clip see each other, clips do not.
 
     scales: the rectified Z_i, A_i and their cosine. Chosen here: any T and any size (the authors' code runs for five frames, whose maps halve
     exactly), each map upsampled to the next finer one's size; a last resize where the strides do not lead back to the frame's size.
     """
 
     config_class = AVSBenchConfig
+    stages = LEVELS
     auxiliary = "matching"
     fusion = ("tpavi",)
 
@@ -146,7 +147,7 @@ class AVSBench(AVSModel):
         if config.order not in ("published", "associative"):
             raise ValueError(f"order is {config.order!r}; expected 'published' (N x N first) or 'associative' (the same in O(N)).")
         width, binary = config.width, config.num_classes == 1
-        self.context = nn.ModuleList(Context(channels, width) for channels in self.visual.channels[-LEVELS:])
+        self.context = nn.ModuleList(Context(channels, width) for channels in self.visual.channels)
         # The authors' model for many classes (AVSS) projects the sound without a bias.
         self.tpavi = nn.ModuleList(TPAVI(self.audio.channels, width, config.order, bias=binary) for _ in range(LEVELS))
         self.decoder = nn.ModuleList(DecoderStage(width, coarsest=i == LEVELS - 1) for i in range(LEVELS))
@@ -165,7 +166,7 @@ class AVSBench(AVSModel):
         clips = frames.shape[:2]
         frames, log_mel = frames.flatten(0, 1), log_mel.flatten(0, 1)          # (B*T, 3, H, W), (B*T, 1, F, M)
         audio = self.audio(log_mel).unflatten(0, clips)                        # (B, T, C_a)
-        maps = [context(x) for context, x in zip(self.context, self.visual(frames)[-LEVELS:])]                 # (B*T, D, h, w) each
+        maps = [context(x) for context, x in zip(self.context, self.visual(frames))]                 # (B*T, D, h, w) each
         fused = [tpavi(x.unflatten(0, clips), audio) for tpavi, x in zip(self.tpavi, maps)]                    # (B, T, D, h, w), (B, T, D)
         x = self.decode([visual.flatten(0, 1) for visual, _ in fused])         # (B*T, D, H / 2, W / 2)
         logits = resize_as(self.head(x), frames)                               # (B*T, classes, H, W)

@@ -59,6 +59,7 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
 
     config_class: type[ModelConfig] = ModelConfig
     auxiliary: str = "none"    # the loss that its paper adds to the masks': a name of `losses.AUXILIARY`
+    stages: int | None = None  # how many stages of the visual encoder it reads, from the finest; None: all
     fusion: tuple[str, ...] = ()   # its submodules in which sound and vision meet; what is neither these nor an encoder is its decoder
 
     def __init__(self, config: ModelConfig):
@@ -66,7 +67,7 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
         if not 1 <= config.num_classes <= 256:
             raise ValueError(f"num_classes is {config.num_classes}; expected 1 (binary masks) to 256 (masks are 8 bits deep).")
         self.config = config
-        self.visual = create_visual_encoder(config.visual)
+        self.visual = create_visual_encoder(config.visual, self.stages)
         self.audio = create_audio_encoder(config.audio)
         self.front_end = self.audio.front_end
 
