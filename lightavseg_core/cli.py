@@ -200,11 +200,29 @@ class Sweep:
         return 1 if failed else 0
 
 
+@dataclass
+class Download:
+    """Fetch an encoder's published weights from where its authors keep them, and check the SHA-256. No other command does.
+
+    Example: lightavseg download vggish --out vggish.pth
+    """
+
+    name: Annotated[str, tyro.conf.Positional]
+    """vggish or resnet50; for panns_mobilenetv2 and seaformer_t to seaformer_l it says where to get the file by hand."""
+    out: Path = Path(".")
+    """File to write, or a folder, where it gets its published name."""
+
+    def run(self) -> int:
+        from .encoders import download
+        print(download(self.name, self.out))
+        return 0
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. A mistake of the user's ends in one line on stderr and exit code 2, without a traceback."""
     commands = (Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Data, tyro.conf.subcommand("data")]
                 | Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-                | Annotated[Sweep, tyro.conf.subcommand("sweep")])
+                | Annotated[Sweep, tyro.conf.subcommand("sweep")] | Annotated[Download, tyro.conf.subcommand("download")])
     command = tyro.cli(commands, prog="lightavseg", description=__doc__, args=arguments,
                        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes))
     try:

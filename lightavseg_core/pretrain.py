@@ -23,11 +23,14 @@ def can_pretrain(dataset: AVSBench) -> bool:
 
 
 def load_audio(audio: nn.Module, source: str | Path) -> None:
-    """Audio weights of a model folder, or of a checkpoint file. Raises FileNotFoundError or ValueError."""
+    """Audio weights of a model folder or its file, of the encoder alone, or of a published file. Raises FileNotFoundError or ValueError."""
     path = Path(source) / "model.safetensors" if Path(source).is_dir() else Path(source)
     tensors = read_tensors(path)
     inner = {name.removeprefix("audio."): value for name, value in tensors.items() if name.startswith("audio.")}
-    load_renamed(audio, inner or tensors, {name: name for name in audio.state_dict()}, what=str(path))
+    if not inner and hasattr(audio, "load_published"):
+        audio.load_published(path)
+    else:
+        load_renamed(audio, inner or tensors, {name: name for name in audio.state_dict()}, what=str(path))
 
 
 def _windows(dataset: AVSBench, categories: list[str]) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,8 @@ import torch
 
 from lightavseg_core import cli
 
-COMMANDS = {"check": cli.Check, "data make": cli.DataMake, "data check": cli.DataCheck, "train": cli.Train, "evaluate": cli.Evaluate}
+COMMANDS = {"check": cli.Check, "data make": cli.DataMake, "data check": cli.DataCheck, "train": cli.Train, "evaluate": cli.Evaluate,
+            "download": cli.Download}
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:

@@ -1,4 +1,4 @@
-"""Sound for a frame: decoding with PyAV, and the log-mel spectrogram that an audio encoder reads."""
+"""Sound for a frame: decoding with PyAV, and the front ends, the log-mel spectrograms that audio encoders read."""
 from __future__ import annotations
 
 import math
@@ -67,11 +67,45 @@ def _mel_filters(bands: int, bins: int, sample_rate: int, low: float, high: floa
     return filters
 
 
-class LogMel:
+class FrontEnd:
+    """What turns sound into the picture that an audio encoder reads; each encoder brings its own.
+
+    Calling it, waveform (..., samples) at `sample_rate` Hz and times (T,) in seconds -> (..., T, 1, *shape) float32: frame k hears `samples`
+    samples from times[k]. A track too short is padded with silence before the logarithm, so that what is missing reads `silence`, not 0.
+    Computed in float64. Raises ValueError for a time before the track.
+    """
+
+    sample_rate: int
+    samples: int
+    shape: tuple[int, int]    # windows, mel bands
+    silence: float            # the value of every bin where nothing sounds
+
+    def spectrogram(self, waveform: Tensor) -> Tensor:
+        """(..., samples) -> (..., windows, bands) float64."""
+        raise NotImplementedError
+
+    def starts(self, times: Tensor) -> list[int]:
+        """The first sample that each frame hears."""
+        starts = (torch.as_tensor(times, dtype=torch.float64, device="cpu") * self.sample_rate).round().long().tolist()
+        if starts and min(starts) < 0:
+            raise ValueError(f"times must be in seconds from the start of the track, at least 0; found {min(starts) / self.sample_rate}.")
+        return starts
+
+    def __call__(self, waveform: Tensor, times: Tensor) -> Tensor:
+        starts = self.starts(times)
+        short = max(starts, default=0) + self.samples - waveform.shape[-1]
+        if short > 0:
+            waveform = torch.nn.functional.pad(waveform, (0, short))
+        heard = torch.stack([waveform[..., s:s + self.samples] for s in starts], -2)                  # (..., T, samples)
+        return self.spectrogram(heard).float().unsqueeze(-3)                                         # (..., T, 1, windows, bands)
+
+
+class LogMel(FrontEnd):
     """VGGish's log-mel at 16 kHz: 25 ms periodic Hann windows every 10 ms, 512-point magnitude, 64 mel bands 125-7500 Hz, log(x + 0.01).
 
-    Calling it, (..., samples) and times (T,) in seconds -> (..., T, 1, 96, 64) float32: frame k hears the 15,600 samples (0.975 s) from
-    times[k], which are exactly 96 windows. A track too short is padded with silence before the logarithm. Computed in float64.
+    mode "frame": frame k hears the 15,600 samples (0.975 s) from times[k], which are exactly 96 windows. mode "published": the windows of the
+    whole track are cut into examples of 96, one every 0.96 s, and a frame of second k hears example k, as in AVSBench's features: in second 4
+    it hears what sounds from 3.84 s. Five examples take 4.815 s, so that a track of 4.8 s has four, and its fifth is made by the padding.
     """
 
     sample_rate = SAMPLE_RATE
@@ -79,7 +113,10 @@ class LogMel:
     shape = (96, 64)
     silence = float(np.log(0.01))
 
-    def __init__(self):
+    def __init__(self, mode: str = "frame"):
+        if mode not in ("frame", "published"):
+            raise ValueError(f"unknown mode {mode!r} of the log-mel; known: frame, published.")
+        self.mode = mode
         with torch.device("cpu"):      # also where a model is built without numbers, on the meta device
             self.filters = _mel_filters(64, 257, self.sample_rate, 125.0, 7500.0)
             self.window = torch.hann_window(400, periodic=True, dtype=torch.float64)
@@ -90,12 +127,27 @@ class LogMel:
         magnitude = torch.fft.rfft(windows, n=512).abs()
         return torch.log(magnitude @ self.filters.to(waveform.device) + 0.01)
 
-    def __call__(self, waveform: Tensor, times: Tensor) -> Tensor:
-        starts = (torch.as_tensor(times, dtype=torch.float64, device="cpu") * self.sample_rate).round().long().tolist()
-        if starts and min(starts) < 0:
-            raise ValueError(f"times must be in seconds from the start of the track, at least 0; found {min(starts) / self.sample_rate}.")
-        short = max(starts, default=0) + self.samples - waveform.shape[-1]
-        if short > 0:
-            waveform = torch.nn.functional.pad(waveform, (0, short))
-        heard = torch.stack([waveform[..., s:s + self.samples] for s in starts], -2)                  # (..., T, 15600)
-        return self.spectrogram(heard).float().unsqueeze(-3)                                         # (..., T, 1, 96, 64)
+    def starts(self, times: Tensor) -> list[int]:
+        starts = super().starts(times)
+        return starts if self.mode == "frame" else [start // self.sample_rate * 96 * 160 for start in starts]     # 160 samples a window
+
+
+class PANNsLogMel(FrontEnd):
+    """PANNs' log-mel at 32 kHz (Kong et al., 2020): 32 ms periodic Hann windows centred every 10 ms, reflected at the ends, power, 64 mel bands
+    50-14000 Hz (Slaney's scale and norm), in dB: 10 log10(max(x, 1e-10)). Frame k hears one second from times[k]: 101 windows."""
+
+    sample_rate = 32_000
+    samples = 32_000
+    shape = (101, 64)
+    silence = -100.0
+
+    def __init__(self):
+        with torch.device("cpu"):
+            self.filters = AF.melscale_fbanks(513, 50.0, 14_000.0, 64, self.sample_rate, norm="slaney", mel_scale="slaney").double()
+            self.window = torch.hann_window(1024, periodic=True, dtype=torch.float64)
+
+    def spectrogram(self, waveform: Tensor) -> Tensor:
+        """(..., samples) -> (..., windows, 64) float64; the first window is centred on sample 0."""
+        power = AF.spectrogram(waveform.double(), pad=0, window=self.window.to(waveform.device), n_fft=1024, hop_length=320, win_length=1024,
+                               power=2.0, normalized=False)                                           # (..., 513, windows)
+        return 10 * torch.log10((power.mT @ self.filters.to(waveform.device)).clamp_min(1e-10))

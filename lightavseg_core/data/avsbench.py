@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from .audio import LogMel, read_audio
+from .audio import FrontEnd, LogMel, read_audio
 from .layout import Clip, read_clips, read_events, read_labels, voc_palette
 
 MEAN, STD = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1), torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
@@ -72,16 +72,15 @@ class AVSBench(torch.utils.data.Dataset):
     (T, size, size) uint8, class indices (binary: 0 and 1), 0 where not annotated; annotated (T,) bool; name. T is 5, or 10 for AVSS v2.
 
     root: the folder that holds `Single-source`, `Multi-sources` or `metadata.csv`. size: side in pixels, None: as stored. AVSS frames are
-    resized for testing and cropped for training, as in the reference. sound: "normal", or what is heard instead while the truth stays:
-    "silent" (a zero waveform), "swapped" (another clip's, in which something else sounds), "noise" (white, at the clip's level),
-    "noisy" (its own and that noise, 0 dB).
+    resized for testing and cropped for training, as in the reference. front_end: that of the model which will listen; None: VGGish's log-mel.
+    sound: "normal", or what is heard instead while the truth stays: "silent" (a zero waveform), "swapped" (another clip's, in which something
+    else sounds), "noise" (white, at the clip's level), "noisy" (its own and that noise, 0 dB).
     Clips are decoded once and kept in memory while they fit `cache_bytes`. `.pkl` files are never opened: log-mels come from the WAV.
     Raises FileNotFoundError or ValueError that names the file.
     """
 
     def __init__(self, root: str | Path, subset: str = "ms3", split: str = "train", size: int | None = None,
-                 front_end: Callable[[Tensor, Tensor], Tensor] | None = None, sound: str = "normal", seed: int = 0,
-                 cache_bytes: int = 2 << 30):
+                 front_end: FrontEnd | None = None, sound: str = "normal", seed: int = 0, cache_bytes: int = 2 << 30):
         if sound not in SOUNDS:
             raise ValueError(f"unknown sound {sound!r}; known: {', '.join(SOUNDS)}.")
         self.root, self.subset, self.split, self.size, self.sound, self.seed = Path(root), subset, split, size, sound, seed

@@ -6,14 +6,18 @@ import difflib
 from torch import nn
 
 from .mobilenetv2 import MobileNetV2Audio
+from .panns import PANNsMobileNetV2
 from .published import LoadReport
 from .resnet import ResNet50
 from .seaformer import SeaFormer
+from .vggish import VGGish
+from .weights import download
 
 VISUAL = {**{f"seaformer_{size}": lambda size=size: SeaFormer(size) for size in "tsbl"}, "resnet50": ResNet50}
-AUDIO = {name: lambda name=name: MobileNetV2Audio(name) for name in ("mobilenetv2_050", "mobilenetv2_100")}
+AUDIO = {**{name: lambda name=name: MobileNetV2Audio(name) for name in ("mobilenetv2_050", "mobilenetv2_100")},
+         "panns_mobilenetv2": PANNsMobileNetV2, "vggish": VGGish, "vggish_published": lambda: VGGish("published")}
 
-__all__ = ["AUDIO", "VISUAL", "LoadReport", "create_audio_encoder", "create_visual_encoder"]
+__all__ = ["AUDIO", "VISUAL", "LoadReport", "create_audio_encoder", "create_visual_encoder", "download"]
 
 
 def unknown(kind: str, name: str, known) -> ValueError:
@@ -22,15 +26,26 @@ def unknown(kind: str, name: str, known) -> ValueError:
     return ValueError(f"unknown {kind} {name!r}{f': did you mean {near[0]!r}?' if near else '.'} Known: {', '.join(sorted(known))}.")
 
 
-def create_visual_encoder(name: str) -> nn.Module:
-    """name: "seaformer_t", "_s", "_b", "_l" or "resnet50". The encoder has .stages, .channels and .strides; (B, 3, H, W) -> a list of maps."""
+def create_visual_encoder(name: str, stages: int | None = None) -> nn.Module:
+    """name: "seaformer_t", "_s", "_b", "_l" or "resnet50". The encoder has .stages, .channels and .strides; (B, 3, H, W) -> a list of maps.
+
+    stages: only so many of them, from the finest; by default all.
+    """
     if name not in VISUAL:
         raise unknown("visual encoder", name, VISUAL)
-    return VISUAL[name]()
+    encoder = VISUAL[name]()
+    encoder.stages, encoder.channels, encoder.strides = encoder.stages[:stages], encoder.channels[:stages], encoder.strides[:stages]
+    return encoder
 
 
-def create_audio_encoder(name: str) -> nn.Module:
-    """name: "mobilenetv2_050" or "mobilenetv2_100". The encoder has .channels and .front_end; (B, 1, F, M) -> (B, channels)."""
+def create_audio_encoder(name: str, mode: str = "frame") -> nn.Module:
+    """name: "mobilenetv2_050", "mobilenetv2_100", "panns_mobilenetv2" or "vggish". The encoder has .channels and .front_end; (B, 1, F, M) ->
+    (B, channels).
+
+    mode: "published" gives VGGish the reference's way of cutting a track (see `LogMel`); "vggish_published" is the same by name, for a model's
+    configuration.
+    """
+    name = name if mode == "frame" else f"{name}_{mode}"
     if name not in AUDIO:
         raise unknown("audio encoder", name, AUDIO)
     return AUDIO[name]()

@@ -7,7 +7,8 @@ from pathlib import Path
 import timm
 from torch import Tensor, nn
 
-from .published import LoadReport, load_renamed, read_tensors
+from .published import LoadReport
+from .weights import load_checkpoint
 
 _STEM = {"0": "conv1", "1": "bn1", "4": "layer1"}    # places in the first stage; between them stand a ReLU and a max-pooling
 
@@ -47,10 +48,11 @@ class ResNet50(nn.Module):
     def load_published(self, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
         """Loads an ImageNet checkpoint of torchvision's or timm's ResNet-50. The classifier is reported as dead.
 
-        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, other shapes: usually another network).
+        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, other shapes: usually another network), saying
+        where the file is published.
         """
         renamed = {name: self.published_name(name) for name in self.state_dict()}
-        return load_renamed(self, read_tensors(source), renamed, dead={"fc.weight", "fc.bias"}, what="ResNet-50 checkpoint")
+        return load_checkpoint("resnet50", self, source, renamed, dead={"fc.weight", "fc.bias"})
 
 
 def two_branch_name(name: str) -> str:

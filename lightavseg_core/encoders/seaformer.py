@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .published import LoadReport, load_renamed, read_tensors
+from .published import LoadReport
+from .weights import load_checkpoint
 
 
 class SeaFormerSize(NamedTuple):
@@ -175,14 +176,18 @@ class SeaFormer(nn.Module):
             return f"smb1.stem_block.{rest}"
         if block < convolutions:
             return f"smb{stage + 1}.layer{block + (stage > 0)}.{rest}"
-        trans = stage - (len(self.stages) - len(SIZES[self.size].depths)) + 1
+        trans = stage - (len(SIZES[self.size].stages) - len(SIZES[self.size].depths)) + 1
         return f"trans{trans}.transformer_blocks.{block - convolutions}.{rest}"
 
     def load_published(self, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
-        """Loads the authors' ImageNet classification checkpoint (SeaFormer repository, model zoo). The classifier is reported as dead.
+        """Loads the authors' ImageNet classification checkpoint (SeaFormer repository, model zoo). The classifier, and stages that this encoder
+        was made without, are reported as dead.
 
-        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, other shapes: usually another size).
+        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, other shapes: usually another size), saying
+        where the file is published.
         """
         renamed = {name: self._published(name) for name in self.state_dict()}
-        return load_renamed(self, read_tensors(source), renamed, dead={"linear.weight", "linear.bias"},
-                            what=f"SeaFormer-{self.size.upper()} checkpoint")
+        with torch.device("meta"):
+            whole = SeaFormer(self.size).state_dict()
+        dead = {self._published(name) for name in whole.keys() - renamed.keys()} | {"linear.weight", "linear.bias"}
+        return load_checkpoint(f"seaformer_{self.size}", self, source, renamed, dead)
