@@ -22,8 +22,8 @@ class Cost(NamedTuple):
     """Counts by (part, operator), in two columns that are not to be added up."""
 
     macs: Counter        # multiply-accumulates of convolutions, linear layers, matrix products and attention; adding a bias is not counted
-    other: Counter       # elementary operations of all else, by FORMULAS: additions, comparisons, exponentials; a copy is one per element
-    unknown: set[str]    # operators without a formula, counted as one per element that they make
+    other: Counter       # elementary operations of all else: additions, comparisons, exponentials; a copy is one per element. See FORMULAS
+    unknown: set[str]    # operators without a formula, taken for one operation per element that they make
 
     @property
     def total_macs(self) -> int:
@@ -50,6 +50,7 @@ class Cost(NamedTuple):
 
 
 # --- the formulas: (arguments, result) -> elementary operations ---
+# What torch calls pointwise is one operation per element of the result, and a reduction one per element that it reads; the others are here.
 
 
 def each(operations: int) -> Callable:
@@ -63,9 +64,9 @@ def read(operations: int) -> Callable:
 
 
 def window(args, made) -> int:
-    """Pooling: every result looks at kernel height x kernel width elements."""
+    """Pooling: every result looks at kernel height x kernel width elements (a kernel of one number is square)."""
     kernel = args[1]
-    return made.numel() * (kernel[0] * kernel[-1] if len(kernel) else 1)
+    return kernel[0] * kernel[-1] * made.numel()
 
 
 def adaptive(args, made) -> int:
@@ -74,40 +75,34 @@ def adaptive(args, made) -> int:
     return made.shape[:-2].numel() * math.prod(lengths)
 
 
-def attention_scores(args, made) -> int:
-    """Fused attention: the softmax of (B, heads, Q, K) scores, five operations each as in `_softmax`."""
-    return 5 * args[0].shape[:-1].numel() * args[1].shape[-2]
-
-
 def batch_norm(args, made) -> int:
-    """In evaluation a scale and a shift, 2 per element; in training mean (1) and variance (3) before them."""
-    training = args[5] if isinstance(args[5], bool) else False
+    """In evaluation a scale and a shift; in training the mean (1) and the variance (difference, square, sum) before them."""
+    training = args[5]
     return (6 if training else 2) * made.numel()
 
 
-SOFTMAX = each(5)            # maximum, difference, exponential, sum, quotient
-NORMALISE = each(8)          # mean 1, variance 3 (difference, square, sum), difference, quotient, scale, shift
+def attention_softmax(args, made) -> int:
+    """The softmax inside fused attention, over scores (B, heads, Q, K)."""
+    query, key = args[:2]
+    return 5 * query.shape[:-1].numel() * key.shape[-2]
+
+
 FORMULAS: dict[object, Callable] = {
-    **dict.fromkeys((aten._softmax, aten._safe_softmax, aten._log_softmax), SOFTMAX),
-    **dict.fromkeys((aten.native_layer_norm, aten.native_group_norm), NORMALISE),
-    **dict.fromkeys((aten.native_batch_norm, aten.cudnn_batch_norm, aten._native_batch_norm_legit, aten._native_batch_norm_legit_no_training),
-                    batch_norm),
-    **dict.fromkeys((aten.var, aten.var_mean, aten.std, aten.std_mean), read(4)),    # mean 1, variance 3
-    aten.linalg_vector_norm: read(2),                                               # square, sum
-    aten.cumsum: each(1),
+    **dict.fromkeys((aten._softmax, aten._safe_softmax), each(5)),                      # maximum, difference, exponential, sum, quotient
+    aten._scaled_dot_product_flash_attention_for_cpu: attention_softmax,
+    aten.native_batch_norm: batch_norm,
+    # Mean, variance (difference, square, sum), difference, quotient, scale, shift.
+    **dict.fromkeys((aten.native_layer_norm, aten.native_group_norm), each(8)),
+    aten.linalg_vector_norm: read(2),                                                   # square, sum
     **dict.fromkeys((aten.max_pool2d_with_indices, aten.avg_pool2d), window),
     **dict.fromkeys((aten.adaptive_max_pool2d, aten._adaptive_avg_pool2d), adaptive),
-    **dict.fromkeys((aten.upsample_nearest1d, aten.upsample_nearest2d), each(1)),
-    aten.upsample_linear1d: each(2),                                                # neighbours on a line
-    **dict.fromkeys((aten.upsample_bilinear2d, aten.grid_sampler_2d), each(4)),     # the four corners around a place
-    aten.upsample_bicubic2d: each(16),
-    aten._scaled_dot_product_flash_attention_for_cpu: attention_scores,
-    **dict.fromkeys((aten.hardtanh_, aten.hardswish, aten.leaky_relu_, aten.prelu), each(1)),        # element-wise, which torch does not say of them
-    **dict.fromkeys((aten.cat, aten.stack, aten.repeat, aten.copy_, aten.index, aten.index_select, aten.gather, aten.scatter, aten.embedding,
-                     aten._to_copy, aten.constant_pad_nd, aten.flip, aten.roll, aten.exponential_, aten.rand_like, aten.randn_like), each(1)),
-    **dict.fromkeys((aten._unsafe_view, aten._reshape_alias, aten.empty, aten.empty_like, aten.new_empty, aten.zeros, aten.zeros_like,
-                     aten.new_zeros, aten.ones, aten.ones_like, aten.full, aten.full_like, aten.arange, aten.linspace, aten.scalar_tensor,
-                     aten.fill_, aten.lift_fresh), each(0)),                         # no arithmetic: other views of numbers, and constants
+    aten.upsample_linear1d: each(2),                                                    # the two neighbours on a line
+    **dict.fromkeys((aten.upsample_bilinear2d, aten.grid_sampler_2d), each(4)),         # the four corners around a place
+    aten.hardtanh_: each(1),                                                            # element-wise, which torch does not say of it
+    **dict.fromkeys((aten.cat, aten.stack, aten.repeat, aten.scatter, aten.index, aten.copy_, aten._to_copy, aten.constant_pad_nd), each(1)),
+    **dict.fromkeys((aten.rand, aten.randn, aten.bernoulli_), each(1)),
+    # No arithmetic: another view of the same numbers, and constants.
+    **dict.fromkeys((aten._unsafe_view, aten.empty, aten.empty_like, aten.zeros, aten.zeros_like, aten.ones, aten.arange), each(0)),
 }
 
 
@@ -182,7 +177,7 @@ def count(run: nn.Module | Callable, *inputs: Tensor, parts: Mapping[str, str] |
             part = owner(name, parts)
             handles += [module.register_forward_pre_hook(partial(operations.enter, part)), module.register_forward_hook(operations.leave)]
         try:
-            with torch.device("meta"), operations:
+            with operations:
                 torch.func.functional_call(run, tensors, tuple(inputs))
         finally:
             for handle in handles:

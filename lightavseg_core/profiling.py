@@ -150,7 +150,7 @@ def published_accounting() -> list[Accounting]:
     table = []
     for row in COMPARISON:
         code, held, counts = _HOLDS[row.method, row.visual]
-        explained = sum(getattr(AUTHORS_CODE[code], part) for part in held) if code else None
+        explained = round(sum(getattr(AUTHORS_CODE[code], part) for part in held), 2) if code else None
         model = skeleton(row.method, preset="paper", visual=row.visual, audio=row.audio)
         table.append(Accounting(row, counts, explained, parameters(model)))
     return table

@@ -1,0 +1,289 @@
+"""Accounting: every formula against a case by hand, parts that add up, the authors' code and the reported figures, and what is quadratic."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import create, inputs
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import lightavseg_core as lav
+from lightavseg_core import encoders, profiling, reported
+from lightavseg_core.methods.base import METHODS
+from lightavseg_core.methods.blocks import Attention
+from lightavseg_core.operations import FORMULAS, Operations, count
+from lightavseg_core.profiling import PARTS, dead_parameters, fit_cost, macs, parameters, skeleton, slope
+
+T = torch.empty  # only shapes matter
+
+# --- formulas, each against a case by hand ---
+
+MACS = {
+    "convolution": (lambda x: F.conv2d(x, T(4, 2, 3, 3), T(4), padding=1), [T(1, 2, 5, 6)], 4 * 2 * 9 * 30),
+    "strided": (lambda x: F.conv2d(x, T(4, 2, 3, 3), stride=2, padding=1), [T(2, 2, 5, 6)], 2 * 4 * 2 * 9 * 3 * 3),
+    "depthwise": (lambda x: F.conv2d(x, T(6, 1, 3, 3), groups=6), [T(1, 6, 5, 5)], 6 * 9 * 9),
+    "on a line": (lambda x: F.conv1d(x, T(3, 1, 4), groups=3), [T(1, 3, 8)], 3 * 4 * 5),
+    "linear": (nn.Linear(8, 5), [T(7, 8)], 7 * 8 * 5),
+    "matrices": (lambda a, b: a @ b, [T(2, 3, 4), T(2, 4, 5)], 2 * 3 * 4 * 5),
+    "einsum": (lambda q, m: torch.einsum("bqd,bdhw->bqhw", q, m), [T(2, 3, 4), T(2, 4, 5, 6)], 2 * 3 * 4 * 5 * 6),
+    "attention": (F.scaled_dot_product_attention, [T(2, 3, 5, 8), T(2, 3, 7, 8), T(2, 3, 7, 4)], 2 * 3 * 5 * 7 * (8 + 4)),
+}
+
+
+@pytest.mark.parametrize("name", MACS)
+def test_macs_by_hand(name):
+    run, given, expected = MACS[name]
+    assert count(run, *given).total_macs == expected
+
+
+# Operator -> a computation, its inputs, and its operations by hand.
+OTHER = {
+    "relu": (F.relu, [T(2, 3)], 6),
+    "add": (lambda a, b: a + b, [T(2, 3, 4), T(3, 1)], 24),                               # broadcast: one for each result
+    "gelu": (F.gelu, [T(5)], 5),
+    "hardtanh": (F.relu6, [T(5)], 5),
+    "hardtanh_": (lambda x: F.relu6(x, inplace=True), [T(5)], 5),
+    "mean": (lambda x: x.mean(-1), [T(2, 3, 4)], 24),
+    "sum": (lambda x: x.sum(), [T(2, 3, 4)], 24),
+    "argmax": (lambda x: x.argmax(1), [T(2, 7)], 14),
+    "linalg_vector_norm": (lambda x: x.norm(dim=-1), [T(3, 4)], 12 + 12),                 # squares, sums
+    "_softmax": (lambda x: x.softmax(-1), [T(2, 3)], 6 * (1 + 1 + 1 + 1 + 1)),            # maximum, difference, exponential, sum, quotient
+    "native_batch_norm": (nn.BatchNorm2d(3).eval(), [T(2, 3, 4, 5)], 120 * 2),            # scale, shift
+    "native_layer_norm": (nn.LayerNorm(4), [T(3, 4)], 12 * (1 + 3 + 2 + 2)),              # mean, variance, normalised, scale and shift
+    "native_group_norm": (nn.GroupNorm(2, 4), [T(2, 4, 3, 3)], 72 * 8),
+    "max_pool2d_with_indices": (lambda x: F.max_pool2d(x, 3, 2, 1), [T(1, 2, 8, 6)], 2 * 4 * 3 * 9),
+    "avg_pool2d": (lambda x: F.avg_pool2d(x, (2, 3)), [T(1, 2, 4, 6)], 2 * 2 * 2 * 6),
+    # Five rows to two: windows 0-2 and 2-4, six rows read; seven columns to three: 0-2, 2-4, 4-6, nine columns.
+    "adaptive_max_pool2d": (lambda x: F.adaptive_max_pool2d(x, (2, 3)), [T(1, 2, 5, 7)], 2 * 6 * 9),
+    "_adaptive_avg_pool2d": (lambda x: F.adaptive_avg_pool2d(x, (2, 2)), [T(1, 2, 4, 6)], 2 * 24),
+    "upsample_bilinear2d": (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), [T(1, 3, 4, 5)], 3 * 8 * 10 * 4),
+    "upsample_linear1d": (lambda x: F.interpolate(x, size=9, mode="linear"), [T(1, 3, 4)], 3 * 9 * 2),
+    "grid_sampler_2d": (lambda x, at: F.grid_sample(x, at, align_corners=False), [T(1, 3, 8, 8), T(1, 5, 6, 2)], 3 * 30 * 4),
+    "cat": (lambda a, b: torch.cat([a, b]), [T(2, 3), T(4, 3)], 18),
+    "stack": (lambda a, b: torch.stack([a, b]), [T(3), T(3)], 6),
+    "repeat": (lambda x: x.repeat(2, 5), [T(2, 3)], 60),
+    "clone": (lambda x: x.t().contiguous(), [T(2, 3)], 6),
+    "index": (lambda x: x[:, torch.arange(4)], [T(2, 9)], 8),
+    "scatter": (lambda x: torch.zeros(2, 6).scatter(1, x.argmax(1, keepdim=True), 1.0), [T(2, 6)], 12),
+    "constant_pad_nd": (lambda x: F.pad(x, (1, 2)), [T(2, 3)], 12),
+    "copy_": (lambda x: torch.zeros(4).copy_(x), [T(4)], 4),
+    "_to_copy": (lambda x: x.double(), [T(4)], 4),
+    "rand": (lambda x: torch.rand(x.shape), [T(2, 3)], 6),
+    "randn": (lambda x: torch.randn(x.shape), [T(2, 3)], 6),
+    "bernoulli_": (lambda x: torch.empty(3).bernoulli_(0.5), [T(1)], 3),
+    "view": (lambda x: x.view(6)[1:].unsqueeze(0).expand(4, 5), [T(2, 3)], 0),
+    "zeros": (lambda x: (torch.zeros(9), torch.ones(9), torch.empty(9), torch.arange(9), torch.zeros_like(x), torch.empty_like(x)), [T(9)], 0),
+    "_unsafe_view": (lambda a, b: torch.ops.aten._unsafe_view(a, [3, 2]), [T(2, 3), T(1)], 0),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_other_operations_by_hand(name):
+    run, given, expected = OTHER[name]
+    cost = count(run, *given)
+    found = {operator: other for operator, (_, other) in cost.by_operator().items()}
+    assert found.get(name.rstrip("_"), 0) == expected and cost.total_macs == 0 and not cost.unknown
+
+
+def test_every_formula_has_its_case():
+    shown_elsewhere = {"_safe_softmax", "_scaled_dot_product_flash_attention_for_cpu"}   # below
+    shown_together = {"ones", "empty", "arange", "zeros_like", "empty_like"}             # in the case of zeros
+    assert {operator.__name__ for operator in FORMULAS} <= {*OTHER, *shown_elsewhere, *shown_together}
+
+
+def test_training_normalises_by_what_it_sees():
+    assert count(nn.BatchNorm2d(3).train(), T(2, 3, 4, 5)).by_operator()["native_batch_norm"] == (0, 120 * (1 + 3 + 2))
+
+
+def test_an_operator_without_formula_is_named():
+    cost = count(lambda x: x.cumsum(0), T(5))
+    assert cost.unknown == {"cumsum"} and cost.total_other == 5
+
+
+def test_fused_attention_on_a_cpu():
+    """torch's counter does not see the CPU's kernel. By the formula it costs what the same attention costs in matrix products."""
+    attention, (query, key) = Attention(64), (torch.randn(2, 49, 64), torch.randn(2, 7, 64))
+    with torch.no_grad(), FlopCounterMode(display=False) as torchs, Operations() as operations:
+        attention(query, key)
+    projections, products = 2 * 64 * 64 * (49 + 7 + 7 + 49), 2 * 49 * 7 * (64 + 64)
+    assert torchs.get_total_flops() == 2 * projections, "if this fails, torch has learned to count it: drop the formula"
+    cost, shaped = operations.cost, count(attention, query, key)
+    assert cost.by_operator()["_scaled_dot_product_flash_attention_for_cpu"] == (products, 5 * 8 * 2 * 49 * 7)
+    assert cost.total_macs == shaped.total_macs == projections + products
+    assert shaped.by_operator()["_safe_softmax"] == (0, 5 * 8 * 2 * 49 * 7)
+
+
+# --- whole models ---
+
+
+def test_as_torch_counts_a_run():
+    """No attention is fused in this model: what is counted by shapes is what torch's counter sees when it runs, in inference mode too."""
+    model, (frames, log_mel) = create(), inputs(1, 2, 64, 96)
+    with torch.no_grad(), FlopCounterMode(display=False) as torchs, Operations() as operations:
+        model(frames, log_mel)
+    with torch.inference_mode():
+        cost = macs(model, (64, 96), seconds=2)
+    assert 2 * cost.total_macs == torchs.get_total_flops() > 0
+    assert cost.by_operator() == operations.cost.by_operator() and not cost.unknown
+    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules()), "nothing is left on the model"
+
+
+@pytest.mark.parametrize("method", lav.list_methods())
+def test_parts(method):
+    model = skeleton(method, preset="tiny")
+    assert model.fusion and {"visual", "audio"}.isdisjoint(model.fusion)
+    modules = dict(model.named_modules())
+    assert all(name in modules or getattr(model, name, 0) is None for name in model.fusion), "each name is a submodule, or one left out"
+    table = parameters(model)
+    assert tuple(table) == PARTS and all(part.total > 0 for part in table.values())
+    assert sum(part.total for part in table.values()) == sum(p.numel() for p in model.parameters())
+    assert table["visual"].total == sum(p.numel() for p in model.visual.parameters())
+    cost = macs(model, (64, 70), seconds=2)
+    assert set(cost.by_part()) == set(PARTS) and not cost.unknown
+    with torch.device("meta"):
+        encoder = count(model.audio, T(2, 1, *model.front_end.shape))
+    assert cost.by_part()["audio"] == (encoder.total_macs, encoder.total_other)
+    assert sum(m for m, _ in cost.by_part().values()) == cost.total_macs == sum(m for m, _ in cost.by_operator().values())
+
+
+def test_fusion_of_one_stage_by_hand():
+    """RAVE and CMFD as their equations say, at the tiny width: vectors only, so the size of the picture is nowhere."""
+    model = skeleton("lightavseg", preset="tiny", width=8)
+    C, A, D = model.visual.channels, model.audio.channels, 8
+    rave = sum(before * c + c * c for before, c in zip([A, *C], C))
+    cmfd = sum(c * D + (D if c == C[-1] else 2 * D) * D + c * D + D * D for c in C)
+    assert macs(model, 64).by_part()["fusion"][0] == macs(model, 256).by_part()["fusion"][0] == rave + cmfd
+
+
+def test_trainable():
+    model = create()
+    model.freeze_audio()
+    table = parameters(model)
+    assert table["audio"].trainable == 0 < table["audio"].total
+    assert all(table[part].trainable == table[part].total for part in ("visual", "fusion", "decoder"))
+
+
+def test_training_is_not_counted():
+    with pytest.raises(ValueError, match=r"model\.eval\(\)"):
+        macs(create().train())
+
+
+# --- against the authors' code and what is reported ---
+
+
+@pytest.mark.parametrize("method", ["avsbench", "avsegformer", "selm"])
+def test_as_the_authors_code_counts(method):
+    model, theirs = skeleton(method, visual="resnet50", audio="vggish"), reported.AUTHORS_CODE[method, "resnet50"]
+    table, dead = parameters(model), dead_parameters(model)
+    copies = sum(n for name, n in dead.items() if name.endswith(("layer3_2", "layer4_2")))
+    millions = {"visual": table["visual"].total + copies, "audio": table["audio"].total,
+                "rest": table["fusion"].total + table["decoder"].total + sum(dead.values()) - copies}
+    assert abs(copies - 22.06e6) < 0.01e6
+    for part, n in millions.items():
+        assert abs(n / 1e6 - getattr(theirs, part)) < 0.1, part
+    assert macs(model, 224, 1).total_macs / 1e9 == pytest.approx(theirs.gmacs_1, rel=0.02)
+    assert macs(model, 224, 5).total_macs / 1e9 == pytest.approx(theirs.gmacs_5, rel=0.02)
+
+
+@pytest.mark.parametrize("method", ["avsbench", "avsegformer", "selm"])
+def test_light_rows_of_the_authors_code_read_the_first_four_maps(method, monkeypatch):
+    monkeypatch.setattr(METHODS[method], "stages", 4)
+    model, theirs = skeleton(method, visual="seaformer_l", audio="mobilenetv2_100"), reported.AUTHORS_CODE[method, "seaformer_l"]
+    heads = [module for name, module in model.published_dead().items() if not name.endswith(("layer3_2", "layer4_2"))]
+    dead = sum(p.numel() for module in heads for p in module.parameters())
+    table, never_read = parameters(model), encoders.create_visual_encoder("seaformer_l").stages[4]
+    assert abs((table["visual"].total + sum(p.numel() for p in never_read.parameters())) / 1e6 - theirs.visual) < 0.01
+    assert abs((table["fusion"].total + table["decoder"].total + dead) / 1e6 - theirs.rest) < 0.01
+    assert macs(model, 224, 1).total_macs / 1e9 == pytest.approx(theirs.gmacs_1, rel=0.02)
+
+
+def test_published_accounting():
+    rows = {(row.row.method, row.row.visual): row for row in profiling.published_accounting()}
+    assert len(rows) == len(reported.COMPARISON) == 7
+    for key, within in ((("avsbench", "resnet50"), 0.06), (("avsegformer", "resnet50"), 0.25), (("selm", "resnet50"), 0.06),
+                        (("selm", "seaformer_l"), 0.06)):
+        assert abs(rows[key].explained - rows[key].row.parameters) < within, key
+    assert [key for key, row in rows.items() if row.explained is None] == [(m, "seaformer_l") for m in ("avsbench", "avsegformer", "lightavseg")]
+    assert 20.0e6 < rows["lightavseg", "seaformer_l"].total < 20.5e6
+    # One accounting: the audio encoder is in every row, a second copy of two stages in none.
+    assert all(row.parts["audio"].total > 70e6 and row.parts["visual"].total < 24e6 for (_, visual), row in rows.items() if visual == "resnet50")
+
+
+def test_selm_117_million_is_its_code_for_ms3():
+    model = skeleton("selm", visual="resnet50", audio="vggish", size=448, upsamplings=1)
+    table = parameters(model)
+    without_audio = sum(part.total for name, part in table.items() if name != "audio") + sum(dead_parameters(model).values())
+    assert without_audio / 1e6 == pytest.approx(117.6, abs=0.06)
+
+
+def test_reported_figures_agree_with_each_other():
+    ours = reported.COMPARISON[-1]
+    assert ours.method == "lightavseg" and (reported.ABLATIONS["fusion"][-1].m_j, reported.ABLATIONS["fusion"][-1].m_f) == ours.ms3
+    for name, row in (("auxiliary loss", "L_msa"), ("alignment", "binary cross-entropy"), ("pooling", "max"), ("visual encoder", "SeaFormer-L"),
+                      ("audio encoder", "MobileNetV2")):
+        assert {ablation.name: ablation.m_j for ablation in reported.ABLATIONS[name]}[row] == ours.ms3[0]
+    phone = reported.PHONE_PARTS
+    assert sum(phone.values()) == pytest.approx(ours.phone_ms, abs=0.15)
+    assert (phone["RAVE"] + phone["CMFD"]) / ours.phone_ms == pytest.approx(0.062, abs=0.001)
+
+
+# --- growth ---
+
+
+def test_fit_is_exact():
+    pixels = [side ** 2 for side in (96, 224, 448, 896, 1344)]
+    for c in ((7, 3, 2), (10 ** 9, 12345, 0), (5, 0, 0), (0, 0, 1)):
+        assert fit_cost(pixels, [c[0] + c[1] * p + c[2] * p ** 2 for p in pixels]) == c
+    noisy = [4.0 + 0.5 * p + 0.25 * p * p + e for p, e in zip((1, 2, 3, 4, 5), (1e-3, -1e-3, 2e-3, 0, -1e-3))]
+    assert fit_cost((1, 2, 3, 4, 5), noisy) == pytest.approx((4.0, 0.5, 0.25), abs=1e-2)
+    for pixels, cost in (((1, 2), (1, 2)), ((1, 1, 2), (1, 1, 2)), ((1, 2, 3), (1, 2))):
+        with pytest.raises(ValueError, match="three different sizes"):
+            fit_cost(pixels, cost)
+    assert slope((100, 400), (3, 48)) == pytest.approx(2)
+
+
+def test_what_is_quadratic():
+    sides = (224, 448, 672, 896)
+    pixels, costs = [side ** 2 for side in sides], [profiling.interaction_cost(side) for side in sides]
+    multiplied = {name: [cost[name].total_macs for cost in costs] for name in costs[0]}
+    fits = {name: fit_cost(pixels, values) for name, values in multiplied.items()}
+    # Two products of N x N x 128, N = pixels / stride^2, at four strides.
+    assert fits["TPAVI, published"].c2 == pytest.approx(2 * 128 * sum(stride ** -4 for stride in (4, 8, 16, 32)), rel=1e-12)
+    assert slope(pixels[1::2], multiplied["TPAVI, published"][1::2]) == pytest.approx(1.97, abs=0.05)
+    for name in ("TPAVI, re-associated", "cross-attention", "RAVE"):
+        assert fits[name].c2 == 0 == fit_cost(pixels, [cost[name].total_other for cost in costs]).c2
+    assert set(multiplied["RAVE"]) == {4 * 2 * 256 ** 2}, "two matrices on one vector at each of four scales, however large the picture"
+    # About 3.2, 45 and 696 GMACs in the authors' code, which also projects the sound again at every pixel.
+    assert [round(multiplied["TPAVI, published"][i] / 1e9) for i in (0, 1, 3)] == [3, 45, 694]
+
+
+def test_whole_models_grow_as_their_interaction_does():
+    sides, share = (128, 512, 1024), {}
+    models = {order: skeleton("avsbench", preset="tiny", visual="resnet50", order=order) for order in ("published", "associative")}
+    for name, model in {**models, "lightavseg": skeleton("lightavseg", preset="tiny", visual="resnet50")}.items():
+        cost = [macs(model, side).total_macs for side in sides]
+        share[name] = fit_cost([side ** 2 for side in sides], cost).c2 * sides[-1] ** 4 / cost[-1]
+    assert share["published"] > 0.1 and share["associative"] == share["lightavseg"] == 0
+
+
+# --- time ---
+
+
+def test_latency_takes_turns(monkeypatch):
+    clock, calls = [0.0], []
+
+    def candidate(name, seconds):
+        def run():
+            assert torch.is_inference_mode_enabled()
+            calls.append(name)
+            clock[0] += seconds[len([c for c in calls if c == name]) - 1]
+        return run
+
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: clock[0])
+    # The first call of each is a warm-up, and slow; the odd one out of the others does not move a median.
+    timings = profiling.latency({"a": candidate("a", [9, 2, 2, 8]), "b": candidate("b", [9, 4, 4, 4])}, repeats=3, warmup=1)
+    assert calls == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert timings["a"].median == pytest.approx(2000) and timings["b"].median == pytest.approx(4000)
+    assert timings["a"].rounds == pytest.approx([2000, 2000, 8000])
+    with pytest.raises(ValueError, match="at least one"):
+        profiling.latency({})
