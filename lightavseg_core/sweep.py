@@ -40,7 +40,7 @@ class Budget:
     batch_size: int = 4   # clips
 
 
-BUDGET = Budget(train=240, val=20, test=60, size=96, epochs=12)
+BUDGET = Budget(train=400, val=20, test=60, size=64, epochs=5)
 SMOKE = Budget(train=8, val=2, test=3, size=32, epochs=1, audio_epochs=1)      # touches everything, teaches nothing
 
 
