@@ -3,12 +3,13 @@ from __future__ import annotations
 
 from ..config import HEADS, PRESETS
 from ..encoders import unknown
+from .avesformer import AVESFormer, AVESFormerConfig
 from .avsbench import AVSBench, AVSBenchConfig
-from .base import METHODS, AVSModel, ModelConfig, Output, Scale, build, load_model
+from .base import METHODS, AVSModel, ModelConfig, Output, Scale, build, load_model, register
 from .lightavseg import LightAVSeg, LightAVSegConfig
 
-__all__ = ["AVSBench", "AVSBenchConfig", "AVSModel", "LightAVSeg", "LightAVSegConfig", "ModelConfig", "Output", "Scale", "create_model",
-           "list_methods", "load_model"]
+__all__ = ["AVESFormer", "AVESFormerConfig", "AVSBench", "AVSBenchConfig", "AVSModel", "LightAVSeg", "LightAVSegConfig", "ModelConfig", "Output",
+           "Scale", "create_model", "list_methods", "load_model", "register"]
 
 
 def list_methods() -> list[str]:

@@ -45,8 +45,15 @@ class ModelConfig:
 
 
 def register(cls: type[AVSModel]) -> type[AVSModel]:
-    """Class decorator: makes a method known to `create_model` by its configuration's default `method`."""
-    METHODS[cls.config_class.method] = cls
+    """Class decorator: makes a method known to `create_model` by its configuration's default `method`.
+
+    Raises ValueError for no name, and for the name of another class; a class that is defined again, as in a notebook, replaces itself.
+    """
+    name = cls.config_class.method
+    if not name or METHODS.get(name, cls).__qualname__ != cls.__qualname__:
+        raise ValueError(f"{cls.__name__} is called {name!r}{f', as {METHODS[name].__name__} is' if name else ''}; expected a name of its own: "
+                         "set config_class to a dataclass of which the field `method` has it as default.")
+    METHODS[name] = cls
     return cls
 
 
