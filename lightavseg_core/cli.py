@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from .config import PRESETS, TrainConfig
+from .config import TrainConfig
+from .recipes import RECIPES, UNVERIFIED
 
 Subset = Literal["s4", "ms3", "avss"]
 Split = Literal["train", "val", "test"]
@@ -103,10 +105,18 @@ class _TrainOptions:
     out: Path
     """Folder for configuration, log, best and last checkpoint."""
     subset: Subset = "ms3"
+    recipe: str | None = None
+    """A published training recipe: paper (LightAVSeg), avsbench, avsegformer or selm. What is given beside it wins."""
     method: str = "lightavseg"
     preset: Literal["tiny", "lean", "paper"] = "tiny"
+    visual: str | None = None
+    """Visual encoder; by default the preset's, or the recipe's."""
+    audio: str | None = None
+    """Audio encoder, likewise."""
+    visual_weights: Path | None = None
+    """A published ImageNet checkpoint of the visual encoder; by default it starts at random. For the audio encoder: --audio-weights."""
     size: int | None = None
-    """Side of the frames, pixels; by default what the preset is meant for."""
+    """Side of the frames, pixels; by default what the preset, or the recipe, is meant for."""
     sound: Sound = "normal"
     """What is heard in training; `silent` trains a deaf twin."""
 
@@ -118,6 +128,14 @@ class Train(TrainConfig, _TrainOptions):
     Example: lightavseg train --data data/shapes --subset ms3 --preset tiny --epochs 20 --seed 0 --out runs/first
     """
 
+    def with_recipe(self) -> Train:
+        """This command with the recipe's values as defaults. Raises ValueError where there is no such recipe for the subset."""
+        from .encoders import unknown
+        if self.recipe not in RECIPES:
+            raise unknown("recipe", self.recipe, RECIPES)
+        recipe = RECIPES[self.recipe]
+        return replace(self, method=recipe.method, preset="paper", **recipe.of(self.subset)[1])
+
     def run(self) -> int:
         import torch
 
@@ -126,10 +144,21 @@ class Train(TrainConfig, _TrainOptions):
         if (self.out / "log.jsonl").exists():
             raise FileExistsError(f"{self.out}: holds an earlier run. Give another --out, or remove it.")
         config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
-        size = self.size or PRESETS[self.preset]["size"]
+        given = {name: value for name in ("visual", "audio", "size") if (value := getattr(self, name)) is not None}
+        if self.recipe:
+            recipe = RECIPES[self.recipe]
+            if self.method != recipe.method:
+                raise ValueError(f"--recipe {self.recipe} trains {recipe.method}; found --method {self.method}. Leave one of them out.")
+            given = {**recipe.of(self.subset)[0], **given}
+            print(f"recipe {self.recipe} ({recipe.source}), {UNVERIFIED}")
+            if not (self.visual_weights and Path(self.audio_weights).exists()):
+                print("the published runs start from ImageNet and AudioSet weights: give --visual-weights FILE and --audio-weights FILE")
         classes = AVSBench(self.data, self.subset, "train").num_classes
         torch.manual_seed(config.seed)
-        model = create_model(self.method, preset=self.preset, size=size, num_classes=classes)
+        model = create_model(self.method, preset=self.preset, num_classes=classes, **given)
+        if self.visual_weights:
+            print(f"visual encoder: {len(model.visual.load_published(self.visual_weights).loaded)} tensors from {self.visual_weights}")
+        size = model.config.size
         train, validation = (AVSBench(self.data, self.subset, split, size, model.front_end, self.sound, config.seed) for split in ("train", "val"))
         scores = Trainer(model, config, self.out).fit(train, validation)
         print(json.dumps({"out": str(self.out), **scores}))
@@ -223,9 +252,12 @@ def main(arguments: list[str] | None = None) -> None:
     commands = (Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Data, tyro.conf.subcommand("data")]
                 | Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
                 | Annotated[Sweep, tyro.conf.subcommand("sweep")] | Annotated[Download, tyro.conf.subcommand("download")])
-    command = tyro.cli(commands, prog="lightavseg", description=__doc__, args=arguments,
-                       config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes))
+    parse = partial(tyro.cli, commands, prog="lightavseg", description=__doc__, args=arguments,
+                    config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes))
+    command = parse()
     try:
+        if isinstance(command, Train) and command.recipe:
+            command = parse(default=command.with_recipe())         # once more: what is given wins over the recipe
         sys.exit(command.run())
     except KeyboardInterrupt:
         print("stopped; what was written until now is kept", file=sys.stderr)

@@ -170,6 +170,18 @@ def _pretrain(work: Path, budget: Budget) -> None:
     os.replace(path.with_suffix(".part"), path)
 
 
+class Embedding:
+    """A front end that goes on to the frozen audio encoder's vectors, (T, 1, 1, D): they are the same in every epoch, and a dataset keeps them."""
+
+    def __init__(self, audio):
+        self.audio, self.sample_rate = audio.eval(), audio.front_end.sample_rate
+
+    def __call__(self, waveform, times):
+        import torch
+        with torch.no_grad():
+            return self.audio(self.audio.front_end(waveform, times))[:, None, None]
+
+
 def _execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str) -> None:
     """Trains, scores, and writes the result."""
     import torch
@@ -178,18 +190,23 @@ def _execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str
     from . import TrainConfig, Trainer, create_model, deaf_oracle, evaluate
     from .data import AVSBench
     from .metrics import BoundaryScore, FalsePositiveShare, MaskScore
+    from .pretrain import load_audio
     start, budget, root = time.perf_counter(), run.budget, _data(work, run, run.distractors)
     torch.manual_seed(seed)
     classes = AVSBench(root, run.subset, "train").num_classes
     model = create_model(run.method, preset="tiny", **{"size": budget.size, "num_classes": classes, **run.options})
+    parameters = {part: sum(p.numel() for p in module.parameters()) for part, module in model.named_children()}
+    if "audio_weights" not in run.train:
+        load_audio(model.audio, _audio_file(work, budget))
+        model.front_end, model.audio = Embedding(model.audio), torch.nn.Flatten()
     train, validation = (AVSBench(root, run.subset, split, budget.size, model.front_end, run.sound) for split in ("train", "val"))
     config = TrainConfig(**{"epochs": budget.epochs, "batch_size": budget.batch_size, "seed": seed, "validate_every": budget.epochs,
-                            "audio_epochs": budget.audio_epochs, "audio_weights": str(_audio_file(work, budget)), **run.train})
+                            "audio_epochs": budget.audio_epochs, "audio_weights": "joint", **run.train})
     trainer = Trainer(model, config)
     trainer.fit(train, validation)
     steps = [entry for entry in trainer.log if entry["event"] == "step"]
     result = {"name": name, "run": asdict(run), "steps": len(steps), "train_seconds": time.perf_counter() - start,
-              "parameters": {part: sum(p.numel() for p in module.parameters()) for part, module in model.named_children()},
+              "parameters": parameters,
               "loss": [statistics.fmean(s["loss"] for s in steps if s["epoch"] == epoch) for epoch in range(1, config.epochs + 1)]}
 
     tests = {"scores": True} if run.distractors else {"scores": True, "scores_alone": False}

@@ -10,7 +10,7 @@ import torch
 from lightavseg_core import cli
 
 COMMANDS = {"check": cli.Check, "data make": cli.DataMake, "data check": cli.DataCheck, "train": cli.Train, "evaluate": cli.Evaluate,
-            "download": cli.Download}
+            "sweep": cli.Sweep, "download": cli.Download}
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
@@ -109,6 +109,7 @@ ERRORS = {
     "no such data": (["data", "check", "{tmp}/absent"], "absent"),
     "other data in the folder": (["data", "make", "{data}", "--seed", "5"], "another ms3 dataset"),
     "frames too small": (["data", "make", "{tmp}/d", "--size", "16"], "32"),
+    "no such experiment": (["sweep", "ablatoin", "--out", "{tmp}", "--work", "{tmp}"], "did you mean 'ablation'"),
     "fewer than no clips": (["data", "make", "{tmp}/d", "--train", "-1"], "-1"),
 }
 

@@ -106,6 +106,36 @@ def test_it_learns(root, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_frozen_visual_encoder(root, tmp_path):
+    """Its weights stay for the first epochs, while the statistics of its batch norms and everything else move; then it learns."""
+    weights = {}
+    for epochs in (1, 2):
+        model, start = fit(root, tmp_path / str(epochs), epochs=epochs, freeze_visual=1), create(size=SIZE)
+        weights[epochs] = [torch.equal(p, q) for p, q in zip(model.visual.parameters(), start.visual.parameters())]
+        buffers = [torch.equal(p, q) for p, q in zip(model.visual.buffers(), start.visual.buffers())]
+        assert not any(buffers) and not torch.equal(model.head[1].weight, start.head[1].weight)
+    assert all(weights[1]) and not all(weights[2]) and all(p.requires_grad for p in model.visual.parameters())
+
+
+@pytest.mark.parametrize("schedule, varies", [("constant", False), ("one_cycle", True)])
+def test_schedules(root, monkeypatch, schedule, varies):
+    rates, step = [], torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *a, **k: rates.append(self.param_groups[0]["lr"]) or step(self, *a, **k))
+    fit(root, None, epochs=2, schedule=schedule, learning_rate=1e-3)
+    assert len(rates) == 4 and (len(set(rates)) > 1) == varies and max(rates) == pytest.approx(1e-3, rel=0.01)
+
+
+def test_losses_are_the_configured_ones(root, tmp_path):
+    """By default the method's own; another by name; none."""
+    found = {}
+    for auxiliary in ("own", "mixing", "none"):
+        fit(root, tmp_path / auxiliary, epochs=1, batch_size=8, auxiliary=auxiliary, segmentation="bce", clip_norm=0.0)
+        (found[auxiliary],) = read_log(tmp_path / auxiliary, "step")
+    assert [set(entry) - {"event", "epoch", "loss", "segmentation"} for entry in found.values()] == [{"alignment"}, {"mixing"}, set()]
+    assert found["own"]["segmentation"] == found["none"]["segmentation"] == found["none"]["loss"]
+    assert found["mixing"]["loss"] == pytest.approx(found["mixing"]["segmentation"] + 0.1 * found["mixing"]["mixing"], rel=1e-5)
+
+
 class Poisoned(AVSBench):
     """From its second epoch, one clip is broken."""
 
