@@ -14,7 +14,8 @@ PRESETS: dict[str, dict] = {
 HEADS: dict[str, dict[str, dict]] = {
     "paper": {"lightavseg": {"width": 216, "separable": False}},
     "lean": {"lightavseg": {"width": 128, "separable": True}},
-    "tiny": {"lightavseg": {"width": 64, "separable": True}, "avesformer": {"width": 64}, "avsbench": {"width": 64}},
+    "tiny": {"lightavseg": {"width": 64, "separable": True}, "avesformer": {"width": 64}, "avsbench": {"width": 64},
+             "avsegformer": {"width": 64, "layers": 2, "queries": 32}, "selm": {"width": 64, "layers": 2}},
 }
 
 

@@ -5,11 +5,13 @@ from ..config import HEADS, PRESETS
 from ..encoders import unknown
 from .avesformer import AVESFormer, AVESFormerConfig
 from .avsbench import AVSBench, AVSBenchConfig
+from .avsegformer import AVSegFormer, AVSegFormerConfig
 from .base import METHODS, AVSModel, ModelConfig, Output, Scale, build, load_model, register
 from .lightavseg import LightAVSeg, LightAVSegConfig
+from .selm import SelM, SelMConfig
 
-__all__ = ["AVESFormer", "AVESFormerConfig", "AVSBench", "AVSBenchConfig", "AVSModel", "LightAVSeg", "LightAVSegConfig", "ModelConfig", "Output",
-           "Scale", "create_model", "list_methods", "load_model", "register"]
+__all__ = ["AVESFormer", "AVESFormerConfig", "AVSBench", "AVSBenchConfig", "AVSModel", "AVSegFormer", "AVSegFormerConfig", "LightAVSeg",
+           "LightAVSegConfig", "ModelConfig", "Output", "Scale", "SelM", "SelMConfig", "create_model", "list_methods", "load_model", "register"]
 
 
 def list_methods() -> list[str]:

@@ -19,20 +19,22 @@ class Attention(nn.Module):
     """Multi-head attention (Vaswani et al., NeurIPS 2017). Query, key, value and output projections are submodules, so that hooks see them.
 
     forward: query (B, Q, C), key (B, K, C), and value like key where it differs -> (B, Q, C); softmax over the K keys.
+    dropout: of the softmax's weights, in training.
     """
 
-    def __init__(self, channels: int, heads: int = 8, bias: bool = True):
+    def __init__(self, channels: int, heads: int = 8, bias: bool = True, dropout: float = 0.0):
         super().__init__()
         if channels % heads:
             raise ValueError(f"width {channels} does not divide into {heads} attention heads.")
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.query, self.key, self.value, self.out = (nn.Linear(channels, channels, bias) for _ in range(4))
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor | None = None) -> Tensor:
         value = key if value is None else value
         projected = (self.query(query), self.key(key), self.value(value))
         query, key, value = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in projected)      # (B, heads, L, C / heads)
-        return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout if self.training else 0.0)
+        return self.out(attended.transpose(1, 2).flatten(2))
 
 
 def resize_as(x: Tensor, like: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..encoders.published import Part
-from ..encoders.resnet import ResNet50, two_branch_name
+from ..encoders.resnet import two_branch_name
 from .base import AVSModel, ModelConfig, Scale, register
 from .mamba import Mamba
 from .selm_decoder import Decoder, DynamicHead, Mlp, stretch
@@ -233,9 +233,9 @@ class SelM(AVSModel):
         prefixes |= {f"head.up.{i}": f"decoder.proj.vis.{2 * i + 1}" for i in range(self.config.upsamplings)}
         names = {}
         for name in self.state_dict():
-            if name.startswith("visual.") and isinstance(self.visual, ResNet50):
+            if name.startswith("visual."):
                 names[name] = f"resnet.{two_branch_name(name.removeprefix('visual.'))}"
-            elif not name.startswith(("visual.", "audio.")):
+            elif not name.startswith("audio."):
                 prefix = max((p for p in prefixes if f"{name}.".startswith(f"{p}.")), key=len)
                 names[name] = prefixes[prefix] + name.removeprefix(prefix)
         return names

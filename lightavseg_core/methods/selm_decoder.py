@@ -21,7 +21,7 @@ def conv_norm(inputs: int, outputs: int, bias: bool = True) -> tuple[nn.Module, 
 
 def gumbel_noise(scores: Tensor) -> Tensor:
     """Gumbel(0, 1) noise for each score: the highest of score + noise is a draw from their softmax. From torch's global generator."""
-    uniform = torch.rand(scores.shape, device=scores.device).clamp(1e-30, 1 - 6e-8)        # float32 also under autocast
+    uniform = torch.rand(scores.shape, device=scores.device).clamp_min(1e-30)              # float32 also under autocast
     return -(-uniform.log()).log()
 
 
