@@ -28,14 +28,15 @@ def overlay(frame: Tensor, mask: Tensor, color: str = ORANGE) -> np.ndarray:
 
 
 def clip_figure(item: dict) -> Figure:
-    """A clip: its frames, what sounds in them, and the log-mel that each frame hears. item: of `AVSBench`."""
-    seconds = len(item["frames"])
+    """A clip: its frames, what sounds in them, and the log-mel that each frame hears, window by window. item: of `AVSBench`."""
+    seconds, heard = len(item["frames"]), item["log_mel"]
+    scale = {"vmin": heard.min().item(), "vmax": heard.max().item(), "extent": (0, heard.shape[-2] / 100, 0, heard.shape[-1])}    # 100 windows a second
     figure, axes = plt.subplots(3, seconds, figsize=(1.9 * seconds, 5.6), layout="constrained")
     for t in range(seconds):
         axes[0, t].imshow(picture(item["frames"][t]))
         axes[0, t].set_title(f"second {t}", fontsize=9)
         axes[1, t].imshow(overlay(item["frames"][t], item["mask"][t], GREEN))
-        axes[2, t].imshow(item["log_mel"][t, 0].T, origin="lower", aspect="auto", cmap="magma", vmin=-4.6, vmax=2, extent=(0, 0.96, 0, 64))
+        axes[2, t].imshow(heard[t, 0].T, origin="lower", aspect="auto", cmap="magma", **scale)
         axes[2, t].set_xlabel("s", fontsize=8)
         axes[2, t].tick_params(labelsize=7)
         for axis in axes[:2, t]:
