@@ -59,11 +59,12 @@ class DeformableAttention(nn.Module):
         weights = self.attention_weights(query).unflatten(-1, (self.heads, -1)).softmax(-1)           # (B, Q, heads, levels * points)
         offsets = offsets.permute(3, 0, 2, 4, 1, 5).flatten(1, 2)                                     # (levels, B * heads, points, Q, 2)
         weights = weights.unflatten(-1, split[1:]).permute(3, 0, 2, 4, 1).flatten(1, 2)               # (levels, B * heads, points, Q)
+        sizes = offsets.new_tensor([(w, h) for h, w in shapes])[:, None, None, None]                  # (levels, 1, 1, 1, 2)
+        places = 2 * (centres + offsets / sizes) - 1                                                  # -1 to 1 from edge to edge of each map
         values = self.value(source).transpose(1, 2).split([h * w for h, w in shapes], dim=-1)         # per level (B, C, h * w)
         out = 0
-        for value, offset, weight, (h, w) in zip(values, offsets, weights, shapes, strict=True):
+        for value, place, weight, (h, w) in zip(values, places, weights, shapes, strict=True):
             value = value.reshape(-1, value.shape[1] // self.heads, h, w)                             # (B * heads, c, h, w)
-            places = 2 * (centres + offset / offset.new_tensor([w, h])) - 1                           # (B * heads, points, Q, 2)  -1 to 1
-            seen = F.grid_sample(value, places, mode="bilinear", padding_mode="zeros", align_corners=False)
+            seen = F.grid_sample(value, place, mode="bilinear", padding_mode="zeros", align_corners=False)
             out = out + (seen * weight[:, None]).sum(2)                                               # (B * heads, c, Q)
         return self.output(out.unflatten(0, (-1, self.heads)).flatten(1, 2).transpose(1, 2))
