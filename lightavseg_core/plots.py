@@ -30,7 +30,7 @@ def overlay(frame: Tensor, mask: Tensor, color: str = ORANGE) -> np.ndarray:
 def clip_figure(item: dict) -> Figure:
     """A clip: its frames, what sounds in them, and the log-mel that each frame hears, window by window. item: of `AVSBench`."""
     seconds, heard = len(item["frames"]), item["log_mel"]
-    scale = {"vmin": heard.min().item(), "vmax": heard.max().item(), "extent": (0, heard.shape[-2] / 100, 0, heard.shape[-1])}    # 100 windows a second
+    scale = {"vmin": heard.min().item(), "vmax": heard.max().item(), "extent": (0, heard.shape[-2] / 100, 0, heard.shape[-1])}  # 100 windows a second
     figure, axes = plt.subplots(3, seconds, figsize=(1.9 * seconds, 5.6), layout="constrained")
     for t in range(seconds):
         axes[0, t].imshow(picture(item["frames"][t]))
