@@ -56,6 +56,7 @@ def test_committed_results_are_of_the_declared_runs():
 # --- run, stopped, run again ---
 
 
+@pytest.mark.slow
 def test_a_sweep_and_what_it_leaves(tmp_path, monkeypatch, capfd):
     """A run that fails does not keep the others from finishing; what is finished stays as it is; other settings are refused."""
     runs = {"good": small(options={"width": 8}), "bad": small(method="nothing"), "alone": small(options={"width": 8}, distractors=False)}
