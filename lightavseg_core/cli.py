@@ -151,8 +151,11 @@ class Train(TrainConfig, _TrainOptions):
                 raise ValueError(f"--recipe {self.recipe} trains {recipe.method}; found --method {self.method}. Leave one of them out.")
             given = {**recipe.of(self.subset)[0], **given}
             print(f"recipe {self.recipe} ({recipe.source}), {UNVERIFIED}")
-            if not (self.visual_weights and Path(self.audio_weights).exists()):
-                print("the published runs start from ImageNet and AudioSet weights: give --visual-weights FILE and --audio-weights FILE")
+            if self.audio_weights == "auto":
+                raise ValueError(f"the published run of {self.recipe} freezes an audio encoder trained on AudioSet: give --audio-weights FILE (for "
+                                 "VGGish see `lightavseg download vggish`; PANNs' file goes with --audio panns_mobilenetv2), or joint, or pretrain.")
+            if not self.visual_weights:
+                print("the published run starts from ImageNet weights: give --visual-weights FILE")
         classes = AVSBench(self.data, self.subset, "train").num_classes
         torch.manual_seed(config.seed)
         model = create_model(self.method, preset=self.preset, num_classes=classes, **given)
@@ -211,8 +214,8 @@ class Sweep:
 
     names: Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME ...]")] = field(default_factory=list)
     """Experiments; without any, all of them."""
-    out: Path = Path("results")
-    """A JSON file for each run lands in its folder `sweep`."""
+    out: Path | None = None
+    """A JSON file for each run lands in its folder `sweep`; by default results, and for the smoke budget WORK/results."""
     work: Path = Path("runs/sweep")
     """Data and the shared audio encoder, made again where they are missing."""
     workers: int = 2
@@ -223,7 +226,9 @@ class Sweep:
 
     def run(self) -> int:
         from .sweep import SMOKE, sweep
-        failed = sweep(self.names, self.out, self.work, self.workers, self.seeds, SMOKE if self.budget == "smoke" else None)
+        smoke = self.budget == "smoke"
+        out = self.out or (self.work / "results" if smoke else Path("results"))
+        failed = sweep(self.names, out, self.work, self.workers, self.seeds, SMOKE if smoke else None)
         if failed:
             print(f"lightavseg: {len(failed)} runs failed: {', '.join(failed)}. Their logs are in {self.work}.", file=sys.stderr)
         return 1 if failed else 0

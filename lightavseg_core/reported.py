@@ -1,4 +1,4 @@
-"""What the papers report, and what their authors' code counts: copied, never measured here.
+"""What the papers report, and what their authors' code counts: nothing here is a measurement of this workbook's.
 
 Scores are in percent (M_J, M_F), times in milliseconds, parameters in millions. Where a table names no other source it is LightAVSeg's paper
 (arXiv 2605.08805): its comparison on AVSBench, its ablations on MS3 and its measurements on a GPU and on a Snapdragon 8 Elite phone, at

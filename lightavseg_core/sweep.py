@@ -227,12 +227,12 @@ def sweep(names: Sequence[str] = (), out: str | Path = "results", work: str | Pa
     """Runs experiments, all by default; what is finished is not run again. Returns the names of runs that failed.
 
     out: results land in its folder `sweep`, and the twins also in its twins.json. work: data and audio weights, made again where missing.
-    seeds: 0 to seeds - 1; seed 0 of everything comes first. budget: instead of the declared ones.
+    seeds: 0 to seeds - 1; seed 0 of everything comes first. budget: instead of the declared ones; then twins.json stays as it is.
     Raises ValueError for unknown experiments, and where `out` holds runs of other settings.
     """
     names, out, work = list(names) or list(EXPERIMENTS), Path(out), Path(work)
-    if workers < 1 or seeds < 1:
-        raise ValueError(f"workers is {workers}, seeds is {seeds}; expected at least 1 of each.")
+    if workers < 1 or not 1 <= seeds <= SEEDS:
+        raise ValueError(f"workers is {workers}, seeds is {seeds}; expected at least 1 worker, and 1 to {SEEDS} seeds.")
     runs = {name: replace(RUNS[name], **({"budget": budget} if budget else {})) for experiment in names for name in _runs_of(experiment).values()}
     queue = [(name, seed) for seed in range(seeds) for name, run in runs.items() if seed < run.seeds]
     waiting = [(name, seed) for name, seed in queue if not _is_finished(_path(out / "sweep", name, seed), runs[name])]
@@ -260,7 +260,8 @@ def sweep(names: Sequence[str] = (), out: str | Path = "results", work: str | Pa
     finally:
         for process, *_ in running.values():
             process.kill()
-    _write_twins(out)
+    if not budget:
+        _write_twins(out)
     return failed
 
 

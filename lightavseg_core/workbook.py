@@ -5,12 +5,13 @@ import difflib
 import io
 import os
 import reprlib
+from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
 
-__all__ = ["check", "settings", "show"]
+__all__ = ["check", "settings", "show", "table"]
 
 PROFILES = ("default", "smoke")
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))  # what a parameter can be
@@ -118,6 +119,14 @@ def _brief(value: Any) -> str:
         return reprlib.repr(value.item() if hasattr(value, "item") else value)
     array = _array(value)
     return f"values of shape {shape} from {array.min():.4g} to {array.max():.4g}" if array.size else f"values of shape {shape}"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
+    """A Markdown table to end a cell with; what is not a string yet is shown by str()."""
+    from IPython.display import Markdown
+
+    lines = [columns, ["---"] * len(columns), *rows]
+    return Markdown("\n".join(f"| {' | '.join(map(str, line))} |" for line in lines))
 
 
 def show(figure, alt: str) -> None:

@@ -45,6 +45,8 @@ def create_audio_encoder(name: str, mode: str = "frame") -> nn.Module:
     mode: "published" gives VGGish the reference's way of cutting a track (see `LogMel`); "vggish_published" is the same by name, for a model's
     configuration.
     """
+    if mode not in ("frame", "published") or (mode == "published" and name != "vggish"):
+        raise ValueError(f"mode is {mode!r} for {name!r}; expected 'frame', or for 'vggish' also 'published'.")
     name = name if mode == "frame" else f"{name}_{mode}"
     if name not in AUDIO:
         raise unknown("audio encoder", name, AUDIO)

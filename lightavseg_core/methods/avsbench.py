@@ -129,7 +129,8 @@ class DecoderStage(nn.Module):
 class AVSBench(AVSModel):
     """AVSBench. Paper: Zhou et al., ECCV 2022: dilated convolutions bring four maps to one width, TPAVI lets each meet the sound of
     all seconds, a decoder of residual units goes from coarse to fine. With ResNet-50 and VGGish it is the authors' function on their
-    checkpoints; of SeaFormer it has the first four stages. Frames of one clip see each other, clips do not.
+    checkpoints; of SeaFormer it has the first four stages. Frames of one clip see each other, clips do not; frames
+    that pad a clip, beside a longer one in its batch, count as its own.
 
     scales: the rectified Z_i, A_i and their cosine. Chosen here: any T and any size (the authors' code runs for five frames, whose maps halve
     exactly), each map upsampled to the next finer one's size; a last resize where the strides do not lead back to the frame's size.

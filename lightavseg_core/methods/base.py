@@ -81,7 +81,8 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
     def forward(self, frames: Tensor, log_mel: Tensor, return_scales: bool = False) -> Output:
         """frames (B, T, 3, H, W) with ImageNet mean and std, any H, W >= 32; log_mel (B, T, 1, F, M) from `front_end` -> Output.
 
-        `scales` are returned in training and where asked for. Raises ValueError for other shapes.
+        In training, batch norms need more than one position at the coarsest map: B T > 1 for small frames. `scales` are
+        returned in training and where asked for. Raises ValueError for other shapes.
         """
         if frames.ndim != 5 or frames.shape[2] != 3 or min(frames.shape[-2:]) < 32:
             raise ValueError(f"frames has shape {tuple(frames.shape)}; expected (B, T, 3, H, W) with H and W at least 32.")
@@ -154,7 +155,8 @@ def build(method: str, options: dict) -> AVSModel:
     for name, value in options.items():
         if name not in fields:
             raise unknown(f"option of {method}", name, fields)
-        if type(value) is not (expected := type(fields[name].default)):
+        expected = type(fields[name].default)
+        if type(value) is not expected and not (expected is float and type(value) is int):
             raise ValueError(f"option {name} of {method} is {value!r}; expected a value of type {expected.__name__}.")
     return cls(cls.config_class(**{**options, "method": method}))
 

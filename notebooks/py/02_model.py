@@ -40,6 +40,8 @@ seed = 0
 from lightavseg_core import workbook
 
 s = workbook.settings(globals(), preset=str, size=int, largest=int, seed=int)
+if s.largest < 224:
+    raise ValueError(f"largest is {s.largest}; the curves need three sizes or more, so at least 224")
 if s.profile == "smoke":
     s.largest = min(s.largest, 448)
 print(f"LightAVSeg, preset {s.preset}, frames of {s.size} x {s.size}, seed {s.seed}")
@@ -47,7 +49,6 @@ print(f"LightAVSeg, preset {s.preset}, frames of {s.size} x {s.size}, seed {s.se
 # %%
 import torch
 import torch.nn.functional as F
-from IPython.display import Markdown
 
 import lightavseg_core as lav
 from lightavseg_core import plots, profiling
@@ -135,7 +136,8 @@ for layer, weight in ((reference.project, W_p), (reference.gate, W_g)):
     layer.weight.copy_(weight[..., None, None])
     layer.bias.zero_()
 wanted_v, wanted_a = reference(V3[None], a5[None, :, None, None])
-workbook.check("a RAVE stage", rave, hint="max over height and width, two matrix products, one hard sigmoid, one sum",
+workbook.check("a RAVE stage", rave,
+               hint="max over height and width, two matrix products, one hard sigmoid, one sum",
                cases=[((V3, a5, W_p, W_g), (wanted_v[0], wanted_a.flatten()))])
 
 # %% [markdown]
@@ -159,8 +161,7 @@ with torch.inference_mode():
         visual, state = rave_stage(stage(visual), state)         # V_i^enc, A_i
         weights = sum(p.numel() for p in rave_stage.parameters())
         rows.append((i, tuple(visual.shape), tuple(state.shape), f"{weights:,}"))
-Markdown("\n".join(["| stage | $V_i^{enc}$ | $A_i$ | parameters of the RAVE stage |", "|---|---|---|---|",
-                    *(f"| {' | '.join(map(str, row))} |" for row in rows)]))
+workbook.table(["stage", "$V_i^{enc}$", "$A_i$", "parameters of the RAVE stage"], rows)
 
 # %% [markdown]
 # ### Exercise 2: predict the parameters
@@ -177,7 +178,8 @@ def rave_parameters(before, channels):
 # %% tags=["check"]
 sources = [model.audio.channels, *model.visual.channels[:-1]]
 counted = [sum(p.numel() for p in rave_stage.parameters()) for rave_stage in model.rave]
-workbook.check("parameters of RAVE", rave_parameters, hint="a 1x1 convolution from a to b channels has a·b weights and b biases",
+workbook.check("parameters of RAVE", rave_parameters,
+               hint="a 1x1 convolution from a to b channels has a·b weights and b biases",
                cases=list(zip(zip(sources, model.visual.channels), counted)))
 
 # %% [markdown]
@@ -189,7 +191,7 @@ workbook.check("parameters of RAVE", rave_parameters, hint="a 1x1 convolution fr
 #
 # and added to the features: $V_i^\text{dec} = V_i^\text{enc} + \mathrm{up}(V_{i+1}^\text{dec}) + W_b \hat A_i$. Again one number per channel.
 
-# %%
+# %% tags=["nbval-check-output"]
 with torch.inference_mode():
     visuals, audios = model.encode(frames[0], audio_0)
     finest, states = model.decode(visuals, audios, audio_0)
@@ -197,7 +199,7 @@ with torch.inference_mode():
     assert torch.allclose(logits, model(frames, log_mel).logits[0], atol=1e-5), "these steps are the model"
 rows = [(i, tuple(v.shape), tuple(a.shape)) for i, (v, a) in zip(range(len(states), 0, -1), states)]
 rows += [("head", tuple(finest.shape), ""), ("logits", tuple(logits.shape), "")]
-Markdown("\n".join(["| scale | $V_i^{dec}$ | $\\hat A_i$ |", "|---|---|---|", *(f"| {' | '.join(map(str, row))} |" for row in rows)]))
+workbook.table(["scale", "$V_i^{dec}$", "$\\hat A_i$"], rows)
 
 # %% [markdown]
 # That is the whole model: `encode`, `decode`, a head, and a bilinear resize to the frame's size. Where do its parameters lie?
@@ -205,26 +207,29 @@ Markdown("\n".join(["| scale | $V_i^{dec}$ | $\\hat A_i$ |", "|---|---|---|", *(
 # %%
 parts = profiling.parameters(model)
 total = sum(part.total for part in parts.values())
-print(f"{total / 1e6:.2f} M parameters:", ", ".join(f"{name} {part.total / 1e6:.2f}" for name, part in parts.items()))
+shares = ", ".join(f"{name} {part.total / 1e6:.2f}" for name, part in parts.items())
+print(f"{total / 1e6:.2f} M parameters: {shares}")
 
 # %% [markdown]
 # The fusion, the part that brings sound and vision together, is small; and what it *does* is smaller still, as we now see.
 #
 # ## 2.4 What does listening cost? Predict first
 #
-# Count multiply-accumulates (MACs). A map has $N$ positions and $C$ channels. RAVE multiplies *vectors* by matrices, never the map: $C_\text{prev} C + C^2$
-# MACs, whatever $N$ is. What grows with the map is taking its maximum ($NC$ comparisons) and adding the vector ($NC$ additions). So:
+# Count multiply-accumulates (MACs). A map has $N$ positions and $C$ channels. RAVE multiplies *vectors* by matrices, never the map:
+# $C_\text{prev} C + C^2$ MACs, whatever $N$ is.
+# What grows with the map is taking its maximum ($NC$ comparisons) and adding the vector ($NC$ additions). So:
 #
 # > **Prediction.** The MACs of a RAVE stage do not depend on the image size; its other operations grow in proportion to the pixels.
 #
 # `count` runs a module on torch's *meta* device, where tensors have shapes and no numbers, and counts what would be computed.
 
 # %%
-channels, strides = 192, 32                    # the fourth stage of SeaFormer-L has about that
-stage = RAVEStage(channels, channels, LightAVSegConfig())
+channels, stride = 256, 32                     # the fourth stage of SeaFormer-L
+rave_stage = RAVEStage(channels, channels, LightAVSegConfig())
 for side in (224, 448, 896):
-    n = (side // strides) ** 2
-    counted = count(stage, torch.empty(1, channels, side // strides, side // strides), torch.empty(1, channels, 1, 1))
+    n = (side // stride) ** 2
+    seen, heard = torch.empty(1, channels, side // stride, side // stride), torch.empty(1, channels, 1, 1)
+    counted = count(rave_stage, seen, heard)
     print(f"{side} px, N = {n:4}: {counted.total_macs:,} MACs, {counted.total_other:,} other operations")
     assert counted.total_macs == 2 * channels**2, "project and gate, one vector each"
     assert counted.total_other >= 2 * n * channels, "a comparison and an addition per element"
@@ -235,8 +240,8 @@ for side in (224, 448, 896):
 # **1. Tiled, every position meets every position** (TPAVI of AVSBench, 2022). The sound is copied to all $N = T h w$ positions of the clip;
 # then $y = \frac{1}{N}\,\theta(V)\,\phi(A)^\top g(V)$. As published, the left product comes first: $N \times N$ numbers.
 #
-# **2. Sound as $K$ tokens** (AVSegFormer, AVESFormer). Each position asks $K$ audio tokens, $\mathrm{softmax}(QK^\top)V$: $N \times K$ weights, where
-# $K$ is one, or a few.
+# **2. Sound as $K$ tokens** (AVESFormer; SelM with $K = 1$). Each position asks $K$ audio tokens, $\mathrm{softmax}(QK^\top)V$: $N \times K$ weights.
+# (AVSegFormer asks too, but with 300 learned *queries* instead of the $N$ positions.)
 #
 # **3. One number per channel** (RAVE).
 #
@@ -259,58 +264,48 @@ def square_dominates_from(channels):
     # end solution
 
 # %% tags=["check"]
-workbook.check("where the square dominates", square_dominates_from, hint="set N²C equal to 1.5·N·C² and solve for N",
+workbook.check("where the square dominates", square_dominates_from,
+               hint="set N²C equal to 1.5·N·C² and solve for N",
                cases=[(256, 384.0), (64, 96.0)])
 
 # %% [markdown]
-# With $C = 256$ that is $N = 384$: one frame of 160 pixels at stride 8. Now count, for one frame at stride 8, from 96 pixels up:
+# With $C = 256$ that is $N = 384$: one frame of 160 pixels at stride 8. Now count. The methods fuse at several scales, so here each way works on
+# four maps of one frame, with strides 4, 8, 16 and 32:
+
+# %%
+sides = [side for side in (96, 160, 224, 320, 448, 640, 896) if side <= s.largest]
+counted = [profiling.interaction_cost(side, tokens=16) for side in sides]
+work = {name: [cost[name].total_macs for cost in counted] for name in counted[0]}
+figure = plots.cost_curves(sides, work, "Counted: the meeting of sound and picture, C = 256", "multiply-accumulates")
+workbook.show(figure, alt="Counted multiply-accumulates against the side of the frame, log-log, for four ways: "
+              "published TPAVI rises steepest, RAVE is flat and lowest.")
+
+# %% [markdown]
+# And in time, on this machine? Published TPAVI on a stride-4 map of 896 pixels would take minutes, so we time one map, of stride 8. The four take
+# turns at each size; the medians are drawn.
 
 # %%
 C, stride = 256, 8
-sides = [side for side in (96, 160, 224, 320, 448, 640, 896) if side <= s.largest]
-
-
-class Tokens(torch.nn.Module):
-    """Each position asks the audio tokens."""
-
-    def __init__(self):
-        super().__init__()
-        self.attend = Attention(C)
-
-    def forward(self, visual, tokens):                       # (B, C, h, w), (B, K, C)
-        return visual + self.attend(visual.flatten(2).transpose(1, 2), tokens).transpose(1, 2).view_as(visual)
-
-
-ways = {"tiled, as published": (TPAVI(C, C, "published").eval(), lambda v: (v[:, None], torch.randn(1, 1, C))),
-        "tiled, re-associated": (TPAVI(C, C, "associative").eval(), lambda v: (v[:, None], torch.randn(1, 1, C))),
-        "16 audio tokens": (Tokens().eval(), lambda v: (v, torch.randn(1, 16, C))),
-        "RAVE": (RAVEStage(C, C, LightAVSegConfig()).eval(), lambda v: (v, torch.randn(1, C, 1, 1)))}
-work = {name: [] for name in ways}
-for side in sides:
-    visual = torch.empty(1, C, side // stride, side // stride)
-    for name, (module, inputs) in ways.items():
-        counted = count(module, *inputs(visual))
-        work[name].append(counted.total_macs + counted.total_other)
-workbook.show(plots.cost_curves(sides, work, "Counted: one frame, C = 256, stride 8", "operations (MACs and others)"),
-              alt="Counted operations against the side of the frame, log-log: tiled as published bends up to slope four, the other three "
-              "have slope two, RAVE lies lowest.")
-
-# %% [markdown]
-# And in seconds on this machine? Each way runs at each size, in turns, several times; the medians are drawn.
-
-# %%
+attention = Attention(C)
+ways = {"TPAVI, published": TPAVI(C, C, "published").eval(),
+        "TPAVI, re-associated": TPAVI(C, C, "associative").eval(),
+        "cross-attention": lambda v, tokens: attention(v.flatten(2).transpose(1, 2), tokens),
+        "RAVE": RAVEStage(C, C, LightAVSegConfig()).eval()}
 milliseconds = {name: [] for name in ways}
 for side in sides:
-    visual = torch.randn(1, C, side // stride, side // stride)
-    calls = {name: (lambda module=module, given=inputs(visual): module(*given)) for name, (module, inputs) in ways.items()}
+    v = torch.randn(1, C, side // stride, side // stride)
+    one, tokens = torch.randn(1, 1, C), torch.randn(1, 16, C)
+    given = [(v[:, None], one), (v[:, None], one), (v, tokens), (v, one.view(1, C, 1, 1))]
+    calls = {name: (lambda way=way, x=x: way(*x)) for (name, way), x in zip(ways.items(), given)}
     for name, timing in profiling.latency(calls, repeats=3 if side > 448 else 10, warmup=1).items():
         milliseconds[name].append(timing.median)
-workbook.show(plots.cost_curves(sides, milliseconds, f"Measured on this CPU, threads: {machine['threads']}", "milliseconds"),
-              alt="Measured milliseconds against the side of the frame, log-log, with the same order of the four curves at large sizes.")
+title = f"Measured: one map of stride 8, CPU, threads: {machine['threads']}"
+workbook.show(plots.cost_curves(sides, milliseconds, title, "milliseconds"),
+              alt="Measured milliseconds of the four ways against the side of the frame, log-log.")
 
 # %% [markdown]
-# For small frames the measured curves lie flatter than the counted ones: starting a kernel costs some microseconds however little it computes.
-# Counting operations does not see that.
+# Compare the shapes. RAVE's MACs are constant, yet its time grows: the maximum and the addition touch every element, and counting MACs does not
+# see that. For small frames starting a kernel costs some microseconds however little it computes; MACs do not see that either.
 #
 # ## 2.6 The verdict on "from $O(N^2)$ to $O(N)$"
 #
@@ -318,15 +313,15 @@ workbook.show(plots.cost_curves(sides, milliseconds, f"Measured on this CPU, thr
 
 # %%
 pixels = [side * side for side in sides]
+far = len(sides) - 3 if s.largest >= 896 else 0             # the slope between 448 and 896 px
 rows = []
 for name, counts in work.items():
     c0, c1, c2 = profiling.fit_cost(pixels, counts)
-    slope = profiling.slope(pixels[-3::2], counts[-3::2])
-    share = c2 * pixels[-1] ** 2 / counts[-1]
-    rows.append(f"| {name} | {c1:.1f} | {c2:.2e} | {share:.1%} | {slope:.2f} |")
-    assert (share > 0.3) == (name == "tiled, as published"), "only one is quadratic"
-Markdown("\n".join([f"| | $c_1$ | $c_2$ | share of $c_2$ at {sides[-1]} px | slope, {sides[-3]} to {sides[-1]} px |",
-                    "|---|---|---|---|---|", *rows]))
+    slope = profiling.slope(pixels[far:], counts[far:])
+    rows.append((name, f"{c1:.0f}", f"{c2:.3f}", f"{c2 * pixels[-1] ** 2 / counts[-1]:.0%}", f"{slope:.2f}"))
+    assert (c2 > 0) == (name == "TPAVI, published"), "only one is quadratic"
+last = f"{sides[-1]} px"
+workbook.table(["MACs", "$c_1$", "$c_2$", f"share of $c_2$ at {last}", f"slope, {sides[far]} to {last}"], rows)
 
 # %% [markdown]
 # One curve is quadratic: TPAVI *as published*. And it need not be. There is no softmax between the three matrices, so they may be multiplied
@@ -344,18 +339,20 @@ def associative(theta, phi, g):
 
 # %% tags=["check"]
 theta, phi, g = torch.randn(3, 50, 4, generator=generator)
-workbook.check("TPAVI in O(N)", associative, hint="brackets around the last two matrices; what shape is their product?",
+workbook.check("TPAVI in O(N)", associative,
+               hint="brackets around the last two matrices; what shape is their product?",
                cases=[((theta, phi, g), (theta @ phi.T) @ g / 50)])
 
 # %%
-published, linear = ways["tiled, as published"][0], ways["tiled, re-associated"][0]
+published, linear = ways["TPAVI, published"], ways["TPAVI, re-associated"]
 linear.load_state_dict(published.state_dict())
 clip, sound = torch.randn(1, 5, C, 14, 14), torch.randn(1, 5, C)
 for block in (published, linear):
-    torch.nn.init.ones_(block.mu_norm.weight)              # training starts with this norm at zero: TPAVI closed
+    torch.nn.init.ones_(block.mu_norm.weight)              # training starts from zero here: TPAVI closed
 with torch.inference_mode():
     one, other = published(clip, sound)[0], linear(clip, sound)[0]
-print(f"largest difference of the two orders {(one - other).abs().max():.1e}, where numbers are about {one.abs().mean():.1f}")
+print(f"largest difference of the two orders {(one - other).abs().max():.1e}, "
+      f"where numbers are about {one.abs().mean():.1f}")
 assert torch.allclose(one, other, atol=1e-4)
 
 # %% [markdown]
@@ -364,9 +361,10 @@ assert torch.allclose(one, other, atol=1e-4)
 # - **The mechanism.** Adding a vector per channel needs no pairs of positions at all. That is simpler and cheaper than everything else above, by
 #   a large constant. This is LightAVSeg's idea, and it stands.
 # - **The order of evaluation.** TPAVI's quadratic cost is a matter of brackets. Re-associated, it is linear too, and it is the *same function*.
-# - **The others were never quadratic.** AVSegFormer's encoder samples a fixed number of points for each pixel (deformable attention), and
-#   $K$ audio tokens make $O(NK)$. Softmax attention *between pixels* would be quadratic, and could not be re-associated, because each row is
-#   normalised before it meets the values.
+# - **The others do not meet the sound quadratically.** $K$ audio tokens make $O(NK)$, AVSegFormer's encoder samples a fixed number of points
+#   for each pixel (deformable attention), SelM's tokens are two.
+# - **Where a square cannot be taken out.** Softmax attention *between pixels* cannot be re-associated, because each row is normalised before it
+#   meets the values. Our AVESFormer has such a block, at stride 8, after the sound is in: section 2.7 finds it.
 #
 # ### What the brackets also show: TPAVI does not know *when*
 #
@@ -391,8 +389,9 @@ assert between_seconds < 1e-4 < (answers - other_sounds).abs().max()
 #
 # ### With one key, attention is a broadcast
 #
-# Look closer at way 2 with $K = 1$, one audio token per frame, as in AVSegFormer and SelM. A softmax over one number is 1. Whatever the pixel
-# asks, the answer is the same vector: cross-attention with a single key *adds one number per channel*, the very thing RAVE does on purpose.
+# Look closer at way 2 with $K = 1$, one audio token per frame. A softmax over one number is 1. Whatever is asked, by a pixel or by one of
+# AVSegFormer's queries, the answer is the same vector: cross-attention with a single key *adds one number per channel*, the very thing RAVE does on
+# purpose.
 
 # %%
 attend = Attention(C).requires_grad_(True)
@@ -401,8 +400,9 @@ spread = (answer - answer[:, :1]).abs().max().item()
 answer.square().sum().backward()
 gradients = {name: getattr(attend, name).weight.grad.abs().max().item() for name in ("query", "key", "value")}
 print(f"largest difference between what two pixels get: {spread:.1e}")
-print("largest gradient of the projections:", ", ".join(f"{name} {size:.1e}" for name, size in gradients.items()))
-assert spread < 1e-5 and max(gradients["query"], gradients["key"]) < 1e-6 * gradients["value"], "zero, but for rounding"
+print("largest gradients of the projections:", {name: f"{size:.1e}" for name, size in gradients.items()})
+assert spread < 1e-5
+assert max(gradients["query"], gradients["key"]) < 1e-6 * gradients["value"], "zero, but for rounding"
 
 # %% [markdown]
 # The query and key projections have no effect and learn nothing. This is called *attention dissipation*; notebook 6 takes it apart.
@@ -412,10 +412,11 @@ assert spread < 1e-5 and max(gradients["query"], gradients["key"]) < 1e-6 * grad
 # %%
 fusion = AudioToPixels(channels=64, width=64).eval()
 with torch.inference_mode():
-    one, other = (fusion(torch.randn(1, 64, 196), torch.randn(1, 64, 1)) for _ in range(2))      # other pixels, another sound
+    outputs = [fusion(torch.randn(1, 64, 196), torch.randn(1, 64, 1)) for _ in range(2)]    # other pixels, another sound
     constant = F.gelu(fusion.out.bias)[None, :, None]
-print(f"largest distance from GELU(bias), whatever is seen and heard: {max((x - constant).abs().max() for x in (one, other)):.1e}")
-assert all(torch.allclose(x, constant.expand_as(x), atol=1e-3) for x in (one, other))
+distance = max((x - constant).abs().max().item() for x in outputs)
+print(f"largest distance from GELU(bias), whatever is seen and heard: {distance:.1e}")
+assert distance < 1e-3
 
 # %% [markdown]
 # SelM's published code holds two more surprises, which its scores contain: it draws random numbers in *evaluation* too (Gumbel noise, when pixels
@@ -430,9 +431,9 @@ for published in (True, False):
     with torch.inference_mode():
         first, again = (selm(clips, sounds).logits for _ in range(2))
         alone = selm(clips[1:], sounds[1:]).logits
-    scale = first.abs().mean()
-    print(f"published={published!s:5}  the same input twice differs by {(first - again).abs().mean() / scale:.1%}; "
-          f"a clip alone from the same clip in a batch, noise included, by {(first[1:] - alone).abs().mean() / scale:.1%}")
+    drawn, mixed = ((a - b).abs().mean() / first.abs().mean() for a, b in ((first, again), (first[1:], alone)))
+    print(f"published={published!s:5}  the same input twice differs by {drawn:.1%}; "
+          f"a clip alone from itself in a batch, noise included, by {mixed:.1%}")
 assert torch.equal(first, again) and torch.allclose(first[1:], alone, atol=1e-4)
 
 # %% [markdown]
@@ -442,28 +443,31 @@ assert torch.equal(first, again) and torch.allclose(first[1:], alone, atol=1e-4)
 # 224, so both sizes stand here. Our re-implementations compute the published functions (tests prove it against numbers of the authors' code).
 
 # %%
-rows = []
+rows, quadratic = [], []
 for method in lav.list_methods():
     for visual, audio in (("resnet50", "vggish"), ("seaformer_l", "mobilenetv2_100")):
         skeleton = profiling.skeleton(method, visual=visual, audio=audio)
-        small, large = (profiling.macs(skeleton, side).total_macs / 1e9 for side in (224, 512))
-        rows.append(f"| {method} | {visual} + {audio} | {small:.1f} | {large:.1f} | {large / small:.1f} |")
-Markdown("\n".join(["| method | encoders | GMACs at 224 px | at 512 px | ratio |", "|---|---|---|---|---|", *rows,
-                    f"| *pixels* | | | | *{(512 / 224) ** 2:.1f}* |"]))
+        macs = {side: profiling.macs(skeleton, side).total_macs for side in (224, 512, 896)}
+        square = profiling.fit_cost([side**2 for side in macs], list(macs.values())).c2 * 896**4 / macs[896]
+        quadratic += [method] * (square > 0.2)
+        rows.append((method, f"{visual} + {audio}", *(f"{macs[side] / 1e9:.1f}" for side in (224, 512)), f"{square:.0%}"))
+print("a fifth or more is quadratic at 896 px:", ", ".join(dict.fromkeys(quadratic)))
+workbook.table(["method", "encoders", "GMACs at 224 px", "at 512 px", "share of $c_2$ at 896 px"], rows)
 
 # %% [markdown]
-# A ratio above that of the pixels betrays a part that grows faster than they do; one below it, a part that does not grow at all (the audio
-# encoder, the queries).
+# AVSBench's square is TPAVI's order of evaluation, AVESFormer's the attention between pixels in its last decoder stage. (A trace of a square comes
+# from maps whose sides do not divide evenly and are rounded up.)
 #
-# Now the parameters. The poster's column reads well, until one asks what each number counts:
+# Now the parameters. The column of LightAVSeg's table reads well, until one asks what each number counts:
 
 # %%
 rows = []
 for entry in profiling.published_accounting():
     row, explained = entry.row, "" if entry.explained is None else f"{entry.explained:.1f}"
-    rows.append(f"| {row.method} | {row.visual} | {row.parameters} | {explained} | {entry.counts} | **{entry.total / 1e6:.1f}** |")
-Markdown("\n".join(["| method | visual encoder | reported, M | authors' code, counted so | what the figure counts | all that runs, M |",
-                    "|---|---|---|---|---|---|", *rows]))
+    ours = f"**{entry.total / 1e6:.1f}**"
+    rows.append((row.method, row.visual, row.parameters, explained, entry.counts, ours))
+columns = ["reported, M", "authors' code, counted so", "what the figure counts", "all that runs, M"]
+workbook.table(["method", "visual encoder", *columns], rows)
 
 # %% [markdown]
 # Three conventions are mixed in one column: with VGGish (72.1M) and without it, with 22.1M parameters of a second copy of ResNet's last two
@@ -473,8 +477,8 @@ Markdown("\n".join(["| method | visual encoder | reported, M | authors' code, co
 #
 # - RAVE: max-pool to forget *where*, gate the sound by *what* is seen, add it back as one number per channel. The next stage reads the result.
 # - CMFD does the same once more on the way back from coarse to fine.
-# - Its interaction costs a constant number of MACs and $O(N)$ additions. Of the methods compared here, TPAVI alone is quadratic, and only as
-#   published: one pair of brackets makes it linear.
+# - Its interaction costs a constant number of MACs and $O(N)$ additions. Of the ways in which sound meets the picture here, TPAVI's alone is
+#   quadratic, and only as published: one pair of brackets makes it linear.
 # - With one audio token, softmax attention is a broadcast.
 # - Parameter columns mix conventions. Ask what is counted.
 #
