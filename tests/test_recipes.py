@@ -96,7 +96,8 @@ def test_training_by_a_recipe(data, tmp_path, capsys):
 
 ERRORS = {"misspelled": (["--recipe", "avsbenhc"], "did you mean 'avsbench'"), "subset": (["--recipe", "selm", "--subset", "avss"], "s4 and ms3"),
           "method": (["--recipe", "selm", "--method", "lightavseg"], "trains selm"),
-          "encoder": (["--recipe", "paper", "--visual", "seaformer_x"], "unknown visual encoder"),
+          "encoder": (["--recipe", "paper", "--audio-weights", "joint", "--visual", "seaformer_x"], "unknown visual encoder"),
+          "audio": (["--recipe", "avsbench"], "give --audio-weights"),
           "weights": (["--visual-weights", "absent.pth"], "absent.pth")}
 
 

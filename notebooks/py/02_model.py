@@ -14,8 +14,12 @@
 # %% [markdown]
 # # 2. The model, step by step
 #
+# Audio-visual segmentation: given the frames of a video and their sound, mark the pixels of what is sounding. A *clip* has $T$ frames, one a second,
+# and each frame hears a second of sound, as a *log-mel* spectrogram, a picture of 96 instants by 64 frequency bands.
+#
 # LightAVSeg in one sentence: *audio tells what is sounding, vision tells where*. You build the model from one stage up, first on four pixels
-# with a pencil, then at full size, and then ask what the sentence saves: **is it true that it turns $O(N^2)$ into $O(N)$?**
+# with a pencil, then at full size, and then ask what the sentence saves: **is it true that it turns $O(N^2)$ into $O(N)$**, where $N$
+# is the number of positions of a feature map?
 #
 # **Afterwards you can**
 # - compute a RAVE stage by hand, and name the shape of every tensor in the model;
@@ -27,7 +31,7 @@
 # |---|---|
 # | Time on 2 cores | about a minute (`profile = "smoke"`: half of it) |
 # | Memory | 3 GB |
-# | You need | Python, a little PyTorch, matrix products |
+# | You need | Python, a little PyTorch, matrix products, softmax attention |
 
 # %% tags=["parameters"]
 profile = "default"    # "smoke": the shortest run that touches everything
@@ -70,11 +74,14 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 # *engine* 2: the engine is the louder of the two. Two things happen in one stage of the Reciprocal Audio-Visual Encoder (RAVE):
 #
 # 1. **What is there?** Global max pooling keeps the strongest response of each channel and drops the positions, on purpose:
-#    $v = \max_{x, y} V$. Then the audio state is *refined* (HAR): $A = W_p A_\text{prev} \odot \mathrm{hsigmoid}(W_g v)$. A sound that nothing in
-#    view can make is turned down.
-# 2. The refined state is *added* to the map (AGVE), one number per channel, the same at every pixel: $V^\text{enc} = V + A$.
+#    $v = \max_{x, y} V$. Then the audio state is *refined* (HAR, hierarchical audio refinement):
+#    $A = W_p A_\text{prev} \odot \mathrm{hsigmoid}(W_g v)$, where $\odot$ multiplies number by number. A sound that nothing in view can make is
+#    turned down.
+# 2. The refined state is *added* to the map (AGVE, audio-guided visual enhancement), one number per channel, the same at every pixel:
+#    $V^\text{enc} = V + A$.
 #
-# Take $W_p = W_g = 1$ (the identity), no biases, and $\mathrm{hsigmoid}(x) = \min(\max(x/6 + \tfrac12, 0), 1)$:
+# Take $W_p = W_g = 1$ (the identity, which ties *bark* to *fur* and *engine* to *metal*), no biases, and
+# $\mathrm{hsigmoid}(x) = \min(\max(x/6 + \tfrac12, 0), 1)$:
 #
 # | | fur | metal |
 # |---|---|---|
@@ -189,7 +196,10 @@ workbook.check("parameters of RAVE", rave_parameters,
 #
 # $$A_i^* = \mathrm{ReLU}(W[\hat A_{i+1}, A_i]), \qquad \hat A_i = A_i^* \odot \mathrm{hsigmoid}(W_g \max V_i^\text{enc}),$$
 #
-# and added to the features: $V_i^\text{dec} = V_i^\text{enc} + \mathrm{up}(V_{i+1}^\text{dec}) + W_b \hat A_i$. Again one number per channel.
+# and added to the features: $V_i^\text{dec} = P_i V_i^\text{enc} + \mathrm{up}(S\,V_{i+1}^\text{dec}) + W_b \hat A_i$. Again one number per
+# channel. Here $P_i$ is a 1x1
+# convolution that brings all scales to the decoder's width $D$ (the audio state has its own), $S$ a 3x3 block, $[\cdot, \cdot]$ puts two vectors
+# end to end; at the coarsest scale there is no $i + 1$.
 
 # %% tags=["nbval-check-output"]
 with torch.inference_mode():
@@ -238,9 +248,12 @@ for side in (224, 448, 896):
 # ## 2.5 Three ways to bring sound in
 #
 # **1. Tiled, every position meets every position** (TPAVI of AVSBench, 2022). The sound is copied to all $N = T h w$ positions of the clip;
-# then $y = \frac{1}{N}\,\theta(V)\,\phi(A)^\top g(V)$. As published, the left product comes first: $N \times N$ numbers.
+# then $y = \frac{1}{N}\,\theta(V)\,\phi(A)^\top g(V)$, where $\theta$, $\phi$ and $g$ are linear maps from $C$ to $C/2$ channels at each
+# position, and
+# another leads back. No softmax. As published, the left product comes first: $N \times N$ numbers.
 #
-# **2. Sound as $K$ tokens** (AVESFormer; SelM with $K = 1$). Each position asks $K$ audio tokens, $\mathrm{softmax}(QK^\top)V$: $N \times K$ weights.
+# **2. Sound as $K$ tokens** (AVESFormer; SelM with $K = 1$). Each position asks $K$ audio tokens, $\mathrm{softmax}(qk^\top/\sqrt{d})\,v$: $N
+# \times K$ weights.
 # (AVSegFormer asks too, but with 300 learned *queries* instead of the $N$ positions.)
 #
 # **3. One number per channel** (RAVE).
@@ -250,7 +263,7 @@ for side in (224, 448, 896):
 # | | grows as | MACs of the interaction |
 # |---|---|---|
 # | tiled | $N^2$ | $2 N^2 \cdot C/2 = N^2 C$, and $1.5 N C^2$ for the projections $\theta$, $g$ and back |
-# | tokens | $NK$ | $2NKC$, and $2NC^2$ for query and output |
+# | tokens | $NK$ | $2NKC$, and $2NC^2 + 2KC^2$ for query and output, keys and values |
 # | RAVE | 1 | $2C^2$ |
 #
 # ### Exercise 3: where does the square begin to hurt?
@@ -391,7 +404,7 @@ assert between_seconds < 1e-4 < (answers - other_sounds).abs().max()
 #
 # Look closer at way 2 with $K = 1$, one audio token per frame. A softmax over one number is 1. Whatever is asked, by a pixel or by one of
 # AVSegFormer's queries, the answer is the same vector: cross-attention with a single key *adds one number per channel*, the very thing RAVE does on
-# purpose.
+# purpose (only that RAVE's number also depends, through the gate, on what is seen).
 
 # %%
 attend = Attention(C).requires_grad_(True)
@@ -440,7 +453,8 @@ assert torch.equal(first, again) and torch.allclose(first[1:], alone, atol=1e-4)
 # ## 2.7 Whole methods, and a column not to be trusted
 #
 # Costs of whole methods, counted, for one frame. AVSegFormer's published scores were computed at 512 pixels although its configuration says
-# 224, so both sizes stand here. Our re-implementations compute the published functions (tests prove it against numbers of the authors' code).
+# 224, so both sizes stand here. Those of AVSBench, AVSegFormer and SelM compute the authors' functions (tests prove it against numbers of their
+# code); the other two papers have no public code.
 
 # %%
 rows, quadratic = [], []
@@ -470,8 +484,10 @@ columns = ["reported, M", "authors' code, counted so", "what the figure counts",
 workbook.table(["method", "visual encoder", *columns], rows)
 
 # %% [markdown]
-# Three conventions are mixed in one column: with VGGish (72.1M) and without it, with 22.1M parameters of a second copy of ResNet's last two
-# stages that never runs, and without. In the last column every method is counted the same way: all that runs, the audio encoder included.
+# One column, several conventions: some figures include the audio encoder (VGGish alone has 72.1M), others leave it out; the ResNet rows carry 22.1M
+# parameters of a second copy of its last two stages, which never runs; where the fourth column is empty nothing that we tried explains the figure.
+# In the last column every method is counted the same way: all that runs, the audio encoder included. (The width of our LightAVSeg was *chosen* to
+# come near the reported 20.5M.)
 #
 # ## Summary
 #

@@ -96,10 +96,11 @@ print(f"each with {seeds_text}")
 #
 # - **AGVE**: add the audio state at every encoder stage;
 # - **HAR**: refine that state by what is seen;
-# - **CMFD**: refine it again in the decoder, and add it there.
+# - **CMFD**: refine it again in the decoder, and add it there;
+# - *average pooling*: what is seen is the mean of each channel instead of its maximum.
 #
 # Every row here is trained with the alignment loss; the paper does not say that of its own rows. It reports a gain at each step, on MS3.
-# **Predict** before you run the next cell: which step brings most here?
+# **Predict** before you run the next cell: which variant will differ most from the full model?
 
 # %%
 ablation = found["ablation"]
@@ -127,7 +128,7 @@ table(rows, "the full model's", {ours: paper[theirs] for ours, theirs in names.i
 
 # %%
 differences = {label: (d.mean, d.low, d.high) for label, (_, d) in rows.items() if label != "all"}
-title = f"Against the full model (mean and 95% interval, {seeds_text})"
+title = f"Each variant minus the full model (mean and 95% interval, {seeds_text})"
 workbook.show(plots.intervals(differences, title, "$M_J$ minus that of the full model"),
               alt="Paired differences of M_J from the full model with 95% intervals, a row for each ablation.")
 
@@ -141,9 +142,15 @@ def verdicts(rows, baseline):
 
 
 verdicts(rows, "all")
+print("\nand step by step:")
+for more, less in (("+AGVE", "static fusion"), ("+AGVE+CMFD", "+AGVE"), ("+AGVE+HAR", "+AGVE"),
+                   ("all", "+AGVE+CMFD"), ("all", "+AGVE+HAR")):
+    d = sweep.paired(sweep.values(ablation[more]), sweep.values(ablation[less]))
+    print(f"{more:11} minus {less:14} {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f})")
 
 # %% [markdown]
-# With three seeds an interval is the standard error times 4.3, so it is wide. *Undecided* is not *equal*: it says that three seeds cannot tell.
+# With three seeds an interval is the mean and 4.3 standard errors to both sides (Student's t, two degrees of freedom), so it is wide.
+# *Undecided* is not *equal*: it says that three seeds cannot tell.
 #
 # ### Exercise 1: a paired interval
 #
@@ -169,8 +176,8 @@ workbook.check("a paired interval", paired_interval,
                cases=[((A, B), wanted), ((B, A), (-wanted[0], -wanted[2], -wanted[1]))], tolerance=1e-3)
 
 # %% [markdown]
-# Pairing matters: with one seed two models share the encoder's first weights and the order of the clips. Where that draw was lucky for both, the
-# difference takes the luck out.
+# Why paired? What a seed shares, the order of the clips and some of the first weights, cancels in the difference. Where little is shared, pairing
+# gains nothing. And an interval over seeds speaks of other seeds on these data, not of other data.
 #
 # ## 7.3 The loss beside the mask's
 #
@@ -191,19 +198,22 @@ verdicts(rows, "alignment")
 # %% [markdown]
 # ## 7.4 The visual encoder, at one budget
 #
-# A larger encoder has more to learn in the same number of steps, from random weights (the paper's encoders come pretrained on ImageNet).
+# **Prediction:** a larger encoder has more to learn in the same number of steps, from random weights (the paper's encoders come pretrained on
+# ImageNet), so it gains little or nothing here.
 
 # %%
 rows = against(found["backbone"], "seaformer_t")
 paper = {row.name.lower().replace("-", "_"): row.m_j for row in reported.ABLATIONS["visual encoder"]}
 for label, seeds in found["backbone"].items():
     print(f"{label}: {sum(seeds[0]['parameters'].values()) / 1e6:.1f} M parameters")
+verdicts(rows, "seaformer_t")
 table(rows, "SeaFormer-T's", paper)
 
 # %% [markdown]
 # ## 7.5 Five methods
 #
-# Same encoders, same clips, same steps, each with its own auxiliary loss. `s4`: one object sounds; `ms3`: several; `avss`: which category is it?
+# Same clips, same steps, same learning rate, each with its own auxiliary loss; the same encoders, of whose five visual stages LightAVSeg reads all
+# and the others four, as their papers do. `s4`: one object sounds; `ms3`: several; `avss`: which category is it?
 # (for two methods). Two more measures test what LightAVSeg's authors say of the rivals:
 #
 # - *"distracted by background noise"*: the share of **background** pixels that are marked, with the clip's sound alone and with white noise added
@@ -222,11 +232,17 @@ for name in lav.list_methods():
     cells.append(f"{fmean(sweep.values(ms3, 'boundary_F').values()):.3f}")
     cells += [f"{fmean(sweep.values(ms3, 'false_positive_share', sound).values()):.2%}" for sound in ("normal", "noisy")]
     rows.append((name, *cells))
-print(f"measured, means of {seeds_text}; the last three columns on ms3")
-workbook.table(["", "s4 $M_J$", "ms3 $M_J$", "avss $M_J$", "boundary F", "false positives", "with noise"], rows)
+millions = [f"{sum(methods[f'ms3_{row[0]}'][0]['parameters'].values()) / 1e6:.2f}" for row in rows]
+rows = [(name, m, *cells) for (name, *cells), m in zip(rows, millions)]
+oracles = {subset: methods[f"{subset}_lightavseg"][0]["deaf_oracle"]["M_J"] for subset in ("s4", "ms3")}
+print(f"measured, means of {seeds_text}; the last three columns on ms3. Deaf oracle:",
+      ", ".join(f"{subset} {score:.3f}" for subset, score in oracles.items()))
+workbook.table(["", "parameters, M", "s4 $M_J$", "ms3 $M_J$", "avss $M_J$", "boundary F", "false positives", "with noise"], rows)
 
 # %% [markdown]
-# A score says little before you know whether the model **listens**. Take the sound away, or give it another clip's: where the score stays, the
+# The columns do not compare with each other: a dark picture scores 0 on s4 and about a fifth on ms3, where some seconds are silent; avss averages
+# over categories. And a score says little before you know whether the model **listens**. Take the sound away, or give it another clip's: where
+# the score stays, the
 # sound was not used.
 
 # %%
@@ -244,7 +260,9 @@ workbook.table(["", "method", "own sound", "swapped", "silence", "own minus swap
 # %% [markdown]
 # Two things to know when you read this. In `s4` only the *first* frame of each training clip has a mask, as in the real S4: in the same number
 # of steps a model sees a fifth of the masks. And AVSBench's TPAVI adds the sounds of all seconds up before a pixel meets them
-# (notebook 2, section 2.6): in `ms3`, where other objects sound in each second, it cannot know which.
+# (notebook 2, section 2.6): in `ms3`, where other objects sound in each second, it cannot know which. A model that does not listen cannot be
+# distracted
+# by noise either, so read *false positives* beside this table.
 
 # %%
 of_ms3 = {name: methods[f"ms3_{name}"] for name in lav.list_methods()}
@@ -253,11 +271,18 @@ differences = {label: (d.mean, d.low, d.high) for label, (_, d) in rows.items() 
 title = f"Other methods against LightAVSeg on ms3 ({seeds_text}, 95%)"
 workbook.show(plots.intervals(differences, title, "$M_J$ minus that of LightAVSeg"),
               alt="Paired differences of M_J on ms3 from LightAVSeg, with intervals, a row for each other method.")
-claims = {"false positives under noise": ("false_positive_share", "noisy", "avsbench"),
-          "boundary F": ("boundary_F", "normal", "avsegformer")}
-for claim, (score, sound, rival) in claims.items():
-    _, d = against(of_ms3, "lightavseg", score, sound)[rival]
-    print(f"{claim}: {rival} minus lightavseg {d.mean:+.4f} ({d.low:+.4f} to {d.high:+.4f})")
+
+
+def added(name):
+    """By seed, how much the share of false positives rises when noise is added."""
+    calm, noisy = (sweep.values(of_ms3[name], "false_positive_share", sound) for sound in ("normal", "noisy"))
+    return {seed: noisy[seed] - calm[seed] for seed in calm}
+
+
+claims = {"false positives that noise adds, avsbench": sweep.paired(added("avsbench"), added("lightavseg")),
+          "boundary F, avsegformer": against(of_ms3, "lightavseg", "boundary_F")["avsegformer"][1]}
+for claim, d in claims.items():
+    print(f"{claim} minus lightavseg: {d.mean:+.4f} ({d.low:+.4f} to {d.high:+.4f})")
 
 # %% [markdown]
 # ## 7.6 Accuracy against latency
@@ -279,13 +304,13 @@ for name, (ms, score) in points.items():
 # %%
 title = f"Tiny preset, {size} px, CPU, threads: {machine['threads']}"
 figure = plots.pareto(points, title, "latency, ms (measured now)", f"$M_J$ on ms3, mean of {seeds_text}")
-workbook.show(figure, alt="M_J against latency for five methods; the front joins those that no other beats in both.")
+workbook.show(figure, alt="M_J against latency for five methods; the front joins those that no other beats.")
 
 # %% [markdown]
 # ### Exercise 2: the Pareto front
 #
-# `points` maps a name to `(cost, score)`. Return the *set* of names that no other point beats: none has a cost as low **and** a higher score, or a
-# lower cost **and** a score as high.
+# `points` maps a name to `(cost, score)`. A point is beaten if another costs no more and scores higher, or costs less and scores no lower; of two
+# equal points both stay. Return the *set* of names that are not beaten.
 
 # %% tags=["exercise"]
 def front(points):
@@ -332,7 +357,7 @@ workbook.table(["method", "visual encoder", *columns], rows)
 # ## 7.8 A piece of it, live
 #
 # Static fusion against the full model, on a few clips for a few steps, with the ears of the model that the workbook ships. Do not expect the
-# order from above: with so little training the two have hardly begun to differ. What you see is that a row of the table is a dozen lines.
+# order from above: with so little training the two may hardly differ. What you see is that a row of the table is a dozen lines.
 
 # %%
 root, size, epochs = Path(f"../runs/07_methods/data_{s.clips}_{s.seed}"), 64, 8 if s.profile == "default" else 1
@@ -355,16 +380,16 @@ for label, score in live.items():
 # %% [markdown]
 # ## Summary
 #
-# - A table without seeds invites stories. With three seeds and paired intervals some differences stand, and many are undecided: read them
-#   from the verdicts above, which are computed, not written.
+# - A table without seeds invites stories. With seeds and paired intervals, read which differences stand from the verdicts above: they are
+#   computed, not written.
 # - "Distracted by noise" and "unclear boundaries" are measurable. Measure before you repeat them.
 # - Accuracy alone has a winner; accuracy and latency have a front.
 #
 # **What this can and cannot say about AVSBench.** All models here are small, trained from random weights for minutes on clean silhouettes. Which
 # part of a model helps *here* is evidence about the mechanism under these conditions. The ranking of methods pretrained on ImageNet and
-# trained for days on real clips can be different, and reported figures, in their own columns, are not comparable with measured ones.
+# trained on real clips can be different, and reported figures, in their own columns, are not comparable with measured ones.
 #
-# **Add your own.** A sixth method is one file and one registration: `docs/adding_a_method.md` shows it in 40 lines. Put it into
+# **Add your own.** A sixth method is one file and one registration: `docs/adding_a_method.md` shows how. Put it into
 # `sweep.py`'s list and it stands in this table.
 #
 # ## References
