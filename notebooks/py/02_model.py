@@ -197,8 +197,8 @@ workbook.check("parameters of RAVE", rave_parameters,
 # $$A_i^* = \mathrm{ReLU}(W[\hat A_{i+1}, A_i]), \qquad \hat A_i = A_i^* \odot \mathrm{hsigmoid}(W_g \max V_i^\text{enc}),$$
 #
 # and added to the features: $V_i^\text{dec} = P_i V_i^\text{enc} + \mathrm{up}(S\,V_{i+1}^\text{dec}) + W_b \hat A_i$. Again one number per
-# channel. Here $P_i$ is a 1x1
-# convolution that brings all scales to the decoder's width $D$ (the audio state has its own), $S$ a 3x3 block, $[\cdot, \cdot]$ puts two vectors
+# channel. Here $P_i$ is a 1x1 convolution
+# that brings all scales to the decoder's width $D$ (the audio state has its own), $S$ a 3x3 block, $[\cdot, \cdot]$ puts two vectors
 # end to end; at the coarsest scale there is no $i + 1$.
 
 # %% tags=["nbval-check-output"]
@@ -463,6 +463,7 @@ for method in lav.list_methods():
         skeleton = profiling.skeleton(method, visual=visual, audio=audio)
         macs = {side: profiling.macs(skeleton, side).total_macs for side in (224, 512, 896)}
         square = profiling.fit_cost([side**2 for side in macs], list(macs.values())).c2 * 896**4 / macs[896]
+        square = max(square, 0.0)                                # what rounded sides leave may be negative
         quadratic += [method] * (square > 0.2)
         rows.append((method, f"{visual} + {audio}", *(f"{macs[side] / 1e9:.1f}" for side in (224, 512)), f"{square:.0%}"))
 print("a fifth or more is quadratic at 896 px:", ", ".join(dict.fromkeys(quadratic)))
