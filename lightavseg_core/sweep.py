@@ -10,8 +10,10 @@ import contextlib
 import os
 import signal
 import statistics
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context, parent_process
@@ -122,13 +124,17 @@ def _path(folder: str | Path, name: str, seed: int) -> Path:
 
 
 def _work(log: Path, job: Callable, *arguments) -> None:
-    """What a process does: one thread, bars and warnings into a log; Ctrl-C is the parent's, and where the parent is killed this ends too."""
+    """What a process does: one thread, bars, warnings and errors into a log; Ctrl-C is the parent's, and where the parent is killed this ends too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
     import torch
     torch.set_num_threads(1)
     with log.open("w") as file, contextlib.redirect_stderr(file):
-        job(*arguments)
+        try:
+            job(*arguments)
+        except Exception:                                     # on its own stderr it would be printed after the log is closed
+            traceback.print_exc()
+            sys.exit(1)
 
 
 def _start(log: Path, job: Callable, *arguments) -> BaseProcess:
@@ -284,7 +290,8 @@ def _prepare(work: Path, runs: Sequence[Run]) -> None:
             process = _start(work / "audio.log", _pretrain, work, budget)
             process.join()
             if process.exitcode:
-                raise ValueError(f"the shared audio encoder could not be trained (exit code {process.exitcode}); its error stands above.")
+                raise ValueError(f"the shared audio encoder could not be trained (exit code {process.exitcode}); "
+                                 f"its error stands in {work / 'audio.log'}.")
 
 
 def _write_twins(out: Path) -> None:

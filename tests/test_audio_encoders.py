@@ -98,8 +98,9 @@ def test_encoder_and_front_end_fit(name):
 def test_modes_are_part_of_the_name():
     assert create("vggish", "meta").front_end.mode == "frame"
     assert create("vggish", "meta", mode="published").front_end.mode == create("vggish_published", "meta").front_end.mode == "published"
-    with pytest.raises(ValueError, match="did you mean 'panns_mobilenetv2'"):
-        create("panns_mobilenetv2", mode="published")
+    for name, mode in (("panns_mobilenetv2", "published"), ("vggish", "whole"), ("vggish_published", "published")):
+        with pytest.raises(ValueError, match=f"mode is '{mode}' for '{name}'"):
+            create(name, mode=mode)
     with pytest.raises(ValueError, match="did you mean 'vggish'"):
         create("vgish")
     with pytest.raises(ValueError, match="unknown mode 'whole'"):

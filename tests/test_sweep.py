@@ -65,7 +65,7 @@ def test_a_sweep_and_what_it_leaves(tmp_path, monkeypatch, capfd):
     arguments = {"out": tmp_path, "work": tmp_path / "work", "workers": 1}
     assert sweep.sweep(["mini"], **arguments) == ["bad seed 0"]
     printed = capfd.readouterr()
-    assert "bad seed 0: FAILED" in printed.out and "unknown method 'nothing'" in printed.err
+    assert "bad seed 0: FAILED" in printed.out and "unknown method 'nothing'" in (tmp_path / "work" / "bad_seed0.log").read_text()
     files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "sweep").iterdir()}
     assert set(files) == {"good_seed0.json", "alone_seed0.json"}
 
@@ -87,7 +87,7 @@ def test_a_sweep_and_what_it_leaves(tmp_path, monkeypatch, capfd):
         sweep.sweep(["mini"], **arguments)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_continued(tmp_path):
     """Without a chance to clean up: results are whole or absent, no process stays, and the next call runs only the rest."""
     command = [sys.executable, "-m", "lightavseg_core.cli", "sweep", "backbone", "--budget", "smoke", "--workers", "1", "--seeds", "1",

@@ -8,7 +8,7 @@
 #     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
-# nbval: true
+#   nbval: true
 # ---
 
 # %% [markdown]
