@@ -8,7 +8,6 @@
 #     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
-#   nbval: true
 # ---
 
 # %% [markdown]
