@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -156,19 +157,19 @@ def intervals(rows: dict[str, tuple[float, float, float]], title: str, xlabel: s
 
 
 def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
-    """Names of the points (cost, score) that no other point beats in both, by rising cost."""
+    """Names of the points (cost, score) that no other point beats, by rising cost."""
     return [name for name, (cost, score) in sorted(points.items(), key=lambda item: item[1])
             if not any((c <= cost and s > score) or (c < cost and s >= score) for c, s in points.values())]
 
 
 def pareto(points: dict[str, tuple[float, float]], title: str, xlabel: str, ylabel: str) -> Figure:
-    """Score against cost, each method a point, and the front: those that no other beats in both."""
+    """Score against cost, each method a point, and the front: those that no other beats."""
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     front = pareto_front(points)
     axis.plot([points[name][0] for name in front], [points[name][1] for name in front], "--", color=GREY, linewidth=1, zorder=1)
-    for name, (cost, score) in points.items():
-        axis.scatter(cost, score, color=ORANGE if name in front else BLUE, s=45, zorder=2)
-        axis.annotate(name, (cost, score), xytext=(7, 4), textcoords="offset points", fontsize=9)
+    for (name, (cost, score)), color, marker in zip(points.items(), cycle((RED, GREY, BLUE, ORANGE, GREEN)), cycle("sD^ov<>pP")):
+        axis.scatter(cost, score, color=color, marker=marker, s=55, zorder=2, label=name)
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.margins(x=0.2, y=0.2)
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axis.grid(alpha=0.3)
