@@ -186,7 +186,7 @@ def test_bfloat16(root, tmp_path):
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes(root, tmp_path):
     """The same loop: each takes half of the clips, one writes, and both score each clip once."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "lightavseg_core.cli"]
