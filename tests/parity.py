@@ -5,7 +5,12 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from torch import nn
+
+import lightavseg_core as lav
+from lightavseg_core import encoders
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -60,3 +65,19 @@ def assert_matches(found: torch.Tensor, probe: dict, what: str, tolerance: float
     assert abs(found.double().abs().mean().item() - probe["abs_mean"]) <= within, what
     off = (found.flatten()[probe["index"]] - torch.tensor(probe["value"])).abs()
     assert len(off) >= 8 and off.max().item() <= within, f"{what}: off by {off.max().item() / probe['abs_mean']:.1e} of the mean at {off.argmax()}"
+
+
+class Embedding(nn.Module):
+    """In VGGish's place: the log-mel that it is given is the embedding, (B, 1, 1, 128) -> (B, 128)."""
+
+    channels, front_end = 128, None
+
+    def forward(self, log_mel):
+        return log_mel.flatten(1)
+
+
+def create_published(method: str, **options):
+    """A method on the authors' encoders, which hears an embedding in the log-mel's place."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(encoders.AUDIO, "vggish", Embedding)
+        return lav.create_model(method, visual="resnet50", audio="vggish", **options).eval()

@@ -12,7 +12,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import lightavseg_core as lav
-from lightavseg_core import encoders
 from lightavseg_core.encoders.published import Part
 from lightavseg_core.methods.avsegformer import AVSegFormer, QueryGenerator, sine_positions
 from lightavseg_core.methods.deformable import DeformableAttention, pixel_centres
@@ -21,24 +20,9 @@ VGGISH_MILLION, VGGISH_GMACS = 72.14, 0.864  # parameters; per frame
 SHAPES = [(5, 7), (3, 4), (2, 1)]
 
 
-class Embedding(nn.Module):
-    """In VGGish's place: the log-mel that it is given is the embedding, (B, 1, 1, 128) -> (B, 128)."""
-
-    channels, front_end = 128, None
-
-    def forward(self, log_mel):
-        return log_mel.flatten(1)
-
-
 def create(**options):
     torch.manual_seed(0)
     return lav.create_model("avsegformer", preset="tiny", **{"width": 16, "layers": 1, "queries": 6, **options}).eval()
-
-
-def create_published(**options):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(encoders.AUDIO, "vggish", Embedding)
-        return lav.create_model("avsegformer", visual="resnet50", audio="vggish", **options).eval()
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +246,7 @@ def published():
 def test_published_size_and_cost():
     """Measured from the authors' code: 150.90M parameters with those that never run, 41.8 GMACs for one frame of 224 px, 209.2 for five."""
     with torch.device("meta"):
-        model = create_published()
+        model = parity.create_published("avsegformer")
         count = lambda module: sum(p.numel() for p in module.parameters()) / 1e6  # noqa: E731
         assert count(model) + sum(map(count, model.published_dead().values())) + VGGISH_MILLION == pytest.approx(150.90, abs=0.01)
         for seconds, expected in ((1, 41.8), (5, 209.2)):
@@ -273,7 +257,7 @@ def test_published_size_and_cost():
 
 
 def test_packed_projections():
-    names = create_published(width=8, layers=1, queries=1).published_names()
+    names = parity.create_published("avsegformer", width=8, layers=1, queries=1).published_names()
     attention = "head.transformer.decoder.layers.0.cross_attn"
     assert names["decoder.0.cross_attn.key.bias"] == Part(f"{attention}.in_proj_bias", 1, 3)
     assert names["decoder.0.cross_attn.out.bias"] == f"{attention}.out_proj.bias"
@@ -285,7 +269,7 @@ def test_packed_projections():
 
 @pytest.mark.slow
 def test_published_numbers(published):
-    model = create_published()
+    model = parity.create_published("avsegformer")
     report = model.load_published(parity.state_dict(published["state_dict"], published["scale"]))
     assert (sorted(report.dead), report.absent, report.unexpected) == (sorted(published["dead"]), [], [])
     assert sorted(report.loaded) == sorted(published["state_dict"].keys() - set(published["dead"]))

@@ -10,7 +10,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import lightavseg_core as lav
-from lightavseg_core import encoders
 from lightavseg_core.methods import selm_decoder
 from lightavseg_core.methods.mamba import Mamba
 from lightavseg_core.methods.selm import BCSM, DAM, instance_norm
@@ -19,24 +18,9 @@ from lightavseg_core.methods.selm_decoder import DynamicHead, LoadAudio, TokenAt
 VGGISH_MILLION, VGGISH_GMACS = 72.14, 0.864  # parameters; per frame
 
 
-class Embedding(nn.Module):
-    """In VGGish's place: the log-mel that it is given is the embedding, (B, 1, 1, 128) -> (B, 128)."""
-
-    channels, front_end = 128, None
-
-    def forward(self, log_mel):
-        return log_mel.flatten(1)
-
-
 def create(**options):
     torch.manual_seed(0)
     return lav.create_model("selm", preset="tiny", **{"layers": 1, "size": 64, **options}).eval()
-
-
-def create_published(**options):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(encoders.AUDIO, "vggish", Embedding)
-        return lav.create_model("selm", visual="resnet50", audio="vggish", **options).eval()
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +306,7 @@ def test_what_is_no_configuration():
 def test_published_checkpoint_and_every_probe(monkeypatch):
     fixture = parity.load("selm_r50.json")
     tensors = parity.state_dict(fixture["state_dict"], fixture["scale"])
-    model = create_published(published=True)
+    model = parity.create_published("selm", published=True)
     report = model.load_published(tensors)
     assert sorted(report.dead) == sorted(fixture["dead"]) and not report.unexpected and not report.absent
     assert sorted(report.loaded + report.dead) == sorted(tensors)
@@ -362,7 +346,7 @@ def test_published_checkpoint_and_every_probe(monkeypatch):
 
 def test_cost():
     with FlopCounterMode(display=False) as flops, torch.device("meta"), torch.inference_mode():
-        model = create_published(published=True)
+        model = parity.create_published("selm", published=True)
         model(torch.empty(1, 1, 3, 224, 224), torch.empty(1, 1, 1, 1, 128))
     assert flops.get_total_flops() / 2e9 + VGGISH_GMACS == pytest.approx(60.0, rel=0.02)
     assert 5 * (flops.get_total_flops() / 2e9 + VGGISH_GMACS) == pytest.approx(300.0, rel=0.02)  # frame by frame, but for the scan
@@ -371,7 +355,7 @@ def test_cost():
 def test_names_of_the_checkpoint_for_ms3():
     """It is trained at 448 px with one upsampling less in the head: other shapes, and other numbers in the names."""
     with torch.device("meta"):
-        model = create_published(size=448, upsamplings=1)
+        model = parity.create_published("selm", size=448, upsamplings=1)
         names, state = model.published_names(), model.state_dict()
     assert names["head.up.0.0.weight"] == "decoder.proj.vis.1.0.weight" and names["head.out.bias"] == "decoder.proj.vis.2.bias"
     assert [state[f"decoder.levels.{i}.position"].shape[0] for i in range(3)] == [28**2, 56**2, 112**2]

@@ -11,7 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import lightavseg_core as lav
-from lightavseg_core import encoders
 from lightavseg_core.methods import avsbench
 from lightavseg_core.methods.avsbench import TPAVI, AVSBench
 
@@ -20,25 +19,10 @@ PUBLISHED = parity.load("avsbench_r50.json")
 VGGISH_GMACS = 0.864  # per second: six convolutions on 96 x 64 and three linear layers
 
 
-class Embedding(nn.Module):
-    """In VGGish's place: the log-mel that it is given is the embedding, (B, 1, 1, 128) -> (B, 128)."""
-
-    channels, front_end = 128, None
-
-    def forward(self, log_mel):
-        return log_mel.flatten(1)
-
-
-def create_published(**options):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(encoders.AUDIO, "vggish", Embedding)
-        return lav.create_model("avsbench", visual="resnet50", audio="vggish", **options).eval()
-
-
 @pytest.fixture(scope="module")
 def published():
     """The authors' model with the weights of the parity numbers, and what loading these reported."""
-    model = create_published()
+    model = parity.create_published("avsbench")
     return model, model.load_published(parity.state_dict(PUBLISHED["state_dict"], PUBLISHED["scale"]))
 
 
@@ -134,7 +118,7 @@ def test_published_checkpoint_of_many_classes():
     shapes = {name: [71, *shape[1:]] if name.startswith("output_conv.4") else shape
               for name, shape in PUBLISHED["state_dict"].items() if not name.endswith("align_channel.bias")}
     with torch.device("meta"):
-        model = create_published(num_classes=71)
+        model = parity.create_published("avsbench", num_classes=71)
         report = model.load_published({name: torch.empty(shape) for name, shape in shapes.items()})
     assert sorted(report.loaded + report.dead) == sorted(shapes)
 
@@ -148,7 +132,7 @@ def test_published_checkpoint_needs_its_encoders(model):
 def test_cost(order, seconds, gmacs):
     """As measured from the published code, VGGish included; the associative order saves what is quadratic."""
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as flops:
-        create_published(order=order)(torch.empty(1, seconds, 3, 224, 224), torch.empty(1, seconds, 1, 1, 128))
+        parity.create_published("avsbench", order=order)(torch.empty(1, seconds, 3, 224, 224), torch.empty(1, seconds, 1, 1, 128))
     assert flops.get_total_flops() / 2e9 + seconds * VGGISH_GMACS == pytest.approx(gmacs, rel=0.01)
 
 
