@@ -43,6 +43,8 @@ class Budget:
 
 
 BUDGET = Budget(train=400, val=20, test=60, size=64, epochs=5)
+LONGER = replace(BUDGET, epochs=10)                                            # until models tell sounds apart
+LARGER = replace(BUDGET, size=128, epochs=8)                                   # maps of 4 to 32 positions a side: where there is a near and a far
 SMOKE = Budget(train=8, val=2, test=3, size=32, epochs=1, audio_epochs=1)      # touches everything, teaches nothing
 
 
@@ -74,6 +76,17 @@ RUNS: dict[str, Run] = {
     "agve_har": Run(options={"cmfd": False}),
     "average_pooling": Run(options={"pooling": "avg"}),
     **{f"loss_{name}": Run(train={"auxiliary": name}) for name in ("none", "alignment_kl", "matching", "mixing")},
+    "keys_sound": Run("avesformer", options={"prompts": 0}, budget=LONGER),
+    "keys_seconds": Run("avesformer", options={"prompts": 0, "seconds": True}, budget=LONGER),
+    **{f"keys_{n}": Run("avesformer", options={"prompts": n}, budget=LONGER) for n in (1, 2, 4, 16, 64)},
+    "keys_sharp": Run("avesformer", options={"temperature": 0.25}, budget=LONGER),
+    "keys_flat": Run("avesformer", options={"temperature": 4.0}, budget=LONGER),
+    **{f"decoder_{kinds}": Run("avesformer", options={"decoder": kinds}, budget=LARGER) for kinds in ("ttt", "ctt", "cct", "tcc")},
+    "scales_lightavseg": Run(budget=LARGER),
+    "scales_no_alignment": Run(train={"auxiliary": "none"}, budget=LARGER),
+    "scales_no_har": Run(options={"har": False}, budget=LARGER),
+    "scales_no_cmfd": Run(options={"cmfd": False}, budget=LARGER),
+    **{f"scales_{name}": Run(name, budget=LARGER) for name in ("avsbench", "avsegformer")},
     **{f"seaformer_{size}": Run(options={"visual": f"seaformer_{size}"}) for size in "sb"},
     "twin_listening": TWIN,
     "twin_deaf": replace(TWIN, sound="silent"),
@@ -88,6 +101,12 @@ EXPERIMENTS: dict[str, dict[str, str]] = {
     "loss": {"none": "loss_none", "alignment": "ms3_lightavseg", "alignment by KL": "loss_alignment_kl", "matching (AVSBench)": "loss_matching",
              "mixing (AVSegFormer)": "loss_mixing"},
     "backbone": {"seaformer_t": "ms3_lightavseg", "seaformer_s": "seaformer_s", "seaformer_b": "seaformer_b"},
+    "keys": {"the sound": "keys_sound", "a sound per second": "keys_seconds", "1 prompt": "keys_1",
+             **{f"{n} prompts": f"keys_{n}" for n in (2, 4, 16, 64)},
+             "16 prompts, temperature 1/4": "keys_sharp", "16 prompts, temperature 4": "keys_flat"},
+    "early_focus": {kinds: f"decoder_{kinds}" for kinds in ("ttt", "ctt", "cct", "tcc")},
+    "scales": {"LightAVSeg": "scales_lightavseg", "without L_msa": "scales_no_alignment", "without HAR": "scales_no_har",
+               "without CMFD": "scales_no_cmfd", "AVSBench": "scales_avsbench", "AVSegFormer": "scales_avsegformer"},
     "twins": {"listening": "twin_listening", "deaf": "twin_deaf", "salience": "twin_salience"},
 }
 
@@ -191,6 +210,7 @@ class Embedding:
 def _execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str) -> None:
     """Trains, scores, and writes the result."""
     import torch
+    from safetensors.torch import save_file
     from torchmetrics import MetricCollection
 
     from . import TrainConfig, Trainer, create_model, deaf_oracle, evaluate
@@ -210,6 +230,7 @@ def _execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str
                             "audio_epochs": budget.audio_epochs, "audio_weights": "joint", **run.train})
     trainer = Trainer(model, config)
     trainer.fit(train, validation)
+    save_file(model.state_dict(), work / f"{name}_seed{seed}.safetensors")
     steps = [entry for entry in trainer.log if entry["event"] == "step"]
     result = {"name": name, "run": asdict(run), "steps": len(steps), "train_seconds": time.perf_counter() - start,
               "parameters": parameters,

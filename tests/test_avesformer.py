@@ -62,6 +62,26 @@ def test_query_and_key_learn_only_where_keys_differ(prompts, equal, learns):
 
 
 @torch.no_grad()
+def test_keys_of_all_seconds():
+    """Each frame has the keys of its clip, second by second, with its own marked; for a clip of one second that is its own keys, marked."""
+    model = create(prompts=3, seconds=True)
+    model.now += 1.0
+    sound = torch.randn(4, 3, 16)                                              # 2 clips of 2 seconds
+    keys = model.all_seconds(sound, seconds=2)
+    assert keys.shape == (4, 6, 16)
+    for clip in range(2):
+        for frame in range(2):
+            for second in range(2):
+                expected = sound[2 * clip + second] + (second == frame)
+                assert torch.equal(keys[2 * clip + frame, 3 * second:3 * second + 3], expected)
+    frames, log_mel = inputs(2, 2)
+    plain = model(frames, log_mel).logits
+    log_mel[0, 1] += 1.0
+    changed = (model(frames, log_mel).logits - plain).abs().amax((2, 3, 4))
+    assert (changed[0] > 1e-6).all() and (changed[1] == 0).all(), "every frame of a clip hears all its seconds, and no other clip"
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("bare", [True, False])
 def test_the_bare_sum_would_be_a_bias_again(bare):
     """Softmax does not see what all keys share: with tokens A + p_k two sounds differ by one vector, and each position attends as in silence."""

@@ -23,6 +23,8 @@ class AVESFormerConfig(ModelConfig):
     method: str = "avesformer"
     width: int = 256        # D; 8 heads
     prompts: int = 16       # keys that the generator makes of a sound; 0: no generator, the sound is the only key
+    seconds: bool = False   # keys of all seconds of the clip, the frame's own among them; False: of its own only
+    temperature: float = 1.0    # of the softmax over keys: below 1 sharper, above 1 flatter
     decoder: str = "cct"    # a letter for each stage, coarse to fine: "c" convolution, which hears nothing, "t" transformer block
 
 
@@ -52,9 +54,9 @@ class PromptQueryGenerator(nn.Module):
 class TransformerBlock(nn.Module):
     """Positions attend to each other, then to the sound, then a feed-forward; layer norm before each (chosen). No position code: any size fits."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, temperature: float = 1.0):
         super().__init__()
-        self.self_attn, self.cross_attn, self.ffn = Attention(width), Attention(width), feed_forward(width)
+        self.self_attn, self.cross_attn, self.ffn = Attention(width), Attention(width, temperature=temperature), feed_forward(width)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
 
     def forward(self, x: Tensor, sound: Tensor) -> Tensor:
@@ -89,17 +91,27 @@ class AVESFormer(AVSModel):
             raise ValueError(f"width is {config.width}; expected a multiple of 8: it has 8 attention heads.")
         if config.prompts < 0:
             raise ValueError(f"prompts is {config.prompts}; expected at least 0.")
+        if not 0 < config.temperature < float("inf"):
+            raise ValueError(f"temperature is {config.temperature}; expected a number above 0.")
         if len(config.decoder) != self.stages - 1 or set(config.decoder) - set(STAGES) or "t" not in config.decoder:
             raise ValueError(f"decoder is {config.decoder!r}; expected {self.stages - 1} letters, one for each stage, coarse to fine: 'c' for a "
                              "convolution, 't' for a transformer block, of which it needs at least one to hear anything.")
         width = config.width
         self.audio_projection = nn.Linear(self.audio.channels, width)
         self.generator = PromptQueryGenerator(width, config.prompts) if config.prompts else None
+        self.now = nn.Parameter(torch.zeros(width)) if config.seconds else None      # marks the keys of the frame's own second
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in self.visual.channels)
-        self.decoder = nn.ModuleList(conv_block(width, width) if kind == "c" else TransformerBlock(width) for kind in config.decoder)
+        self.decoder = nn.ModuleList(conv_block(width, width) if kind == "c" else TransformerBlock(width, config.temperature)
+                                     for kind in config.decoder)
         self.smooth = conv_block(width, width)
         self.head = nn.Conv2d(width, config.num_classes, 1)
         self.fusion = ("audio_projection", "generator", *(f"decoder.{i}.cross_attn" for i, kind in enumerate(config.decoder) if kind == "t"))
+
+    def all_seconds(self, sound: Tensor, seconds: int) -> Tensor:
+        """Keys of each frame (B*T, K, D) -> keys of all frames of its clip (B*T, T*K, D), its own marked."""
+        keys = sound.unflatten(0, (-1, 1, seconds)).repeat(1, seconds, 1, 1, 1)                     # (B, T, T, K, D)  frame, second
+        own = torch.eye(seconds, device=sound.device, dtype=sound.dtype)[..., None, None]      # (T, T, 1, 1)
+        return (keys + own * self.now).flatten(2, 3).flatten(0, 1)
 
     def decode(self, maps: list[Tensor], sound: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The early focus decoder: maps fine to coarse, sound (B, K, D) -> mask feature (B, D, h, w) of the finest, and each stage's map."""
@@ -116,6 +128,7 @@ class AVESFormer(AVSModel):
         frames, log_mel = frames.flatten(0, 1), log_mel.flatten(0, 1)          # (B*T, 3, H, W), (B*T, 1, F, M): frames are independent
         audio = self.audio_projection(self.audio(log_mel))                     # (B*T, D)  A
         sound = self.generator(audio) if self.generator else audio[:, None]    # (B*T, K, D)
+        sound = self.all_seconds(sound, clips[1]) if self.config.seconds else sound                # (B*T, T*K, D)
         feature, stages = self.decode(self.visual(frames), sound)              # (B*T, D, h, w)
         logits = resize_as(self.head(feature), frames)                         # (B*T, classes, H, W)
         scales = None

@@ -19,21 +19,27 @@ class Attention(nn.Module):
     """Multi-head attention (Vaswani et al., NeurIPS 2017). Query, key, value and output projections are submodules, so that hooks see them.
 
     forward: query (B, Q, C), key (B, K, C), and value like key where it differs -> (B, Q, C); softmax over the K keys.
-    dropout: of the softmax's weights, in training.
+    dropout: of the softmax's weights, in training. temperature: divides the scores, beside the usual square root of the head's width;
+    a plain attribute, so that it may be turned on a trained model.
     """
 
-    def __init__(self, channels: int, heads: int = 8, bias: bool = True, dropout: float = 0.0):
+    def __init__(self, channels: int, heads: int = 8, bias: bool = True, dropout: float = 0.0, temperature: float = 1.0):
         super().__init__()
         if channels % heads:
             raise ValueError(f"width {channels} does not divide into {heads} attention heads.")
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.temperature = heads, dropout, temperature
         self.query, self.key, self.value, self.out = (nn.Linear(channels, channels, bias) for _ in range(4))
+
+    @property
+    def scale(self) -> float:
+        """What the products of queries and keys are multiplied by before the softmax."""
+        return (self.query.out_features // self.heads) ** -0.5 / self.temperature
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor | None = None) -> Tensor:
         value = key if value is None else value
         projected = (self.query(query), self.key(key), self.value(value))
         query, key, value = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in projected)      # (B, heads, L, C / heads)
-        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout if self.training else 0.0)
+        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout if self.training else 0.0, scale=self.scale)
         return self.out(attended.transpose(1, 2).flatten(2))
 
 
