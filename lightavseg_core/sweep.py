@@ -43,7 +43,7 @@ class Budget:
 
 
 BUDGET = Budget(train=400, val=20, test=60, size=64, epochs=5)
-LONGER = replace(BUDGET, epochs=10)                                            # until models tell sounds apart
+LONGER = replace(BUDGET, epochs=16)                                            # until models tell sounds apart
 LARGER = replace(BUDGET, size=128, epochs=8)                                   # maps of 4 to 32 positions a side: where there is a near and a far
 SMOKE = Budget(train=8, val=2, test=3, size=32, epochs=1, audio_epochs=1)      # touches everything, teaches nothing
 
@@ -230,7 +230,7 @@ def _execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str
                             "audio_epochs": budget.audio_epochs, "audio_weights": "joint", **run.train})
     trainer = Trainer(model, config)
     trainer.fit(train, validation)
-    save_file(model.state_dict(), work / f"{name}_seed{seed}.safetensors")
+    save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, work / f"{name}_seed{seed}.safetensors")
     steps = [entry for entry in trainer.log if entry["event"] == "step"]
     result = {"name": name, "run": asdict(run), "steps": len(steps), "train_seconds": time.perf_counter() - start,
               "parameters": parameters,
