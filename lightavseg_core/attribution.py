@@ -27,7 +27,7 @@ from .data.sounding_shapes import noise, stems
 from .methods.base import AVSModel
 from .plots import overlay
 
-PIECE = 16    # steps on a piece of the path from silence to the sound, and inputs in one batch
+PIECE = 8    # steps on a piece of the path from silence to the sound, and inputs in one batch
 
 
 class Attribution(NamedTuple):
@@ -127,9 +127,10 @@ def integrated_gradients(model: AVSModel, frames: Tensor, log_mel: Tensor, secon
     marks there. values (T, 1, F, M): what each bin added; where a method treats seconds apart, 0 in all others. They sum to `difference`,
     but for the quadrature's error.
 
-    A trained model switches an object on within a few hundredths of the path, and Gauss-Legendre points over all of it miss that. So the path is
-    cut into pieces of 16 points, `steps` in all. Completeness holds for each piece too, which tells where the points are too few: that
-    piece is halved, until the pieces' errors together are within `tolerance` of the difference (if that is at least 1), or the points are 16 x steps.
+    A trained model switches an object on within a few hundredths of the path, and Gauss-Legendre points spread over all of it miss that. So the
+    path is cut into pieces of 8 points, `steps` in all. Completeness holds for each piece too, which tells where the points are too
+    few: the worst piece is halved, until neither it nor the sum misses by more than `tolerance` of the difference (if that is at least 1), or
+    there are 8 x `steps` points.
     Raises ValueError for a second, mask or steps that cannot be, and where nothing is marked.
     """
     if steps < 1:
@@ -139,15 +140,18 @@ def integrated_gradients(model: AVSModel, frames: Tensor, log_mel: Tensor, secon
         method, change = attr.IntegratedGradients(target.of_sound), target.log_mel - target.silence
 
         def piece(start: float, end: float) -> tuple[float, float, float, Tensor]:
-            """(error, start, end, values) of the path's part from start to end, 0 to 1."""
+            """(sum of values - difference, start, end, values) of the path's part from start to end, 0 to 1."""
             values, delta = method.attribute(target.silence + end * change, target.silence + start * change, n_steps=PIECE,
                                              internal_batch_size=PIECE, return_convergence_delta=True)
-            return abs(delta.item()), start, end, values
+            return delta.item(), start, end, values
 
         count = -(-steps // PIECE)
         pieces = [piece(i / count, (i + 1) / count) for i in range(count)]
-        while sum(p[0] for p in pieces) > tolerance * max(abs(target.difference), 1) and len(pieces) < 16 * count:
-            worst = max(pieces, key=lambda p: p[0])
+        allowed = tolerance * max(abs(target.difference), 1)
+        while len(pieces) < 8 * count:
+            worst = max(pieces, key=lambda p: abs(p[0]))
+            if max(abs(worst[0]), abs(sum(p[0] for p in pieces))) <= allowed:
+                break
             pieces.remove(worst)
             _, start, end, _ = worst
             middle = (start + end) / 2
