@@ -17,10 +17,13 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from .losses import TEMPERATURE
+from .decoding import probability
 from .plots import BLUE, RED
 
 VIRIDIS = (matplotlib.colormaps["viridis"](np.arange(256))[:, :3] * 255).astype(np.uint8)
+SIDE = 256      # pixels of a picture that is to be read; shown at SHOWN
+SHOWN = "190px"
+MAP = 112       # pixels of one of many pictures
 CAPTION = 20    # pixels below a tile
 GAP = 8         # pixels between tiles
 
@@ -34,10 +37,13 @@ class Seen(NamedTuple):
 
 
 def logits_and_scales(model: nn.Module, frames: Tensor, log_mel: Tensor) -> tuple[Tensor, list]:
-    """frames (T, 3, H, W), log_mel (T, 1, F, M) of one clip -> logits (T, classes, H, W), and the scales, maybe none."""
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        output = model.eval()(frames[None].to(device), log_mel[None].to(device), return_scales=True)
+    """frames (T, 3, H, W), log_mel (T, 1, F, M) of one clip -> logits (T, classes, H, W), and the scales, maybe none. In eval mode."""
+    device, training = next(model.parameters()).device, model.training
+    try:
+        with torch.inference_mode():
+            output = model.eval()(frames[None].to(device), log_mel[None].to(device), return_scales=True)
+    finally:
+        model.train(training)
     return output.logits[0].float().cpu(), output.scales or []
 
 
@@ -56,10 +62,20 @@ def frames_are_independent(model: nn.Module, frames: Tensor, log_mel: Tensor) ->
     return torch.allclose(within, alone, rtol=1e-3, atol=1e-3 * within.abs().max().item())
 
 
+def most(clip: Sequence[Seen]) -> list[float]:
+    """The largest number in the audio state of each scale, over a clip's frames: what its bars are measured by."""
+    return [max(seen.audio[i].abs().max().item() for seen in clip) for i in range(len(clip[0].audio))]
+
+
+def is_supervised(model: nn.Module) -> bool:
+    """Whether a method trains its similarity maps to be the mask (L_msa), so that they are probabilities."""
+    return model.auxiliary.startswith("alignment")
+
+
 def heat(similarity: Tensor, model: nn.Module) -> np.ndarray:
     """A similarity map as (h, w), 0 to 1: the probability that L_msa supervises where a method trains with it, else from its least to its most."""
-    if model.auxiliary.startswith("alignment"):
-        return torch.sigmoid(similarity / TEMPERATURE).numpy()
+    if is_supervised(model):
+        return probability(similarity).numpy()
     low, high = similarity.min(), similarity.max()
     return ((similarity - low) / (high - low).clamp_min(1e-12)).numpy()
 
@@ -81,6 +97,10 @@ def bars(state: Tensor, most: float, width: int, height: int) -> np.ndarray:
 
 def _rgb(color: str) -> np.ndarray:
     return np.array([int(color[i:i + 2], 16) for i in (1, 3, 5)], np.uint8)
+
+
+def eight_bit(picture: Tensor | np.ndarray) -> np.ndarray:
+    return (np.asarray(picture) * 255).round().astype(np.uint8)
 
 
 def enlarged(picture: np.ndarray, side: int) -> np.ndarray:
@@ -140,6 +160,17 @@ def jpeg(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "jpeg", quality=92, subsampling=0)
     return buffer.getvalue()
+
+
+def image_widget(name: str, format: str = "png", **layout: str) -> ipywidgets.Image:
+    """An empty picture of CSS class lav-NAME."""
+    image = ipywidgets.Image(format=format, layout=layout)
+    image.add_class(f"lav-{name}")
+    return image
+
+
+def titled(title: str, image: ipywidgets.Image) -> ipywidgets.VBox:
+    return ipywidgets.VBox([ipywidgets.HTML(f"<b>{title}</b>"), image])
 
 
 class Panel(ipywidgets.VBox):

@@ -14,15 +14,12 @@ from ipywidgets import HBox, VBox
 from PIL import Image
 from torch import Tensor, nn
 
-from .canvas import Panel, Seen, bars, colours, enlarged, frames_are_independent, grid, heat, jpeg, look, numbered, png, tile
+from . import canvas
+from .canvas import MAP, Panel, Seen, eight_bit, image_widget, png
 from .data.audio import read_audio
 from .data.avsbench import AVSBench
 from .mixing import Track, mix, tracks, wav
-from .plots import GREEN, ORANGE, overlay, picture
-
-SIDE = 256         # pixels of a picture that is sent; shown at SHOWN
-SHOWN = "190px"
-MAP = 112          # pixels of a map
+from .plots import GREEN, ORANGE, frame_iou, overlay, picture
 
 
 class Source(NamedTuple):
@@ -52,16 +49,6 @@ def _strip(label: str, name: str, on: bool = True) -> Strip:
     return Strip(box, gain)
 
 
-def _image(name: str, format: str = "png", **layout: str) -> ipywidgets.Image:
-    image = ipywidgets.Image(format=format, layout=layout)
-    image.add_class(f"lav-{name}")
-    return image
-
-
-def _bytes(image: Tensor | np.ndarray) -> np.ndarray:
-    return (np.asarray(image) * 255).round().astype(np.uint8)
-
-
 class MixingDesk(Panel):
     """A clip with its sounds on faders, and the mask, the coarse-to-fine maps and the audio state that a model makes of the mix.
 
@@ -71,20 +58,22 @@ class MixingDesk(Panel):
     the shown second only, another for the whole clip. While a change is worked on, the front end of ipywidgets keeps only the newest value
     of a slider that moves, so none queue up. An error appears in the last line. Where no widget can run, a grid of pictures takes its place.
 
-    model: any method, put into eval mode. dataset: its size is that of the pictures, its front end that of the model. index: the first clip.
-    Raises ValueError for a clip that the dataset has not, and for the training split of AVSS at a fixed size, whose frames are random crops.
+    model: any method. dataset: its size is that of the pictures; heard is through the model's front end. index, second: what is shown first.
+    Raises ValueError for a clip or second that is not there, and for the training split of AVSS at a fixed size, whose frames are random crops.
     """
 
-    def __init__(self, model: nn.Module, dataset: AVSBench, index: int = 0):
+    def __init__(self, model: nn.Module, dataset: AVSBench, index: int = 0, second: int = 0):
         if not 0 <= index < len(dataset):
             raise ValueError(f"clip {index}: the dataset has {len(dataset)}, numbered from 0.")
+        item = dataset[index]
+        if not 0 <= second < len(item["frames"]):
+            raise ValueError(f"second {second}: clip {index} has {len(item['frames'])}, numbered from 0.")
         if dataset.subset == "avss" and dataset.split == "train" and dataset.size:
             raise ValueError("the frames of AVSS's training split are cropped at random; give its split val or test, or size=None.")
         self.model, self.dataset, self.rate = model, dataset, model.front_end.sample_rate
         self._tracks = lru_cache(8)(lambda i: tracks(dataset, i, self.rate))
         self._donor = lru_cache(8)(lambda i: read_audio(dataset.clips[i].audio, self.rate))
-        item = dataset[index]
-        self.frame_by_frame = frames_are_independent(model, item["frames"], model.front_end(torch.zeros(1), torch.arange(len(item["frames"]))))
+        self.frame_by_frame = canvas.frames_are_independent(model, item["frames"], model.front_end(torch.zeros(1), torch.arange(len(item["frames"]))))
 
         clips = [(f"{i}: {clip.name}", i) for i, clip in enumerate(dataset.clips)]
         self.clip = ipywidgets.Dropdown(options=clips, value=index, description="clip", layout={"width": "300px"})
@@ -101,21 +90,21 @@ class MixingDesk(Panel):
         self.donor_clip.add_class("lav-donor-clip")
         self.audio = ipywidgets.Audio(format="wav", autoplay=False, loop=False, layout={"width": "360px"})
         self.audio.add_class("lav-audio")
-        self.frame, self.truth, self.mask = (_image(name, width=SHOWN) for name in ("frame", "truth", "mask"))
-        self.maps = _image("maps", "jpeg", max_width="100%")
+        self.frame, self.truth, self.mask = (image_widget(name, width=canvas.SHOWN) for name in ("frame", "truth", "mask"))
+        self.maps = image_widget("maps", "jpeg", max_width="100%")
         self.status = ipywidgets.HTML()
         self.status.add_class("lav-status")
 
         self.started = time.perf_counter()
         self._load(index)
-        self.second.value = int((item["mask"] > 0).flatten(1).any(1).float().argmax())     # the first in which something sounds
+        self.second.value = second
         self._hear()
         self._show()
         self.clip.observe(self._on_clip, "value")
         self.second.observe(self._on_second, "value")
         for control in (*self.noise, *self.donor, self.donor_clip):
             control.observe(self._on_sound, "value")
-        pictures = [VBox([ipywidgets.HTML(f"<b>{title}</b>"), image]) for title, image in
+        pictures = [canvas.titled(title, image) for title, image in
                     (("frame", self.frame), ("truth: what sounds here", self.truth), ("what the model marks", self.mask))]
         controls = VBox([self.faders, self._row(self.noise, 0), self._row(self.donor, 0),
                          HBox([ipywidgets.Label("of clip", layout={"width": "130px"}), self.donor_clip], layout={"margin": "0 0 0 36px"}),
@@ -155,8 +144,8 @@ class MixingDesk(Panel):
         masks = item["mask"] > 0
         self.frames, self.sounds = item["frames"], torch.stack([track.sound for track in found])
         self.sources = [self._source(i, track, masks) for i, track in enumerate(found) if len(found) == 1 or track.object]
-        whole = look(self.model, self.frames, self.model.front_end(self.sounds.sum(0), torch.arange(len(self.frames))))
-        self.most = [max(seen.audio[i].abs().max().item() for seen in whole) for i in range(len(whole[0].audio))]
+        times = torch.arange(len(self.frames))
+        self.most = canvas.most(canvas.look(self.model, self.frames, self.model.front_end(self.sounds.sum(0), times)))
         old, self.strips, rows = self.faders.children, [], []
         for i in range(len(found)):
             is_source = i < len(self.sources)
@@ -182,10 +171,11 @@ class MixingDesk(Panel):
         """The object, cut out of the first frame that shows it."""
         t = int(source.masks.flatten(1).any(1).float().argmax())
         rows, columns = source.masks[t].any(1).nonzero()[:, 0], source.masks[t].any(0).nonzero()[:, 0]
-        cut = _bytes(picture(self.frames[t]))
+        cut = eight_bit(picture(self.frames[t]))
         if len(rows):
             cut = cut[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
-        return ipywidgets.Image(value=png(enlarged(cut, 56)), format="png", layout={"width": "28px", "height": "28px", "object_fit": "contain"})
+        layout = {"width": "28px", "height": "28px", "object_fit": "contain"}
+        return ipywidgets.Image(value=png(canvas.enlarged(cut, 56)), format="png", layout=layout)
 
     def _mixed(self, gains: list[float], noise: float, donor: float) -> tuple[Tensor, float]:
         other = self._donor(self.donor_clip.value) if donor else None
@@ -202,7 +192,7 @@ class MixingDesk(Panel):
         """By second, what the model makes of a waveform: of the one asked for, or of all where frames depend on each other."""
         seconds = [second] if self.frame_by_frame else list(range(len(self.frames)))
         heard = self.model.front_end(waveform, torch.tensor(seconds))
-        return dict(zip(seconds, look(self.model, self.frames[seconds], heard)))
+        return dict(zip(seconds, canvas.look(self.model, self.frames[seconds], heard)))
 
     def _truth(self, levels: list[float], t: int) -> Tensor:
         """(H, W) bool: the objects that sound in second t of a mix."""
@@ -216,7 +206,7 @@ class MixingDesk(Panel):
             if len(self.strips) > 1 and source.masks[t].any():
                 y, x = (source.masks[t].nonzero().float().mean(0) / torch.tensor(source.masks[t].shape)).tolist()
                 places.append((str(i + 1), x, y))
-        return png(numbered(enlarged(_bytes(picture(self.frames[t])), SIDE), places))
+        return png(canvas.numbered(canvas.enlarged(eight_bit(picture(self.frames[t])), canvas.SIDE), places))
 
     def _show(self) -> None:
         """The pictures and the numbers of the shown second."""
@@ -225,19 +215,19 @@ class MixingDesk(Panel):
             self._seen |= self._look(self.waveform, t)
         seen, truth = self._seen[t], self._truth(levels, t)
         self.frame.value = self.pictures[t]
-        self.truth.value = png(_bytes(overlay(self.frames[t], truth, GREEN)))
-        self.mask.value = png(_bytes(overlay(self.frames[t], seen.mask, ORANGE)))
-        self.maps.value = jpeg(self._maps(seen, t))
+        self.truth.value = png(eight_bit(overlay(self.frames[t], truth, GREEN)))
+        self.mask.value = png(eight_bit(overlay(self.frames[t], seen.mask, ORANGE)))
+        self.maps.value = canvas.jpeg(self._maps(seen, t))
         self.status.value = self._numbers(seen.mask, truth, levels, t)
 
     def _maps(self, seen: Seen, t: int) -> np.ndarray:
         """Each scale's map over the frame; below it the audio state that it was compared with, at full height where it is most in this clip."""
         if not seen.similarity:
-            return tile(np.full((1, 4 * MAP, 3), 255, np.uint8), "this method has no scales to show")
-        small = enlarged(_bytes(picture(self.frames[t])), MAP)
-        above = [tile(colours(heat(x, self.model), small), f"map {x.shape[0]} x {x.shape[1]}") for x in seen.similarity]
-        below = [tile(bars(a, most, small.shape[1], 40), f"audio, {len(a)} ch.") for a, most in zip(seen.audio, self.most)]
-        return grid([above, below])
+            return canvas.tile(np.full((1, 4 * MAP, 3), 255, np.uint8), "this method has no scales to show")
+        small = canvas.enlarged(eight_bit(picture(self.frames[t])), MAP)
+        above = [canvas.tile(canvas.colours(canvas.heat(x, self.model), small), f"map {x.shape[0]} x {x.shape[1]}") for x in seen.similarity]
+        below = [canvas.tile(canvas.bars(a, most, small.shape[1], 40), f"audio, {len(a)} ch.") for a, most in zip(seen.audio, self.most)]
+        return canvas.grid([above, below])
 
     def _numbers(self, mask: Tensor, truth: Tensor, levels: list[float], t: int) -> str:
         lines = []
@@ -245,8 +235,7 @@ class MixingDesk(Panel):
             area = source.masks[t]
             marked = f"marked {(mask & area).sum() / area.sum():.0%} of its pixels" if area.any() else "nothing of it is visible"
             lines.append(f"{source.label}: {'sounding' if level and source.sounding[t] else 'silent'}, {marked}")
-        union = (mask | truth).sum()
-        agreement = f"IoU with the truth {(mask & truth).sum() / union:.2f}" if union else "nothing sounds, nothing is marked"
+        agreement = f"IoU with the truth {frame_iou(mask[None], truth[None]).item():.2f}" if (mask | truth).any() else "rightly: nothing sounds"
         turned = f"; the mix is turned down to {self.factor:.0%}" if self.factor < 1 else ""
         milliseconds = (time.perf_counter() - self.started) * 1e3
         lines.append(f"{mask.float().mean():.1%} of the frame is marked; {agreement}{turned}; updated in {milliseconds:.0f} ms")
@@ -258,15 +247,18 @@ class MixingDesk(Panel):
         for i, source in enumerate(self.sources if len(self.sounds) > 1 else ()):
             mixes[f"without {source.label}"] = ([float(k != i) for k in range(len(self.sounds))], 0.0, 0.0)
         mixes |= {"only noise": ([0.0] * len(self.sounds), 1.0, 0.0), "the donor's sound": ([0.0] * len(self.sounds), 0.0, 1.0)}
-        small = MAP + 16
-        frame = enlarged(np.asarray(Image.open(io.BytesIO(self.pictures[t]))), small)
-        above, below = [tile(frame, f"frame, second {t}")], [tile(np.full_like(frame, 255), "up: truth, down: mask")]
+        def small(frame: np.ndarray) -> np.ndarray:
+            return canvas.enlarged(frame, MAP + 16)
+
+        frame = small(np.asarray(Image.open(io.BytesIO(self.pictures[t]))))
+        above, below = [canvas.tile(frame, f"frame, second {t}")], [canvas.tile(np.full_like(frame, 255), "up: truth, down: mask")]
         for name, (gains, noise, donor) in mixes.items():
-            truth, seen = self._truth(gains, t), self._look(self._mixed(gains, noise, donor)[0], t)[t]
-            above.append(tile(enlarged(_bytes(overlay(self.frames[t], truth, GREEN)), small), name))
-            below.append(tile(enlarged(_bytes(overlay(self.frames[t], seen.mask, ORANGE)), small), f"{seen.mask.float().mean():.1%} marked"))
-        return grid([above, below]), (f"Second {t} of clip {self.dataset.clips[self.clip.value].name}: its frame, and for each of {len(mixes)} mixes "
-                                      f"({', '.join(mixes)}) what sounds, in green, and what the model marks, in orange.")
+            truth, mask = self._truth(gains, t), self._look(self._mixed(gains, noise, donor)[0], t)[t].mask
+            above.append(canvas.tile(small(eight_bit(overlay(self.frames[t], truth, GREEN))), name))
+            below.append(canvas.tile(small(eight_bit(overlay(self.frames[t], mask, ORANGE))), f"{mask.float().mean():.1%} marked"))
+        alt = (f"Second {t} of clip {self.dataset.clips[self.clip.value].name}: its frame, and for each of {len(mixes)} mixes ({', '.join(mixes)}) "
+               "what sounds, in green, and what the model marks, in orange.")
+        return canvas.grid([above, below]), alt
 
 
 class ResponseTimes(NamedTuple):
