@@ -44,16 +44,17 @@ from .methods.deformable import DeformableAttention
 from .methods.selm import DAM, AudioToPixels, PixelsToAudio, instance_norm
 from .methods.selm_decoder import Level, LoadAudio, TokenAttention
 
-__all__ = ["AttentionRecorder", "Inert", "Layer", "attention_distance", "effective_keys", "effective_rank", "entropy", "inert_parameters",
+__all__ = ["AttentionRecorder", "Inert", "Layer", "attends", "attention_distance", "effective_keys", "effective_rank", "entropy", "inert_parameters",
            "relative_entropy", "spatial_variance", "survey", "top_share", "uniform_distance"]
 
 
 class Layer(NamedTuple):
-    """What one layer of attention did in one forward pass: N frames (TPAVI: clips), Q queries, K keys. No gradients; at least float32.
+    """What one layer of attention did in one forward pass: N frames (TPAVI: clips), Q queries, K keys. No gradients, no dropout; at least float32.
 
     kind, and what `weights` are:
     - "softmax": softmax(query key^T) over the keys, (N, heads, Q, K).
     - "deformable": a softmax over the places that a query looks at, (N, heads, Q, places); places are levels times points.
+      A place outside the map has a weight and a distance like others, and gives zero.
     - "assignment": SelM's TokenAttention. Pixels choose between two tokens: here the pixels are the queries and the tokens the keys,
       though the module's projections are named the other way. weights (N, 1, Q, 2) is the softmax by which the layer learns, without Gumbel
       noise. Forward, each pixel goes wholly to its argmax: top_share says how clear the choice was, not how much was mixed.
@@ -146,6 +147,11 @@ _CLASSES = {
 # the map (..., h, w), and for each layer within: "q" where its queries are the map's positions, "k" where its keys are.
 _MAPS = {TransformerBlock: ("x", {"self_attn": "qk", "cross_attn": "q"}), Mixer: ("feature", {"attention": "k"}),
          DAM: ("x", {"to_pixels": "q", "to_audio": "k"}), Level: ("skip", {"attention": "q"})}
+
+
+def attends(model: nn.Module) -> bool:
+    """Whether a model has attention that can be recorded."""
+    return any(type(module) in _CLASSES for module in model.modules())
 
 
 def _arguments(module: nn.Module, args: tuple, kwargs: dict) -> dict:
