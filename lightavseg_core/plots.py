@@ -1,7 +1,7 @@
 """Pictures that several notebooks draw. Colours are Okabe and Ito's, which colour-blind readers can tell apart."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import cycle
 
 import numpy as np
@@ -173,4 +173,56 @@ def pareto(points: dict[str, tuple[float, float]], title: str, xlabel: str, ylab
     axis.margins(x=0.2, y=0.2)
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axis.grid(alpha=0.3)
+    return figure
+
+
+def seed_dots(panels: dict[str, dict[str, Collection[float | None]]], title: str, lines: dict[str, tuple[float, str]] | None = None) -> Figure:
+    """Panels side by side with the same rows: a dot for each seed, a bar at their mean; a row without values is "not defined".
+
+    panels: axis label -> row -> values; beyond a factor of 20 the axis is logarithmic. lines: axis label -> where a dashed line stands, and what
+    it is.
+    """
+    rows = list(next(iter(panels.values())))[::-1]
+    size = (2.2 + 2.7 * len(panels), 0.36 * len(rows) + 1.3)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", sharey=True, squeeze=False)
+    for axis, (label, values) in zip(axes[0], panels.items()):
+        for y, row in enumerate(rows):
+            if found := [value for value in values[row] if value is not None]:
+                axis.plot(found, [y] * len(found), "o", color=BLUE, alpha=0.55, markeredgewidth=0)
+                axis.plot(np.mean(found), y, "|", color="black", markersize=14)
+            else:
+                axis.text(0.5, y, "not defined", transform=axis.get_yaxis_transform(), ha="center", va="center", fontsize=8, color=GREY)
+        if label in (lines or {}):
+            x, name = lines[label]
+            axis.axvline(x, color=RED, linestyle="--", linewidth=1, label=name)
+            axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
+        everything = [value for of_row in values.values() for value in of_row if value is not None]
+        if min(everything) > 0 and max(everything) > 20 * min(everything):
+            axis.set_xscale("log", base=2)
+            axis.xaxis.set_major_formatter("{x:g}")
+        else:
+            axis.locator_params(axis="x", nbins=4)
+        axis.margins(x=0.12)
+        axis.set_xlabel(label)
+        axis.grid(axis="x", alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_yticks(range(len(rows)), rows)
+    axes[0, 0].set_ylim(-0.6, len(rows) - 0.4)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def attention_maps(frame: Tensor, truth: Tensor, maps: Tensor, titles: Sequence[str], title: str) -> Figure:
+    """A frame (3, H, W), what sounds in it (H, W), and the weight of some keys at every position, maps (K, h, w), on one colour scale from 0."""
+    figure, axes = plt.subplots(1, 2 + len(maps), figsize=(1.75 * (2 + len(maps)) + 0.6, 2.5), layout="constrained")
+    axes[0].imshow(picture(frame))
+    axes[1].imshow(overlay(frame, truth, GREEN))
+    for axis, weights in zip(axes[2:], maps):
+        shown = axis.imshow(weights.cpu(), cmap="viridis", vmin=0, vmax=maps.max().item())
+    for axis, name in zip(axes, ("frame", "what sounds", *titles)):
+        axis.set_title(name, fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.colorbar(shown, ax=axes[2:], label="weight of the key", shrink=0.75)
+    figure.suptitle(title, fontsize=11)
     return figure
