@@ -1,6 +1,6 @@
 """What a decoder knows at each of its scales, coarse to fine: maps, scores with intervals, and LightAVSeg's audio state on its way.
 
-`maps` runs a model over a dataset once; `per_frame` scores what it, or `load_maps`, gives; `survey` is both in one table.
+`maps` runs a model over a dataset once; `per_frame` scores what it, or `load_maps`, gives; `survey` is their means in one table.
 """
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .data import AVSBench
+from .data.sounding_shapes import objects
 from .losses import TEMPERATURE
 from .methods import LightAVSeg
 from .methods.blocks import resize_as
 
 LARGEST_LOGIT = 8.0    # what is saved is cut there: sigmoid(8) is 0.9997
+SAVED_STRIDE = 4       # and the mask is saved at the stride at which the methods compute it: full size takes several times the space
 
 
 class Maps(NamedTuple):
     """Where a model sees what sounds, of N clips with T frames each."""
 
     similarity: list[Tensor]   # coarse to fine, (N, T, h, w), -1 to 1: of the methods' `Scale`
-    logits: Tensor             # (N, T, H, W) of the mask
+    logits: Tensor             # (N, T, H, W) of the mask; (N, T, H / 4, W / 4) where `load_maps` read them
 
 
 class Interval(NamedTuple):
@@ -74,13 +76,14 @@ def _quantised(values: Tensor, limit: float) -> np.ndarray:
 
 
 def save_maps(path: str | Path, found: Maps) -> None:
-    """Writes maps as compressed 8-bit numbers: similarities in steps of 1/127, logits cut at -8 and 8, in steps of 8/127."""
-    path = Path(path)
+    """Writes maps as compressed 8-bit numbers: similarities in steps of 1/127; the mask's logits, averaged over 4 x 4 pixels and cut at -8 and
+    8, in steps of 8/127."""
+    path, logits = Path(path), F.avg_pool2d(found.logits, SAVED_STRIDE)
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with staging.open("wb") as file:
-            np.savez_compressed(file, logits=_quantised(found.logits, LARGEST_LOGIT),
+            np.savez_compressed(file, logits=_quantised(logits, LARGEST_LOGIT),
                                 **{f"similarity_{i}": _quantised(scale, 1) for i, scale in enumerate(found.similarity)})
         os.replace(staging, path)
     finally:
@@ -151,33 +154,33 @@ def per_frame(found: Maps, truth: Tensor) -> list[dict[str, Tensor]]:
     auroc: how well the similarity (of the mask: the logit) ranks pixels, see `auroc`. iou: of probability > 0.5. ceiling: see `ceiling`.
     marked: the share of pixels outside the truth with probability > 0.5.
     """
-    if found.logits.shape != truth.shape:
+    if found.logits.shape[:2] != truth.shape[:2]:
         raise ValueError(f"maps of {tuple(found.logits.shape)} (clips, frames, height, width) and a truth of {tuple(truth.shape)} "
                          "are not of the same dataset.")
     clips, target = truth.shape[:2], truth.flatten(0, 1)                                                      # (N*T, H, W)
     flat = target.flatten(1).float()
     area, rest = flat.sum(1), (1 - flat).sum(1)
-    known = [(similarity.flatten(0, 1), probability(similarity.flatten(0, 1))) for similarity in found.similarity]
-    known.append((found.logits.flatten(0, 1), found.logits.flatten(0, 1).sigmoid()))
+    resized = lambda x: resize_as(x.flatten(0, 1)[:, None], target[:, None])[:, 0]        # noqa: E731        # (N*T, H, W)
+    known = [(resized(scale), resized(probability(scale))) for scale in found.similarity]
+    known.append((logits := resized(found.logits), logits.sigmoid()))
+    cells = [x.shape[-2:] for x in (*found.similarity, found.logits)]
     table = []
-    for value, likely in known:
-        cells = value.shape[-2:]
-        value, likely = (resize_as(x[:, None], target[:, None])[:, 0] for x in (value, likely))             # (N*T, H, W)
+    for (value, likely), (height, width) in zip(known, cells):
         likely, predicted = likely.flatten(1), (likely.flatten(1) > 0.5).float()                              # (N*T, H*W)
         hits, false = (predicted * flat).sum(1), (predicted * (1 - flat)).sum(1)
         inside, outside = (likely * flat).sum(1) / area, (likely * (1 - flat)).sum(1) / rest                  # 0 / 0 is NaN
-        scores = {"inside": inside, "outside": outside, "contrast": inside - outside, "auroc": auroc(value, target),
-                  "iou": torch.where(area > 0, hits / (area + false), torch.nan), "ceiling": ceiling(target, *cells), "marked": false / rest}
+        iou = torch.where(area > 0, hits / (area + false), torch.nan)
+        scores = {"inside": inside, "outside": outside, "contrast": inside - outside, "auroc": auroc(value, target), "iou": iou,
+                  "ceiling": ceiling(target, height, width), "marked": false / rest}
         table.append({name: score.unflatten(0, clips) for name, score in scores.items()})
     return table
 
 
-def survey(model: nn.Module, dataset: AVSBench) -> list[dict]:
+def survey(found: Maps, truth: Tensor) -> list[dict]:
     """`per_frame`'s scores, the mean over the frames that have them, as plain numbers; each with its `scale`, "4 x 4" or "mask"."""
-    found = maps(model, dataset)
     names = [*(f"{scale.shape[-2]} x {scale.shape[-1]}" for scale in found.similarity), "mask"]
     return [{"scale": name, **{score: value.nanmean().item() for score, value in scores.items()}}
-            for name, scores in zip(names, per_frame(found, truth(dataset)))]
+            for name, scores in zip(names, per_frame(found, truth))]
 
 
 def bootstrap(values: Tensor, draws: int = 2000, seed: int = 0) -> Interval:
@@ -192,6 +195,30 @@ def bootstrap(values: Tensor, draws: int = 2000, seed: int = 0) -> Interval:
     means = summed[drawn].sum(1) / counted[drawn].sum(1)
     low, high = means[~means.isnan()].quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Interval((summed.sum() / counted.sum()).item(), low, high)
+
+
+class MarkedObject(NamedTuple):
+    """How much a model marks of one visible object in one second."""
+
+    clip: int             # of the dataset
+    second: int
+    number: int           # of the object in its clip; with twins 0 is the one that sounds and 1 the silent one
+    category: int
+    sounding: bool
+    share: float          # of its visible pixels that are marked
+
+
+def marked_objects(found: Maps, dataset: AVSBench) -> list[MarkedObject]:
+    """Every visible object of every frame, and what share of it the masks mark. For data that SoundingShapes made (else FileNotFoundError)."""
+    marked = []
+    for index, (clip, logits) in enumerate(zip(dataset.clips, found.logits, strict=True)):
+        for number, thing in enumerate(objects(dataset.root, dataset.subset, dataset.split, int(clip.name.rpartition("_")[2]))):
+            masks = torch.from_numpy(thing.masks)                                                             # (T, H, W)
+            predicted = resize_as(logits[:, None], masks[:, None])[:, 0] > 0
+            shares = (predicted & masks).flatten(1).sum(1) / masks.flatten(1).sum(1)                          # (T,), NaN where it is hidden
+            marked += [MarkedObject(index, second, number, thing.category, bool(sounding), share.item())
+                       for second, (sounding, share) in enumerate(zip(thing.sounding, shares)) if not share.isnan()]
+    return marked
 
 
 # --- LightAVSeg's audio state on its way ---

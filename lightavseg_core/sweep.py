@@ -1,4 +1,4 @@
-"""The experiments that take many runs: declared here, run by `lightavseg sweep`, read by the notebooks with `load`.
+"""The experiments of `experiments.py`: run by `lightavseg sweep`, read by the notebooks with `load`.
 
 A run trains one model on SoundingShapes with one seed, scores it on the test clips, and leaves one JSON file: what is there is not run again.
 The data are the same for all seeds; a seed draws the weights and the order of the clips. All runs but the twins share one audio encoder,
@@ -15,104 +15,23 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from .experiments import BUDGET, EXPERIMENTS, RUNS, SEEDS, SHOWN, SMOKE, Budget, Run
 from .results import Difference, paired, provenance, read, write
 
-__all__ = ["BUDGET", "EXPERIMENTS", "RUNS", "SMOKE", "Budget", "Difference", "Run", "load", "paired", "sweep", "values"]
+__all__ = ["BUDGET", "EXPERIMENTS", "RUNS", "SMOKE", "Budget", "Difference", "Run", "load", "load_maps", "paired", "sweep", "values"]
 
-SEEDS = 3
 SOUNDS = ("normal", "silent", "swapped", "noise", "noisy")
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What a run may learn from, and for how long."""
-
-    train: int            # clips
-    val: int
-    test: int
-    size: int             # of the frames, pixels
-    epochs: int
-    audio_epochs: int = 8
-    batch_size: int = 4   # clips
-
-
-BUDGET = Budget(train=400, val=20, test=60, size=64, epochs=5)
-LONGER = replace(BUDGET, epochs=16)                                            # until models tell sounds apart
-LARGER = replace(BUDGET, size=128, epochs=6)                                   # maps of 4 to 32 positions a side: where there is a near and a far
-SMOKE = Budget(train=8, val=2, test=3, size=32, epochs=1, audio_epochs=1)      # touches everything, teaches nothing
-
-
-@dataclass(frozen=True)
-class Run:
-    """One model, the data that it learns from, and how."""
-
-    method: str = "lightavseg"
-    subset: str = "ms3"
-    options: dict = field(default_factory=dict)     # of `create_model`, over the preset tiny
-    train: dict = field(default_factory=dict)       # of `TrainConfig`
-    distractors: bool = True                        # False: the one visible object sounds
-    sound: str = "normal"                           # heard in training
-    budget: Budget = BUDGET
-    seeds: int = SEEDS
-
-
-NO_FUSION = {"agve": False, "har": False, "cmfd": False}
-METHODS = ("lightavseg", "avesformer", "avsbench", "avsegformer", "selm")
-TWIN = Run(budget=Budget(train=400, val=80, test=80, size=128, epochs=20), train={"audio_weights": "pretrain"}, seeds=1)
-
-# A run's name is its file's, so that experiments which share a run share its file.
-RUNS: dict[str, Run] = {
-    **{f"{subset}_{method}": Run(method, subset) for subset in ("ms3", "s4") for method in METHODS},
-    **{f"avss_{method}": Run(method, "avss") for method in ("lightavseg", "avesformer")},
-    "static": Run(options=NO_FUSION),
-    "agve": Run(options={**NO_FUSION, "agve": True}),
-    "agve_cmfd": Run(options={"har": False}),
-    "agve_har": Run(options={"cmfd": False}),
-    "average_pooling": Run(options={"pooling": "avg"}),
-    **{f"loss_{name}": Run(train={"auxiliary": name}) for name in ("none", "alignment_kl", "matching", "mixing")},
-    "keys_sound": Run("avesformer", options={"prompts": 0}, budget=LONGER),
-    "keys_seconds": Run("avesformer", options={"prompts": 0, "seconds": True}, budget=LONGER),
-    **{f"keys_{n}": Run("avesformer", options={"prompts": n}, budget=LONGER) for n in (1, 2, 4, 16, 64)},
-    "keys_sharp": Run("avesformer", options={"temperature": 0.25}, budget=LONGER),
-    "keys_flat": Run("avesformer", options={"temperature": 4.0}, budget=LONGER),
-    **{f"decoder_{kinds}": Run("avesformer", options={"decoder": kinds}, budget=LARGER) for kinds in ("ttt", "ctt", "cct", "tcc")},
-    "scales_lightavseg": Run(budget=LARGER),
-    "scales_no_alignment": Run(train={"auxiliary": "none"}, budget=LARGER),
-    "scales_no_har": Run(options={"har": False}, budget=LARGER),
-    "scales_no_cmfd": Run(options={"cmfd": False}, budget=LARGER),
-    **{f"scales_{name}": Run(name, budget=LARGER) for name in ("avsbench", "avsegformer")},
-    **{f"seaformer_{size}": Run(options={"visual": f"seaformer_{size}"}) for size in "sb"},
-    "twin_listening": TWIN,
-    "twin_deaf": replace(TWIN, sound="silent"),
-    "twin_salience": replace(TWIN, distractors=False),
-}
-
-# Experiment -> label -> run. Every row of the ablation is trained with L_msa, so that rows differ in one part of the model.
-EXPERIMENTS: dict[str, dict[str, str]] = {
-    "methods": {name: name for name in RUNS if name.startswith(("ms3_", "s4_", "avss_"))},
-    "ablation": {"static fusion": "static", "+AGVE": "agve", "+AGVE+CMFD": "agve_cmfd", "+AGVE+HAR": "agve_har", "all": "ms3_lightavseg",
-                 "all, average pooling": "average_pooling"},
-    "loss": {"none": "loss_none", "alignment": "ms3_lightavseg", "alignment by KL": "loss_alignment_kl", "matching (AVSBench)": "loss_matching",
-             "mixing (AVSegFormer)": "loss_mixing"},
-    "backbone": {"seaformer_t": "ms3_lightavseg", "seaformer_s": "seaformer_s", "seaformer_b": "seaformer_b"},
-    "keys": {"the sound": "keys_sound", "a sound per second": "keys_seconds", "1 prompt": "keys_1",
-             **{f"{n} prompts": f"keys_{n}" for n in (2, 4, 16, 64)},
-             "16 prompts, temperature 1/4": "keys_sharp", "16 prompts, temperature 4": "keys_flat"},
-    "early_focus": {kinds: f"decoder_{kinds}" for kinds in ("ttt", "ctt", "cct", "tcc")},
-    "scales": {"LightAVSeg": "scales_lightavseg", "without L_msa": "scales_no_alignment", "without HAR": "scales_no_har",
-               "without CMFD": "scales_no_cmfd", "AVSBench": "scales_avsbench", "AVSegFormer": "scales_avsegformer"},
-    "twins": {"listening": "twin_listening", "deaf": "twin_deaf", "salience": "twin_salience"},
-}
-
-
 def load(experiment: str, folder: str | Path = "results/sweep") -> dict[str, dict[int, dict]]:
-    """The finished runs of an experiment: label -> seed -> result, with scores by sound, parameters, seconds, settings and provenance.
+    """The finished runs of an experiment: label -> seed -> result, with scores by sound, parameters, seconds, settings and provenance;
+    "scales" is `decoding.survey`, and "attention" is `attention.survey`, of a method that attends.
 
     Raises ValueError for an unknown experiment, FileNotFoundError where none of its runs is finished.
     """
@@ -137,6 +56,19 @@ def _runs_of(experiment: str) -> dict[str, str]:
 
 def _path(folder: str | Path, name: str, seed: int) -> Path:
     return Path(folder, f"{name}_seed{seed}.json")
+
+
+def _maps_path(folder: str | Path, name: str) -> Path:
+    return Path(folder, f"{name}_maps.npz")
+
+
+def load_maps(experiment: str, folder: str | Path = "results/sweep") -> dict:
+    """Label -> `decoding.Maps` of its model of seed 0 for the test clips, of an experiment that keeps them ("scales"). Errors as of `load`."""
+    from .decoding import load_maps
+    found = {label: load_maps(path) for label, run in _runs_of(experiment).items() if (path := _maps_path(folder, run)).exists()}
+    if not found:
+        raise FileNotFoundError(f"{folder}: holds no maps of {experiment}. Run `lightavseg sweep {experiment}`.")
+    return found
 
 
 # --- one run, in a process of its own ---
@@ -207,6 +139,16 @@ class Embedding:
             return self.audio(self.audio.front_end(waveform, times))[:, None, None]
 
 
+def _look_inside(model, test, maps_path: Path | None) -> dict:
+    """What each scale of the decoder knows of the mask, and the statistics of each layer of attention; the maps themselves into a file."""
+    from . import attention, decoding
+    maps = decoding.maps(model, test)
+    if maps_path:
+        decoding.save_maps(maps_path, maps)
+    inside = {"scales": decoding.survey(maps, decoding.truth(test))}
+    return inside | ({"attention": attention.survey(model, test)} if attention.attends(model) else {})
+
+
 def _execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str) -> None:
     """Trains, scores, and writes the result."""
     import torch
@@ -242,7 +184,7 @@ def _execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str
         score = None if classes > 1 else MetricCollection([MaskScore(), BoundaryScore(), FalsePositiveShare()], compute_groups=False)
         result[place] = {sound: evaluate(model, test, sound, score=score and score.clone()) for sound in SOUNDS}
         if classes == 1 and distractors:
-            result["deaf_oracle"] = deaf_oracle(test)
+            result |= {"deaf_oracle": deaf_oracle(test), **_look_inside(model, test, _maps_path(out, name) if (name, seed) in SHOWN else None)}
     write(_path(out, name, seed), {**result, "seconds": time.perf_counter() - start, **provenance(command, seed)})
 
 

@@ -1,0 +1,90 @@
+"""The experiments that take many runs, declared: what each run trains, on what, for how long. `sweep` runs them."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run may learn from, and for how long."""
+
+    train: int            # clips
+    val: int
+    test: int
+    size: int             # of the frames, pixels
+    epochs: int
+    audio_epochs: int = 8
+    batch_size: int = 4   # clips
+
+
+BUDGET = Budget(train=400, val=20, test=60, size=64, epochs=5)
+LONGER = replace(BUDGET, epochs=16)                                            # until models tell sounds apart
+LARGER = replace(BUDGET, size=128, epochs=6)                                   # maps of 4 to 32 positions a side: where there is a near and a far
+SMOKE = Budget(train=8, val=2, test=3, size=32, epochs=1, audio_epochs=1)      # touches everything, teaches nothing
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model, the data that it learns from, and how."""
+
+    method: str = "lightavseg"
+    subset: str = "ms3"
+    options: dict = field(default_factory=dict)     # of `create_model`, over the preset tiny
+    train: dict = field(default_factory=dict)       # of `TrainConfig`
+    distractors: bool = True                        # False: the one visible object sounds
+    sound: str = "normal"                           # heard in training
+    budget: Budget = BUDGET
+    seeds: int = SEEDS
+
+
+NO_FUSION = {"agve": False, "har": False, "cmfd": False}
+METHODS = ("lightavseg", "avesformer", "avsbench", "avsegformer", "selm")
+TWIN = Run(budget=Budget(train=400, val=80, test=80, size=128, epochs=20), train={"audio_weights": "pretrain"}, seeds=1)
+
+# A run's name is its file's, so that experiments which share a run share its file.
+RUNS: dict[str, Run] = {
+    **{f"{subset}_{method}": Run(method, subset) for subset in ("ms3", "s4") for method in METHODS},
+    **{f"avss_{method}": Run(method, "avss") for method in ("lightavseg", "avesformer")},
+    "static": Run(options=NO_FUSION),
+    "agve": Run(options={**NO_FUSION, "agve": True}),
+    "agve_cmfd": Run(options={"har": False}),
+    "agve_har": Run(options={"cmfd": False}),
+    "average_pooling": Run(options={"pooling": "avg"}),
+    **{f"loss_{name}": Run(train={"auxiliary": name}) for name in ("none", "alignment_kl", "matching", "mixing")},
+    "keys_sound": Run("avesformer", options={"prompts": 0}, budget=LONGER),
+    "keys_seconds": Run("avesformer", options={"prompts": 0, "seconds": True}, budget=LONGER),
+    **{f"keys_{n}": Run("avesformer", options={"prompts": n}, budget=LONGER) for n in (1, 2, 4, 16, 64)},
+    "keys_sharp": Run("avesformer", options={"temperature": 0.25}, budget=LONGER),
+    "keys_flat": Run("avesformer", options={"temperature": 4.0}, budget=LONGER),
+    **{f"decoder_{kinds}": Run("avesformer", options={"decoder": kinds}, budget=LARGER) for kinds in ("ttt", "ctt", "cct", "tcc")},
+    "scales_lightavseg": Run(budget=LARGER),
+    "scales_no_alignment": Run(train={"auxiliary": "none"}, budget=LARGER),
+    "scales_no_har": Run(options={"har": False}, budget=LARGER),
+    "scales_no_cmfd": Run(options={"cmfd": False}, budget=LARGER),
+    **{f"scales_{name}": Run(name, budget=LARGER) for name in ("avsbench", "avsegformer")},
+    **{f"seaformer_{size}": Run(options={"visual": f"seaformer_{size}"}) for size in "sb"},
+    "twin_listening": TWIN,
+    "twin_deaf": replace(TWIN, sound="silent"),
+    "twin_salience": replace(TWIN, distractors=False),
+}
+
+# Experiment -> label -> run. Every row of the ablation is trained with L_msa, so that rows differ in one part of the model.
+EXPERIMENTS: dict[str, dict[str, str]] = {
+    "methods": {name: name for name in RUNS if name.startswith(("ms3_", "s4_", "avss_"))},
+    "ablation": {"static fusion": "static", "+AGVE": "agve", "+AGVE+CMFD": "agve_cmfd", "+AGVE+HAR": "agve_har", "all": "ms3_lightavseg",
+                 "all, average pooling": "average_pooling"},
+    "loss": {"none": "loss_none", "alignment": "ms3_lightavseg", "alignment by KL": "loss_alignment_kl", "matching (AVSBench)": "loss_matching",
+             "mixing (AVSegFormer)": "loss_mixing"},
+    "backbone": {"seaformer_t": "ms3_lightavseg", "seaformer_s": "seaformer_s", "seaformer_b": "seaformer_b"},
+    "keys": {"the sound": "keys_sound", "a sound per second": "keys_seconds", "1 prompt": "keys_1",
+             **{f"{n} prompts": f"keys_{n}" for n in (2, 4, 16, 64)},
+             "16 prompts, temperature 1/4": "keys_sharp", "16 prompts, temperature 4": "keys_flat"},
+    "early_focus": {kinds: f"decoder_{kinds}" for kinds in ("ttt", "ctt", "cct", "tcc")},
+    "scales": {"LightAVSeg": "scales_lightavseg", "without L_msa": "scales_no_alignment", "without HAR": "scales_no_har",
+               "without CMFD": "scales_no_cmfd", "AVSBench": "scales_avsbench", "AVSegFormer": "scales_avsegformer"},
+    "twins": {"listening": "twin_listening", "deaf": "twin_deaf", "salience": "twin_salience"},
+}
+
+SHOWN = {(name, 0) for name in EXPERIMENTS["scales"].values()}                 # runs of which the maps of the test clips are kept
