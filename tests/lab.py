@@ -99,12 +99,12 @@ class Notebook:
         KEPT.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=KEPT / f"{self.name}_{what}.png")
 
-    def run(self, seconds: int) -> None:
-        """Run all cells. Raises AssertionError where one fails, a picture or a widget does not appear, or it takes longer than that."""
+    def run(self) -> None:
+        """Run all cells. Raises AssertionError where one fails, or a picture or a widget does not appear."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         failures = self.page.locator(FAILURES)
-        self.until(lambda: failures.count() or self.page.evaluate(HAVE_RUN), "every cell to have run", seconds)
+        self.until(lambda: failures.count() or self.page.evaluate(HAVE_RUN), "every cell to have run", 10 * PATIENCE)
         assert not failures.count(), f"{self.name}: {failures.first.inner_text()}"
         self.until(lambda: not self.page.locator(f"{OUTPUT} img").evaluate_all(NOT_DRAWN), "every picture to be drawn")
         views = self.page.locator(f'{OUTPUT}[data-mime-type="application/vnd.jupyter.widget-view+json"]')

@@ -8,7 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from lab import PATIENCE, ROOT, chromium, serve
+from lab import ROOT, chromium, serve
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
@@ -57,7 +57,7 @@ def test_a_notebook_runs(path, lab, folder):
         cell.source = cell.source.replace('profile = "default"', 'profile = "smoke"')
     nbformat.write(notebook, folder / "notebooks" / path.name)
     with lab.opened(f"notebooks/{path.name}") as opened:
-        opened.run(10 * PATIENCE)
+        opened.run()
         assert opened.page.locator(".jp-OutputArea-output img").count(), "a notebook has pictures"
         opened.keep("run")
 
@@ -66,7 +66,7 @@ def test_failures_are_seen(lab, folder):
     write(folder, "failing", "import ipywidgets\nipywidgets.Checkbox()", "1 / 0", "print('never')")
     with lab.opened("notebooks/failing.ipynb") as notebook:
         with pytest.raises(AssertionError, match="ZeroDivisionError: division by zero"):
-            notebook.run(PATIENCE)
+            notebook.run()
 
 
 # --- the mixing desk ---
@@ -160,7 +160,7 @@ def test_mixing_desk(lab, folder, moment):
     """Silencing an object takes its pixels away, and no other's; its sound brings back the same picture."""
     write(folder, "desk", DESK.format(index=moment.index))
     with lab.opened("notebooks/desk.ipynb") as notebook:
-        notebook.run(PATIENCE)
+        notebook.run()
         desk, until, second = Desk(notebook), notebook.until, moment.second
         first, other = (moment.things[i].masks[second] for i in moment.pair)
 
