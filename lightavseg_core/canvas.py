@@ -59,7 +59,7 @@ def frames_are_independent(model: nn.Module, frames: Tensor, log_mel: Tensor) ->
     """Whether a model makes the same of the last frame alone as within its clip, whatever is heard: tried with random log-mels."""
     heard = log_mel + torch.randn(log_mel.shape, generator=torch.Generator().manual_seed(0))
     within, alone = logits_and_scales(model, frames, heard)[0][-1:], logits_and_scales(model, frames[-1:], heard[-1:])[0]
-    return torch.allclose(within, alone, rtol=1e-3, atol=1e-3 * within.abs().max().item())
+    return torch.allclose(within, alone, rtol=1e-4, atol=1e-4 * within.abs().max().item())
 
 
 def most(clip: Sequence[Seen]) -> list[float]:
