@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .data.audio import FrontEnd
 from .data.avsbench import AVSBench
-from .data.sounding_shapes import noise, stems
+from .data.sounding_shapes import noise, objects, stems
 from .methods.base import AVSModel
 from .plots import overlay
 
@@ -261,6 +261,36 @@ def share_on(values: Tensor, where: Tensor) -> float:
     return (values.abs()[where].sum() / values.abs().sum()).item()
 
 
+class Control(NamedTuple):
+    """A second in which several objects sound: where the attribution for each falls. n sounding objects, in the order of `objects`."""
+
+    objects: list[int]        # which ones sound
+    shares: Tensor            # (n, n)  of the attribution for object i's mask, the share on the bins where j is louder than all else
+    area: Tensor              # (n,)    share of the bins: what an attribution scores that knows nothing
+    loudness: Tensor          # (n,)    share of log-mel - silence: what it scores that only sees where it is loud
+
+
+def positive_control(model: AVSModel, dataset: AVSBench, index: int, second: int, steps: int = 64, tolerance: float = 0.05) -> Control:
+    """Integrated Gradients for each sounding object of a SoundingShapes clip's second, its mask the truth, compared with the objects' own sounds.
+
+    Does the model listen to the object that it marks? Then shares[i, i] is above area[i], above loudness[i], and, the same bins but another
+    object's mask, above shares[j, i]. Raises ValueError where no object that sounds can be seen.
+    """
+    item, clip = dataset[index], dataset.clips[index]
+    things = objects(dataset.root, dataset.subset, dataset.split, int(clip.name.rpartition("_")[2]))
+    heard = [i for i, thing in enumerate(things) if thing.sounding[second] and thing.masks[second].any()]
+    if not heard:
+        raise ValueError(f"{clip.name}: no visible object sounds in second {second}; choose another.")
+    cells = stem_cells(dataset, index)[heard]                                                         # (n, T, 1, F, M)
+    loud, rows = item["log_mel"] - dataset.front_end.silence, []
+    for i in heard:
+        mask = torch.from_numpy(things[i].masks[second])
+        values = integrated_gradients(model, item["frames"], item["log_mel"], second, mask, steps, tolerance).values
+        rows.append([share_on(values[second], where[second]) for where in cells])
+    loudness = torch.tensor([share_on(loud[second], where[second]) for where in cells])
+    return Control(heard, torch.tensor(rows), cells[:, second].flatten(1).float().mean(1), loudness)
+
+
 def band_centres(front_end: FrontEnd) -> np.ndarray:
     """Centre of each mel band in Hz, (M,): the mean frequency of its filter."""
     filters = front_end.filters                                                                       # (bins, M)
@@ -271,7 +301,8 @@ def band_centres(front_end: FrontEnd) -> np.ndarray:
 def attribution_figure(frame: Tensor, log_mel: Tensor, attributions: dict[str, Attribution], front_end: FrontEnd, second: int = 0) -> Figure:
     """The mask on the frame, the log-mel of its second, and attributions by name, each about its own zero: blue raised the logits, red lowered them.
 
-    frame (3, H, W); log_mel (T, 1, F, M) of the clip. Attributions of the log-mel are drawn for `second`; those of the frame as they are.
+    frame (3, H, W); log_mel (T, 1, F, M) of the clip. Attributions of the log-mel are drawn for `second`; those of the frame as they are. The 0.5%
+    strongest bins, which would leave the others pale, have the colour of the scale's end.
     """
     figure, axes = plt.subplots(1, 2 + len(attributions), figsize=(2.9 * (2 + len(attributions)), 2.9), layout="constrained")
     windows, bands = log_mel.shape[-2:]
@@ -282,20 +313,22 @@ def attribution_figure(frame: Tensor, log_mel: Tensor, attributions: dict[str, A
         if values.ndim == 4:
             values = values[second, 0].T                                                              # (M, F)
             axis.set_yticks(ticks + 0.5, hertz, fontsize=7)
-            axis.set(xlabel="s", ylabel="centre of the mel band, Hz")
+            axis.set_xlabel("s", fontsize=8)
             place = {"origin": "lower", "aspect": "auto", "extent": (0, windows / 100, 0, bands)}      # 100 windows a second, in both front ends
         else:
             axis.set(xticks=[], yticks=[])
             place = {}
-        limit = values.abs().max().clamp_min(1e-12).item()
-        scale = {"vmin": -limit, "vmax": limit} if colors["cmap"] == "RdBu" else {}
-        figure.colorbar(axis.imshow(values, **colors, **scale, **place), ax=axis, shrink=0.9).set_label(label, fontsize=8)
+        figure.colorbar(axis.imshow(values, **colors, **place), ax=axis, shrink=0.9).set_label(label, fontsize=8)
         axis.set_title(title, fontsize=9)
 
     axes[0].imshow(overlay(frame, next(iter(attributions.values())).mask))
     axes[0].set(xticks=[], yticks=[])
     axes[0].set_title("the mask explained", fontsize=9)
     draw(axes[1], log_mel, "heard", "log-mel", cmap="magma")
+    axes[1].set_ylabel("centre of the mel band, Hz", fontsize=8)
     for axis, (name, attribution) in zip(axes[2:], attributions.items()):
-        draw(axis, attribution.values, name, "logits" if attribution.values.ndim == 4 else "gradient x feature", cmap="RdBu")
+        values = attribution.values
+        of_sound = values.ndim == 4
+        limit = (values[second].abs().quantile(0.995) if of_sound else values.abs().max()).clamp_min(1e-12).item()
+        draw(axis, values, name, "logits" if of_sound else "gradient x feature", cmap="RdBu", vmin=-limit, vmax=limit)
     return figure

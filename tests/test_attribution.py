@@ -15,7 +15,7 @@ import lightavseg_core as lav
 from lightavseg_core import attribution
 from lightavseg_core.attribution import grad_cam, integrated_gradients, occlusion, rank_correlation, share_on
 from lightavseg_core.data.audio import LogMel, PANNsLogMel
-from lightavseg_core.data.sounding_shapes import generate
+from lightavseg_core.data.sounding_shapes import generate, noise, objects, stems
 from lightavseg_core.methods.base import Output
 
 pytest.importorskip("captum")
@@ -270,6 +270,25 @@ def test_clips(tmp_path_factory):
     return lav.data.AVSBench(root, "ms3", "test", 128)
 
 
+def interval(values):
+    """Mean and the half width of its 95% interval (normal)."""
+    values = torch.tensor(values)
+    return values.mean().item(), 1.96 * values.std().item() / len(values) ** 0.5
+
+
+def control(model, dataset, clips, **options):
+    """Of each clip the first second in which two objects sound: for each object its share on its own bins, above the area, and above the share
+    that the other object's attribution has there."""
+    above_area, above_other = [], []
+    for index in clips:
+        sounding = sum(thing.sounding.astype(int) for thing in objects(dataset.root, "ms3", "test", index))
+        for second in (sounding == 2).nonzero()[0][:1]:
+            found = attribution.positive_control(model, dataset, index, int(second), **options)
+            above_area.append((found.shares.diagonal() - found.area).mean().item())
+            above_other.append((found.shares.diagonal() - found.shares.flip(0).diagonal()).mean().item())
+    return above_area, above_other
+
+
 def marked_seconds(model, dataset, clips):
     """Of each clip the first second in which the model marks something: (index, frame (1, 3, H, W), log-mel (1, 1, F, M), second)."""
     for index in clips:
@@ -304,3 +323,30 @@ def test_completeness_and_randomised_weights_on_twenty_clips(shipped, test_clips
     errors, correlations = explain(shipped, test_clips, range(22))
     assert len(errors) >= 20 and max(errors) <= 0.01
     assert max(correlations) < 0.5
+
+
+def test_stem_cells_against_the_stems(test_clips):
+    """Where two objects and the noise sound at once, bin by bin: who has the larger share, each waveform's own log-mel says."""
+    index, second = 1, 3
+    front, root = test_clips.front_end, test_clips.root
+    cells = attribution.stem_cells(test_clips, index)
+    own, floor = stems(root, "test", index), noise(root, "test", index)
+    assert not (cells.sum(0) > 1).any(), "nobody shares a bin"
+    for number, thing in enumerate(objects(root, "ms3", "test", index)):
+        rest = torch.from_numpy(sum(track for other, track in enumerate(own) if other != number) + floor)
+        mine, theirs = (front.spectrogram(sound[second * 16_000:][:15_600]) for sound in (torch.from_numpy(own[number]), rest))
+        assert (cells[number, second, 0] == (mine.float() > theirs.float())).float().mean() > 0.999
+        assert cells[number, second].any() == thing.sounding[second]
+
+
+@pytest.mark.slow
+def test_attribution_falls_on_what_sounds(shipped, test_clips):
+    above_area, above_other = control(shipped, test_clips, range(1, 3), steps=32, tolerance=0.1)
+    assert len(above_area) == 2 and min(above_area) > 0 and sum(above_other) > 0
+
+
+@pytest.mark.long
+def test_attribution_falls_on_what_sounds_in_twenty_clips(shipped, test_clips):
+    for values in control(shipped, test_clips, range(25)):
+        mean, half = interval(values)
+        assert len(values) >= 20 and mean - half > 0
