@@ -120,6 +120,11 @@ class MixingDesk(Panel):
         image.layout.margin = "2px 4px 2px 4px"
         return HBox([image, *strip], layout={"align_items": "center"})
 
+    @property
+    def seen(self) -> Seen:
+        """What the model makes of the shown second."""
+        return self._answers[self.second.value]
+
     # What changes, from the rarest to the most frequent: the clip, its sound, the second.
 
     def _on_clip(self, change: dict) -> None:
@@ -186,7 +191,7 @@ class MixingDesk(Panel):
         """The mix has changed."""
         self.waveform, self.factor = self._mixed([strip.level for strip in self.strips], self.noise.level, self.donor.level)
         self.audio.value = wav(self.waveform, self.rate)
-        self._seen: dict[int, Seen] = {}
+        self._answers: dict[int, Seen] = {}
 
     def _look(self, waveform: Tensor, second: int) -> dict[int, Seen]:
         """By second, what the model makes of a waveform: of the one asked for, or of all where frames depend on each other."""
@@ -211,9 +216,9 @@ class MixingDesk(Panel):
     def _show(self) -> None:
         """The pictures and the numbers of the shown second."""
         t, levels = self.second.value, [strip.level for strip in self.strips]
-        if t not in self._seen:
-            self._seen |= self._look(self.waveform, t)
-        seen, truth = self._seen[t], self._truth(levels, t)
+        if t not in self._answers:
+            self._answers |= self._look(self.waveform, t)
+        seen, truth = self.seen, self._truth(levels, t)
         self.frame.value = self.pictures[t]
         self.truth.value = png(eight_bit(overlay(self.frames[t], truth, GREEN)))
         self.mask.value = png(eight_bit(overlay(self.frames[t], seen.mask, ORANGE)))
