@@ -714,7 +714,7 @@ for stage, stride in enumerate((32, 16, 8)):
     kernel = (4 + 4 * 2**0.5) / 9 / n
     rows.append((stage + 1, f"{n} x {n}", number(kernel), number(measured), number(even), interval(d), nearer))
 print("ttt, distances in units of the map's side; the ratio is that of self-attention to uniform")
-workbook.table(["stage", "map", "3 x 3 kernel", "self-attention", "uniform", "ratio minus 1 (95%)", "than uniform"], rows)
+workbook.table(["stage", "map", "3 x 3 kernel", "attention", "uniform", "ratio minus 1 (95%)", "than uniform"], rows)
 
 # %% tags=["nbval-check-output"]
 by_stage = sweep.paired(relative[0], relative[2])
