@@ -1,0 +1,557 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+#   nbval: true
+# ---
+
+# %% [markdown]
+# # 5. Coarse to fine: watching the decoder decide
+#
+# LightAVSeg's decoder walks from a map of 2 x 2 cells to one of 32 x 32. At each scale it refines its idea of the sound, adds that to the
+# picture's features, and, says the paper, *progressively suppresses background*. Here you watch it, scale by scale, and then put numbers to
+# what you saw: how well does each scale know where the sound is? What of the progress is knowledge, and what is only resolution? And
+# where does it fail?
+#
+# **Afterwards you can**
+# - draw what a decoder knows at each scale, and score it fairly: contrast, ranking, overlap, and the overlap that its size allows;
+# - say what the alignment loss $L_\text{msa}$, the gates and the broadcast do, each with a measurement;
+# - find failures by rule, and name the one that no training can cure: two objects with one sound.
+#
+# | | |
+# |---|---|
+# | Time on 2 cores | a minute (`profile = "smoke"`: half of it) |
+# | Memory | 2 GB |
+# | You need | notebook 2 for the model; notebook 3 for $L_\text{msa}$ and the data |
+
+# %% tags=["parameters"]
+profile = "default"    # "smoke": the shortest run that touches everything
+clips = 60             # test clips, 5 frames each; at most 60, for which the sweep's maps are kept
+twins = 40             # clips with two objects of one timbre
+
+# %%
+from lightavseg_core import workbook
+
+s = workbook.settings(globals(), clips=int, twins=int)
+if not 12 <= s.clips <= 60 or s.twins < 8:
+    raise ValueError(f"clips is {s.clips}, twins is {s.twins}; expected 12 to 60 clips, at least 8 with twins")
+if s.profile == "smoke":
+    s.clips, s.twins = min(s.clips, 16), min(s.twins, 12)
+print(f"{s.clips} test clips, {s.twins} with twins")
+
+# %%
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import lightavseg_core as lav
+from lightavseg_core import decoder_plots, decoding, plots, sweep
+from lightavseg_core.data.shapes import CATEGORIES
+from lightavseg_core.environment import card
+
+model = lav.load_model("../checkpoints/tiny")
+size = model.config.size                                   # 128 pixels
+
+
+def test_clips(count, **kind):
+    """Test clips of ms3, the same in each run and on each machine; never seen in training."""
+    root = Path(f"../runs/05_decoder/{'twins' if kind else 'clips'}_{count}")
+    lav.data.sounding_shapes.generate(root, "ms3", {"test": count}, size, seed=0, **kind)
+    return lav.data.AVSBench(root, "ms3", "test", size, model.front_end)
+
+
+test = test_clips(s.clips)
+print(", ".join(f"{name} {value}" for name, value in card().items()))
+
+# %% [markdown]
+# The model is the small one that the workbook ships; notebook 3 trains its like.
+#
+# ## 5.1 One clip, five scales
+#
+# At each scale $i$ the decoder has a map of features, $V_i^\text{dec}$, and a state of the sound, the vector $\hat A_i$, both of $D$ channels.
+# Their cosine, position by position, says how well each place *agrees* with the sound; divided by $\tau = 0.1$ and squashed by a sigmoid it
+# is what $L_\text{msa}$ compares with the mask. The loss looks at the last three scales only.
+#
+# > **Prediction.** Which maps will look like the mask: all five, more and more? Or the last three?
+#
+# The clip is chosen by rule, the first in which something sounds in every second.
+
+# %%
+found = decoding.maps(model, test)       # of every clip the similarity at each scale, and the mask's logits
+truth = decoding.truth(test)             # (clips, 5, 128, 128) bool
+scales = [f"{m.shape[-2]} x {m.shape[-1]}" for m in found.similarity]
+clip = int(truth.flatten(2).any(2).all(1).nonzero()[0])
+
+
+def row(maps, clip, second):
+    """Frame, truth, and what each scale and the mask say of one second."""
+    item = test[clip]
+    frame, mask = item["frames"][second], item["mask"][second]
+    seen = [decoding.probability(m[clip, second]) for m in maps.similarity]
+    seen.append(maps.logits[clip, second].sigmoid())
+    return [plots.picture(frame), plots.overlay(frame, mask, plots.GREEN), *seen]
+
+
+columns = ["frame", "truth", *scales, "mask"]
+rows = {f"second {t}": row(found, clip, t) for t in range(5)}
+title = "What each decoder scale knows: sigmoid(cosine / 0.1), and the mask"
+figure = decoder_plots.map_grid(rows, columns, title, truth={f"second {t}": truth[clip, t] for t in range(5)})
+Path("../figures").mkdir(exist_ok=True)
+figure.savefig("../figures/05_decoder.png", dpi=100, metadata={"Software": None})
+workbook.show(figure, alt="Five seconds of a clip: frame, truth, the maps of five decoder scales from coarse to "
+              "fine, and the mask. The two coarsest maps do not follow the objects, the three finer ones do.")
+
+# %% [markdown]
+# The two coarse maps follow nothing that you could name; from 8 x 8 on the sounding objects light up, and what follows looks like the same
+# thing with more pixels. Pictures of one clip invite stories. Section 5.4 measures all.
+#
+# ## 5.2 Features, before and after the sound is added
+#
+# A map of features has 64 channels; for a picture we take three of them, not any three but the *principal components* of all positions,
+# and show them as red, green and blue. Places of one colour have like features. At each scale, look at the map before and after the
+# sound's bias is broadcast: $V_i^\text{dec} = V_i^\text{before} + W_b \hat A_i$.
+#
+# > **Prediction.** The bias is one vector, the same at each position. So within a frame, what can it do to the colours?
+
+# %%
+some = min(s.clips, 16)                                    # clips that are looked into
+items = [test[i] for i in range(some)]
+frames = torch.stack([item["frames"] for item in items])                                       # (B, T, 3, H, W)
+heard = {name: torch.stack([test.with_sound(sound)[i]["log_mel"] for i in range(some)])
+         for name, sound in {"own sound": "normal", "silence": "silent", "swapped": "swapped"}.items()}
+traces = {name: decoding.trace(model, frames, log_mel) for name, log_mel in heard.items()}
+own = traces["own sound"]
+
+
+def before(step):
+    """V_dec without the bias, (B, T, D, h, w)."""
+    return step.visual - step.bias[..., None, None]
+
+
+second, parts = 0, {"before": [], "after": []}
+for step in own.decoder:
+    plain, added = decoding.pca_colours([before(step).flatten(0, 1), step.visual.flatten(0, 1)])
+    parts["before"].append(plain[5 * (clip % some) + second])
+    parts["after"].append(added[5 * (clip % some) + second])
+shown = test[clip % some]
+frame, mask = shown["frames"][second], shown["mask"][second]
+sides = {"before": plots.picture(frame), "after": plots.overlay(frame, mask, plots.GREEN)}
+rows = {name: [sides[name], *pictures] for name, pictures in parts.items()}
+title = "Features as colours, before and after the sound is added"
+workbook.show(decoder_plots.map_grid(rows, ["frame, truth", *scales], title),
+              alt="A frame and its truth; beside it the features of five scales as colours, above before and below "
+              "after the sound is added: the outlines stay, all colours of a map shift together.")
+
+# %% [markdown]
+# The colours of a map shift *together*: no edge appears, none goes. Adding one vector cannot tell places apart that were alike. What it
+# changes is the direction that the zero lies in, and so which features pass the next threshold, and the *cosine*. Measure that over all the
+# clips looked into: how well does the map rank pixels before the bias and after, and how much background passes the threshold?
+#
+# We rank with the **AUROC**: of all pairs of a sounding pixel and another one, the share in which the sounding pixel has the higher
+# value. 1 is perfect, 0.5 is chance, and no threshold is needed.
+#
+# ### Exercise 1: AUROC
+#
+# `inside` and `outside` are two lists of values. Return the share of pairs in which the value from `inside` is higher; equal ones count half.
+
+# %% tags=["exercise"]
+def ranked_right(inside, outside):
+    # solution
+    pairs = [(a > b) + 0.5 * (a == b) for a in inside for b in outside]
+    return sum(pairs) / len(pairs)
+    # end solution
+
+# %% tags=["check"]
+some_values = torch.linspace(0, 1, 12).square().view(1, 3, 4)
+some_truth = torch.tensor([[[0, 1, 0, 0], [1, 0, 0, 1], [1, 0, 1, 1]]]) > 0
+wanted = decoding.auroc(some_values, some_truth).item()
+workbook.check("AUROC", ranked_right, hint="two nested loops over the pairs; then divide by their number", cases=[
+    (([3, 2], [1, 0]), 1.0), (([1], [1]), 0.5), (([0, 2], [1]), 0.5),
+    ((some_values[some_truth].tolist(), some_values[~some_truth].tolist()), wanted)])
+
+# %%
+def scored(similarity):
+    """Scores of the maps of the clips looked into, a dict for each scale."""
+    return decoding.per_frame(decoding.Maps(similarity, own.logits[:, :, 0]), truth[:some])[:-1]
+
+
+unbiased = [F.cosine_similarity(before(step), step.audio[..., None, None], dim=2) for step in own.decoder]
+rows = []
+for scale, a, b in zip(scales, scored(unbiased), scored([step.similarity for step in own.decoder])):
+    ranking, marks = (decoding.bootstrap(b[score] - a[score]) for score in ("auroc", "marked"))
+    rows.append((scale, *(f"{x['auroc'].nanmean():.3f}" for x in (a, b)),
+                 f"{ranking.low:+.3f} to {ranking.high:+.3f}",
+                 *(f"{x['marked'].nanmean():.1%}" for x in (a, b)), f"{marks.low:+.1%} to {marks.high:+.1%}"))
+columns = ["AUROC before", "after", "change, 95%", "background marked before", "after", "change, 95%"]
+workbook.table(["scale", *columns], rows)
+
+# %% [markdown]
+# Read the last three rows. The ranking of places is there *before* the decoder adds the sound: the encoder has put it there, stage by stage
+# (AGVE). The bias hardly changes who ranks above whom. It moves the threshold, and that is what quiets the background.
+#
+# ## 5.3 The audio state and its gates
+#
+# On its way the state of the sound is multiplied by a gate, $\hat A_i = A_i^* \odot \mathrm{hsigmoid}(W_g \max V_i^\text{enc})$, which depends on
+# what is *seen*. Here is the finest scale of one clip, five seconds heard three ways: a column for each channel.
+
+# %%
+finest = {name: trace.decoder[-1] for name, trace in traces.items()}
+title = f"The audio state at {scales[-1]}: five seconds, heard three ways"
+workbook.show(decoder_plots.state_figure(finest, clip % some, title),
+              alt="Three heat maps, channels across: the state before the gate, the gate, the state after. Lines "
+              "are seconds with own sound, silence and swapped sound; most channels of the gate look alike in all lines.")
+
+# %% [markdown]
+# Silence does not empty the state: silence is a direction of its own, one that no object agrees with. And the gate: its columns are much more
+# different from each other than its lines. Does it look at the picture at all?
+#
+# > **Prediction.** If a gate opened for what it sees, its values would vary from frame to frame about as much as from channel to channel.
+
+# %%
+rows = []
+gates = [(f"encoder {i}", step.gate) for i, step in enumerate(own.encoder, 1)]
+gates += [(f"decoder {scale}", step.gate) for scale, step in zip(scales, own.decoder)]
+silent = [step.gate for step in (*traces["silence"].encoder, *traces["silence"].decoder)]
+for (name, gate), quiet in zip(gates, silent):
+    values = gate.flatten(0, 1)                                                      # (frames, channels)
+    closed, opened = ((values < 0.05).float().mean(), (values > 0.95).float().mean())
+    spreads = values.std(0).mean(), values.mean(0).std(), (gate - quiet).abs().mean()
+    rows.append((name, f"{closed:.0%}", f"{opened:.0%}", *(f"{spread:.3f}" for spread in spreads)))
+columns = ["closed (< 0.05)", "open (> 0.95)", "spread over frames", "over channels", "change in silence"]
+workbook.table(["gate", *columns], rows)
+
+# %% [markdown]
+# Most gates are nearly *fixed*: a channel is open or closed, whatever is in view. On these data every frame holds a few of the same seven
+# silhouettes, and a maximum over a frame says little about them at the early stages. The gates that do look are the ones with a large
+# *spread over frames*. (The gate is computed from what is seen, but what is seen has had the sound added to it: so silence changes it too.)
+#
+# ### Exercise 2: how much gets through?
+#
+# `merged` ($A^*$) and `gate` are `(frames, channels)`. Of the energy of the state, the sum of its squares over all frames and channels, which
+# share does the gate let through?
+
+# %% tags=["exercise"]
+def let_through(merged, gate):
+    # solution
+    return ((merged * gate) ** 2).sum() / (merged**2).sum()
+    # end solution
+
+# %% tags=["check"]
+state = torch.tensor([[1.0, 2.0], [0.0, 5.0]])
+half = torch.tensor([[1.0, 0.5], [1.0, 0.0]])
+cases = [((state, half), 2 / 30), ((state, torch.ones(2, 2)), 1.0), ((state, torch.zeros(2, 2)), 0.0)]
+workbook.check("what gets through", let_through, cases=cases,
+               hint="square after the gate, sum, and divide by the sum of squares before it")
+
+# %% [markdown]
+# Does the state still tell *which* sound it is, after all that has been done to it? Compare seconds of different clips: those in which the
+# same categories sound, and those in which others do. The cosine of two states should be higher for the former; how reliably, the AUROC says.
+
+# %%
+things = decoding.marked_objects(found, test)        # of each object, each second: does it sound, is it marked?
+sounding = {(t.clip, t.second): set() for t in things}
+for t in things:
+    sounding[t.clip, t.second] |= {t.category} if t.sounding else set()
+sets = [sounding[i, t] for i in range(some) for t in range(5)]
+number = torch.arange(len(sets)) // 5                                                # the clip of each second
+anything = torch.tensor([bool(categories) for categories in sets])
+alike = torch.tensor([[a == b for b in sets] for a in sets])
+pairs = (number[:, None] != number) & anything[:, None] & anything
+
+states = [("$A_0$, the audio encoder", own.audio)]
+states += [(f"$A_{i}$", step.audio) for i, step in enumerate(own.encoder, 1)]
+for i, step in zip(range(5, 0, -1), own.decoder):
+    states += [(f"$A^*_{i}$", step.merged), (rf"$\hat A_{i}$", step.audio)]
+rows = []
+for name, state in states:
+    unit = F.normalize(state.flatten(0, 1), dim=1)
+    cosine = unit @ unit.T                                                           # (seconds, seconds)
+    rows.append((name, f"{cosine[alike & pairs].mean():.3f}", f"{cosine[~alike & pairs].mean():.3f}",
+                 f"{decoding.auroc(cosine[pairs][None], alike[pairs][None]).item():.3f}"))
+same, other = (int((which & pairs).sum()) // 2 for which in (alike, ~alike))
+print(f"{same} pairs of seconds with the same categories, {other} with others")
+workbook.table(["state", "cosine, same sound", "other sound", "AUROC of same against other"], rows)
+
+# %% [markdown]
+# The frozen audio encoder tells sets of timbres apart almost perfectly. On the way down the encoder the state loses some of that and takes up
+# what is *seen*; at the coarsest decoder scales it says least about the sound; and towards the finest it comes back, because each scale takes its
+# $A_i$ of the encoder in again. The coarsest state is no summary from which the rest is unfolded.
+#
+# ## 5.4 "Progressively suppresses background", in numbers
+#
+# Four scores for each scale, over all test clips:
+#
+# - **probability inside and outside** the truth. Background is suppressed where *outside* falls; their difference is the **contrast**;
+# - **AUROC**: are sounding pixels ranked above the others?
+# - **IoU** of probability > 0.5 with the truth;
+# - and its **ceiling**: the IoU that the truth itself has after it was averaged down to that many cells and resized back, at its best threshold.
+#   A coarse map cannot follow an outline however much it knows.
+#
+# > **Prediction.** An object covers about 6% of the frame, and a cell of the 2 x 2 map 25%. The ceiling there, for one object well
+# > inside a cell, is about $6 / 25 = 0.24$.
+#
+# Intervals are bootstrapped: draw as many *clips* as there are, with replacement, average, and repeat 2000 times; the middle 95% of the averages is
+# the interval. Clips, not frames: the five frames of a clip are alike, and count as one witness.
+
+# %%
+scores = decoding.per_frame(found, truth)
+names = [*scales, "mask"]
+points = {score: {name: decoding.bootstrap(table[score]) for name, table in zip(names, scores)}
+          for score in scores[0]}
+panels = {"probability": {"inside the truth": points["inside"], "outside": points["outside"]},
+          "AUROC": {"map": points["auroc"]}, "IoU": {"map": points["iou"], "ceiling": points["ceiling"]}}
+title = f"What each scale knows: {s.clips} test clips, 95% intervals over clips"
+workbook.show(decoder_plots.scale_curves(panels, names, title),
+              alt="Three panels along the decoder's scales: probability inside and outside the truth, AUROC, IoU and "
+              "its ceiling. The two coarse scales are near chance; from 8 x 8 on the background is dark.")
+
+# %%
+columns = ["inside", "outside", "contrast", "auroc", "iou", "ceiling"]
+rows = []
+for name in names:
+    values = {score: points[score][name].mean for score in points}
+    rows.append((name, *(f"{values[score]:.3f}" for score in columns),
+                 f"{values['iou'] / values['ceiling']:.0%}", f"{values['marked']:.1%}"))
+workbook.table(["scale", *columns, "IoU of ceiling", "background marked"], rows)
+
+# %% [markdown]
+# Is each step finer a step forward? Differences of neighbouring scales, paired frame by frame, with their intervals:
+
+# %% tags=["nbval-check-output"]
+def verdict(gain):
+    """What the interval of a difference allows one to say."""
+    return "better" if gain.low > 0 else "worse" if gain.high < 0 else "undecided"
+
+
+for (coarse, a), (fine, b) in zip(zip(names, scores), zip(names[1:], scores[1:])):
+    steps = {"background": a["outside"] - b["outside"], "ranking": b["auroc"] - a["auroc"],
+             "IoU": b["iou"] - a["iou"], "share of the ceiling": b["iou"] / b["ceiling"] - a["iou"] / a["ceiling"]}
+    told = ", ".join(f"{name} {verdict(decoding.bootstrap(step))}" for name, step in steps.items())
+    print(f"{coarse:>7} -> {fine:7}  {told}")
+
+# %% [markdown]
+# So, of "progressively suppresses background":
+#
+# - **Not from the start.** At 2 x 2 and 4 x 4 the map ranks pixels about as a coin would. No loss ever asked these scales for a mask, so
+#   nobody should expect one there.
+# - **In one jump.** At 8 x 8, the first scale that $L_\text{msa}$ looks at, background goes dark and the ranking is nearly what it will be.
+# - **Then, a little, at each step.** The background does get darker and the ranking better from scale to scale: small steps, with
+#   intervals that exclude zero where the table says "better".
+# - **Much of what looks like progress is resolution.** Between the supervised scales IoU climbs, and so does its ceiling. As a share
+#   of the ceiling it moves far less.
+# - **The mask is more than the last map.** Past the last scale comes a 3 x 3 block and a head, trained for the mask itself.
+#
+# Does a scale that no loss looks at know nothing? We only know that its *cosine* does not. That is the next section's question.
+#
+# ## 5.5 Switch off the loss, the gates, the decoder; ask other methods
+#
+# Six models, trained on 400 clips at 128 pixels for the same number of steps, three seeds each: LightAVSeg, the same without $L_\text{msa}$,
+# without HAR, without CMFD; and AVSBench and AVSegFormer, each with its own losses. They had far less training than the model above, so their
+# scores are lower. Their maps are the cosine between features and sound at the places where each of them fuses the two: AVSBench at four
+# scales, AVSegFormer at one. Nobody asked those for a mask at $\tau = 0.1$, so their maps are stretched to their own range below, and the scores
+# that compare them need no threshold.
+
+# %%
+runs, kept = sweep.load("scales", "../results/sweep"), sweep.load_maps("scales", "../results/sweep")
+print(f"seeds: {', '.join(f'{label} {len(seeds)}' for label, seeds in runs.items())}")
+
+
+def stretched(similarity):
+    return (similarity - similarity.min()) / (similarity.max() - similarity.min()).clamp_min(1e-6)
+
+
+rows = {}
+for label, maps in kept.items():
+    by_scale = {f"{m.shape[-2]} x {m.shape[-1]}": stretched(m[clip, 0]) for m in maps.similarity}
+    scenes, mask = row(maps, clip, 0)[:2], maps.logits[clip, 0].sigmoid()
+    rows[label] = [*scenes, *(by_scale.get(scale) for scale in scales), mask]
+title = "The same frame, six models of one budget (maps stretched to their range)"
+figure = decoder_plots.map_grid(rows, ["frame", "truth", *names], title, "low to high",
+                                {label: truth[clip, 0] for label in rows})
+workbook.show(figure, alt="A row for each model: frame, truth, its maps by scale, its mask.")
+
+# %% [markdown]
+# > **Prediction.** Without $L_\text{msa}$, will the maps still show the mask, only blurred? And will the mask be worse for it?
+
+# %%
+def by_seed(label, scale, score):
+    """A score of a scale, by seed, as `paired` takes it."""
+    return {seed: entry[score] for seed, result in runs[label].items() for entry in result["scales"]
+            if entry["scale"] == scale}
+
+
+def over_seeds(label, score):
+    """Scale -> mean over seeds and its 95% interval of Student's t: the difference from nothing."""
+    of = {scale: by_seed(label, scale, score) for scale in names}
+    return {scale: sweep.paired(values, dict.fromkeys(values, 0.0)) for scale, values in of.items() if values}
+
+
+panels = {"AUROC": {label: over_seeds(label, "auroc") for label in runs},
+          "IoU": {label: over_seeds(label, "iou") for label in runs}}
+workbook.show(decoder_plots.scale_curves(panels, names, "One budget, three seeds (95% intervals over seeds)"),
+              alt="AUROC and IoU by scale for the six models, with intervals over seeds.")
+
+# %% tags=["nbval-check-output"]
+for label in list(runs)[1:]:
+    told = []
+    for scale, score in ((scales[-1], "auroc"), ("mask", "auroc"), ("mask", "iou")):
+        gain = sweep.paired(by_seed(label, scale, score), by_seed("LightAVSeg", scale, score))
+        told.append(f"{score} of {scale} {verdict(gain)}")
+    print(f"{label:14} {', '.join(told)}")
+
+# %% [markdown]
+# What stands out is the second row. Without $L_\text{msa}$ the cosine maps are not blurred masks: they rank pixels *below* chance, the sounding
+# object agrees with the sound *less* than the background does. Yet the mask that comes out is there all the same. A network may code "sounds"
+# in any direction of its 64 channels, and the next layer reads it; agreement with $\hat A$ is one such code, which
+# $L_\text{msa}$ asks for and others have no reason to use. So:
+#
+# - a similarity map shows what the *loss* made of the features. It is not the mechanism by which the mask is found;
+# - a method whose maps look poor beside LightAVSeg's has been asked another question. The poster's comparison of maps is fair where maps
+#   were trained to be masks, and tells little where they were not. Compare masks.
+#
+# ## 5.6 Failures, found by rule
+#
+# Back to the trained model. Frames in which something sounds, ranked by the mask's IoU: the three worst, the three in the middle, the three best.
+
+# %%
+iou = scores[-1]["iou"]                                    # (clips, 5), NaN where nothing sounds
+order = [divmod(k, 5) for k in iou.flatten().argsort().tolist() if not iou.flatten()[k].isnan()]
+middle = len(order) // 2
+chosen = [*order[:3], *order[middle - 1:middle + 2], *order[-3:]]
+labels = ["worst"] * 3 + ["middle"] * 3 + ["best"] * 3
+columns = [(test[i]["frames"][t], test[i]["mask"][t], {"marked": found.logits[i, t] > 0}) for i, t in chosen]
+titles = [f"{label} {iou[i, t]:.2f}" for label, (i, t) in zip(labels, chosen)]
+workbook.show(plots.prediction_grid(columns, titles),
+              alt="Nine frames with truth and marked pixels, three worst, three middle, three best.")
+
+# %% [markdown]
+# Is it the *outline* that fails, or the *choice* of objects? Ask of each frame whether it marks (more than half of) exactly the objects that sound.
+
+# %%
+right = torch.ones_like(iou, dtype=torch.bool)
+for t in things:
+    right[t.clip, t.second] &= (t.share > 0.5) == t.sounding
+occupied = ~iou.isnan()
+lost = 1 - iou
+wrong = occupied & ~right
+print(f"{int(occupied.sum())} frames with sound; a wrong set of objects in {int(wrong.sum())}, "
+      f"which lose {lost[wrong].sum() / lost[occupied].sum():.0%} of all the IoU that is lost")
+for name, which in (("right", occupied & right), ("wrong", wrong)):
+    print(f"set {name}: {int(which.sum()):3} frames, mean IoU {iou[which].mean():.3f}")
+many = torch.tensor([[len(sounding[i, t]) for t in range(5)] for i in range(s.clips)])
+rows = [(n, int((many == n).sum()), int((wrong & (many == n)).sum())) for n in range(1, 5)]
+workbook.table(["objects that sound at once", "frames", "with a wrong set"], rows)
+
+# %%
+for i, t in order[:3]:
+    mistakes = [f"{'misses' if o.sounding else 'marks'} the {CATEGORIES[o.category].name}" for o in things
+                if (o.clip, o.second) == (i, t) and (o.share > 0.5) != o.sounding]
+    print(f"IoU {iou[i, t]:.2f}, {len(sounding[i, t])} sound: {', '.join(mistakes) or 'ill drawn, but the right ones'}")
+
+# %% [markdown]
+# The bulk of frames is lost at outlines, a few percent each; the bad failures are of *hearing*: where several objects sound at once, one
+# timbre hides another, and the model marks the wrong set, with clean outlines.
+#
+# ## 5.7 The limit that no training cures
+#
+# All that the picture learns about the sound is one vector, and a vector has no places. Two objects of one category have one timbre. If one of
+# them sounds, the vector says "a flower sounds", and both flowers agree with it. `twins=True` makes such clips: object 0 sounds now and then,
+# its twin never does.
+#
+# ### Exercise 3: what is the best that it could do?
+#
+# Two twins of `a` and `b` pixels, perfectly outlined; either is the one that sounds, equally likely. Return the expected IoU if the model
+# marks **both**, and if it marks always **one**, the first.
+
+# %% tags=["exercise"]
+def expected_iou(a, b):
+    # solution
+    both = 0.5 * a / (a + b) + 0.5 * b / (a + b)
+    one = 0.5 * 1 + 0.5 * 0
+    return both, one
+    # end solution
+
+# %% tags=["check"]
+workbook.check("twins", expected_iou, hint="average two cases: a sounds, b sounds; union of both is a + b",
+               cases=[((100, 100), (0.5, 0.5)), ((300, 100), (0.5, 0.5))])
+
+# %% [markdown]
+# One half, whatever it does and however large they are. Now measure.
+#
+# > **Prediction.** The sounding twin and the silent one are marked equally: their difference cannot be told from zero.
+
+# %%
+pairs_of_twins = test_clips(s.twins, twins=True)
+found_twins = decoding.maps(model, pairs_of_twins)
+marked = torch.full((2, s.twins, 5), torch.nan)      # of the sounding twin and of the silent one
+both = [t for t in decoding.marked_objects(found_twins, pairs_of_twins) if t.number < 2]
+for t in both:
+    marked[t.number, t.clip, t.second] = t.share
+sounds = torch.zeros(s.twins, 5, dtype=torch.bool)
+for t in both:
+    sounds[t.clip, t.second] |= t.sounding
+loud, still = marked.where(sounds, torch.nan), marked.where(~sounds, torch.nan)
+rows = {"sounding twin": decoding.bootstrap(loud[0]), "silent twin": decoding.bootstrap(loud[1]),
+        "difference": decoding.bootstrap(loud[0] - loud[1]),
+        "either, while neither sounds": decoding.bootstrap(still.nanmean(0))}
+title = f"Share of a twin that is marked ({s.twins} clips, 95% over clips)"
+workbook.show(plots.intervals(rows, title, "share of its visible pixels"),
+              alt="Intervals of the share that is marked: of the sounding twin, of the silent one, their difference, "
+              "and of both while neither sounds.")
+
+# %%
+for name, d in rows.items():
+    print(f"{name:29} {d.mean:+.2f} ({d.low:+.2f} to {d.high:+.2f})")
+one, two = loud > 0.5
+counts = {"both": one & two, "only the sounding one": one & ~two, "only the silent one": two & ~one, "neither": ~one & ~two}
+print(f"of {int(sounds.sum())} seconds in which one sounds, marked are",
+      ", ".join(f"{name} in {int(which[sounds].sum())}" for name, which in counts.items()))
+
+# %%
+step = max(1, int(sounds.sum()) // 6)
+chosen = sounds.nonzero().tolist()[::step][:6]
+of_twins = [(pairs_of_twins[i], found_twins.logits[i], t) for i, t in chosen]
+columns = [(item["frames"][t], item["mask"][t], {"marked": logits[t] > 0}) for item, logits, t in of_twins]
+workbook.show(plots.prediction_grid(columns, [f"clip {i}, second {t}" for i, t in chosen]),
+              alt="Six frames with twins of which one sounds, at equal steps through the clips; truth, and what is marked.")
+
+# %% [markdown]
+# While neither sounds, neither is marked: the model *does* listen. While one sounds, often both are marked; sometimes only one, and then
+# chance decides which: its size, its place, its colour, but not the sound. (With training clips that never hold two of a kind it has not even
+# learnt to mark both.) Stereo sound, or motion in time with the sound, could tell twins apart. A global vector of mono sound cannot, in
+# LightAVSeg as in every other method here.
+#
+# ## 5.8 Why? Attribution
+#
+# So far you have seen *where* the model looks. Attribution asks *why*: which band and which instant of the sound made it mark these
+# pixels, and which places of the frame mattered?
+#
+# ## 5.9 The mixing desk
+#
+# A clip of the generated data knows each object's own track. On a mixing desk you can fade each one in and out, and watch the maps follow.
+#
+# ## Summary
+#
+# - At each scale, a cosine map says how features and sound agree. With $L_\text{msa}$ it becomes a mask at the scales that the loss looks at,
+#   and nowhere else.
+# - The ranking of places comes from the encoder; the decoder's bias moves the threshold and so quiets the background.
+# - Most gates are nearly constant on these data; a few look at the picture.
+# - "Progressively suppresses background" is, here, one jump at the first supervised scale and small steps after it; much of the rise in IoU
+#   is resolution.
+# - Bad failures are mistakes of hearing, not of drawing. Two objects with one timbre cannot be told apart.
+#
+# **What this can and cannot say about AVSBench.** A small model on clean silhouettes shows *how* the mechanism works and what a map means; how
+# large each effect is on real clips, with pretrained encoders and hundreds of looks, it cannot say.
+#
+# ## References
+#
+# - LightAVSeg: arXiv 2605.08805 (ICML 2026), Section 3. AVSBench: arXiv 2207.05042. AVSegFormer: arXiv 2307.01146.
+# - The bootstrap: Efron, *Bootstrap Methods: Another Look at the Jackknife*, Annals of Statistics 1979.
+# - AUROC as a share of pairs: Hanley and McNeil, *The Meaning and Use of the Area under a ROC Curve*, Radiology 1982.
