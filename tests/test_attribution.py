@@ -248,7 +248,7 @@ def test_figure():
     figure = attribution.attribution_figure(frames[1], log_mel, {"sound": sound, "seen": seen}, LogMel(), 1)
     axes = [axis for axis in figure.axes if axis.get_title()]
     assert [axis.get_title() for axis in axes] == ["the mask explained", "heard", "sound", "seen"]
-    assert axes[2].get_xlabel() == "s" and axes[2].get_ylabel().endswith("Hz") and axes[2].get_xlim() == (0, 0.96)
+    assert axes[1].get_xlabel() == axes[2].get_xlabel() == "s" and axes[1].get_ylabel().endswith("Hz") and axes[2].get_xlim() == (0, 0.96)
     drawn = axes[2].images[0]
     assert torch.equal(torch.tensor(drawn.get_array()), sound.values[1, 0].T) and drawn.norm.vmin == -drawn.norm.vmax
 
@@ -326,12 +326,11 @@ def test_completeness_and_randomised_weights_on_twenty_clips(shipped, test_clips
 
 
 def test_stem_cells_against_the_stems(test_clips):
-    """Where two objects and the noise sound at once, bin by bin: who has the larger share, each waveform's own log-mel says."""
+    """Where two objects and the noise sound at once, bin by bin: each waveform's own log-mel says who is louder."""
     index, second = 1, 3
     front, root = test_clips.front_end, test_clips.root
     cells = attribution.stem_cells(test_clips, index)
     own, floor = stems(root, "test", index), noise(root, "test", index)
-    assert not (cells.sum(0) > 1).any(), "nobody shares a bin"
     for number, thing in enumerate(objects(root, "ms3", "test", index)):
         rest = torch.from_numpy(sum(track for other, track in enumerate(own) if other != number) + floor)
         mine, theirs = (front.spectrogram(sound[second * 16_000:][:15_600]) for sound in (torch.from_numpy(own[number]), rest))
