@@ -52,7 +52,7 @@ import torch
 import torch.nn.functional as F
 
 import lightavseg_core as lav
-from lightavseg_core import decoder_plots, decoding, plots, sweep
+from lightavseg_core import attribution, decoder_plots, decoding, plots, sweep
 from lightavseg_core.data.shapes import CATEGORIES
 from lightavseg_core.environment import card
 
@@ -150,7 +150,7 @@ workbook.show(decoder_plots.map_grid(rows, ["frame, truth", *scales], title),
               "after the sound is added: the outlines stay, all colours of a map shift together.")
 
 # %% [markdown]
-# The colours of a map shift *together*: no edge appears, none goes. Adding one vector cannot tell places apart that were alike. What it
+# The colours of a map shift *together* (at the coarse scales too little to be seen): no edge appears, none goes. Adding one vector cannot tell places apart that were alike. What it
 # changes is the direction that the zero lies in, and so which features pass the next threshold, and the *cosine*. Measure that over all the
 # clips looked into: how well does the map rank pixels before the bias and after, and how much background passes the threshold?
 #
@@ -288,7 +288,8 @@ workbook.table(["state", "cosine, same sound", "other sound", "AUROC of same aga
 #
 # Four scores for each scale, over all test clips:
 #
-# - **probability inside and outside** the truth. Background is suppressed where *outside* falls; their difference is the **contrast**;
+# - **probability inside and outside** the truth. Background is suppressed where *outside* falls; their difference is the **contrast**
+#   (over the frames in which something sounds; *outside* also counts the others);
 # - **AUROC**: are sounding pixels ranked above the others?
 # - **IoU** of probability > 0.5 with the truth;
 # - and its **ceiling**: the IoU that the truth itself has after it was averaged down to that many cells and resized back, at its best threshold.
@@ -352,15 +353,16 @@ for (coarse, a), (fine, b) in zip(zip(names, scores), zip(names[1:], scores[1:])
 #
 # ## 5.5 Switch off the loss, the gates, the decoder; ask other methods
 #
-# Six models, trained on 400 clips at 128 pixels for the same number of steps, three seeds each: LightAVSeg, the same without $L_\text{msa}$,
-# without HAR, without CMFD; and AVSBench and AVSegFormer, each with its own losses. They had far less training than the model above, so their
+# Six models, trained on 400 clips at 128 pixels for the same number of steps: LightAVSeg, the same without $L_\text{msa}$, without HAR,
+# without CMFD; and AVSBench and AVSegFormer, each with its own losses. They had far less training than the model above, so their
 # scores are lower. Their maps are the cosine between features and sound at the places where each of them fuses the two: AVSBench at four
 # scales, AVSegFormer at one. Nobody asked those for a mask at $\tau = 0.1$, so their maps are stretched to their own range below, and the scores
-# that compare them need no threshold.
+# that compare them need no threshold. One training each: the intervals say what other *clips* would give, not what other trainings would.
 
 # %%
 runs, kept = sweep.load("scales", "../results/sweep"), sweep.load_maps("scales", "../results/sweep")
-print(f"seeds: {', '.join(f'{label} {len(seeds)}' for label, seeds in runs.items())}")
+one = runs["LightAVSeg"][0]
+print(f"{one['steps']} steps each, seed {one['seed']}, {one['date']}, {one['machine']['device']}, torch {one['machine']['torch']}")
 
 
 def stretched(similarity):
@@ -381,36 +383,31 @@ workbook.show(figure, alt="A row for each model: frame, truth, its maps by scale
 # > **Prediction.** Without $L_\text{msa}$, will the maps still show the mask, only blurred? And will the mask be worse for it?
 
 # %%
-def by_seed(label, scale, score):
-    """A score of a scale, by seed, as `paired` takes it."""
-    return {seed: entry[score] for seed, result in runs[label].items() for entry in result["scales"]
-            if entry["scale"] == scale}
-
-
-def over_seeds(label, score):
-    """Scale -> mean over seeds and its 95% interval of Student's t: the difference from nothing."""
-    of = {scale: by_seed(label, scale, score) for scale in names}
-    return {scale: sweep.paired(values, dict.fromkeys(values, 0.0)) for scale, values in of.items() if values}
-
-
-panels = {"AUROC": {label: over_seeds(label, "auroc") for label in runs},
-          "IoU": {label: over_seeds(label, "iou") for label in runs}}
-workbook.show(decoder_plots.scale_curves(panels, names, "One budget, three seeds (95% intervals over seeds)"),
-              alt="AUROC and IoU by scale for the six models, with intervals over seeds.")
+tables = {}                                                # label -> scale -> scores (clips, 5)
+for label, maps in kept.items():
+    shown = decoding.Maps([m[:s.clips] for m in maps.similarity], maps.logits[:s.clips])
+    labels = [*(f"{m.shape[-2]} x {m.shape[-1]}" for m in shown.similarity), "mask"]
+    tables[label] = dict(zip(labels, decoding.per_frame(shown, truth)))
+panels = {name: {label: {scale: decoding.bootstrap(table[score]) for scale, table in by_scale.items()}
+                 for label, by_scale in tables.items()} for name, score in (("AUROC", "auroc"), ("IoU", "iou"))}
+workbook.show(decoder_plots.scale_curves(panels, names, "One budget, one training each (95% intervals over clips)"),
+              alt="AUROC and IoU by scale for the six models, with intervals over clips.")
 
 # %% tags=["nbval-check-output"]
-for label in list(runs)[1:]:
+for label in list(tables)[1:]:
     told = []
     for scale, score in ((scales[-1], "auroc"), ("mask", "auroc"), ("mask", "iou")):
-        gain = sweep.paired(by_seed(label, scale, score), by_seed("LightAVSeg", scale, score))
+        gain = decoding.bootstrap(tables[label][scale][score] - tables["LightAVSeg"][scale][score])
         told.append(f"{score} of {scale} {verdict(gain)}")
     print(f"{label:14} {', '.join(told)}")
 
 # %% [markdown]
-# What stands out is the second row. Without $L_\text{msa}$ the cosine maps are not blurred masks: they rank pixels *below* chance, the sounding
-# object agrees with the sound *less* than the background does. Yet the mask that comes out is there all the same. A network may code "sounds"
+# What stands out is the model without $L_\text{msa}$. Its cosine maps are not blurred masks: they rank pixels *below* chance, the sounding
+# object agrees with the sound *less* than the background does. Yet the mask that comes out is as good. A network may code "sounds"
 # in any direction of its 64 channels, and the next layer reads it; agreement with $\hat A$ is one such code, which
-# $L_\text{msa}$ asks for and others have no reason to use. So:
+# $L_\text{msa}$ asks for and others have no reason to use. AVSegFormer's map is another such negative; AVSBench's rank better than chance
+# in the middle, though all their cosines lie so close together that no threshold of $L_\text{msa}$'s would find a mask in them. Without HAR, and
+# without CMFD, where $\hat A$ is not even added, the supervised maps look as they do with them: it is the loss that makes them. So:
 #
 # - a similarity map shows what the *loss* made of the features. It is not the mechanism by which the mask is found;
 # - a method whose maps look poor beside LightAVSeg's has been asked another question. The poster's comparison of maps is fair where maps
@@ -456,8 +453,8 @@ for i, t in order[:3]:
     print(f"IoU {iou[i, t]:.2f}, {len(sounding[i, t])} sound: {', '.join(mistakes) or 'ill drawn, but the right ones'}")
 
 # %% [markdown]
-# The bulk of frames is lost at outlines, a few percent each; the bad failures are of *hearing*: where several objects sound at once, one
-# timbre hides another, and the model marks the wrong set, with clean outlines.
+# Most of the lost IoU is lost at outlines, a few percent in each frame. The bad failures are another kind, and few: failures of *hearing*. Where
+# several objects sound at once one timbre hides another, and the model marks the wrong set. With one sound alone it chooses right.
 #
 # ## 5.7 The limit that no training cures
 #
@@ -527,16 +524,201 @@ workbook.show(plots.prediction_grid(columns, [f"clip {i}, second {t}" for i, t i
 # chance decides which: its size, its place, its colour, but not the sound. (With training clips that never hold two of a kind it has not even
 # learnt to mark both.) Stereo sound, or motion in time with the sound, could tell twins apart. A global vector of mono sound cannot, in
 # LightAVSeg as in every other method here.
-#
+
+# %% [markdown]
 # ## 5.8 Why? Attribution
 #
-# So far you have seen *where* the model looks. Attribution asks *why*: which band and which instant of the sound made it mark these
-# pixels, and which places of the frame mattered?
+# The mask says *what* the model decided, not *why*. Attribution puts the decision down to parts of the input:
+# **which instants and bands of the log-mel switched these pixels on?** What is explained is one number, the
+# *target*: the logits of one second, summed over the mask of an object.
 #
+# *Integrated Gradients* walks from silence to the sound in a straight line, $x(\alpha) = x_0 + \alpha (x -
+# x_0)$, and adds up along the way what each bin contributes to the target $f$:
+#
+# $$\mathrm{IG}_i = (x_i - x_{0,i}) \int_0^1 \frac{\partial f}{\partial x_i}\bigl(x(\alpha)\bigr)\, d\alpha,
+# \qquad \sum_i \mathrm{IG}_i = f(x) - f(x_0).$$
+#
+# The sum on the right is called *completeness*: nothing is explained away, nothing twice. Two choices matter.
+# The start $x_0$ is silence, $\log 0.01$ in each bin; a zero would be *loud*. And the integral is a sum over
+# points: a trained model switches an object on within a few hundredths of the path, so the points are put
+# where they are needed until completeness holds within 1%.
+
+# %%
+duets = []                                     # of each clip the first second in which two objects sound
+for index in range(10):
+    together = [t for t in range(5) if len(sounding[index, t]) == 2]
+    duets += [(index, t) for t in together[:1]]
+index, second = duets[0]
+item, objects = test[index], lav.data.sounding_shapes.objects(test.root, "ms3", "test", index)
+masks = [torch.from_numpy(thing.masks[second]) for thing in objects if thing.sounding[second]]
+masks = masks[:1] if s.profile == "smoke" else masks
+print(f"clip {index}, second {second}: two of {len(objects)} objects sound")
+
+# %%
+scene = item["frames"], item["log_mel"], second
+why = [attribution.integrated_gradients(model, *scene, mask) for mask in masks]
+for number, found in enumerate(why):
+    print(f"object {number}: sound adds {found.difference:,.0f} logits; completeness within {found.error:.2%}")
+    assert found.error <= 0.01
+for found, name in zip(why, ("first", "second")):
+    lost = attribution.occlusion(model, *scene, found.mask)
+    seen = attribution.grad_cam(model, *scene, found.mask)
+    panels = {"Integrated Gradients": found, "occlusion": lost, "Grad-CAM": seen}
+    frame, front_end = item["frames"][second], test.front_end
+    figure = attribution.attribution_figure(frame, item["log_mel"], panels, front_end, second)
+    workbook.show(figure, alt=f"The {name} sounding object's mask, the log-mel, and, blue where logits rise, "
+                  "red where they fall, Integrated Gradients and occlusion by time and band, Grad-CAM by place.")
+
+# %% [markdown]
+# Where two rows are drawn they have the same frame and the same sound; only the mask differs. *Occlusion*
+# asks more simply: what is lost when a patch of 80 ms by 8 bands falls silent? It is coarse, has no
+# completeness, and need not agree: a bin may matter only together with others. *Grad-CAM* looks at the frame
+# instead. Of the map that the head reads, each channel is weighted by its mean gradient; so near the output
+# it mostly draws the mask again. Try `layer=model.visual.stages[2]`: there the sign itself may come out
+# reversed, because one mean per channel is a rough summary of a gradient that differs from place to place. A
+# picture that looks sensible is no proof.
+#
+# ### First check: random weights
+#
+# Integrated Gradients multiplies by $x - x_0$, so that loud bins stand out whatever the model is. An
+# attribution that looks the same when the weights are random again explains the input, not the model (Adebayo
+# et al., 2018). The rank correlation of the two, over all bins, must be well below 1; we ask for less than
+# 0.5.
+
+# %%
+fresh = attribution.randomised(model, seed=0)
+blind = attribution.integrated_gradients(fresh, *scene, masks[0], steps=32, tolerance=float("inf"))
+trained, random = why[0].values[second], blind.values[second]
+sizes = attribution.rank_correlation(trained.abs(), random.abs())
+signed = attribution.rank_correlation(trained, random)
+print(f"rank correlation with random weights: {sizes:.2f} of the sizes, {signed:.2f} with signs")
+assert sizes < 0.5
+
+# %% [markdown]
+# The sizes keep some correlation: that is the loudness which both are multiplied by. The signs, which say
+# *for* or *against*, keep none.
+#
+# ### Second check: a sound that is known
+#
+# SoundingShapes keeps each object's own track. So we know in which bins object A is louder than all else
+# together, noise included. **Prediction:** of the attribution for A's mask, more falls there than these bins'
+# share of the area, and more than of the attribution for B's mask, on the very same bins. The second
+# comparison is the sharper: sound, bins and loudness are the same, only the question differs.
+
+# %%
+count = 2 if s.profile == "smoke" else 4
+options = {"steps": 32, "tolerance": 0.1}      # coarser than above, for speed
+controls = [attribution.positive_control(model, test, *place, **options) for place in duets[:count]]
+on_its_own = {i: float(c.shares.diagonal().mean()) for i, c in enumerate(controls)}
+against = {"the area's share": [c.area for c in controls],
+           "the loudness' share": [c.loudness for c in controls],
+           "the other object's attribution": [c.shares.flip(0).diagonal() for c in controls]}
+rows = {}
+for name, values in against.items():
+    rows[name] = mean, low, high = sweep.paired(on_its_own, {i: float(v.mean()) for i, v in enumerate(values)})[:3]
+    print(f"{mean:+.3f} ({low:+.3f} to {high:+.3f}) above {name}")
+figure = plots.intervals(rows, f"Share on the object's own sound, {count} clips: above …", "difference")
+workbook.show(figure, alt="Three differences with intervals: the attribution's share on the object's own sound "
+              "minus the share of the area, of the loudness, and of the other object's attribution.")
+
+# %% [markdown]
+# The lines are 95% intervals over clips; one that crosses zero is undecided, for four clips are few. The clips
+# were chosen by rule, the first in which two objects sound at once.
+#
+# ### Exercise 4: completeness by hand
+#
+# A toy model of two bins: $f(x) = \max(0,\, x_1 + 2 x_2 - 1)$. Write its Integrated Gradients from `start` to
+# `x`, two tensors of two numbers, with the midpoint rule and `steps` points: the mean gradient along the
+# path, times $x - x_0$.
+
+# %% tags=["exercise"]
+def toy_attribution(x, start, steps=1000):
+    # solution
+    total = torch.zeros(2)
+    for k in range(steps):
+        point = start + (k + 0.5) / steps * (x - start)
+        if point[0] + 2 * point[1] > 1:
+            total += torch.tensor([1.0, 2.0])
+    return (x - start) * total / steps
+    # end solution
+
+# %% tags=["check"]
+zero, one = torch.zeros(2), torch.ones(2)
+cases = [((one, zero), torch.tensor([2 / 3, 4 / 3])), ((0.2 * one, zero), zero),
+         ((torch.tensor([3.0, -1.0]), zero), zero), ((torch.tensor([3.0, 1.0]), one), torch.tensor([2.0, 0.0]))]
+workbook.check("Integrated Gradients of a toy", toy_attribution, cases=cases, tolerance=0.01,
+               hint="the gradient is (1, 2) where the model is above zero, else (0, 0); average along the path")
+
+# %% [markdown]
 # ## 5.9 The mixing desk
 #
-# A clip of the generated data knows each object's own track. On a mixing desk you can fade each one in and out, and watch the maps follow.
+# A clip of the generated data knows each object's own track; their sum and the noise floor are the sound on
+# disk. On the desk each has a switch and a volume, and there is white noise (volume 1: as loud as the clip) and
+# another clip's sound. Picture, maps and audio state follow, and you can hear the mix. The truth, in green, is
+# what sounds *in the mix*. If a mix would overload, the whole is turned down.
 #
+# > **Prediction.** Two objects sound; you silence one of them. Which pixels go? What happens to the pixels of
+# > the other?
+#
+# The clip and the second are those of the section before. First the experiment in
+# code, which moves the desk's controls as you would, then the desk.
+
+# %%
+objects = lav.data.sounding_shapes.objects
+together = [sum(thing.sounding.astype(int) for thing in objects(test.root, "ms3", "test", i)) for i in range(8)]
+desk_clip, desk_second = next((i, t) for i in range(8) for t in range(5) if together[i][t] == 2)
+desk = lav.widgets.MixingDesk(model, test, desk_clip, desk_second)
+loud = [i for i, source in enumerate(desk.sources) if source.sounding[desk_second]]
+
+
+def marked():
+    """Share of their pixels that is marked, of the two that sound."""
+    mask = desk.seen.mask
+    return [float(mask[desk.sources[i].masks[desk_second]].float().mean()) for i in loud]
+
+
+silenced, rows = desk.strips[loud[0]], []
+for volume in (1.0, 0.5, 0.25, 0.1, 0.05, 0.0, 1.0):
+    silenced.gain.value = volume
+    rows.append((f"{volume:.2f}", *(f"{share:.0%}" for share in marked())))
+names = [desk.sources[i].label for i in loud]
+workbook.table([f"volume of {names[0]}", *(f"{name}: marked" for name in names)], rows)
+
+# %% [markdown]
+# The one that fades loses its pixels between two volumes, not bit by bit: a sound is heard or it is not. The
+# other keeps its own. The last row is the first again: the model remembers nothing.
+#
+# Now you. **Try:**
+#
+# 1. Switch off all objects, and then the noise floor too. Is anything marked?
+# 2. Only white noise. What does the model take it for? (Two of the seven timbres are bands of noise.)
+# 3. Only a donor's sound, from a clip in which a category sounds that is visible here, and from one in which
+# none is.
+# 4. Fade an object slowly and watch the maps: which scale lets go first?
+# 5. Let time play, with one object silenced.
+#
+# Below the maps each bar is a channel of $\hat A_i$, as high as $|\hat A_i|$ is beside its most in this clip.
+# Where no widget can run, as on GitHub, you see a grid of mixes instead.
+
+# %%
+desk
+
+# %% [markdown]
+# How fast does it answer? A method that looks at each frame by itself is asked for the shown second only.
+# Random changes of switches, volumes and second, by the way that your own changes take:
+
+# %%
+times = lav.widgets.response_times(desk, changes=20 if s.profile == "smoke" else 100)
+print(f"measured, CPU, threads: {torch.get_num_threads()}: "
+      f"median {times.median:.0f} ms, 95th percentile {times.p95:.0f} ms")
+
+# %% [markdown]
+# The same clip step by step: the slider goes through the decoder, coarse to fine, and ends with the mask.
+
+# %%
+lav.widgets.DecoderStepper(model, test[desk_clip], desk_second)
+
+# %% [markdown]
 # ## Summary
 #
 # - At each scale, a cosine map says how features and sound agree. With $L_\text{msa}$ it becomes a mask at the scales that the loss looks at,
