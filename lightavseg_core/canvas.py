@@ -164,7 +164,7 @@ def jpeg(picture: np.ndarray) -> bytes:
 
 def image_widget(name: str, format: str = "png", **layout: str) -> ipywidgets.Image:
     """An empty picture of CSS class lav-NAME."""
-    image = ipywidgets.Image(format=format, layout=layout)
+    image = ipywidgets.Image(format=format, layout={"align_self": "flex-start", **layout})     # a box stretches what does not say so
     image.add_class(f"lav-{name}")
     return image
 

@@ -51,7 +51,7 @@ class DecoderStepper(Panel):
         self.step = ipywidgets.IntSlider(0, min=0, max=len(self.most), description="step", layout={"width": "400px"})
         self.step.add_class("lav-step")
         self.frame, self.target, self.view = (image_widget(name, width=canvas.SHOWN) for name in ("frame", "truth", "step-view"))
-        self.state = image_widget("step-state", "jpeg")
+        self.state = image_widget("step-state", "jpeg", width="578px")
         self.status = ipywidgets.HTML()
         self.status.add_class("lav-status")
         self._show()
@@ -123,7 +123,7 @@ class AttentionExplorer(Panel):
         self.second = _second_slider(item, second)
         self.layer = ipywidgets.Dropdown(options=list(self.attentions), description="layer")
         heads = next(iter(self.attentions.values())).heads
-        self.head = ipywidgets.Dropdown(options=[("mean of heads", None), *((f"head {i}", i) for i in range(heads))], description="shown")
+        self.head = ipywidgets.Dropdown(options=[("mean of heads", -1), *((f"head {i}", i) for i in range(heads))], description="shown")
         controls = {"prompts": self.prompts, "temperature": self.temperature, "second": self.second, "layer": self.layer, "head": self.head}
         self.target, self.mask = (image_widget(name, width=canvas.SHOWN) for name in ("truth", "mask"))
         self.maps = image_widget("maps", "jpeg", max_width="100%")
@@ -131,7 +131,7 @@ class AttentionExplorer(Panel):
         self.status.add_class("lav-status")
         self._show()
         for name, control in controls.items():
-            control.layout.width = "300px"
+            control.layout.width, control.style.description_width = "320px", "85px"
             control.add_class(f"lav-{name}")
             control.observe(self._on_change, "value")
         pictures = HBox([canvas.titled("truth: what sounds", self.target), canvas.titled("what the model marks", self.mask)])
@@ -166,7 +166,7 @@ class AttentionExplorer(Panel):
     def _show(self) -> None:
         t, (seen, layer, n) = self.second.value, self._look()
         weights, output = layer.weights[n], layer.output[n]                     # (heads, Q, K), (Q, C)
-        weights = weights if self.head.value is None else weights[self.head.value, None]
+        weights = weights if self.head.value < 0 else weights[self.head.value, None]
         self.target.value = png(eight_bit(overlay(self.item["frames"][t], self.truth[t], GREEN)))
         self.mask.value = png(eight_bit(overlay(self.item["frames"][t], seen.mask, ORANGE)))
         self.maps.value = jpeg(self._maps(weights.mean(0), layer.query_grid, n))
@@ -186,7 +186,7 @@ class AttentionExplorer(Panel):
 
     def still(self) -> tuple[np.ndarray, str]:
         t, (seen, layer, n) = self.second.value, self._look()
-        weights = layer.weights[n] if self.head.value is None else layer.weights[n, self.head.value, None]
+        weights = layer.weights[n] if self.head.value < 0 else layer.weights[n, self.head.value, None]
         frame = self.item["frames"][t]
         above = [tile(canvas.enlarged(eight_bit(x), MAP), name) for name, x in (
             ("frame", picture(frame)), ("truth", overlay(frame, self.truth[t], GREEN)), ("mask", overlay(frame, seen.mask, ORANGE)))]

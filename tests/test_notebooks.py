@@ -14,6 +14,7 @@ import numpy as np
 import papermill
 import pytest
 import torch
+from PIL import Image
 
 from lightavseg_core import workbook
 
@@ -134,11 +135,16 @@ def at_its_defaults(source):
 
 @pytest.mark.parametrize("source, quick", [at_its_defaults(source) for source in SOURCES])
 def test_defaults(source, quick, folder):
-    """At its default parameters a quick notebook gives what the committed one shows; a long one runs to its end."""
+    """At its default parameters a quick notebook gives what the committed one shows, and its figures but for rounding; a long one runs to its end."""
     if quick:
         copy = folder / f"{source.stem}.ipynb"
         copy.write_bytes((NOTEBOOKS / copy.name).read_bytes())
         nbval(copy)
+        for made in (folder.parent / "figures").iterdir():
+            now, committed = (np.asarray(Image.open(path).convert("RGB")).astype(int) for path in (made, ROOT / "figures" / made.name))
+            assert now.shape == committed.shape, f"{made.name}: {now.shape}, committed {committed.shape}"
+            changed = (np.abs(now - committed).max(-1) > 8).mean()
+            assert changed < 0.01, f"{made.name}: {changed:.2%} of its pixels are not those of the committed figure, by more than 8 of 255"
     else:
         build.execute(build.notebook_from_source(source), folder=folder)
 

@@ -43,6 +43,12 @@ def loud(dataset, model):
     raise AssertionError("no such clip: generate more")
 
 
+@pytest.fixture(scope="module")
+def desk(model, dataset, loud):
+    """One for several tests, where that second is shown; each puts the controls back."""
+    return MixingDesk(model, dataset, loud[0], loud[1])
+
+
 def model_mask(model, item):
     with torch.inference_mode():
         return model(item["frames"][None], item["log_mel"][None]).logits[0, :, 0].numpy() > 0     # (T, H, W)
@@ -67,9 +73,8 @@ def methods():
 # --- the desk ---
 
 
-def test_silencing_an_object_takes_its_pixels_away(model, dataset, loud):
+def test_silencing_an_object_takes_its_pixels_away(model, dataset, loud, desk):
     index, t, number, area = loud
-    desk = MixingDesk(model, dataset, index, t)
     before = desk.mask.value
     assert np.array_equal(painted(desk.mask), model_mask(model, dataset[index])[t]), "the mask of the clip's own sound, on disk"
     assert f"{desk.sources[number].label}: sounding" in desk.status.value
@@ -88,9 +93,8 @@ def test_silencing_an_object_takes_its_pixels_away(model, dataset, loud):
     assert desk.mask.value == before and desk.message.value == ""
 
 
-def test_noise_and_donor_change_what_is_heard_and_seen(model, dataset, loud):
+def test_noise_and_donor_change_what_is_heard_and_seen(model, dataset, loud, desk):
     index, t, *_ = loud
-    desk = MixingDesk(model, dataset, index, t)
     mask, maps, audio, truth = desk.mask.value, desk.maps.value, desk.audio.value, desk.truth.value
     for strip in (desk.noise, desk.donor):
         strip.on.value = True
@@ -102,6 +106,10 @@ def test_noise_and_donor_change_what_is_heard_and_seen(model, dataset, loud):
     desk.donor.on.value = True
     desk.donor_clip.value = index                                    # its own sound comes back by another way
     assert np.array_equal(painted(desk.mask), model_mask(model, dataset[index])[t])
+    desk.donor.on.value, desk.donor_clip.value = False, dataset.donor(index)
+    for strip in desk.strips:
+        strip.on.value = True
+    assert desk.mask.value == mask and desk.audio.value == audio
 
 
 def test_time_and_clip(model, dataset):
@@ -153,8 +161,7 @@ def test_without_scales(model, dataset, monkeypatch):
     assert stepper.step.max == 0 and "the mask" in stepper.status.value
 
 
-def test_an_error_is_shown_and_goes_away(model, dataset, monkeypatch):
-    desk = MixingDesk(model, dataset)
+def test_an_error_is_shown_and_goes_away(desk, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(canvas, "look", lambda *_: 1 / 0)
         desk.strips[0].on.value = False
@@ -163,9 +170,8 @@ def test_an_error_is_shown_and_goes_away(model, dataset, monkeypatch):
     assert desk.message.value == ""
 
 
-def test_where_no_widget_runs_there_is_a_picture(model, dataset, loud):
-    index, t, number, _ = loud
-    desk = MixingDesk(model, dataset, index, t)
+def test_where_no_widget_runs_there_is_a_picture(loud, desk):
+    *_, number, _ = loud
     data, metadata = desk._repr_mimebundle_()
     assert data[VIEW]["model_id"] == desk.model_id
     assert metadata["image/png"]["alt"] == data["text/plain"] and f"without {desk.sources[number].label}" in data["text/plain"]
@@ -196,8 +202,7 @@ def test_random_crops_are_refused(shapes, model):
         MixingDesk(model, AVSBench(shapes, "avss", "train", 64, model.front_end))
 
 
-def test_response_times(model, dataset):
-    desk = MixingDesk(model, dataset)
+def test_response_times(desk):
     audio, mask, seen = desk.audio.value, desk.mask.value, []
     desk.status.observe(lambda change: seen.append(change["new"]), "value")
     times = response_times(desk, changes=6, seed=1)
