@@ -38,6 +38,16 @@ HAVE_RUN = '() => [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")]
 NOT_DRAWN = "images => images.filter(image => !image.complete || !image.naturalWidth).length"
 
 
+def lay_out(folder: Path) -> Path:
+    """In a folder all that a notebook finds beside it, but where what it writes disturbs nobody; returns its `notebooks`, which is empty."""
+    for made in ("figures", "notebooks"):
+        (folder / made).mkdir(parents=True)
+    for entry in ROOT.iterdir():
+        if entry.name not in ("notebooks", "runs", "data", "figures") and not entry.name.startswith("."):
+            (folder / entry.name).symlink_to(entry)
+    return folder / "notebooks"
+
+
 @contextmanager
 def chromium() -> Iterator:
     """A browser, driven through playwright. Where none is installed the test is skipped, or fails under CI."""

@@ -8,7 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from lab import ROOT, chromium, serve
+from lab import ROOT, chromium, lay_out, serve
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
@@ -24,14 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder where a notebook finds everything beside it as in notebooks/, but where what it writes disturbs nobody."""
-    folder = tmp_path_factory.mktemp("browser") / "workbook"
-    for made in ("notebooks", "figures"):
-        (folder / made).mkdir(parents=True)
-    for entry in ROOT.iterdir():
-        if entry.name not in ("notebooks", "runs", "data", "figures") and not entry.name.startswith("."):
-            (folder / entry.name).symlink_to(entry)
-    return folder
+    return lay_out(tmp_path_factory.mktemp("browser") / "workbook").parent
 
 
 @pytest.fixture(scope="module")

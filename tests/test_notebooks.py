@@ -14,6 +14,7 @@ import numpy as np
 import papermill
 import pytest
 import torch
+from lab import lay_out
 from PIL import Image
 
 from lightavseg_core import workbook
@@ -37,13 +38,7 @@ every_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda path: pat
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder where a notebook finds everything beside it as in notebooks/, but where what it writes disturbs nobody."""
-    for entry in ROOT.iterdir():
-        if entry.name not in ("notebooks", "runs", "data", "figures") and not entry.name.startswith("."):
-            (tmp_path / entry.name).symlink_to(entry)
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    return tmp_path / "notebooks"
+    return lay_out(tmp_path)
 
 
 def code_cells(notebook):
