@@ -606,7 +606,7 @@ assert sizes < 0.5
 # comparison is the sharper: sound, bins and loudness are the same, only the question differs.
 
 # %%
-count = 2 if s.profile == "smoke" else 4
+count = 2 if s.profile == "smoke" else 6
 options = {"steps": 32, "tolerance": 0.1}      # coarser than above, for speed
 controls = [attribution.positive_control(model, test, *place, **options) for place in duets[:count]]
 on_its_own = {i: float(c.shares.diagonal().mean()) for i, c in enumerate(controls)}
@@ -622,7 +622,7 @@ workbook.show(figure, alt="Three differences with intervals: the attribution's s
               "minus the share of the area, of the loudness, and of the other object's attribution.")
 
 # %% [markdown]
-# The lines are 95% intervals over clips; one that crosses zero is undecided, for four clips are few. The clips
+# The lines are 95% intervals over clips; one that crosses zero is undecided, for six clips are few. The clips
 # were chosen by rule, the first in which two objects sound at once.
 #
 # ### Exercise 4: completeness by hand
