@@ -389,7 +389,7 @@ for label, score in live.items():
 # trained on real clips can be different, and reported figures, in their own columns, are not comparable with measured ones.
 #
 # **Add your own.** A sixth method is one file and one registration: `docs/adding_a_method.md` shows how. Put it into
-# `sweep.py`'s list and it stands in this table.
+# `experiments.py`'s list and it stands in this table.
 #
 # ## References
 #
