@@ -36,6 +36,7 @@ from .attention_statistics import (
     uniform_distance,
 )
 from .data import AVSBench, collate
+from .evaluation import evaluating
 from .methods.avesformer import TransformerBlock
 from .methods.avsbench import TPAVI
 from .methods.avsegformer import Mixer
@@ -287,12 +288,12 @@ def _measure(layer: Layer) -> dict[str, Tensor | int | float | str | None]:
 def survey(model: nn.Module, dataset: AVSBench, batch_size: int = 8, names: str | Sequence[str] | None = None) -> dict[str, dict]:
     """`AttentionRecorder.statistics` averaged over all frames of a dataset, in evaluation mode; for JSON.
 
-    Frames that pad a shorter clip are left out (TPAVI attends over whole clips, which count by their length).
+    Frames that pad a shorter clip are left out (TPAVI attends over whole clips, which count by their length). As keys they do
+    count, where a method hears all seconds of a clip: there take clips of one length.
     """
-    device, training = next(model.parameters()).device, model.training
+    device = next(model.parameters()).device
     totals, counts, kinds = defaultdict(float), defaultdict(float), {}
-    model.eval()
-    with AttentionRecorder(model, names) as recorder:
+    with evaluating(model), AttentionRecorder(model, names) as recorder:
         for batch in DataLoader(dataset, batch_size, collate_fn=collate):
             model(batch["frames"].to(device), batch["log_mel"].to(device))
             own = torch.arange(batch["annotated"].shape[1]) < batch["lengths"][:, None]            # (B, T)
@@ -303,7 +304,6 @@ def survey(model: nn.Module, dataset: AVSBench, batch_size: int = 8, names: str 
                 for key, value in measured.items():
                     counts[name, key] += 0.0 if value is None else share.sum().item()
                     totals[name, key] += 0.0 if value is None else (torch.as_tensor(value).cpu().double() * share).sum().item()
-    model.train(training)
     result = {name: {"kind": kind} for name, kind in kinds.items()}
     for (name, key), total in totals.items():
         result[name][key] = total / counts[name, key] if counts[name, key] else None
@@ -325,11 +325,8 @@ def inert_parameters(model: nn.Module, frames: Tensor, log_mel: Tensor) -> Inert
     Counted are weights and biases of the projections; not a layer norm that feeds nothing but such a query, nor what other causes make inert
     (a key's bias in any softmax; in SelM's AudioToPixels also the value, which the instance norm removes). frames, log_mel: as the model takes them.
     """
-    training = model.training
-    model.eval()
-    with AttentionRecorder(model) as recorder:
+    with evaluating(model), AttentionRecorder(model) as recorder:
         model(frames, log_mel)
-    model.train(training)
     layers = {}
     for name, layer in recorder.layers.items():
         if layer.kind == "softmax" and layer.key.shape[2] == 1:

@@ -7,6 +7,7 @@ changes with the weights (`randomised`, `rank_correlation`), and it finds what i
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -157,7 +158,8 @@ def integrated_gradients(model: AVSModel, frames: Tensor, log_mel: Tensor, secon
             middle = (start + end) / 2
             pieces += [piece(start, middle), piece(middle, end)]
         values = target.in_clip(sum(p[3] for p in pieces), len(frames))
-    error = abs(values.double().sum().item() - target.difference) / abs(target.difference) if target.difference else 0.0
+    missed = abs(values.double().sum().item() - target.difference)
+    error = missed / abs(target.difference) if target.difference else math.inf if missed else 0.0
     return Attribution(values, target.difference, target.mask.cpu(), error)
 
 
@@ -202,7 +204,7 @@ def grad_cam(model: AVSModel, frames: Tensor, log_mel: Tensor, second: int = 0, 
 
 
 def randomised(model: AVSModel, seed: int, parts: Sequence[str] | None = None) -> AVSModel:
-    """A copy whose weights are again as before training, for the sanity check of Adebayo et al. (NeurIPS 2018, arXiv 1810.03292).
+    """A copy whose weights are drawn at random, for the sanity check of Adebayo et al. (NeurIPS 2018, arXiv 1810.03292).
 
     parts: names of the model's submodules, such as ("head",) or, from the head downward, ("head", "smooth", "lateral"); None: all.
     An attribution that hardly changes does not explain what the model has learnt. Raises ValueError for a part that it does not have.
@@ -278,14 +280,15 @@ def positive_control(model: AVSModel, dataset: AVSBench, index: int, second: int
     """
     item, clip = dataset[index], dataset.clips[index]
     things = objects(dataset.root, dataset.subset, dataset.split, int(clip.name.rpartition("_")[2]))
-    heard = [i for i, thing in enumerate(things) if thing.sounding[second] and thing.masks[second].any()]
+    masks = torch.stack([torch.from_numpy(thing.masks[second]) for thing in things]).float()           # at the size that they were made at
+    masks = F.interpolate(masks[None], item["frames"].shape[-2:], mode="nearest-exact")[0] > 0
+    heard = [i for i, thing in enumerate(things) if thing.sounding[second] and masks[i].any()]
     if not heard:
         raise ValueError(f"{clip.name}: no visible object sounds in second {second}; choose another.")
     cells = stem_cells(dataset, index)[heard]                                                         # (n, T, 1, F, M)
     loud, rows = item["log_mel"] - dataset.front_end.silence, []
     for i in heard:
-        mask = torch.from_numpy(things[i].masks[second])
-        values = integrated_gradients(model, item["frames"], item["log_mel"], second, mask, steps, tolerance).values
+        values = integrated_gradients(model, item["frames"], item["log_mel"], second, masks[i], steps, tolerance).values
         rows.append([share_on(values[second], where[second]) for where in cells])
     loudness = torch.tensor([share_on(loud[second], where[second]) for where in cells])
     return Control(heard, torch.tensor(rows), cells[:, second].flatten(1).float().mean(1), loudness)

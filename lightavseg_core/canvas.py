@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from .decoding import probability
+from .evaluation import evaluating
 from .plots import BLUE, RED
 
 VIRIDIS = (matplotlib.colormaps["viridis"](np.arange(256))[:, :3] * 255).astype(np.uint8)
@@ -38,12 +39,9 @@ class Seen(NamedTuple):
 
 def logits_and_scales(model: nn.Module, frames: Tensor, log_mel: Tensor) -> tuple[Tensor, list]:
     """frames (T, 3, H, W), log_mel (T, 1, F, M) of one clip -> logits (T, classes, H, W), and the scales, maybe none. In eval mode."""
-    device, training = next(model.parameters()).device, model.training
-    try:
-        with torch.inference_mode():
-            output = model.eval()(frames[None].to(device), log_mel[None].to(device), return_scales=True)
-    finally:
-        model.train(training)
+    device = next(model.parameters()).device
+    with torch.inference_mode(), evaluating(model):
+        output = model(frames[None].to(device), log_mel[None].to(device), return_scales=True)
     return output.logits[0].float().cpu(), output.scales or []
 
 
@@ -56,7 +54,12 @@ def look(model: nn.Module, frames: Tensor, log_mel: Tensor) -> list[Seen]:
 
 
 def frames_are_independent(model: nn.Module, frames: Tensor, log_mel: Tensor) -> bool:
-    """Whether a model makes the same of the last frame alone as within its clip, whatever is heard: tried with random log-mels."""
+    """Whether a model makes the same of the last frame alone as within its clip, whatever is heard: tried with random log-mels.
+
+    A clip of one frame does not tell: False.
+    """
+    if len(frames) == 1:
+        return False
     heard = log_mel + torch.randn(log_mel.shape, generator=torch.Generator().manual_seed(0))
     within, alone = logits_and_scales(model, frames, heard)[0][-1:], logits_and_scales(model, frames[-1:], heard[-1:])[0]
     return torch.allclose(within, alone, rtol=1e-4, atol=1e-4 * within.abs().max().item())

@@ -58,8 +58,9 @@ def scale_curves(panels: Mapping[str, Mapping[str, Mapping[str, Interval]]], sca
             here = [scale for scale in scales if scale in points]
             x = np.array([scales.index(scale) for scale in here]) + (k - (len(curves) - 1) / 2) * 0.5 / several
             mean, low, high = np.array([points[scale][:3] for scale in here]).T
-            axis.errorbar(x, mean, (mean - low, high - mean), color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)], markersize=4,
-                          linewidth=1.2, capsize=2, label=name)
+            bars = np.maximum((mean - low, high - mean), 0)
+            axis.errorbar(x, mean, bars, color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)],
+                          markersize=4, linewidth=1.2, capsize=2, label=name)
         axis.set_xticks(range(len(scales)), scales, fontsize=8)
         axis.set(xlabel="scale, cells", ylabel=ylabel, ylim=(min(0, axis.get_ylim()[0]), max(1.02, axis.get_ylim()[1])))
         axis.grid(alpha=0.3)
@@ -80,7 +81,7 @@ def state_figure(steps: Mapping[str, DecoderStep], clip: int, title: str) -> Fig
     """
     if any(step.gate is None for step in steps.values()):
         raise ValueError("the model has CMFD off, so its decoder has no gate to draw.")
-    parts = [(name, np.concatenate([getattr(step, field)[clip].numpy() for step in steps.values()]))
+    parts = [(name, np.concatenate([getattr(step, field)[clip].cpu().numpy() for step in steps.values()]))
              for name, field in (("before: $A^*$", "merged"), ("gate, 0 to 1", "gate"), (r"after: $\hat{A}$", "audio"))]
     largest, seconds = parts[0][1].max(), len(next(iter(steps.values())).gate[clip])
     figure, axes = plt.subplots(3, 1, figsize=(9, 1.6 + 0.35 * len(steps) * 3), layout="constrained", sharex=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from .data import AVSBench
 from .data.sounding_shapes import objects
+from .evaluation import evaluating
 from .losses import TEMPERATURE
 from .methods import LightAVSeg
 from .methods.blocks import resize_as
@@ -57,7 +59,8 @@ def maps(model: nn.Module, dataset: AVSBench) -> Maps:
     device, outputs = next(model.parameters()).device, []
     for index in range(len(dataset)):
         item = dataset[index]
-        output = model.eval()(item["frames"][None].to(device), item["log_mel"][None].to(device), return_scales=True)
+        with evaluating(model):
+            output = model(item["frames"][None].to(device), item["log_mel"][None].to(device), return_scales=True)
         outputs.append(([scale.similarity.float().cpu() for scale in output.scales], output.logits[:, :, 0].float().cpu()))
     similarity, logits = zip(*outputs)
     return Maps([torch.cat(scale) for scale in zip(*similarity)], torch.cat(logits))
@@ -99,7 +102,7 @@ def load_maps(path: str | Path) -> Maps:
         found = [*similarity, arrays["logits"]]
     except FileNotFoundError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a file of maps as save_maps writes them ({type(error).__name__}: {str(error)[:100]}).") from None
     shapes = [array.shape for array in found]
     if any(array.dtype != np.int8 for array in found) or any(len(shape) != 4 or shape[:2] != shapes[-1][:2] for shape in shapes):
@@ -177,7 +180,10 @@ def per_frame(found: Maps, truth: Tensor) -> list[dict[str, Tensor]]:
 
 
 def survey(found: Maps, truth: Tensor) -> list[dict]:
-    """`per_frame`'s scores, the mean over the frames that have them, as plain numbers; each with its `scale`, "4 x 4" or "mask"."""
+    """`per_frame`'s scores, the mean over the frames that have them, as plain numbers; each with its `scale`, "4 x 4" or "mask".
+
+    Of a method that was trained without L_msa only the scales' AUROC compares with others.
+    """
     names = [*(f"{scale.shape[-2]} x {scale.shape[-1]}" for scale in found.similarity), "mask"]
     return [{"scale": name, **{score: value.nanmean().item() for score, value in scores.items()}}
             for name, scores in zip(names, per_frame(found, truth))]
@@ -266,7 +272,8 @@ def trace(model: LightAVSeg, frames: Tensor, log_mel: Tensor) -> Trace:
     handles = [module.register_forward_hook(partial(lambda name, _, __, output: seen.update({name: output}), name))
                for name, module in watched.items()]
     try:
-        output = model.eval()(frames, log_mel, return_scales=True)
+        with evaluating(model):
+            output = model(frames, log_mel, return_scales=True)
     finally:
         for handle in handles:
             handle.remove()
@@ -298,7 +305,7 @@ def pca_colours(features: Tensor | Sequence[Tensor]) -> np.ndarray | list[np.nda
     several = [features] if isinstance(features, Tensor) else list(features)
     if any(x.ndim != 4 or x.shape[1] != several[0].shape[1] or x.shape[1] < 3 for x in several):
         raise ValueError(f"features have shapes {[tuple(x.shape) for x in several]}; expected (N, D, h, w), one D of at least 3.")
-    points = torch.cat([x.movedim(1, -1).flatten(0, 2) for x in several]).double()                            # (positions, D)
+    points = torch.cat([x.movedim(1, -1).flatten(0, 2) for x in several]).double().cpu()                      # (positions, D)
     points = points - points.mean(0)
     _, axes = torch.linalg.eigh(points.T @ points)                                                            # by rising variance
     axes = axes[:, -3:].flip(1)                                                                               # (D, 3)

@@ -129,7 +129,11 @@ class MixingDesk(Panel):
 
     def _on_clip(self, change: dict) -> None:
         with self.telling():
-            self._load(change["new"])
+            self.second.unobserve(self._on_second, "value")      # a shorter clip moves it, before its sound is mixed
+            try:
+                self._load(change["new"])
+            finally:
+                self.second.observe(self._on_second, "value")
             self._hear()
             self._show()
 
@@ -139,9 +143,8 @@ class MixingDesk(Panel):
             self._show()
 
     def _on_second(self, change: dict) -> None:
-        if change["new"] < len(self.frames):      # a clip that is being loaded may have fewer seconds
-            with self.telling():
-                    self._show()
+        with self.telling():
+            self._show()
 
     def _load(self, index: int) -> None:
         """Another clip: its pictures, its tracks and a row of controls for each; all tracks on."""
@@ -281,21 +284,23 @@ def response_times(desk: MixingDesk, changes: int = 100, seed: int = 0) -> Respo
     if changes < 1:
         raise ValueError(f"changes is {changes}; expected at least 1.")
     rng = np.random.default_rng(seed)
-    controls = [desk.second, *(control for strip in (*desk.strips, desk.noise, desk.donor) for control in strip)]
+    controls = [*([desk.second] if desk.second.max else []), *(control for strip in (*desk.strips, desk.noise, desk.donor) for control in strip)]
     before, times = [control.value for control in controls], []
-    for _ in range(changes):
-        control = controls[rng.integers(len(controls))]
-        if isinstance(control, ipywidgets.Checkbox):
-            value = not control.value
-        elif control is desk.second:
-            value = int((control.value + rng.integers(1, max(control.max, 1) + 1)) % (control.max + 1))
-        else:
-            value = float(rng.integers(0, 41) / 20)
-        start = time.perf_counter()
-        control.set_state({"value": value})
-        times.append((time.perf_counter() - start) * 1e3)
-        if desk.message.value:
-            raise RuntimeError(f"the desk failed: {desk.message.value}")
-    for control, value in zip(controls, before):
-        control.value = value
+    try:
+        for _ in range(changes):
+            control = controls[rng.integers(len(controls))]
+            if isinstance(control, ipywidgets.Checkbox):
+                value = not control.value
+            elif control is desk.second:
+                value = int((control.value + rng.integers(1, control.max + 1)) % (control.max + 1))
+            else:
+                value = float(rng.choice([v for v in np.arange(41) / 20 if v != control.value]))
+            start = time.perf_counter()
+            control.set_state({"value": value})
+            times.append((time.perf_counter() - start) * 1e3)
+            if desk.message.value:
+                raise RuntimeError(f"the desk failed: {desk.message.value}")
+    finally:
+        for control, value in zip(controls, before):
+            control.value = value
     return ResponseTimes(*np.percentile(times, (50, 95)).tolist())

@@ -1,6 +1,9 @@
 """Scores of a model on a dataset, also with another sound; and the deaf oracle."""
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
@@ -25,6 +28,16 @@ def update_score(score: Metric, logits: Tensor, batch: dict) -> None:
     score.update(logits[:, 0] if logits.shape[1] == 1 else logits, mask)
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """A model in evaluation mode; afterwards in the mode that it was in, also where the body raises."""
+    training = model.training
+    try:
+        yield model.eval()
+    finally:
+        model.train(training)
+
+
 @torch.inference_mode()
 def evaluate(model: nn.Module, dataset: AVSBench, sound: str | None = None, batch_size: int = BATCH, score: Metric | None = None) -> dict:
     """M_J, M_F and M_F_batch (with its batch_size), foreground_share, frames and sound.
@@ -34,18 +47,17 @@ def evaluate(model: nn.Module, dataset: AVSBench, sound: str | None = None, batc
     an empty prediction raises on silent seconds. score: what is measured instead, a metric or a collection whose update takes logits and masks.
     """
     device = next(model.parameters()).device
-    training, model = model.training, model.eval()
     score, frames = (score or score_for(model.config.num_classes)).to(device), SumMetric().to(device)
     # Across processes each scores its own clips; torchmetrics adds them up.
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
     dataset = dataset.with_sound(sound or dataset.sound)
     clips = Subset(dataset, range(rank, len(dataset), world))
-    for batch in DataLoader(clips, batch_size, collate_fn=collate):
-        output = model(batch["frames"].to(device), batch["log_mel"].to(device))
-        update_score(score, output.logits, batch)
-        frames.update(batch["annotated"].sum())
-    model.train(training)
+    with evaluating(model):
+        for batch in DataLoader(clips, batch_size, collate_fn=collate):
+            output = model(batch["frames"].to(device), batch["log_mel"].to(device))
+            update_score(score, output.logits, batch)
+            frames.update(batch["annotated"].sum())
     result = {name: value.item() for name, value in score.compute().items() if value.ndim == 0}
     return {**result, "batch_size": batch_size, "frames": int(frames.compute()), "sound": dataset.sound}
 

@@ -21,7 +21,7 @@ class Budget:
 
 BUDGET = Budget(train=400, val=20, test=60, size=64, epochs=5)
 LONGER = replace(BUDGET, epochs=16)                                            # until models tell sounds apart
-LARGER = replace(BUDGET, size=128, epochs=6)                                   # maps of 4 to 32 positions a side: where there is a near and a far
+LARGER = replace(BUDGET, size=128, epochs=6)                                   # maps of up to 32 positions a side: where there is a near and a far
 SMOKE = Budget(train=8, val=2, test=3, size=32, epochs=1, audio_epochs=1)      # touches everything, teaches nothing
 
 

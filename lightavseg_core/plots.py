@@ -197,7 +197,7 @@ def seed_dots(panels: dict[str, dict[str, Collection[float | None]]], title: str
             axis.axvline(x, color=RED, linestyle="--", linewidth=1, label=name)
             axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
         everything = [value for of_row in values.values() for value in of_row if value is not None]
-        if min(everything) > 0 and max(everything) > 20 * min(everything):
+        if everything and min(everything) > 0 and max(everything) > 20 * min(everything):
             axis.set_xscale("log", base=2)
             axis.xaxis.set_major_formatter("{x:g}")
         else:

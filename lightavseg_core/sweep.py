@@ -195,7 +195,8 @@ def sweep(names: Sequence[str] = (), out: str | Path = "results", work: str | Pa
           budget: Budget | None = None) -> list[str]:
     """Runs experiments, all by default; what is finished is not run again. Returns the names of runs that failed.
 
-    out: results land in its folder `sweep`, and the twins also in its twins.json. work: data and audio weights, made again where missing.
+    out: results land in its folder `sweep`, and the twins also in its twins.json. work: data and audio weights, made again where missing,
+    and the trained models.
     seeds: 0 to seeds - 1; seed 0 of everything comes first. budget: instead of the declared ones; then twins.json stays as it is.
     Raises ValueError for unknown experiments, and where `out` holds runs of other settings.
     """

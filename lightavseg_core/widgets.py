@@ -165,7 +165,7 @@ class AttentionExplorer(Panel):
 
     def _show(self) -> None:
         t, (seen, layer, n) = self.second.value, self._look()
-        weights, output = layer.weights[n], layer.output[n]                     # (heads, Q, K), (Q, C)
+        weights, output = layer.weights[n].cpu(), layer.output[n].cpu()         # (heads, Q, K), (Q, C)
         weights = weights if self.head.value < 0 else weights[self.head.value, None]
         self.target.value = png(eight_bit(overlay(self.item["frames"][t], self.truth[t], GREEN)))
         self.mask.value = png(eight_bit(overlay(self.item["frames"][t], seen.mask, ORANGE)))
@@ -186,7 +186,8 @@ class AttentionExplorer(Panel):
 
     def still(self) -> tuple[np.ndarray, str]:
         t, (seen, layer, n) = self.second.value, self._look()
-        weights = layer.weights[n] if self.head.value < 0 else layer.weights[n, self.head.value, None]
+        weights = layer.weights[n].cpu()
+        weights = weights if self.head.value < 0 else weights[self.head.value, None]
         frame = self.item["frames"][t]
         above = [tile(canvas.enlarged(eight_bit(x), MAP), name) for name, x in (
             ("frame", picture(frame)), ("truth", overlay(frame, self.truth[t], GREEN)), ("mask", overlay(frame, seen.mask, ORANGE)))]

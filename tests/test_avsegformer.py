@@ -142,8 +142,9 @@ def test_one_audio_token_adds_one_vector_to_every_query():
 
 def test_everything_else_learns(model):
     model.zero_grad()
-    model(*inputs(2, 1)).logits.square().sum().backward()
-    without = {name for name, p in model.named_parameters() if not name.startswith(("visual.", "audio.")) and not p.grad.abs().max() > 1e-9}
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernel leaves rounding noise where the gradient is zero
+        model(*inputs(2, 1)).logits.square().sum().backward()
+    without = {name for name, p in model.named_parameters() if not name.startswith(("visual.", "audio.")) and not p.grad.any()}
     assert without == {f"generator.layers.0.cross_attn.{name}.weight" for name in ("query", "key")}
 
 

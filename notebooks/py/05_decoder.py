@@ -150,7 +150,8 @@ workbook.show(decoder_plots.map_grid(rows, ["frame, truth", *scales], title),
               "after the sound is added: the outlines stay, all colours of a map shift together.")
 
 # %% [markdown]
-# The colours of a map shift *together* (at the coarse scales too little to be seen): no edge appears, none goes. Adding one vector cannot tell places apart that were alike. What it
+# The colours of a map shift *together* (at the coarse scales too little to be seen): no edge appears, none goes. Adding one vector cannot
+# tell places apart that were alike. What it
 # changes is the direction that the zero lies in, and so which features pass the next threshold, and the *cosine*. Measure that over all the
 # clips looked into: how well does the map rank pixels before the bias and after, and how much background passes the threshold?
 #
@@ -187,14 +188,15 @@ rows = []
 for scale, a, b in zip(scales, scored(unbiased), scored([step.similarity for step in own.decoder])):
     ranking, marks = (decoding.bootstrap(b[score] - a[score]) for score in ("auroc", "marked"))
     rows.append((scale, *(f"{x['auroc'].nanmean():.3f}" for x in (a, b)),
-                 f"{ranking.low:+.3f} to {ranking.high:+.3f}",
+                 f"{ranking.low:+.4f} to {ranking.high:+.4f}",
                  *(f"{x['marked'].nanmean():.1%}" for x in (a, b)), f"{marks.low:+.1%} to {marks.high:+.1%}"))
 columns = ["AUROC before", "after", "change, 95%", "background marked before", "after", "change, 95%"]
 workbook.table(["scale", *columns], rows)
 
 # %% [markdown]
-# Read the last three rows. The ranking of places is there *before* the decoder adds the sound: the encoder has put it there, stage by stage
-# (AGVE). The bias hardly changes who ranks above whom. It moves the threshold, and that is what quiets the background.
+# Read the last three rows. The ranking of places is there *before* this scale's bias is added (the coarser scales' are in it already). The bias
+# hardly changes who ranks above whom. It moves the threshold, and that is what quiets the background. Could the encoder have put the ranking
+# there alone, stage by stage (AGVE)? The model without CMFD in section 5.5, whose decoder adds no sound at all, will answer.
 #
 # ## 5.3 The audio state and its gates
 #
@@ -340,13 +342,14 @@ for (coarse, a), (fine, b) in zip(zip(names, scores), zip(names[1:], scores[1:])
 # %% [markdown]
 # So, of "progressively suppresses background":
 #
-# - **Not from the start.** At 2 x 2 and 4 x 4 the map ranks pixels about as a coin would. No loss ever asked these scales for a mask, so
+# - **Not from the start.** At 2 x 2 and 4 x 4 the map ranks pixels little better than a coin would. (The table says "background worse" and "IoU
+#   better" of the step between them: more is marked, and so more of the objects too.) No loss ever asked these scales for a mask, so
 #   nobody should expect one there.
 # - **In one jump.** At 8 x 8, the first scale that $L_\text{msa}$ looks at, background goes dark and the ranking is nearly what it will be.
 # - **Then, a little, at each step.** The background does get darker and the ranking better from scale to scale: small steps, with
 #   intervals that exclude zero where the table says "better".
 # - **Much of what looks like progress is resolution.** Between the supervised scales IoU climbs, and so does its ceiling. As a share
-#   of the ceiling it moves far less.
+#   of the ceiling it moves far less. (The ceiling at 2 x 2 was predicted as 0.24 for one object: compare the table.)
 # - **The mask is more than the last map.** Past the last scale comes a 3 x 3 block and a head, trained for the mask itself.
 #
 # Does a scale that no loss looks at know nothing? We only know that its *cosine* does not. That is the next section's question.
@@ -356,8 +359,10 @@ for (coarse, a), (fine, b) in zip(zip(names, scores), zip(names[1:], scores[1:])
 # Six models, trained on 400 clips at 128 pixels for the same number of steps: LightAVSeg, the same without $L_\text{msa}$, without HAR,
 # without CMFD; and AVSBench and AVSegFormer, each with its own losses. They had far less training than the model above, so their
 # scores are lower. Their maps are the cosine between features and sound at the places where each of them fuses the two: AVSBench at four
-# scales, AVSegFormer at one. Nobody asked those for a mask at $\tau = 0.1$, so their maps are stretched to their own range below, and the scores
-# that compare them need no threshold. One training each: the intervals say what other *clips* would give, not what other trainings would.
+# scales, AVSegFormer at one. Nobody asked those for a mask at $\tau = 0.1$, so their maps are stretched to their own range below, and the score
+# that compares them, AUROC, needs no threshold; IoU is taken at probability 0.5, so where $L_\text{msa}$ was off only the mask's is a fair one.
+# The frame is the one of section 5.1, good or bad for them as it may be. One training each: the intervals say what other *clips* would give,
+# not what other trainings would.
 
 # %%
 runs, kept = sweep.load("scales", "../results/sweep"), sweep.load_maps("scales", "../results/sweep")
@@ -403,14 +408,16 @@ for label in list(tables)[1:]:
 
 # %% [markdown]
 # What stands out is the model without $L_\text{msa}$. Its cosine maps are not blurred masks: they rank pixels *below* chance, the sounding
-# object agrees with the sound *less* than the background does. Yet the mask that comes out is as good. A network may code "sounds"
+# object agrees with the sound *less* than the background does. Yet its mask cannot be told from the full model's. A network may code "sounds"
 # in any direction of its 64 channels, and the next layer reads it; agreement with $\hat A$ is one such code, which
-# $L_\text{msa}$ asks for and others have no reason to use. AVSegFormer's map is another such negative; AVSBench's rank better than chance
-# in the middle, though all their cosines lie so close together that no threshold of $L_\text{msa}$'s would find a mask in them. Without HAR, and
+# $L_\text{msa}$ asks for and others have no reason to use. AVSegFormer's map is another such negative; AVSBench's rank better than chance,
+# best in the middle, though all their cosines lie so close together that no threshold of $L_\text{msa}$'s would find a mask in them. Without
+# HAR, and
 # without CMFD, where $\hat A$ is not even added, the supervised maps look as they do with them: it is the loss that makes them. So:
 #
 # - a similarity map shows what the *loss* made of the features. It is not the mechanism by which the mask is found;
-# - a method whose maps look poor beside LightAVSeg's has been asked another question. The poster's comparison of maps is fair where maps
+# - a method whose maps look poor beside LightAVSeg's has been asked another question. A comparison of maps, as in the LightAVSeg poster's
+#   figure, is fair where maps
 #   were trained to be masks, and tells little where they were not. Compare masks.
 #
 # ## 5.6 Failures, found by rule
@@ -453,8 +460,8 @@ for i, t in order[:3]:
     print(f"IoU {iou[i, t]:.2f}, {len(sounding[i, t])} sound: {', '.join(mistakes) or 'ill drawn, but the right ones'}")
 
 # %% [markdown]
-# Most of the lost IoU is lost at outlines, a few percent in each frame. The bad failures are another kind, and few: failures of *hearing*. Where
-# several objects sound at once one timbre hides another, and the model marks the wrong set. With one sound alone it chooses right.
+# Most of the lost IoU is lost at outlines, a few percent in each frame. The bad failures are another kind, and few: a wrong *choice*, and only
+# where several objects sound at once. With one sound alone it chooses right. That one timbre hides another is a plausible reason, not tested here.
 #
 # ## 5.7 The limit that no training cures
 #
@@ -480,7 +487,8 @@ workbook.check("twins", expected_iou, hint="average two cases: a sounds, b sound
                cases=[((100, 100), (0.5, 0.5)), ((300, 100), (0.5, 0.5))])
 
 # %% [markdown]
-# One half, whatever it does and however large they are. Now measure.
+# One half for either choice, however large they are, and what lies between (one and a part of the other) is worse. Now measure how much of
+# each it marks.
 #
 # > **Prediction.** The sounding twin and the silent one are marked equally: their difference cannot be told from zero.
 
@@ -520,9 +528,10 @@ workbook.show(plots.prediction_grid(columns, [f"clip {i}, second {t}" for i, t i
               alt="Six frames with twins of which one sounds, at equal steps through the clips; truth, and what is marked.")
 
 # %% [markdown]
-# While neither sounds, neither is marked: the model *does* listen. While one sounds, often both are marked; sometimes only one, and then
-# chance decides which: its size, its place, its colour, but not the sound. (With training clips that never hold two of a kind it has not even
-# learnt to mark both.) Stereo sound, or motion in time with the sound, could tell twins apart. A global vector of mono sound cannot, in
+# While neither sounds, neither is marked: the model *does* listen. While one sounds, often both are marked; sometimes only one; by
+# what, these clips do not say. The difference is undecided, as predicted, and an interval that wide proves no zero; the argument does. (With
+# training clips that never hold two of a kind it has not even learnt to mark both.) Stereo sound, or motion in time with the sound, could
+# tell twins apart. A global vector of mono sound cannot, in
 # LightAVSeg as in every other method here.
 
 # %% [markdown]
@@ -557,24 +566,26 @@ print(f"clip {index}, second {second}: two of {len(objects)} objects sound")
 # %%
 scene = item["frames"], item["log_mel"], second
 why = [attribution.integrated_gradients(model, *scene, mask) for mask in masks]
-for number, found in enumerate(why):
-    print(f"object {number}: sound adds {found.difference:,.0f} logits; completeness within {found.error:.2%}")
-    assert found.error <= 0.01
-for found, name in zip(why, ("first", "second")):
-    lost = attribution.occlusion(model, *scene, found.mask)
-    seen = attribution.grad_cam(model, *scene, found.mask)
-    panels = {"Integrated Gradients": found, "occlusion": lost, "Grad-CAM": seen}
+for number, explained in enumerate(why):
+    print(f"object {number}: sound adds {explained.difference:,.0f} logits; completeness within {explained.error:.2%}")
+    assert explained.error <= 0.01
+for explained, name in zip(why, ("first", "second")):
+    lost = attribution.occlusion(model, *scene, explained.mask)
+    seen = attribution.grad_cam(model, *scene, explained.mask)
+    panels = {"Integrated Gradients": explained, "occlusion": lost, "Grad-CAM": seen}
     frame, front_end = item["frames"][second], test.front_end
     figure = attribution.attribution_figure(frame, item["log_mel"], panels, front_end, second)
     workbook.show(figure, alt=f"The {name} sounding object's mask, the log-mel, and, blue where logits rise, "
                   "red where they fall, Integrated Gradients and occlusion by time and band, Grad-CAM by place.")
 
 # %% [markdown]
-# Where two rows are drawn they have the same frame and the same sound; only the mask differs. *Occlusion*
-# asks more simply: what is lost when a patch of 80 ms by 8 bands falls silent? It is coarse, has no
-# completeness, and need not agree: a bin may matter only together with others. *Grad-CAM* looks at the frame
-# instead. Of the map that the head reads, each channel is weighted by its mean gradient; so near the output
-# it mostly draws the mask again. Try `layer=model.visual.stages[2]`: there the sign itself may come out
+# Both figures have the same frame and the same sound; only the mask differs (`smoke` draws one). The attribution of
+# single bins changes sign from bin to bin, so do not read dots: look at which *bands* are coloured at all, where that
+# object's own sound lies. *Occlusion* asks more simply: what is lost when a patch of 80 ms by 8 bands falls silent?
+# It is coarse, has no completeness, and need not agree: a bin may matter only together with others. *Grad-CAM* looks
+# at the frame instead. Of the map that the head reads, each channel is weighted by its mean gradient; so near the
+# output it draws all that is marked, whichever object is explained: it cannot say which one was asked about. Try
+# `layer=model.visual.stages[2]`: there the sign itself may come out
 # reversed, because one mean per channel is a rough summary of a gradient that differs from place to place. A
 # picture that looks sensible is no proof.
 #
@@ -622,7 +633,8 @@ workbook.show(figure, alt="Three differences with intervals: the attribution's s
               "minus the share of the area, of the loudness, and of the other object's attribution.")
 
 # %% [markdown]
-# The lines are 95% intervals over clips; one that crosses zero is undecided, for six clips are few. The clips
+# "Loudness" is what an attribution would score that knows no model: the log-mel above silence. The lines are 95%
+# intervals over clips; one that crosses zero is undecided, for six clips are few. The clips
 # were chosen by rule, the first in which two objects sound at once.
 #
 # ### Exercise 4: completeness by hand
@@ -678,21 +690,21 @@ def marked():
 
 
 silenced, rows = desk.strips[loud[0]], []
-for volume in (1.0, 0.5, 0.25, 0.1, 0.05, 0.0, 1.0):
+for volume in (1.0, 0.5, 0.4, 0.35, 0.3, 0.2, 0.0, 1.0):
     silenced.gain.value = volume
     rows.append((f"{volume:.2f}", *(f"{share:.0%}" for share in marked())))
 names = [desk.sources[i].label for i in loud]
 workbook.table([f"volume of {names[0]}", *(f"{name}: marked" for name in names)], rows)
 
 # %% [markdown]
-# The one that fades loses its pixels between two volumes, not bit by bit: a sound is heard or it is not. The
+# The one that fades loses nearly all its pixels within a narrow range of volumes: a sound is heard or it is not. The
 # other keeps its own. The last row is the first again: the model remembers nothing.
 #
 # Now you. **Try:**
 #
 # 1. Switch off all objects, and then the noise floor too. Is anything marked?
 # 2. Only white noise. What does the model take it for? (Two of the seven timbres are bands of noise.)
-# 3. Only a donor's sound, from a clip in which a category sounds that is visible here, and from one in which
+# 3. Only another clip's sound (the *donor's*), from a clip in which a category sounds that is visible here, and from one in which
 # none is.
 # 4. Fade an object slowly and watch the maps: which scale lets go first?
 # 5. Let time play, with one object silenced.
@@ -723,14 +735,14 @@ lav.widgets.DecoderStepper(model, test[desk_clip], desk_second)
 #
 # - At each scale, a cosine map says how features and sound agree. With $L_\text{msa}$ it becomes a mask at the scales that the loss looks at,
 #   and nowhere else.
-# - The ranking of places comes from the encoder; the decoder's bias moves the threshold and so quiets the background.
+# - The encoder alone can rank the places; the decoder's bias moves the threshold and so quiets the background.
 # - Most gates are nearly constant on these data; a few look at the picture.
 # - "Progressively suppresses background" is, here, one jump at the first supervised scale and small steps after it; much of the rise in IoU
 #   is resolution.
-# - Bad failures are mistakes of hearing, not of drawing. Two objects with one timbre cannot be told apart.
+# - Bad failures are wrong choices among several sounds, not bad drawing. Two objects with one timbre cannot be told apart.
 #
 # **What this can and cannot say about AVSBench.** A small model on clean silhouettes shows *how* the mechanism works and what a map means; how
-# large each effect is on real clips, with pretrained encoders and hundreds of looks, it cannot say.
+# large each effect is on real clips, with pretrained encoders and objects of a thousand shapes, it cannot say.
 #
 # ## References
 #

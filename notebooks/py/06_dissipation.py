@@ -31,7 +31,7 @@
 # |---|---|
 # | Time on 2 cores | about a minute (`profile = "smoke"`: half of it); the trainings of sections 6.6 and 6.11 were run beforehand |
 # | Memory | 3 GB |
-# | You need | notebook 2; softmax attention, gradients |
+# | You need | notebook 2; notebook 3 for $M_J$, the deaf oracle and swapped sound; softmax attention, gradients |
 
 # %% tags=["parameters"]
 profile = "default"             # "smoke": the shortest run that touches everything
@@ -162,7 +162,8 @@ print(", ".join(f"{name}: {ratio:.1e}" for name, ratio in ratios.items()))
 
 # %% [markdown]
 # Zero at the start, and zero ever after: training cannot leave it. A trap for those who look at the *weights* instead: AdamW divides each
-# gradient by its own size, and so makes steps even of rounding noise. Ten steps with each kernel, without weight decay:
+# gradient by its own size (plus $10^{-8}$, which is more than this noise, so that its steps are small), and so makes steps even of rounding
+# noise. Ten steps with each kernel, without weight decay:
 
 # %%
 steps = 10 if s.profile == "default" else 2
@@ -328,7 +329,8 @@ workbook.show(figure, alt="Effective keys fall from K to 1 as one key's score ta
 # - **The prompt query generator** (PQG), AVESFormer's remedy: $K$ learned prompts $p_k$; the sound is added to each, and a feed-forward
 #   (ours) makes keys of the sums.
 #
-# **Predict** for each row of the table whether $W_Q$ and $W_K$ get a gradient. Two rows are traps: *one* prompt, and 16 prompts that are *equal*.
+# **Predict** for each of eight models whether $W_Q$ and $W_K$ get a gradient: the sound as the only key; a sound per second; 1, 2, 4, 16 and 64
+# prompts; 16 *equal* prompts.
 
 # %%
 settings = {"the sound": {"prompts": 0}, "a sound per second": {"prompts": 0, "seconds": True},
@@ -406,7 +408,8 @@ assert varied["the sum alone"] < 1e-8 < 1e-6 < varied["feed-forward"]
 #
 # ## 6.6 Trained side by side
 #
-# The same model with one key, a key per second, 1 to 64 prompts, and 16 prompts at two other temperatures, trained on the same clips with the
+# The same model with one key, a key per second, 1, 2, 16 or 64 prompts, and 16 prompts at two other temperatures, trained on the same clips
+# with the
 # same steps, three seeds each. Dissipation is a fact about gradients. The claim to test is that it *costs accuracy*, and that the remedy brings
 # it back.
 
@@ -480,7 +483,7 @@ least, most = sorted(alive, key=varies.get)[::len(alive) - 1]
 print(f"spatial variance elsewhere: {varies[least]:.3f} ({least}) to {varies[most]:.3f} ({most}); at most 1")
 for word in ("better", "worse", "undecided"):
     of_word = [name for name, d in against.items() if verdict(d) == word]
-    print(f"M_J compared with one key, {word}:", "; ".join(of_word) or "none")
+    print(f"M_J compared with one key, {word}:", "all" if len(of_word) == len(against) else "; ".join(of_word) or "none")
 print(f"of {len(against)} such intervals chance alone makes {0.05 * len(against):.1f} speak, on average")
 for name in [name for name in alive if name in untrained]:
     changes = [f"{stat.replace('_', ' ')} {untrained[name][stat]:.3f} -> {mean(statistic(keys[name], stat))}"
@@ -491,6 +494,9 @@ shown = {"better": "holds", "worse": "is refuted", "undecided": "is NOT shown"}[
 print(f"16 prompts minus one key {interval(remedy)}: 'prompts raise the score' {shown} here")
 
 # %% [markdown]
+# Look at *a sound per second*, too: all its seeds lie below the deaf oracle, and the interval still reaches zero, so wide is one of three seeds.
+# More keys are no gain in themselves; these keys make the frame find out first which of them is its own.
+#
 # Three readings to keep apart. *Undecided* is not *equal*: three seeds make wide intervals. What is the same vector everywhere is still
 # *heard*: with one key the model listens by the broadcast, and the last column of the table says how much. And these clips may ask little of
 # attention: one vector says which of seven timbres sound, and a bias per channel can carry that (a plausible reason; nothing here tests it).
@@ -553,6 +559,9 @@ print(f"of the weights' variance {between / total:.0%} lies between frames, "
       f"{within / total:.0%} between the positions of one")
 
 # %% [markdown]
+# A frame's own *places* make most of it. But look at the maps above before you call that listening: what lights up may be objects against
+# background, whether they sound or not.
+#
 # Turn the temperature of the trained model. **Prediction:** the entropy rises with $\tau$, always (for fixed scores that is a theorem). The score:
 # guess.
 
@@ -570,7 +579,11 @@ workbook.table(["temperature", "relative entropy", "effective keys", "top share"
                 for t, found in measured.items()])
 
 # %% [markdown]
+# The entropy rises as it must. The score is for a model that was trained at $\tau = 1$; section 6.6 has models trained at $1/4$ and 4.
+#
 # ## 6.8 Turn the knobs
+#
+# Under each key's map stands its mean weight; 16 keys that weigh alike have 1/16 = 0.0625 each.
 #
 # Sliders for the number of keys that are kept and the temperature, on the model that you just trained and the clip above. Where no widget can
 # run you see its picture. **Try:** keep one key, and look at what becomes of the maps, and of the variance of the output.
@@ -621,12 +634,15 @@ assert max(ranks[1]) < 1 + 1e-6 and max(ranks[5]) <= 5 + 1e-6
 try:
     attention.entropy(next(iter(recorder.layers.values())).weights)
 except ValueError as refusal:
-    print("entropy:", refusal)
+    print("entropy:", str(refusal).partition(";")[0])
 
 # %% [markdown]
+# At most 5 and exactly 1, as predicted; and here, before any training, the five columns point nearly one way.
+#
 # ## 6.10 AVESFormer's own limits: heavy ears, no time
 #
-# Its authors say that VGGish is about 60% of the parameters (*reported*). Counted in our implementation, whose decoder is leaner than theirs may be:
+# Its authors say that VGGish is about 60% of the parameters (*reported*). Counted in our implementation, whose decoder is leaner than theirs
+# may be:
 
 # %%
 rows = []
@@ -678,7 +694,8 @@ workbook.table(["", "seconds before matter", "seconds after matter", "their orde
 # ## 6.11 Early focus: do early stages attend narrowly?
 #
 # The second claim: in the decoder's early (coarse) stages self-attention looks at neighbours, so put convolutions there (the *early focus*, ELF,
-# decoder: `cct`). First what "near" means on a small map. The **attention distance** is the mean distance between a pixel and what it attends to, in
+# decoder: `cct`). First what "near" means on a small map. The **attention distance** is the mean distance between a pixel and what it
+# attends to, in
 # units of the map's side. Uniform attention has a distance too, and it depends on the grid: on a 4 x 4 map a larger part of the weight falls on
 # the pixel itself, at distance 0. So each layer stands beside the uniform one on its own grid, and beside what a 3 x 3 convolution reaches: its
 # nine places are $(4 + 4\sqrt 2)/9$ positions away on average. *Narrow* is what comes near that.
@@ -721,8 +738,12 @@ by_stage = sweep.paired(relative[0], relative[2])
 said = "holds" if by_stage.high < 0 else "is reversed" if by_stage.low > 0 else "is undecided"
 print(f"distance in units of the uniform one, first stage minus last: {interval(by_stage)}")
 print(f"'early stages attend more narrowly than the last' {said} here")
+print(f"the largest of all those differences from uniform: {max(abs(1 - r) for of in relative.values() for r in of.values()):.1%}")
 
 # %% [markdown]
+# Read the two verdicts with the size beside them. A 3 x 3 kernel looks half as far as uniform attention on the coarsest map, an eighth as far on
+# the finest; these layers stay within a few percent of uniform on all of them. None of them is narrow.
+#
 # ### Convolution instead, stage by stage
 #
 # From three transformer blocks (`ttt`) to one (`cct`), and `tcc` for contrast, where the *first* stage keeps its block. **Read with care:** a
@@ -752,17 +773,21 @@ workbook.table(["fusion and decoder", *columns], rows)
 
 # %%
 panels = {"$M_J$": {kinds: sweep.values(seeds).values() for kinds, seeds in focus.items()},
-          "own sound minus swapped": {kinds: hearing(seeds).values() for kinds, seeds in focus.items()}}
+          "$M_J$, own sound minus swapped": {kinds: hearing(seeds).values() for kinds, seeds in focus.items()}}
 figure = plots.seed_dots(panels, "Decoder stages, coarse to fine: c convolution, t transformer block",
                          {"$M_J$": (ttt[0]["deaf_oracle"]["M_J"], "deaf oracle")})
 workbook.show(figure, alt="M_J, and how much of it is owed to the clip's own sound, for four decoders, "
               "a dot for each seed.")
 
 # %% [markdown]
+# `tcc` is the row to look at: only its *coarsest* stage meets the sound, and it hears least. So if its score falls, that may be the entry of the
+# sound that moved, not the self-attention that went.
+#
 # ### Exercise 4: where would the block be cheaper?
 #
 # A stage works on $N$ positions of $C$ channels, with $K$ keys of sound. A 3 x 3 convolution costs $9NC^2$ MACs. Count the block's: self-attention
-# (four projections and two products), cross-attention (queries and output at $N$ positions, keys and values at $K$, two products) and a feed-forward
+# (four projections and two products), cross-attention (queries and output at $N$ positions, keys and values at $K$, two products) and a
+# feed-forward
 # that is four times as wide inside.
 
 # %% tags=["exercise"]
