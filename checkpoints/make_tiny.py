@@ -36,7 +36,7 @@ tags: [audio-visual-segmentation]
 seen or heard. On a real video it will mark nothing, or anything: what it marks there means nothing. It shows how the method works, and lets
 `predict` and the notebooks run at once.
 
-Two objects of one timbre cannot be told apart by a global audio vector: it marks both or neither.
+Two objects of one timbre cannot be told apart by a global audio vector: it marks both, or one without knowing which.
 
 | | |
 |---|---|
