@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from .data.audio import FrontEnd
 from .data.avsbench import AVSBench
-from .data.sounding_shapes import noise, objects, stems
+from .data.sounding_shapes import clip_number, noise, objects, stems
+from .evaluation import evaluating
 from .methods.base import AVSModel
 from .plots import overlay
 
@@ -113,11 +114,8 @@ class Target:
 @contextmanager
 def explaining(model: AVSModel, *inputs) -> Iterator[Target]:
     """A Target of a model in eval mode, which is put back. Gradients go to inputs only: no parameter gets a `.grad`."""
-    training = model.training
-    try:
-        yield Target(model.eval(), *inputs)
-    finally:
-        model.train(training)
+    with evaluating(model):
+        yield Target(model, *inputs)
 
 
 def integrated_gradients(model: AVSModel, frames: Tensor, log_mel: Tensor, second: int = 0, mask: Tensor | None = None,
@@ -248,9 +246,9 @@ def stem_cells(dataset: AVSBench, index: int) -> Tensor:
     if dataset.front_end.sample_rate != 16_000:
         raise ValueError(f"the front end hears {dataset.front_end.sample_rate} Hz; the stems have 16000. Resample them, and call `dominant`.")
     clip = dataset.clips[index]
-    number = int(clip.name.rpartition("_")[2])
-    own = torch.from_numpy(stems(dataset.root, dataset.split, number, dataset.subset))                 # (objects, samples)
-    total = own.sum(0) + torch.from_numpy(noise(dataset.root, dataset.split, number, dataset.subset))
+    where = dataset.root, dataset.split, clip_number(clip.name), dataset.subset
+    own = torch.from_numpy(stems(*where))                 # (objects, samples)
+    total = own.sum(0) + torch.from_numpy(noise(*where))
     times = torch.arange(len(clip.frames))
     return torch.stack([dominant(dataset.front_end, sound, total - sound, times) for sound in own])
 
@@ -279,7 +277,7 @@ def positive_control(model: AVSModel, dataset: AVSBench, index: int, second: int
     object's mask, above shares[j, i]. Raises ValueError where no object that sounds can be seen.
     """
     item, clip = dataset[index], dataset.clips[index]
-    things = objects(dataset.root, dataset.subset, dataset.split, int(clip.name.rpartition("_")[2]))
+    things = objects(dataset.root, dataset.subset, dataset.split, clip_number(clip.name))
     masks = torch.stack([torch.from_numpy(thing.masks[second]) for thing in things]).float()           # at the size that they were made at
     masks = F.interpolate(masks[None], item["frames"].shape[-2:], mode="nearest-exact")[0] > 0
     heard = [i for i, thing in enumerate(things) if thing.sounding[second] and masks[i].any()]

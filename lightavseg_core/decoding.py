@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .data import AVSBench
-from .data.sounding_shapes import objects
+from .data.sounding_shapes import clip_number, objects
 from .evaluation import evaluating
 from .losses import TEMPERATURE
 from .methods import LightAVSeg
@@ -57,11 +57,11 @@ def maps(model: nn.Module, dataset: AVSBench) -> Maps:
     if model.config.num_classes > 1:
         raise ValueError(f"the model has {model.config.num_classes} classes; expected one whose logits are a binary mask (num_classes=1).")
     device, outputs = next(model.parameters()).device, []
-    for index in range(len(dataset)):
-        item = dataset[index]
-        with evaluating(model):
+    with evaluating(model):
+        for index in range(len(dataset)):
+            item = dataset[index]
             output = model(item["frames"][None].to(device), item["log_mel"][None].to(device), return_scales=True)
-        outputs.append(([scale.similarity.float().cpu() for scale in output.scales], output.logits[:, :, 0].float().cpu()))
+            outputs.append(([scale.similarity.float().cpu() for scale in output.scales], output.logits[:, :, 0].float().cpu()))
     similarity, logits = zip(*outputs)
     return Maps([torch.cat(scale) for scale in zip(*similarity)], torch.cat(logits))
 
@@ -218,7 +218,7 @@ def marked_objects(found: Maps, dataset: AVSBench) -> list[MarkedObject]:
     """Every visible object of every frame, and what share of it the masks mark. For data that SoundingShapes made (else FileNotFoundError)."""
     marked = []
     for index, (clip, logits) in enumerate(zip(dataset.clips, found.logits, strict=True)):
-        for number, thing in enumerate(objects(dataset.root, dataset.subset, dataset.split, int(clip.name.rpartition("_")[2]))):
+        for number, thing in enumerate(objects(dataset.root, dataset.subset, dataset.split, clip_number(clip.name))):
             masks = torch.from_numpy(thing.masks)                                                             # (T, H, W)
             predicted = resize_as(logits[:, None], masks[:, None])[:, 0] > 0
             shares = (predicted & masks).flatten(1).sum(1) / masks.flatten(1).sum(1)                          # (T,), NaN where it is hidden

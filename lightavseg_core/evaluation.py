@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Subset
 from torchmetrics import Metric, SumMetric
 
 from .data import AVSBench, collate
-from .data.sounding_shapes import objects
+from .data.sounding_shapes import clip_number, objects
 from .metrics import MaskScore, SemanticScore
 
 BATCH = 8
@@ -71,8 +71,8 @@ def deaf_oracle(dataset: AVSBench) -> dict:
         raise ValueError(f"{dataset.subset} scores categories; the deaf oracle marks all that is visible, which has none. Use s4 or ms3.")
     score = MaskScore()
     for index, clip in enumerate(dataset.clips):
-        item, number = dataset[index], int(clip.name.rpartition("_")[2])      # the recipe's index, whatever lines the metadata has lost
-        visible = torch.from_numpy(sum(thing.masks for thing in objects(dataset.root, dataset.subset, dataset.split, number)) > 0)
+        item = dataset[index]
+        visible = torch.from_numpy(sum(thing.masks for thing in objects(dataset.root, dataset.subset, dataset.split, clip_number(clip.name))) > 0)
         if visible.shape != item["mask"].shape:
             visible = torch.nn.functional.interpolate(visible[None].float(), item["mask"].shape[-2:], mode="nearest-exact")[0] > 0.5
         score.update((visible.float() * 20 - 10)[item["annotated"]], item["mask"][item["annotated"]] > 0)

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 import wave
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -39,7 +38,7 @@ def tracks(dataset: AVSBench, index: int, sample_rate: int = RATE) -> list[Track
         sounding_shapes.read_recipe(dataset.root, dataset.subset)
     except FileNotFoundError:
         return [Track("its sound", read_audio(clip.audio, sample_rate))]
-    number = int(re.search(r"\d+$", clip.name)[0])           # of the clip in its split: the dataset may hold some of them only
+    number = sounding_shapes.clip_number(clip.name)
     where = dataset.root, dataset.split, number, dataset.subset
     objects = sounding_shapes.objects(dataset.root, dataset.subset, dataset.split, number)
     sounds = [*sounding_shapes.stems(*where), sounding_shapes.noise(*where)]

@@ -182,6 +182,11 @@ def read_recipe(root: str | Path, subset: str) -> Recipe:
     return recipe
 
 
+def clip_number(name: str) -> int:
+    """The index of a clip in its split's recipe, from its name: a dataset may hold only some of them."""
+    return int(name.rpartition("_")[2])
+
+
 def _scene_of(root: str | Path, subset: str, split: str, index: int) -> tuple[Scene, int]:
     recipe = read_recipe(root, subset)
     if not 0 <= index < recipe.clips.get(split, 0):
