@@ -15,7 +15,7 @@ class Row(NamedTuple):
     method: str                  # as in `list_methods()`
     visual: str                  # as in `create_model(visual=...)`
     audio: str
-    parameters: float            # in whatever accounting: see `profiling.published_accounting`
+    parameters: float            # in whatever accounting: see `accounting.published_accounting`
     gpu_ms: float
     phone_ms: float
     s4: tuple[float, float]

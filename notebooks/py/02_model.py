@@ -55,7 +55,7 @@ import torch
 import torch.nn.functional as F
 
 import lightavseg_core as lav
-from lightavseg_core import plots, profiling
+from lightavseg_core import accounting, plots, profiling
 from lightavseg_core.environment import card
 from lightavseg_core.methods.avsbench import TPAVI
 from lightavseg_core.methods.blocks import Attention
@@ -287,7 +287,7 @@ workbook.check("where the square dominates", square_dominates_from,
 
 # %%
 sides = [side for side in (96, 160, 224, 320, 448, 640, 896) if side <= s.largest]
-counted = [profiling.interaction_cost(side, tokens=16) for side in sides]
+counted = [accounting.interaction_cost(side, tokens=16) for side in sides]
 work = {name: [cost[name].total_macs for cost in counted] for name in counted[0]}
 figure = plots.cost_curves(sides, work, "Counted: the meeting of sound and picture, C = 256", "multiply-accumulates")
 workbook.show(figure, alt="Counted multiply-accumulates against the side of the frame, log-log, for four ways: "
@@ -329,8 +329,8 @@ pixels = [side * side for side in sides]
 far = len(sides) - 3 if s.largest >= 896 else 0             # the slope between 448 and 896 px
 rows = []
 for name, counts in work.items():
-    c0, c1, c2 = profiling.fit_cost(pixels, counts)
-    slope = profiling.slope(pixels[far:], counts[far:])
+    c0, c1, c2 = accounting.fit_cost(pixels, counts)
+    slope = accounting.slope(pixels[far:], counts[far:])
     rows.append((name, f"{c1:.0f}", f"{c2:.3f}", f"{c2 * pixels[-1] ** 2 / counts[-1]:.0%}", f"{slope:.2f}"))
     assert (c2 > 0) == (name == "TPAVI, published"), "only one is quadratic"
 last = f"{sides[-1]} px"
@@ -462,7 +462,7 @@ for method in lav.list_methods():
     for visual, audio in (("resnet50", "vggish"), ("seaformer_l", "mobilenetv2_100")):
         skeleton = profiling.skeleton(method, visual=visual, audio=audio)
         macs = {side: profiling.macs(skeleton, side).total_macs for side in (224, 512, 896)}
-        square = profiling.fit_cost([side**2 for side in macs], list(macs.values())).c2 * 896**4 / macs[896]
+        square = accounting.fit_cost([side**2 for side in macs], list(macs.values())).c2 * 896**4 / macs[896]
         square = max(square, 0.0)                                # what rounded sides leave may be negative
         quadratic += [method] * (square > 0.2)
         rows.append((method, f"{visual} + {audio}", *(f"{macs[side] / 1e9:.1f}" for side in (224, 512)), f"{square:.0%}"))
@@ -477,7 +477,7 @@ workbook.table(["method", "encoders", "GMACs at 224 px", "at 512 px", "share of 
 
 # %%
 rows = []
-for entry in profiling.published_accounting():
+for entry in accounting.published_accounting():
     row, explained = entry.row, "" if entry.explained is None else f"{entry.explained:.1f}"
     ours = f"**{entry.total / 1e6:.1f}**"
     rows.append((row.method, row.visual, row.parameters, explained, entry.counts, ours))
