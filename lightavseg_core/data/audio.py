@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -11,6 +13,51 @@ import torchaudio.functional as AF
 from torch import Tensor
 
 SAMPLE_RATE = 16_000
+PLAYLISTS = {"hls", "dash", "concat", "imf"}
+
+
+@contextmanager
+def open_media(path: str | Path, kind: str) -> Iterator[av.container.InputContainer]:
+    """A file that PyAV opens; only that file is read. kind: "sound" or "video", for what is said of a broken one.
+
+    Raises FileNotFoundError, or ValueError where FFmpeg stumbles, in the body too; and for playlists, which would open other files.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such {kind} file.")
+    try:
+        with av.open(str(path.absolute()), metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
+            if container.format.name in PLAYLISTS:
+                raise ValueError(f"{path}: is a playlist ({container.format.name}), which names other files. Give those files.")
+            yield container
+    except av.FFmpegError as error:
+        raise ValueError(f"{path}: cannot be decoded as {kind} ({error.strerror or error}). Is it complete?") from None
+
+
+def decode_audio(path: str | Path) -> Iterator[tuple[float | None, int, np.ndarray]]:
+    """A file's first sound track, piece by piece as it is decoded: (time of the piece in seconds, rate in Hz, samples (n, channels) float32).
+
+    Raises FileNotFoundError, or ValueError where there is no sound track or none that can be decoded.
+    """
+    with open_media(path, "sound") as container:
+        if not container.streams.audio:
+            raise ValueError(f"{path}: has no sound track. Give a file with sound.")
+        # FFmpeg converts the samples to float; averaging and resampling are ours, so that they are the same on every FFmpeg.
+        # Interleaved ("flt"), because PyAV reads past the end of planar samples of eight channels and more.
+        to_float = av.AudioResampler(format="flt")
+        for frame in container.decode(audio=0):
+            if not 1_000 <= frame.sample_rate <= 1_000_000:
+                raise ValueError(f"{path}: claims {frame.sample_rate} samples per second; sound has 1,000 to 1,000,000. "
+                                 "Record it again, or leave it out.")
+            try:
+                pieces = to_float.resample(frame)
+            except ValueError as error:                # its rate or its channels change midway
+                raise ValueError(f"{path}: cannot be decoded as sound ({error}).") from None
+            for piece in pieces:
+                samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels)
+                if not np.isfinite(samples).all():
+                    raise ValueError(f"{path}: holds samples that are not finite numbers. Record it again, or leave it out.")
+                yield frame.time, frame.sample_rate, samples
 
 
 def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Tensor:
@@ -18,33 +65,17 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Tensor:
 
     Any rate, layout and container that PyAV opens. Raises FileNotFoundError, or ValueError where there is no sound to decode.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such sound file.")
-    chunks, rate, found = [], 0, False
-    try:
-        with av.open(str(path), metadata_errors="ignore") as container:
-            # FFmpeg converts the samples to float; averaging and resampling are ours, so that they are the same on every FFmpeg.
-            # Interleaved ("flt"), because PyAV reads past the end of planar samples of eight channels and more.
-            to_float, found = av.AudioResampler(format="flt"), bool(container.streams.audio)
-            for frame in container.decode(audio=0) if found else ():
-                rate = frame.sample_rate
-                chunks += [piece.to_ndarray().reshape(-1, piece.layout.nb_channels).mean(1) for piece in to_float.resample(frame)]
-    except (av.FFmpegError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be decoded as sound ({getattr(error, 'strerror', None) or error}). Is it complete?") from None
-    if not found:
-        raise ValueError(f"{path}: has no sound track. Give a file with sound.")
-    if not chunks or not sum(map(len, chunks)):
-        raise ValueError(f"{path}: holds no sound samples. Record it again, or leave the clip out.")
+    rate, chunks = 0, []
+    for _, rate, samples in decode_audio(path):        # noqa: B007  the rate is that of all pieces
+        chunks.append(samples.mean(1))
+    if not sum(map(len, chunks)):
+        raise ValueError(f"{path}: holds no sound samples. Record it again, or leave it out.")
     samples = torch.from_numpy(np.concatenate(chunks).astype(np.float32))
-    if not samples.isfinite().all():
-        raise ValueError(f"{path}: holds samples that are not finite numbers. Record it again, or leave the clip out.")
-    if not 1_000 <= rate <= 1_000_000:
-        raise ValueError(f"{path}: claims {rate} samples per second; sound has 1,000 to 1,000,000. Record it again, or leave the clip out.")
-    return samples if rate == sample_rate else _resample(samples, rate, sample_rate)
+    return samples if rate == sample_rate else resample(samples, rate, sample_rate)
 
 
-def _resample(samples: Tensor, rate: int, new_rate: int) -> Tensor:
+def resample(samples: Tensor, rate: int, new_rate: int) -> Tensor:
+    """(..., samples) from rate to new_rate, Hz; a second of one is a second of the other."""
     divisor = math.gcd(rate, new_rate)
     if rate // divisor * (new_rate // divisor) <= 10_000_000:
         return AF.resample(samples, rate, new_rate)
