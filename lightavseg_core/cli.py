@@ -206,6 +206,41 @@ class Evaluate:
 
 
 @dataclass
+class Predict:
+    """Masks of what sounds in videos: PNG files, a video with masks and sound, manifest.json. Stopped, the same command goes on where it was.
+
+    Example: lightavseg predict checkpoints/tiny concert.mp4 --out masks --fps 2
+    """
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """A model folder, a run of `train`, or a file of `export`."""
+    inputs: Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT [INPUT ...]")]
+    """Videos, folders of videos, or one picture with --audio."""
+    out: Path
+    """Folder; each input gets a folder in it."""
+    fps: float = 1.0
+    """Frames per second that are looked at."""
+    audio: Path | None = None
+    """A file to hear with one input, instead of its own sound."""
+    probabilities: bool = False
+    """Write them too: float16 (classes, height, width), an .npz file for each frame."""
+    runtime: Literal["pytorch", "onnx", "openvino", "executorch"] | None = None
+    """By default what the checkpoint is for."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: Literal["none", "default", "graphs"] = "none"
+    size: int | None = None
+    """Side of the frames that the model sees, pixels; by default what it was trained at."""
+    threshold: float = 0.5
+    """Probability from which on a pixel is marked, of one class."""
+
+    def run(self) -> int:
+        from .predict import load, write_all
+        segmenter = load(self.checkpoint, self.runtime, self.precision, self.compile, self.size)
+        failed = write_all(segmenter, self.inputs, self.out, self.audio, fps=self.fps, probabilities=self.probabilities, threshold=self.threshold)
+        return 1 if failed else 0
+
+
+@dataclass
 class Sweep:
     """Run the experiments that the notebooks show, on generated data and over seeds. What is finished is kept: stopped, it goes on where it was.
 
@@ -256,6 +291,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point. A mistake of the user's ends in one line on stderr and exit code 2, without a traceback."""
     commands = (Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Data, tyro.conf.subcommand("data")]
                 | Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+                | Annotated[Predict, tyro.conf.subcommand("predict")]
                 | Annotated[Sweep, tyro.conf.subcommand("sweep")] | Annotated[Download, tyro.conf.subcommand("download")])
     parse = partial(tyro.cli, commands, prog="lightavseg", description=__doc__, args=arguments,
                     config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes))

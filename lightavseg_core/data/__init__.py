@@ -2,7 +2,7 @@
 from importlib import import_module
 
 _HOMES = {"AVSBench": "avsbench", "collate": "avsbench"}
-_PARTS = ("audio", "avsbench", "check", "layout", "scenes", "shapes", "sounding_shapes")
+_PARTS = ("audio", "avsbench", "check", "layout", "scenes", "shapes", "sounding_shapes", "video")
 
 __all__ = ["AVSBench", "audio", "collate", "sounding_shapes"]
 

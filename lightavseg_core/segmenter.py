@@ -1,0 +1,80 @@
+"""What turns clips into logits, wherever it runs: a model in PyTorch, or an exported file."""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .data.audio import FrontEnd
+from .encoders import create_audio_encoder
+from .methods import AVSModel, load_model
+
+CLIP = 5                                                            # frames that a model sees at a time, as in AVSBench
+RUNTIMES = {".onnx": "onnx", ".xml": "openvino", ".pte": "executorch"}
+
+
+class Segmenter(NamedTuple):
+    """What turns clips into logits, wherever it runs."""
+
+    run: Callable[[Tensor, Tensor], Tensor]     # frames (1, T, 3, h, w), log_mel (1, T, 1, F, M) -> logits (1, T, K, h, w)
+    size: tuple[int, int]                       # h, w
+    clip: int                                   # T
+    num_classes: int                            # K
+    front_end: FrontEnd
+    about: dict                                 # for the manifest: where it is from, and how it runs
+
+
+def load(checkpoint: str | Path | AVSModel, runtime: str | None = None, precision: str = "fp32", compile: str = "none",
+         size: int | None = None) -> Segmenter:
+    """A model, a model's folder or a run of `train` (its best), run by PyTorch; or an exported file, run by what it was exported for.
+
+    precision: "fp32" or "bf16"; compile: "none", "default" or "graphs"; size: side of the frames, pixels; all three for PyTorch: in an
+    exported file they are fixed. Raises FileNotFoundError or ValueError.
+    """
+    path = None if isinstance(checkpoint, AVSModel) else Path(checkpoint)
+    own = RUNTIMES.get(path.suffix.lower(), "pytorch") if path and not path.is_dir() else "pytorch"
+    if runtime not in (None, own):
+        advice = "`lightavseg export` makes a file for it." if own == "pytorch" else f"Leave --runtime out, or give {own}."
+        raise ValueError(f"{path or 'the model'}: runs on {own}, not on {runtime}. {advice}")
+    if own != "pytorch":
+        return _load_exported(path, own, precision, compile, size)
+    from .execution import prepare
+    folder = path / "best" if path and (path / "best").is_dir() else path
+    model = checkpoint if path is None else load_model(folder)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if path else next(model.parameters()).device
+    side = size or model.config.size
+    if side < 32:
+        raise ValueError(f"size is {side}; expected at least 32 pixels.")
+    run = prepare(model, device, precision, compile)
+    about = {"checkpoint": path.name if path else "a model in memory", "method": model.config.method, "runtime": "pytorch",
+             "precision": precision, "compile": compile, "sha256": digests([folder / "config.json", folder / "model.safetensors"] if path else [])}
+    return Segmenter(run, (side, side), CLIP, model.config.num_classes, model.front_end, about)
+
+
+def _load_exported(path: Path, runtime: str, precision: str, compile: str, size: int | None) -> Segmenter:
+    from .export import load as load_exported
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such exported file.")
+    exported = load_exported(path)
+    meta = exported.metadata
+    if precision != "fp32" or compile != "none" or (size and (size, size) != tuple(meta.size)):
+        raise ValueError(f"{path}: size ({meta.size[1]} x {meta.size[0]}) and precision ({meta.precision}) were fixed when it was exported; "
+                         "leave --size, --precision and --compile out, or export again.")
+    with torch.device("meta"):                                      # for its front end alone, without the numbers
+        front_end = create_audio_encoder(meta.front_end).front_end
+    about = {"checkpoint": path.name, "method": meta.method, "runtime": runtime, "precision": meta.precision, "compile": "none",
+             "sha256": digests([path, path.with_suffix(".bin"), Path(f"{path}.data")])}
+    return Segmenter(exported, tuple(meta.size), meta.seconds, meta.num_classes, front_end, about)
+
+
+def digests(paths: list[Path]) -> dict[str, str]:
+    """SHA-256 of those files that are there, by name."""
+    found = {}
+    for path in filter(Path.is_file, paths):
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
