@@ -291,7 +291,7 @@ def trace(model: LightAVSeg, frames: Tensor, log_mel: Tensor) -> Trace:
     decoder = []
     for scale, i in zip(output.scales, range(last, -1, -1)):
         merged = F.relu(seen[f"cmfd.{i}.merge"]) if model.config.cmfd else seen[f"cmfd.{i}.lateral"]
-        decoder.append(DecoderStep(scale.visual, vector(merged), gate(f"cmfd.{i}.gate"), scale.audio, vector(seen[f"cmfd.{i}"][1]),
+        decoder.append(DecoderStep(scale.visual, vector(merged), gate(f"cmfd.{i}.gate"), scale.audio, vector(seen.get(f"cmfd.{i}.broadcast")),
                                    scale.similarity))
     return Trace(vector(seen["audio"]), encoder, decoder, output.logits)
 

@@ -24,12 +24,12 @@ def versions(names: tuple[str, ...] = CORE) -> dict[str, str | None]:
 def card() -> dict[str, str | int]:
     """What a measured number must be read with: device, threads, versions. Needs torch."""
     import torch
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     return {"device": name, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), "python": platform.python_version(),
             "torch": torch.__version__, "system": f"{platform.system()} {platform.machine()}"}
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         with open("/proc/cpuinfo") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))

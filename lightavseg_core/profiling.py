@@ -1,15 +1,13 @@
 """Accounting: whose the parameters and the operations are, how cost grows with the picture, and what runs how long beside what."""
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 
 from .methods import AVSModel, create_model
 from .operations import Cost, count, owner
+from .timing import latency  # noqa: F401  a temporary
 
 PARTS = ("visual", "audio", "fusion", "decoder")
 
@@ -60,34 +58,3 @@ def macs(model: AVSModel, size: int | tuple[int, int] = 224, seconds: int = 1) -
     with torch.device("meta"):
         frames, log_mel = torch.empty(1, seconds, 3, height, width), torch.empty(1, seconds, 1, *model.front_end.shape)
     return count(model, frames, log_mel, parts=parts(model))
-
-
-# --- time ---
-
-
-class Timing(NamedTuple):
-    median: float          # milliseconds
-    rounds: list[float]    # of each round, in the same order for all candidates: their ratio, round by round, is a paired comparison
-
-
-def latency(candidates: Mapping[str, Callable[[], object]], repeats: int = 20, warmup: int = 3) -> dict[str, Timing]:
-    """Name -> time of one call, in inference mode. Only ratios within one result mean something: machines change their pace.
-
-    Candidates take turns, and each round begins with another one, so that what slows the machine down for a while slows all. Raises ValueError
-    for nothing to time.
-    """
-    if not candidates or repeats < 1:
-        raise ValueError(f"{len(candidates)} candidates, {repeats} repeats; expected at least one of each.")
-    names, times = list(candidates), {name: [] for name in candidates}
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None      # a GPU returns before it is done
-    with torch.inference_mode():
-        for turn in range(warmup + repeats):
-            first = turn % len(names)
-            for name in names[first:] + names[:first]:
-                wait()
-                start = time.perf_counter()
-                candidates[name]()
-                wait()
-                if turn >= warmup:
-                    times[name].append((time.perf_counter() - start) * 1000)
-    return {name: Timing(statistics.median(rounds), rounds) for name, rounds in times.items()}

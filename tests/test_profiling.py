@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import lightavseg_core as lav
-from lightavseg_core import encoders, profiling, reported
+from lightavseg_core import encoders, reported
 from lightavseg_core.methods.base import METHODS
 from lightavseg_core.methods.blocks import Attention
 from lightavseg_core.operations import FORMULAS, Operations, count
@@ -213,26 +213,3 @@ def test_reported_figures_agree_with_each_other():
     phone = reported.PHONE_PARTS
     assert sum(phone.values()) == pytest.approx(ours.phone_ms, abs=0.15)
     assert (phone["RAVE"] + phone["CMFD"]) / ours.phone_ms == pytest.approx(0.062, abs=0.001)
-
-
-# --- time ---
-
-
-def test_latency_takes_turns(monkeypatch):
-    clock, calls = [0.0], []
-
-    def candidate(name, seconds):
-        def run():
-            assert torch.is_inference_mode_enabled()
-            calls.append(name)
-            clock[0] += seconds[len([c for c in calls if c == name]) - 1]
-        return run
-
-    monkeypatch.setattr(profiling.time, "perf_counter", lambda: clock[0])
-    # The first call of each is a warm-up, and slow; the odd one out of the others does not move a median.
-    timings = profiling.latency({"a": candidate("a", [9, 2, 2, 8]), "b": candidate("b", [9, 4, 4, 4])}, repeats=3, warmup=1)
-    assert calls == ["a", "b", "b", "a", "a", "b", "b", "a"]
-    assert timings["a"].median == pytest.approx(2000) and timings["b"].median == pytest.approx(4000)
-    assert timings["a"].rounds == pytest.approx([2000, 2000, 8000])
-    with pytest.raises(ValueError, match="at least one"):
-        profiling.latency({})

@@ -64,15 +64,15 @@ class CMFDStage(nn.Module):
             self.gate = nn.Conv2d(channels, config.width, 1)
             self.broadcast = nn.Conv2d(config.width, config.width, 1)
 
-    def forward(self, visual: Tensor, audio: Tensor, coarser: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """visual V_i^enc (B, C, H, W), audio A_i (B, C, 1, 1), coarser Â (B, D, 1, 1) -> Â_i (B, D, 1, 1), and the bias to add or None."""
+    def forward(self, x: Tensor, visual: Tensor, audio: Tensor, coarser: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x (B, D, H, W), visual V_i^enc (B, C, H, W), audio A_i (B, C, 1, 1), coarser Â (B, D, 1, 1) -> V_i^dec (B, D, H, W), Â_i (B, D, 1, 1)."""
         audio = self.lateral(audio)                                            # (B, D, 1, 1)
         if not self.config.cmfd:
-            return audio, None                                                 # only compared with V_dec, not added (chosen)
+            return x, audio                                                    # only compared with V_dec, not added (chosen)
         merged = audio if coarser is None else torch.cat([coarser, audio], 1)
         audio = F.relu(self.merge(merged))                                     # A_i*
         audio = audio * F.hardsigmoid(self.gate(pool(visual, self.config.pooling)))   # Â_i
-        return audio, self.broadcast(audio)
+        return x + self.broadcast(audio), audio                                # V_i^dec: again one bias per channel
 
 
 @register
@@ -113,17 +113,15 @@ class LightAVSeg(AVSModel):
     def decode(self, visuals: list[Tensor], audios: list[Tensor], audio: Tensor,
                with_scales: bool = False) -> tuple[Tensor, list[tuple[Tensor, Tensor | None]]]:
         """CMFD, coarse to fine -> the finest map (B, D, h, w), and (V_dec, Â) of every scale."""
-        scales, x, state, bias = [], None, None, None
+        scales, x, state = [], None, None
         for i in reversed(range(len(visuals))):
-            if self.config.cmfd or with_scales:                                # with CMFD off, Â is only for comparison
-                state, bias = self.cmfd[i](visuals[i], audios[i], state)
             lateral = self.lateral[i](visuals[i])                              # (B, D, h, w)
             if x is None:
                 x = lateral if self.static is None else lateral + self.static(audio)
             else:
                 x = lateral + resize_as(x, lateral)
-            if bias is not None:
-                x = x + bias                                                   # V_i^dec: again one bias per channel
+            if self.config.cmfd or with_scales:                                # with CMFD off, Â is only for comparison
+                x, state = self.cmfd[i](x, visuals[i], audios[i], state)
             scales.append((x, state))
             x = self.smooth[i](x)
         return x, scales
