@@ -30,8 +30,8 @@ def whole(path: Path) -> Iterator[Path]:
 def paint(picture: np.ndarray, mask: np.ndarray, classes: int = 1) -> np.ndarray:
     """picture (H, W, 3) uint8, mask (H, W) of 0 and 1 or of class indices (AVSS's colours) -> (H, W, 3) uint8: dimmed where nothing sounds."""
     palette = np.array([(0, 0, 0), PAINT], np.uint8) if classes == 1 else voc_palette(classes)
-    inside, colours = (mask > 0)[..., None], palette[mask].astype(np.uint16)
-    return np.where(inside, (2 * picture + 3 * colours) // 5, picture.astype(np.uint16) * 3 // 5).astype(np.uint8)
+    inside, wide = (mask > 0)[..., None], picture.astype(np.uint16)           # 5 x 255 is more than 8 bits hold
+    return np.where(inside, (2 * wide + 3 * palette[mask].astype(np.uint16)) // 5, 3 * wide // 5).astype(np.uint8)
 
 
 def write_video(path: Path, pictures: Iterable[np.ndarray], fps: Fraction, sound: Iterator[tuple[int, np.ndarray]]) -> None:

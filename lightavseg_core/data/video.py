@@ -39,9 +39,11 @@ def probe(path: str | Path) -> Video:
         if frame is None:
             raise ValueError(f"{path}: holds no pictures. Is it complete?")
         height, width = upright(frame).shape[:2]
-        sound = container.streams.audio[0] if container.streams.audio else None
-        return Video(width, height, float(frame.time or 0), container.duration / av.time_base if container.duration else None,
-                     sound and sound.codec_context.sample_rate, sound and sound.codec_context.layout.nb_channels)
+        video = Video(width, height, float(frame.time or 0), container.duration / av.time_base if container.duration else None, None, None)
+        for stream in container.streams.audio[:1]:
+            _check_codec(path, stream)
+            video = video._replace(sample_rate=stream.codec_context.sample_rate, channels=stream.codec_context.layout.nb_channels)
+        return video
 
 
 def read_frames(path: str | Path, fps: Fraction, first: int = 0) -> Iterator[tuple[Fraction, np.ndarray]]:
@@ -68,6 +70,7 @@ def _decode(container: av.container.InputContainer, path: str | Path) -> Iterato
     stream = next((stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic), None)
     if stream is None:
         raise ValueError(f"{path}: has no moving pictures. Give a video, or one picture with its sound (--audio).")
+    _check_codec(path, stream)
     _check_size(path, stream.codec_context.width, stream.codec_context.height)
     stream.thread_type = "AUTO"
     step = 1 / (stream.average_rate or Fraction(25))
@@ -80,6 +83,11 @@ def _decode(container: av.container.InputContainer, path: str | Path) -> Iterato
         end = time + max(frame.duration * frame.time_base if frame.duration and frame.time_base else step, 2 * TOLERANCE)
         yield time, frame
     yield end, None
+
+
+def _check_codec(path: str | Path, stream: av.stream.Stream) -> None:
+    if stream.codec_context is None:
+        raise ValueError(f"{path}: its {stream.type} is coded in a way that FFmpeg does not know here. Convert it first.")
 
 
 def _check_size(path: str | Path, width: int, height: int) -> None:
