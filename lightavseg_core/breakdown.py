@@ -35,6 +35,17 @@ def latency_parts(model: AVSModel) -> dict[str, str]:
     return {"": rest, "visual": "visual", "audio": "audio", **{name: named.get(name, name) for name in model.fusion}}
 
 
+MAIN = ("visual", "audio", "RAVE", "CMFD", "fusion", "decoder", "head")
+
+
+def main_parts(shares: Mapping[str, float]) -> dict[str, float]:
+    """Shares by part, but all places of fusion that only one method has are "fusion": what a table or a picture of several methods shows."""
+    grouped = Counter()
+    for part, share in shares.items():
+        grouped[part if part in MAIN else "fusion"] += share
+    return {part: grouped[part] for part in MAIN if part in grouped}
+
+
 def _runnable(model: nn.Module, frames: Tensor, log_mel: Tensor, precision: Precision) -> Callable[[], object]:
     if model.training:
         raise ValueError("the model is in training mode, in which it also makes what its losses need; call model.eval() first.")

@@ -270,6 +270,56 @@ class Sweep:
 
 
 @dataclass
+class Profile:
+    """Time models in turns: medians with intervals, ratios by pairs, what is counted, and how far from the machine's best.
+
+    Example: lightavseg profile lightavseg avesformer --preset lean --size 224 --seconds 1 --threads 1 --parts --plot latency.png
+    """
+
+    names: Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="[METHOD_OR_CHECKPOINT ...]")] = field(
+        default_factory=lambda: ["lightavseg"])
+    """Methods, with random weights; model folders; exported files (.onnx, .xml, .pte). The first is what the others are compared with."""
+    preset: Literal["tiny", "lean", "paper"] = "lean"
+    """Of the methods."""
+    size: int = 224
+    """Side of the frames, pixels."""
+    seconds: int = 1
+    """Frames of a clip, one a second."""
+    batch: int = 1
+    threads: int | None = None
+    """Of torch; by default as many as it takes."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: Literal["none", "default", "graphs"] = "none"
+    """default: torch.compile; graphs: with CUDA graphs."""
+    repeats: int = 30
+    """Rounds, in each of which every model takes its turn."""
+    parts: bool = False
+    """Also the shares of the encoders, of fusion and of the rest; without --compile."""
+    json: bool = False
+    """Print JSON, with the time of every round."""
+    out: Path | None = None
+    """Write the JSON into this file."""
+    plot: Path | None = None
+    """Draw the latencies into this file (.png, .svg, .pdf)."""
+
+    def run(self) -> int:
+        from .profiling import lines, profile, resolve
+        from .results import write
+        from .timing import threads
+        with threads(self.threads):
+            models = {name: resolve(name, self.preset, self.size, self.seconds) for name in self.names}
+            found = profile(models, self.size, self.seconds, self.batch, repeats=self.repeats, device=self.device, precision=self.precision,
+                            compile=self.compile, by_part=self.parts)
+        if self.out:
+            write(self.out, found.to_dict())
+        if self.plot:
+            found.figure().savefig(self.plot, dpi=120)
+        print(found.to_json() if self.json else "\n".join(lines(found)))
+        return 0
+
+
+@dataclass
 class Download:
     """Fetch an encoder's published weights from where its authors keep them, and check the SHA-256. No other command does.
 
@@ -292,6 +342,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands = (Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Data, tyro.conf.subcommand("data")]
                 | Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
                 | Annotated[Predict, tyro.conf.subcommand("predict")]
+                | Annotated[Profile, tyro.conf.subcommand("profile")]
                 | Annotated[Sweep, tyro.conf.subcommand("sweep")] | Annotated[Download, tyro.conf.subcommand("download")])
     parse = partial(tyro.cli, commands, prog="lightavseg", description=__doc__, args=arguments,
                     config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes))

@@ -115,7 +115,7 @@ def test_measure_makes_a_card(clock, monkeypatch):
     each = 1000 * (0.25 + 2 ** -10)
     assert timings == {"tick": (each, [each] * 4)} and card.noise == (1000 * 2 ** -10, 0, 0), "the probe is not among the results"
     assert (card.batch, card.size, card.seconds, card.repeats, card.warmup, card.precision) == (3, (64, 96), 5, 4, 2, "fp32")
-    assert card.versions["torch"] == torch.__version__ and card.threads == torch.get_num_threads() and card.date and card.commit
+    assert card.versions["torch"] in torch.__version__ and card.threads == torch.get_num_threads() and card.date and card.commit
     assert LatencyCard.from_dict(json.loads(json.dumps(card.to_dict()))) == card
     for said in ("batch 3", "64 x 96 px", "5 s", "4 rounds after 2", card.device, card.date):
         assert said in str(card)

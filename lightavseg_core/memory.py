@@ -1,0 +1,51 @@
+"""The memory that a call needs at its peak, beyond what was there before: weights and inputs are not in it."""
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class _Live(TorchDispatchMode):
+    """Adds up the storages that operators make, as long as each lives."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes, self.peak, self.storages = 0, 0, {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        result = func(*args, **kwargs or {})
+        for x in tree_leaves(result):
+            if isinstance(x, Tensor) and (storage := x.untyped_storage())._cdata not in given | self.storages.keys():
+                self.storages[storage._cdata] = weakref.finalize(storage, self._free, storage._cdata, storage.nbytes())
+                self.bytes += storage.nbytes()
+                self.peak = max(self.peak, self.bytes)
+        return result
+
+    def _free(self, key: int, size: int) -> None:
+        del self.storages[key]
+        self.bytes -= size
+
+
+def peak_memory(run: Callable[[], object], device: str | torch.device = "cpu") -> int:
+    """The most bytes that tensors made in a call of torch take at one time.
+
+    On a GPU what torch's allocator says. On a processor, where a process's size says little (libraries keep what they were given), the tensors
+    that torch's operators return are counted while they live: without what a kernel uses inside, and only of a model run eagerly.
+    """
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    # Not in inference mode, where torch would report whole layers; without autograd, which would keep what nobody needs.
+    with torch.inference_mode(False), torch.no_grad(), _Live() as live:
+        run()
+    return live.peak
