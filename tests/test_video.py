@@ -1,8 +1,10 @@
 """Videos read forwards: which picture is shown when, which sound belongs to it, and what broken files give."""
 
+import gc
 import tracemalloc
 from fractions import Fraction
 from itertools import islice
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from films import colour, film, flat, number, tone
 
 from lightavseg_core.data.audio import read_audio
-from lightavseg_core.data.video import Listener, probe, read_frames, read_sound, resampled
+from lightavseg_core.data.video import Listener, probe, read_frames, read_sound, resampled, upright
 
 
 def shown(path, fps=1, first=0):
@@ -129,6 +131,32 @@ def test_memory_does_not_grow_with_length(tmp_path):
         return peak, held
     (short, _), (long, held) = peak(20), peak(100)
     assert long < 1.2 * short + 50_000 and held < 10 * 8000 * 4 * 2
+
+
+def test_pictures_are_let_go_at_once(tmp_path):
+    """Without Python's collection of cycles, which runs rarely: a frame of a large video is megabytes of FFmpeg's memory."""
+    path = film(tmp_path / "phone.mp4", map(flat, range(60)), matrix=90)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in read_frames(path, Fraction(5)):
+            pass
+        assert sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) <= 2
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("mirrored", [0, 1])
+@pytest.mark.parametrize("quarter", range(4))
+def test_all_ways_to_hold_a_camera(mirrored, quarter):
+    """Every matrix of quarter turns and mirrors, against moving each pixel as it says."""
+    picture = np.arange(3 * 2 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    a, b, c, d = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), quarter).ravel().tolist()
+    a, c = (-a, -c) if mirrored else (a, c)
+    expected = {(a * x + c * y, b * x + d * y): picture[y, x] for y in range(2) for x in range(3)}
+    left, top = (min(place[i] for place in expected) for i in (0, 1))
+    found = upright(SimpleNamespace(to_ndarray=lambda format: picture), (a << 16, b << 16, c << 16, d << 16))
+    assert found.size == picture.size and all(np.array_equal(found[y - top, x - left], pixel) for (x, y), pixel in expected.items())
 
 
 def test_what_a_video_says_of_itself(tmp_path):

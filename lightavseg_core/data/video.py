@@ -38,7 +38,7 @@ def probe(path: str | Path) -> Video:
         _, frame = next(_decode(container, path))
         if frame is None:
             raise ValueError(f"{path}: holds no pictures. Is it complete?")
-        height, width = upright(frame).shape[:2]
+        height, width = upright(frame, display_matrix(frame)).shape[:2]
         video = Video(width, height, float(frame.time or 0), container.duration / av.time_base if container.duration else None, None, None)
         for stream in container.streams.audio[:1]:
             _check_codec(path, stream)
@@ -52,13 +52,15 @@ def read_frames(path: str | Path, fps: Fraction, first: int = 0) -> Iterator[tup
     Shown is the last picture whose time has come, also where pictures come irregularly. Raises FileNotFoundError or ValueError.
     """
     with open_media(path, "video") as container:
-        k, shown, since = first, None, Fraction(0)
+        k, shown, since, matrix = first, None, Fraction(0), None
         for start, frame in _decode(container, path):
+            if shown is None and frame is not None:
+                matrix = display_matrix(frame)                     # once, see there
             if start - since > LONGEST:
                 raise ValueError(f"{path}: one picture stays for {float(start - since):,.0f} s; its time stamps are broken. Convert it first.")
             picture = None
             while shown is not None and k / fps + TOLERANCE < start:
-                picture = upright(shown) if picture is None else picture
+                picture = upright(shown, matrix) if picture is None else picture
                 yield k / fps, picture
                 k += 1
             shown, since = frame, start
@@ -95,13 +97,25 @@ def _check_size(path: str | Path, width: int, height: int) -> None:
         raise ValueError(f"{path}: claims {width} x {height} pixels; at most {MAX_PIXELS:,} are read.")
 
 
-def upright(frame: av.VideoFrame) -> np.ndarray:
-    """A decoded picture as (H, W, 3) uint8, turned and mirrored as the camera noted in its display matrix."""
-    picture, matrix = frame.to_ndarray(format="rgb24"), frame.side_data.get("DISPLAYMATRIX")
+def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
+    """How the camera was held: (a, b, c, d), by which a point (x, y) is shown at (a x + c y, b x + d y), y downwards; None: upright.
+
+    To be asked of a video's first picture only: PyAV's side data and its frame hold each other, so a frame that was asked stays in memory
+    until Python's next full collection.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return None
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()    # a b u / c d v / x y w
+    return a, b, c, d
+
+
+def upright(frame: av.VideoFrame, matrix: tuple[int, int, int, int] | None) -> np.ndarray:
+    """A decoded picture as (H, W, 3) uint8, turned by right angles and mirrored as the matrix says."""
+    picture = frame.to_ndarray(format="rgb24")
     if matrix is None:
         return picture
-    # A point (x, y) is shown at (a x + c y, b x + d y), y downwards; the matrix in the file is a b u / c d v / x y w.
-    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
+    a, b, c, d = matrix
     if abs(b) > abs(a):
         picture, a, d = picture.swapaxes(0, 1), c, b
     picture = picture[:, ::-1] if a < 0 else picture
