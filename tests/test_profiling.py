@@ -1,4 +1,10 @@
-"""Accounting: every formula against a case by hand, parts that add up, the authors' code and the reported figures, and what is quadratic."""
+"""Profiling: every formula against a case by hand, parts that add up, the authors' code and the reported figures; tables of what was timed."""
+
+import json
+import re
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,11 +14,28 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import lightavseg_core as lav
-from lightavseg_core import encoders, reported
+from lightavseg_core import cli, encoders, latency_plots, profiling, reported, timing
+from lightavseg_core.breakdown import by_kind
+from lightavseg_core.floor import Floor
 from lightavseg_core.methods.base import METHODS
 from lightavseg_core.methods.blocks import Attention
 from lightavseg_core.operations import FORMULAS, Operations, count
-from lightavseg_core.profiling import PARTS, dead_parameters, macs, parameters, skeleton
+from lightavseg_core.profiling import (
+    PARTS,
+    Candidate,
+    Profile,
+    Row,
+    Series,
+    dead_parameters,
+    macs,
+    parameters,
+    profile,
+    resolve,
+    scaling,
+    skeleton,
+    table,
+    throughput,
+)
 
 T = torch.empty  # only shapes matter
 
@@ -213,3 +236,170 @@ def test_reported_figures_agree_with_each_other():
     phone = reported.PHONE_PARTS
     assert sum(phone.values()) == pytest.approx(ours.phone_ms, abs=0.15)
     assert (phone["RAVE"] + phone["CMFD"]) / ours.phone_ms == pytest.approx(0.062, abs=0.001)
+
+
+# --- time, on a clock of our own ---
+
+FLOOR = Floor(100.0, "torch", 512, 20.0)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds, in a list of one, that only a test moves (and, by next to nothing, who reads them); and a floor that takes none to find."""
+    now = [0.0]
+
+    def read():
+        now[0] += 2 ** -34
+        return now[0]
+
+    monkeypatch.setattr(timing.time, "perf_counter", read)
+    monkeypatch.setattr(profiling, "floor", lambda **_: FLOOR)
+    return now
+
+
+def takes(clock, milliseconds, **columns):
+    """A candidate that takes so long for a frame, and checks what it is given."""
+    def run(frames, log_mel):
+        assert frames.shape[:3] == (*log_mel.shape[:2], 3) and log_mel.shape[2:] == (1, 96, 64)
+        clock[0] += frames.shape[:2].numel() * milliseconds / 1000
+    return Candidate(run, columns=columns)
+
+
+def test_anything_can_be_profiled(clock):
+    counted = Candidate(takes(clock, 30).run, skeleton("lightavseg", preset="tiny"))
+    found = profile({"first": takes(clock, 10, runtime="onnxruntime"), "second": counted}, (64, 96), seconds=5, batch=2, repeats=6, device="cpu")
+    first, second = found.rows
+    assert (first.name, second.name) == ("first", "second") and found.card.size == (64, 96) and found.card.batch == 2
+    assert first.timing.median == pytest.approx(100) and second.timing.median == pytest.approx(300)
+    assert found.relative(second) == pytest.approx((3, 3, 3)) and found.relative(first) == (1, 1, 1)
+    assert (first.macs, first.parameters, first.memory, first.shares) == (None,) * 4
+    expected = 2 * macs(counted.model, (64, 96), seconds=5).total_macs
+    assert second.macs == expected and second.parameters == sum(p.numel() for p in counted.model.parameters())
+    assert second.gflops == pytest.approx(2 * expected / 0.3 / 1e9)
+    columns, (line, other) = table(found)
+    assert len(columns) == len(line) == len(other)
+    line, other = dict(zip(columns, line)), dict(zip(columns, other))
+    assert line["runtime"] == "onnxruntime" and other["runtime"] == line["GMACs"] == ""
+    assert other["ms"] == "300.0 (300.0 to 300.0)" and other["times the first"] == "3.00 (3.00 to 3.00)"
+    assert other["times the floor"] == f"{0.3 / (2 * expected / 100e9):.1f}"
+    assert Profile.from_json(found.to_json()) == found
+    for text in ("{}", "nonsense", '{"rows": 3}', json.dumps({**found.to_dict(), "card": {}})):
+        with pytest.raises(ValueError, match="not a profile|fields"):
+            Profile.from_json(text)
+
+
+def test_of_two_layouts_the_faster(clock, monkeypatch):
+    """A model is timed contiguous and channels_last in the same run, and its row says which it was."""
+    for fast in (False, True):
+        monkeypatch.setattr(profiling, "prepare", lambda *given, fast=fast: takes(clock, 1 if given[-1] == fast else 2).run)
+        row, = profile({"model": create()}, 64, repeats=2, device="cpu").rows
+        assert row.timing.median == pytest.approx(1) and row.columns == {"layout": "channels_last" if fast else "contiguous"}
+
+
+def test_one_table_of_several_runs(clock):
+    one, four = (profile({"a": takes(clock, 10)}, 64, batch=batch, repeats=2, device="cpu") for batch in (1, 4))
+    columns, lines = table(one, four)
+    assert [dict(zip(columns, line))["batch"] for line in lines] == ["1", "4"] and "threads" not in columns
+    four.card = replace(four.card, device="another processor")
+    with pytest.raises(ValueError, match="device is .* here and 'another processor' there"):
+        table(one, four)
+
+
+def test_series(clock):
+    models = {"a": takes(clock, 10), "b": takes(clock, 20)}
+    series = throughput(models, (1, 4), 64, repeats=6, device="cpu")
+    assert [(p.name, p.batch) for p in series.points] == [("a", 1), ("a", 4), ("b", 1), ("b", 4)]
+    assert [p.clips_per_second for p in series.points] == [pytest.approx((rate,) * 3) for rate in (100, 100, 50, 50)]
+    assert Series.from_json(series.to_json()) == series
+    with pytest.raises(ValueError, match="not a series"):
+        Series.from_json("[]")
+    grown = scaling(models, (64, 96), (1, 3), repeats=6, device="cpu")
+    assert {(p.name, p.size[0], p.seconds): round(p.timing.median) for p in grown.points} == {
+        (name, side, t): t * ms for name, ms in (("a", 10), ("b", 20)) for side in (64, 96) for t in (1, 3)}
+    assert grown.points[-1].pixels == 3 * 96 * 96
+    for figure in (latency_plots.throughput(series), latency_plots.growth(grown)):
+        axis, = figure.axes
+        assert axis.get_xlabel() and axis.get_ylabel() and axis.get_title()
+    for p, line in zip(("a", "b"), latency_plots.throughput(series).axes[0].get_lines()[::3]):
+        assert set(line.get_ydata().round()) == {100 if p == "a" else 50}
+
+
+def test_a_model_and_its_picture(monkeypatch):
+    """With the real clock, of which nothing is asserted but that what it says is told."""
+    monkeypatch.setattr(profiling, "floor", lambda **_: FLOOR)
+    models = {"lightavseg": create(), "selm": lav.create_model("selm", preset="tiny").train()}
+    found = profile(models, 64, batch=2, repeats=2, warmup=0, device="cpu", by_part=True)
+    for row, model in zip(found.rows, models.values()):
+        assert row.parameters == sum(p.numel() for p in model.parameters()) and row.memory > 2 * 3 * 64 * 64
+        assert sum(row.shares.values()) == pytest.approx(1) and row.columns["layout"] in ("contiguous", "channels_last")
+    assert models["selm"].training and Profile.from_json(found.to_json()) == found
+    axis, = found.figure().axes
+    widths = [bar.get_width() for bar in axis.patches]
+    assert sum(widths) == pytest.approx(sum(row.timing.median for row in found.rows)) and len(widths) == 5 + 4
+    looked = by_kind(create(), *inputs(1, 1, 64, 64), repeats=1, warmup=0)
+    roof, = latency_plots.roofline(looked, FLOOR).axes
+    x, y = roof.get_lines()[0].get_data()
+    assert y.max() == 100 and (x[1], y[1]) == (5, 100) and y[0] == pytest.approx(20 * x[0])
+    assert latency_plots.kinds(looked).axes[0].get_xlabel()
+
+
+def test_rows_without_a_part():
+    card = timing.LatencyCard("p", 1, "s", {}, 1, "fp32", 1, (64, 64), 1, 0, 1, "d", timing.Noise(1, 0, 0), "c")
+    found = Profile([Row("a", timing.Timing(2.0, [2.0])), Row("b", timing.Timing(4.0, [4.0]))], card)
+    assert sorted(bar.get_width() for bar in found.figure().axes[0].patches) == [2, 4]
+    assert "times the floor" in table(found)[0] and table(found)[1][1][2] == "2.00 (2.00 to 2.00)"
+
+
+# --- the command ---
+
+
+def command(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["profile", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return exit.value.code or 0, captured.out, captured.err
+
+
+def test_command(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(profiling, "floor", lambda **_: FLOOR)
+    folder = tmp_path / "model"
+    create().save_pretrained(folder)
+    out, plot = tmp_path / "deep" / "p.json", tmp_path / "p.png"
+    with timing.threads(2):
+        code, printed, _ = command(capsys, "avesformer", folder, "--preset", "tiny", "--size", 64, "--repeats", 2, "--threads", 1, "--parts",
+                                   "--json", "--out", out, "--plot", plot)
+        assert code == 0 and torch.get_num_threads() == 2
+    found = Profile.from_json(printed)
+    assert found == Profile.from_json(out.read_text()) and plot.read_bytes().startswith(b"\x89PNG")
+    assert [row.name for row in found.rows] == ["avesformer", str(folder)] and found.card.threads == 1 and found.card.repeats == 2
+    assert found.rows[1].parameters == sum(p.numel() for p in create().parameters())
+    code, printed, _ = command(capsys, folder, "--size", 64, "--repeats", 2, "--threads", 1)
+    lines = printed.splitlines()
+    assert code == 0 and len(lines) == 4 and lines[1].startswith(str(folder)) and "100 GFLOP/s" in lines[2] and "64 x 64 px" in lines[3]
+    code, printed, _ = command(capsys, "--help")
+    assert code == 0 and "Example: lightavseg profile" in " ".join(printed.split())
+    given = re.search(r"Example: lightavseg profile (.+)", cli.Profile.__doc__).group(1).split()
+    seen = []
+    monkeypatch.setattr(cli.Profile, "run", lambda self: seen.append(self) or 0)
+    assert command(capsys, *given)[0] == 0 and seen[0].names == ["lightavseg", "avesformer"]
+
+
+@pytest.mark.parametrize("given, named", [
+    (["lightavsegg"], "did you mean 'lightavseg'"), (["--threads", "0"], "threads is 0"), (["--repeats", "0", "--preset", "tiny"], "0 repeats"),
+    (["--compile", "graphs", "--preset", "tiny"], "CUDA graphs"), (["--size", "16", "--preset", "tiny"], "at least 32")], ids=str)
+def test_mistakes_end_in_one_line(capsys, given, named):
+    code, _, error = command(capsys, *given)
+    assert code == 2 and named in error and error.startswith("lightavseg: ") and len(error.strip().splitlines()) == 1
+
+
+def test_an_exported_file_brings_its_size(monkeypatch, tmp_path):
+    """What is exported has its frames' size and number in it: no other can be timed."""
+    def run(frames, log_mel):
+        return None
+
+    run.metadata = {"size": (64, 96), "seconds": 1, "runtime": "onnxruntime", "precision": "int8"}
+    monkeypatch.setitem(sys.modules, "lightavseg_core.export", SimpleNamespace(load=lambda path: run))
+    with pytest.raises(ValueError, match=r"m\.onnx: made for 1 s of 64 x 96 pixels; found --size 64"):
+        resolve(str(tmp_path / "m.onnx"), size=64)
+    run.metadata["size"] = [64, 64]
+    assert resolve("m.onnx", size=64) == Candidate(run, columns={"runtime": "onnxruntime", "weights": "int8"})
