@@ -10,7 +10,7 @@ import torch
 from lightavseg_core import cli
 
 COMMANDS = {"check": cli.Check, "data make": cli.DataMake, "data check": cli.DataCheck, "train": cli.Train, "evaluate": cli.Evaluate,
-            "sweep": cli.Sweep, "download": cli.Download}
+            "predict": cli.Predict, "sweep": cli.Sweep, "download": cli.Download}
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
