@@ -308,7 +308,7 @@ class Profile:
         from .results import write
         from .timing import threads
         with threads(self.threads):
-            models = {name: resolve(name, self.preset, self.size, self.seconds) for name in self.names}
+            models = {name: resolve(name, self.preset, self.size, self.seconds, self.device) for name in self.names}
             found = profile(models, self.size, self.seconds, self.batch, repeats=self.repeats, device=self.device, precision=self.precision,
                             compile=self.compile, by_part=self.parts)
         if self.out:

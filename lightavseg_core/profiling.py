@@ -83,6 +83,7 @@ class Candidate(NamedTuple):
     run: Callable[[Tensor, Tensor], object]                # (frames (B, T, 3, H, W), log_mel (B, T, 1, F, M)) -> whatever it makes of them
     model: AVSModel | None = None                          # what it computes, so that it can be counted
     columns: Mapping[str, Any] = {}                        # what else its row says
+    log_mel: tuple[int, int] = (96, 64)                    # F, M that it takes
 
 
 @dataclass
@@ -147,14 +148,12 @@ def _entry(name: str, entry: AVSModel | Candidate, device: str, precision: Preci
         return {(name, ""): entry}
     layouts = ("contiguous", "channels_last") if compile == "none" else ("contiguous",)
     return {(name, layout): Candidate(prepare(entry, device, precision, compile, layout == "channels_last"), entry,
-                                      {"layout": layout if compile == "none" else "compiled"}) for layout in layouts}
+                                      {"layout": layout if compile == "none" else "compiled"}, entry.front_end.shape) for layout in layouts}
 
 
-def _inputs(entry: AVSModel | Candidate, batch: int, seconds: int, size: tuple[int, int], device: str) -> tuple[Tensor, Tensor]:
-    model = entry.model if isinstance(entry, Candidate) else entry
+def _inputs(entry: Candidate, batch: int, seconds: int, size: tuple[int, int], device: str) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    shape = model.front_end.shape if model is not None else (96, 64)
-    return tuple(torch.randn(batch, seconds, *rest, generator=generator).to(device) for rest in ((3, *size), (1, *shape)))
+    return tuple(torch.randn(batch, seconds, *rest, generator=generator).to(device) for rest in ((3, *size), (1, *entry.log_mel)))
 
 
 def profile(models: Mapping[str, AVSModel | Candidate], size: int | tuple[int, int] = 224, seconds: int = 1, batch: int = 1, *, repeats: int = 30,
@@ -162,7 +161,8 @@ def profile(models: Mapping[str, AVSModel | Candidate], size: int | tuple[int, i
             with_floor: bool = True) -> Profile:
     """What a forward pass of random inputs takes, all models in turns: frames of size (H, W), or size x size, pixels, one a second.
 
-    A model runs as `execution.prepare` says; threads are torch's (see `timing.threads`). Raises ValueError for no models.
+    A model runs as `execution.prepare` says, frames put into its layout included; threads are torch's (see `timing.threads`). Raises ValueError
+    for no models.
     """
     size, device = (size, size) if isinstance(size, int) else tuple(size), device or here()
     entries = {key: candidate for name, entry in models.items() for key, candidate in _entry(name, entry, device, precision, compile).items()}
@@ -225,20 +225,22 @@ def lines(found: Profile) -> list[str]:
     return [*text, best, str(found.card)]
 
 
-def resolve(name: str, preset: str = "lean", size: int = 224, seconds: int = 1) -> AVSModel | Candidate:
+def resolve(name: str, preset: str = "lean", size: int = 224, seconds: int = 1, device: str = "cpu") -> AVSModel | Candidate:
     """What the command line's name means: an exported file, a model folder, or a method, which gets random weights.
 
-    Raises ValueError or FileNotFoundError; also for an exported file of other frames, since those are part of it.
+    Raises ValueError or FileNotFoundError; also for an exported file of other frames, since those are part of it, and on a GPU.
     """
     path = Path(name)
     if path.suffix in (".onnx", ".xml", ".pte"):
-        from .export import load
+        from .runtimes import load
         run = load(path)
         made = run.metadata
-        if (tuple(made["size"]), made["seconds"]) != ((size, size), seconds):
-            raise ValueError(f"{path}: made for {made['seconds']} s of {made['size'][0]} x {made['size'][1]} pixels; found --size {size} "
-                             f"--seconds {seconds}. Give its own, or export it again.")
-        return Candidate(run, columns={"runtime": made["runtime"], "weights": made["precision"]})
+        if (made.size, made.seconds) != ((size, size), seconds):
+            raise ValueError(f"{path}: made for {made.seconds} s of {made.size[0]} x {made.size[1]} pixels; found size {size}, seconds {seconds}. "
+                             "Give its own, or export it again.")
+        if device != "cpu":
+            raise ValueError(f"{path}: exported files run on the processor; found device {device!r}, expected 'cpu'.")
+        return Candidate(run, columns={"runtime": made.runtime, "weights": made.precision}, log_mel=made.log_mel)
     if path.is_dir():
         return load_model(path)
     torch.manual_seed(0)

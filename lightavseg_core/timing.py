@@ -215,6 +215,8 @@ def measure(candidates: Mapping[str, Callable[[], object]], repeats: int = 30, w
             precision: str = "fp32", batch: int | None = None, size: tuple[int, int] | None = None, seconds: int | None = None,
             ) -> tuple[dict[str, Timing], LatencyCard]:
     """`latency` of any callables by name, with its card. precision to seconds only describe, for the card, what the candidates compute."""
+    if not candidates:
+        raise ValueError("no candidates; expected one at least to time.")
     device = device or here()
     a = torch.ones(256, 256, device=device)
     timings = latency({**candidates, None: lambda: a @ a}, repeats, warmup, device)

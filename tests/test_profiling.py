@@ -397,9 +397,11 @@ def test_an_exported_file_brings_its_size(monkeypatch, tmp_path):
     def run(frames, log_mel):
         return None
 
-    run.metadata = {"size": (64, 96), "seconds": 1, "runtime": "onnxruntime", "precision": "int8"}
-    monkeypatch.setitem(sys.modules, "lightavseg_core.export", SimpleNamespace(load=lambda path: run))
-    with pytest.raises(ValueError, match=r"m\.onnx: made for 1 s of 64 x 96 pixels; found --size 64"):
+    run.metadata = SimpleNamespace(size=(64, 96), seconds=1, runtime="onnx", precision="int8", log_mel=(101, 64))
+    monkeypatch.setitem(sys.modules, "lightavseg_core.runtimes", SimpleNamespace(load=lambda path: run))
+    with pytest.raises(ValueError, match=r"m\.onnx: made for 1 s of 64 x 96 pixels; found size 64"):
         resolve(str(tmp_path / "m.onnx"), size=64)
-    run.metadata["size"] = [64, 64]
-    assert resolve("m.onnx", size=64) == Candidate(run, columns={"runtime": "onnxruntime", "weights": "int8"})
+    run.metadata.size = (64, 64)
+    with pytest.raises(ValueError, match="found device 'cuda', expected 'cpu'"):
+        resolve("m.onnx", size=64, device="cuda")
+    assert resolve("m.onnx", size=64) == Candidate(run, columns={"runtime": "onnx", "weights": "int8"}, log_mel=(101, 64))

@@ -119,6 +119,8 @@ def test_measure_makes_a_card(clock, monkeypatch):
     assert LatencyCard.from_dict(json.loads(json.dumps(card.to_dict()))) == card
     for said in ("batch 3", "64 x 96 px", "5 s", "4 rounds after 2", card.device, card.date):
         assert said in str(card)
+    with pytest.raises(ValueError, match="no candidates"):
+        measure({})
     with pytest.raises(ValueError, match="fields"):
         LatencyCard.from_dict({"device": "x"})
 
