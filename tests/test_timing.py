@@ -143,6 +143,36 @@ def test_clocks():
     assert timing.here() == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def test_a_gpu_is_timed_by_its_events(monkeypatch):
+    """On a GPU that we play: a call returns at once, its work is done when somebody waits, and only then can events be read."""
+    queue, done = [], [0.0]
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+            self.at = None
+
+        def record(self):
+            queue.append(self)
+
+        def elapsed_time(self, other):
+            assert None not in (self.at, other.at), "read before it was done"
+            return other.at - self.at
+
+    def synchronize():
+        for work in queue:
+            if isinstance(work, Event):
+                work.at = done[0]
+            else:
+                done[0] += work
+        queue.clear()
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    timings = latency({"a": lambda: queue.append(7.0), "b": lambda: queue.extend([1.0, 2.0])}, repeats=3, warmup=1, device="cuda")
+    assert timings == {"a": (7, [7] * 3), "b": (3, [3] * 3)}
+
+
 # --- the floor ---
 
 
