@@ -56,9 +56,7 @@ def load(checkpoint: str | Path | AVSModel, runtime: str | None = None, precisio
 
 
 def _load_exported(path: Path, runtime: str, precision: str, compile: str, size: int | None) -> Segmenter:
-    from .export import load as load_exported
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such exported file.")
+    from .runtimes import load as load_exported
     exported = load_exported(path)
     meta = exported.metadata
     if precision != "fp32" or compile != "none" or (size and (size, size) != tuple(meta.size)):

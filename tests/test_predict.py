@@ -334,8 +334,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_mistakes_end_in_one_line(clip, tmp_path, capsys, monkeypatch, case):
-    monkeypatch.setitem(sys.modules, "lightavseg_core.export", SimpleNamespace(load=None))
+def test_mistakes_end_in_one_line(clip, tmp_path, capsys, case):
     (tmp_path / "empty").mkdir()
     (tmp_path / "frames").mkdir()
     for k in range(2):
@@ -376,7 +375,7 @@ def test_an_exported_file(clip, tmp_path, monkeypatch):
         metadata = meta
 
     (tmp_path / "m.onnx").write_bytes(b"graph")
-    monkeypatch.setitem(sys.modules, "lightavseg_core.export", SimpleNamespace(load=lambda path: Exported()))
+    monkeypatch.setattr("lightavseg_core.runtimes.load", lambda path: Exported())
     found = load(tmp_path / "m.onnx")
     assert found.about["precision"] == "int8" and found.about["runtime"] == "onnx" and isinstance(found.front_end, PANNsLogMel)
     results = list(predict(found, clip))
@@ -408,11 +407,13 @@ def test_memory_does_not_grow_with_length(tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell a process's largest memory")
 def test_memory_of_ten_minutes(tmp_path):
     """The whole process, with FFmpeg's and torch's own memory: 10 s against 10 min."""
-    script = ("import resource, sys; from lightavseg_core import cli\n"
+    # Not getrusage: after an exec its maximum is still that of the process which started this one.
+    script = ("import re, sys; from pathlib import Path; from lightavseg_core import cli\n"
               "try: cli.main(sys.argv[1:])\n"
-              "except SystemExit as exit: print(exit.code or 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+              "except SystemExit as exit: print(exit.code or 0, re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])")
     peaks = []
     for seconds in (10, 600):
         path = noisy_film(tmp_path / f"{seconds}.mkv", seconds)
@@ -421,4 +422,4 @@ def test_memory_of_ten_minutes(tmp_path):
         code, peak = map(int, done.stdout.split())
         assert code == 0 and len(list((tmp_path / "o" / str(seconds) / "masks").iterdir())) == seconds
         peaks.append(peak / 1024)
-    assert peaks[1] < peaks[0] + 25, peaks                          # MiB; the decoded pictures and sound alone would be 50
+    assert peaks[1] < peaks[0] + 15, peaks                          # MiB; the decoded pictures and sound alone would be 50
