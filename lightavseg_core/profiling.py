@@ -96,6 +96,7 @@ class Row:
     macs: int | None = None
     memory: int | None = None                                  # bytes at the peak, without weights and inputs
     shares: dict[str, float] | None = None                     # of the time, by part
+    agreement: float | None = None                             # the sum of the parts over the latency without hooks
     columns: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -183,7 +184,8 @@ def profile(models: Mapping[str, AVSModel | Candidate], size: int | tuple[int, i
             with torch.no_grad(), autocast(device, precision):
                 row.memory = peak_memory(partial(placed, frames, log_mel), device)
             if by_part:
-                row.shares = module_latency(placed, frames, log_mel, repeats, warmup, precision=precision).shares
+                looked = module_latency(placed, frames, log_mel, repeats, warmup, precision=precision)
+                row.shares, row.agreement = looked.shares, looked.agreement.median
         rows.append(row)
     return Profile(rows, card, floor(device=device, precision=precision) if with_floor else None)
 
@@ -222,7 +224,8 @@ def lines(found: Profile) -> list[str]:
     widths = [max(map(len, column)) for column in zip(columns, *rows)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in (columns, *rows)]
     best = f"floor: {found.floor.gflops:.0f} GFLOP/s, a product of {found.floor.library}; {found.floor.bandwidth:.0f} GB/s" if found.floor else ""
-    return [*text, best, str(found.card)]
+    added = [f"{row.name}: its parts add up to {row.agreement:.1%} of its latency without hooks" for row in found.rows if row.agreement]
+    return [*text, *added, best, str(found.card)]
 
 
 def resolve(name: str, preset: str = "lean", size: int = 224, seconds: int = 1, device: str = "cpu") -> AVSModel | Candidate:

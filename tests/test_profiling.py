@@ -331,7 +331,7 @@ def test_a_model_and_its_picture(monkeypatch):
     found = profile(models, 64, batch=2, repeats=2, warmup=0, device="cpu", by_part=True)
     for row, model in zip(found.rows, models.values()):
         assert row.parameters == sum(p.numel() for p in model.parameters()) and row.memory > 2 * 3 * 64 * 64
-        assert sum(row.shares.values()) == pytest.approx(1) and row.columns["layout"] in ("contiguous", "channels_last")
+        assert sum(row.shares.values()) == pytest.approx(1) and row.agreement > 0 and row.columns["layout"] in ("contiguous", "channels_last")
     assert models["selm"].training and Profile.from_json(found.to_json()) == found
     axis, = found.figure().axes
     widths = [bar.get_width() for bar in axis.patches]
