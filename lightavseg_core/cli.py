@@ -241,6 +241,60 @@ class Predict:
 
 
 @dataclass
+class Export:
+    """Write a model as a file for ONNX Runtime, ExecuTorch (phones) or OpenVINO, which then runs without PyTorch's code. Needs the extra `edge`.
+
+    The file takes frames of one size and clips of one length. Before it gets its name its own runtime runs it on clips, beside PyTorch.
+    Example: lightavseg export checkpoints/tiny --runtime executorch --precision int8 --data data/shapes --subset ms3
+    """
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """A model folder, or a run of `train` (its best)."""
+    runtime: Literal["onnx", "executorch", "openvino"]
+    precision: Literal["fp32", "int8"] = "fp32"
+    """int8: 8-bit integers, of which the ranges are measured on the clips."""
+    data: Path | None = None
+    """A dataset whose training clips are compared on, and what int8 is measured on. Without, SoundingShapes are generated for it: they say
+    whether the file does what the model does, but give the int8 of a model for real videos wrong ranges."""
+    subset: Subset = "ms3"
+    size: int | None = None
+    """Side of the frames, pixels; by default what the model was trained at."""
+    seconds: int = 1
+    """Frames of a clip, one a second."""
+    clips: int = 64
+    """How many are compared on."""
+    out: Path | None = None
+    """File to write; by default runs/export/NAME_RUNTIME_PRECISION with the runtime's suffix."""
+    json: bool = False
+    """Print one line of JSON."""
+
+    def run(self) -> int:
+        from tempfile import TemporaryDirectory
+
+        from . import load_model
+        from .data import AVSBench
+        from .data.sounding_shapes import generate
+        from .export import checked, clips_of, export
+        from .runtimes import SUFFIX
+        model, name = load_model(self.checkpoint / "best" if (self.checkpoint / "best").is_dir() else self.checkpoint), self.checkpoint.resolve().name
+        out = self.out or Path("runs/export", f"{name}_{self.runtime}_{self.precision}{SUFFIX[self.runtime]}")
+        checked(out, self.runtime, self.precision)                  # before the clips, which take their time
+        size = self.size or model.config.size
+        with TemporaryDirectory() as folder:
+            if not self.data:
+                generate(folder, self.subset, {"train": self.clips}, size)
+            clips = clips_of(AVSBench(self.data or folder, self.subset, "train", size, model.front_end), self.seconds, self.clips)
+        given = [f"--{f.name} {getattr(self, f.name)}" for f in fields(self)[1:] if f.name != "json" and getattr(self, f.name) != f.default]
+        found = export(model, out, self.runtime, clips, self.precision, name, " ".join(["lightavseg export", str(self.checkpoint), *given]))
+        files = [out, out.with_suffix(".bin")] if self.runtime == "openvino" else [out]
+        mb = sum(file.stat().st_size for file in files) / 1e6
+        print(json.dumps({"file": str(out), "mb": round(mb, 3), "clips": len(clips), **found._asdict()}) if self.json else
+              f"{out}: {mb:.1f} MB; logits deviate from PyTorch's by {found.deviation:.2%} of their mean absolute value, "
+              f"{found.pixels:.2%} of the pixels are marked alike ({len(clips)} clips)")
+        return 0
+
+
+@dataclass
 class Sweep:
     """Run the experiments that the notebooks show, on generated data and over seeds. What is finished is kept: stopped, it goes on where it was.
 
@@ -343,6 +397,7 @@ def main(arguments: list[str] | None = None) -> None:
                 | Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
                 | Annotated[Predict, tyro.conf.subcommand("predict")]
                 | Annotated[Profile, tyro.conf.subcommand("profile")]
+                | Annotated[Export, tyro.conf.subcommand("export")]
                 | Annotated[Sweep, tyro.conf.subcommand("sweep")] | Annotated[Download, tyro.conf.subcommand("download")])
     parse = partial(tyro.cli, commands, prog="lightavseg", description=__doc__, args=arguments,
                     config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes))

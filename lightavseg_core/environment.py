@@ -7,7 +7,8 @@ from importlib import metadata
 
 CORE = ("torch", "torchvision", "torchaudio", "timm", "accelerate", "safetensors", "torchmetrics", "av", "numpy", "pillow", "tyro", "tqdm",
         "huggingface_hub", "matplotlib")
-OPTIONAL = {"notebooks": ("jupyterlab", "ipywidgets", "papermill", "jupytext", "captum"), "dev": ("pytest", "nbval", "hypothesis", "ruff")}
+OPTIONAL = {"notebooks": ("jupyterlab", "ipywidgets", "papermill", "jupytext", "captum"), "dev": ("pytest", "nbval", "hypothesis", "ruff"),
+            "edge": ("executorch", "torchao", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf")}
 
 
 def versions(names: tuple[str, ...] = CORE) -> dict[str, str | None]:

@@ -55,6 +55,20 @@ class Agreement(NamedTuple):
     pixels: float       # share of the pixels that both mark alike
 
 
+def checked(path: str | Path, runtime: str, precision: str) -> Path:
+    """The path, where a file can be written for this runtime at all. Raises ValueError: unknown names, another suffix, a missing package."""
+    path = Path(path)
+    if runtime not in SUFFIX:
+        raise unknown("runtime", runtime, SUFFIX)
+    if precision not in ("fp32", "int8"):
+        raise unknown("precision", precision, ("fp32", "int8"))
+    if path.suffix != SUFFIX[runtime]:
+        raise ValueError(f"{path}: expected a name that ends in {SUFFIX[runtime]}, as {runtime}'s files do.")
+    need(runtime, *{"executorch": ("executorch.exir", "torchao"), "onnx": ("onnx", "onnxscript", "onnxruntime"),
+                    "openvino": ("onnx", "onnxscript", "openvino", "nncf")}[runtime])
+    return path
+
+
 def export(model: AVSModel, path: str | Path, runtime: Runtime, clips: Sequence[Clip], precision: Precision = "fp32",
            source: str = "", command: str = "") -> Agreement:
     """Writes the model for a runtime, as a file that takes frames and sound of exactly the clips' shape; `load` loads it.
@@ -65,15 +79,7 @@ def export(model: AVSModel, path: str | Path, runtime: Runtime, clips: Sequence[
     Raises ValueError for an unknown runtime or precision, a suffix that is not its, a package that is missing, a model that the runtime
     cannot take, and for float32 logits that deviate by more than 0.1% on average.
     """
-    path = Path(path)
-    if runtime not in SUFFIX:
-        raise unknown("runtime", runtime, SUFFIX)
-    if precision not in ("fp32", "int8"):
-        raise unknown("precision", precision, ("fp32", "int8"))
-    if path.suffix != SUFFIX[runtime]:
-        raise ValueError(f"{path}: expected a name that ends in {SUFFIX[runtime]}, as {runtime}'s files do.")
-    need(runtime, *{"executorch": ("executorch.exir", "torchao"), "onnx": ("onnx", "onnxscript", "onnxruntime"),
-                    "openvino": ("onnx", "onnxscript", "openvino", "nncf")}[runtime])
+    path = checked(path, runtime, precision)
     frames, log_mel = clips[0]
     config = model.config
     metadata = Metadata(config.method, runtime, precision, tuple(frames.shape[-2:]), frames.shape[1], tuple(log_mel.shape[-2:]), config.audio,
