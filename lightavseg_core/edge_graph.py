@@ -5,7 +5,8 @@ The model's own code stays as it reads; what is changed here is changed on a cop
 - SeaFormer's squeeze-axial attention averages before it projects (both are linear), adds positions that were stretched once, and attends
   along rows and columns in one pass;
 - batch norms are folded into the convolutions before them;
-- the pooling that drops positions is max pooling with the map as its window, which runtimes know, where adaptive pooling sends them out.
+- the pooling that drops positions is max pooling with the map as its window, which runtimes know where they do not know adaptive pooling;
+- what adds an axis is a reshape, for the same reason.
 """
 from __future__ import annotations
 
@@ -158,6 +159,12 @@ def pool_by_window(graph: GraphModule) -> None:
                 user.replace_all_uses_with(pooled)
 
 
+def reshape_by_view(graph: GraphModule) -> None:
+    """Replaces what only adds an axis by the general reshape, which XNNPACK takes into its delegates."""
+    for node in graph.graph.find_nodes(op="call_function", target=aten.unsqueeze.default):
+        node.target, node.args = aten.view.default, (node.args[0], list(node.meta["val"].shape))
+
+
 class _Logits(nn.Module):
     """The model with one tensor as its result."""
 
@@ -178,6 +185,7 @@ def edge_graph(model: AVSModel, frames: Tensor, log_mel: Tensor) -> ExportedProg
     graph = torch.export.export(model, (frames, log_mel)).module()
     fold_batch_norms(graph)
     pool_by_window(graph)
+    reshape_by_view(graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return torch.export.export(graph, (frames, log_mel))                                            # once more: only what is used is left

@@ -1,7 +1,7 @@
 """Scores of a model on a dataset, also with another sound; and the deaf oracle."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -60,6 +60,16 @@ def evaluate(model: nn.Module, dataset: AVSBench, sound: str | None = None, batc
             frames.update(batch["annotated"].sum())
     result = {name: value.item() for name, value in score.compute().items() if value.ndim == 0}
     return {**result, "batch_size": batch_size, "frames": int(frames.compute()), "sound": dataset.sound}
+
+
+def score_segmenter(segment: Callable[[Tensor, Tensor], Tensor], dataset: AVSBench) -> dict:
+    """M_J, M_F and M_F_batch of what marks one second at a time, (1, 1, 3, H, W) and (1, 1, 1, F, M) -> logits: an exported file, say."""
+    score = score_for(dataset.num_classes)
+    for index in range(len(dataset)):
+        batch = collate([dataset[index]])
+        seconds = zip(batch["frames"].split(1, 1), batch["log_mel"].split(1, 1))
+        update_score(score, torch.cat([segment(*second) for second in seconds], 1), batch)
+    return {name: value.item() for name, value in score.compute().items() if value.ndim == 0}
 
 
 def deaf_oracle(dataset: AVSBench) -> dict:

@@ -24,6 +24,7 @@ from .data import AVSBench
 from .edge_graph import edge_graph
 from .encoders import unknown
 from .environment import versions
+from .evaluation import evaluating
 from .methods import AVSModel
 from .results import provenance
 from .runtimes import KEY, SUFFIX, Exported, Metadata, Runtime, load, need
@@ -102,15 +103,13 @@ def export(model: AVSModel, path: str | Path, runtime: Runtime, clips: Sequence[
 
 def compare(model: AVSModel, exported: Exported, clips: Iterable[Clip]) -> Agreement:
     """The exported file's logits beside the model's."""
-    mode, difference, size, alike, pixels = model.training, 0.0, 0.0, 0, 0
-    model.eval()
-    with torch.inference_mode():
+    difference, size, alike, pixels = 0.0, 0.0, 0, 0
+    with evaluating(model), torch.inference_mode():
         for frames, log_mel in clips:
             expected, found = model(frames, log_mel).logits, exported(frames, log_mel)
             difference, size = difference + (found - expected).abs().sum().item(), size + expected.abs().sum().item()
             marks = [x > 0 if x.shape[2] == 1 else x.argmax(2) for x in (expected, found)]
             alike, pixels = alike + (marks[0] == marks[1]).sum().item(), pixels + marks[0].numel()
-    model.train(mode)
     return Agreement(difference / max(size, 1e-12), alike / pixels)
 
 

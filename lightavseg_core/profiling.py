@@ -125,13 +125,12 @@ class Profile:
         return json.dumps(self.to_dict(), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> Profile:
-        """Raises ValueError for another text."""
+    def from_dict(cls, values: dict) -> Profile:
+        """Raises ValueError for other fields."""
         try:
-            values = json.loads(text)
             rows = [Row(**{**row, "timing": _timing(row["timing"])}) for row in values["rows"]]
             return cls(rows, LatencyCard.from_dict(values["card"]), values["floor"] and Floor(**values["floor"]))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise ValueError(f"not a profile as `lightavseg profile --out FILE` writes it ({type(error).__name__}: {error}).") from None
 
     def figure(self):
@@ -285,13 +284,12 @@ class Series:
         return json.dumps(self.to_dict(), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> Series:
-        """Raises ValueError for another text."""
+    def from_dict(cls, values: dict) -> Series:
+        """Raises ValueError for other fields."""
         try:
-            values = json.loads(text)
             points = [Point(**{**p, "size": tuple(p["size"]), "timing": _timing(p["timing"])}) for p in values["points"]]
             return cls(points, LatencyCard.from_dict(values["card"]))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise ValueError(f"not a series as `Series.to_json` writes it ({type(error).__name__}: {error}).") from None
 
 

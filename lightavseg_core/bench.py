@@ -1,0 +1,160 @@
+"""The benchmark that the README shows: eager methods, runtimes, the trained small model and growth, each in one run of turns, with its card.
+
+    lightavseg bench                       # or `make bench`: results/latency.json and figures/latency.png, half an hour on 2 cores
+"""
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from . import results
+from .data import AVSBench
+from .data.sounding_shapes import generate
+from .evaluation import score_segmenter
+from .execution import prepare
+from .export import clips_of, export
+from .methods import AVSModel, create_model, load_model
+from .profiling import Candidate, Profile, Series, profile, scaling
+from .runtimes import SUFFIX, load
+from .timing import here, threads
+
+PATH, GPU = Path("results/latency.json"), Path("results/latency_gpu.json")
+TINY = Path("checkpoints/tiny")
+PEERS = ("avesformer", "avsbench", "avsegformer", "selm")
+ENCODERS = {"seaformer_l": "mobilenetv2_100", "resnet50": "vggish"}
+NO_FUSION = {"agve": False, "har": False, "cmfd": False}      # A_0 is projected and added once instead: what is left of listening
+
+
+@dataclass
+class Bench:
+    """What `run` measured: a run each by name, in which rows may be compared."""
+
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    series: dict[str, Series] = field(default_factory=dict)
+    provenance: dict = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        runs = {kind: {name: run.to_dict() for name, run in getattr(self, kind).items()} for kind in ("profiles", "series")}
+        results.write(path, {"provenance": self.provenance, **runs})
+
+
+def read(path: Path = PATH) -> Bench:
+    """Raises FileNotFoundError, or ValueError for another file."""
+    values = results.read(path)
+    try:
+        return Bench({name: Profile.from_dict(run) for name, run in values["profiles"].items()},
+                     {name: Series.from_dict(run) for name, run in values["series"].items()}, values["provenance"])
+    except (KeyError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: not what `lightavseg bench` writes ({error}). Run it again.") from None
+
+
+def models() -> Iterator[tuple[str, AVSModel]]:
+    """Name -> model with random weights: LightAVSeg in three sizes, the others on both pairs of encoders."""
+    torch.manual_seed(0)
+    for preset in ("lean", "paper"):
+        yield f"lightavseg {preset}", create_model("lightavseg", preset).eval()
+    yield "lightavseg resnet50", create_model("lightavseg", "paper", visual="resnet50", audio="vggish").eval()
+    for visual, audio in ENCODERS.items():
+        for method in PEERS:
+            yield f"{method} {visual}", create_model(method, "paper", visual=visual, audio=audio).eval()
+
+
+def exported(model: AVSModel, name: str, folder: Path, clips: list, precisions=("fp32", "int8")) -> dict[str, Candidate]:
+    """Row -> the model in each runtime, by way of files in the folder."""
+    rows = {}
+    for runtime, suffix in SUFFIX.items():
+        for precision in precisions:
+            path = folder / f"{name}_{runtime}_{precision}{suffix}"
+            agreement = export(model, path, runtime, clips, precision, name, "lightavseg bench")
+            size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.exists())
+            rows[f"{runtime} {precision}"] = Candidate(load(path), model, {"file, MB": round(size / 1e6, 1), "pixels alike": agreement.pixels})
+    return rows
+
+
+def eager(model: AVSModel) -> dict[str, Candidate]:
+    """The model in both memory layouts. Eager is the faster of the two."""
+    return {f"eager, {layout}": Candidate(prepare(model, "cpu", channels_last=layout == "channels_last"), model)
+            for layout in ("contiguous", "channels_last")}
+
+
+def on_processor(folder: Path, repeats: int, compiled: bool) -> Iterator[tuple[str, Callable[[], Profile | Series]]]:
+    """Name -> a run, made when it is asked for: models are large."""
+    def methods() -> Profile:
+        return profile(dict(models()), repeats=repeats, by_part=True)
+
+    def runtimes() -> Profile:
+        torch.manual_seed(0)
+        lean, without = (create_model("lightavseg", "lean", **options).eval() for options in ({}, NO_FUSION))
+        heavy = create_model("avsegformer", "paper", visual="resnet50", audio="vggish").eval()
+        clips = random_clips(lean, 4)                          # speed does not depend on what is seen, only on its size
+        rows = eager(lean)
+        if compiled:
+            rows["compiled"] = Candidate(prepare(lean, "cpu", compile="default"), lean)
+        rows |= exported(lean, "lean", folder, clips)
+        rows |= {f"{row}, no fusion": candidate for row, candidate in exported(without, "without", folder, clips, ("fp32",)).items()}
+        path = folder / "heavy.onnx"
+        export(heavy, path, "onnx", clips, source="avsegformer", command="lightavseg bench")
+        rows["avsegformer resnet50, onnx fp32"] = Candidate(load(path), heavy)
+        return profile(rows, repeats=repeats)
+
+    def tiny() -> Profile:
+        model = load_model(TINY).eval()
+        generate(folder / "shapes", "ms3", {"train": 64, "val": 1, "test": 80}, model.config.size, 0)
+        train, test = (AVSBench(folder / "shapes", "ms3", split, model.config.size, model.front_end) for split in ("train", "test"))
+        rows = eager(model) | exported(model, "tiny", folder, clips_of(train))
+        for candidate in rows.values():
+            candidate.columns["M_J"] = round(score_segmenter(candidate.run, test)["M_J"], 4)
+        return profile(rows, size=model.config.size, repeats=repeats)
+
+    def growth() -> Series:
+        rows = {"lightavseg lean": create_model("lightavseg", "lean"), "avsbench seaformer_l": create_model("avsbench", "lean")}
+        return scaling(rows, sizes=(128, 224, 320, 448), seconds=(1, 5), repeats=max(3, repeats // 3))
+
+    yield "methods", methods
+    yield "runtimes", partial(single, runtimes)
+    yield "tiny", partial(single, tiny)
+    yield "scaling", growth
+
+
+def single(run: Callable[[], Profile]) -> Profile:
+    """On one thread, as one core of a phone would."""
+    with threads(1):
+        return run()
+
+
+def on_gpu(repeats: int) -> Iterator[tuple[str, Callable[[], Profile | Series]]]:
+    """Every method, eager, compiled and with CUDA graphs, in float32 and bfloat16; and LightAVSeg against the batch."""
+    for precision in ("fp32", "bf16"):
+        for compile in ("none", "default", "graphs"):
+            yield (f"{precision}, {'eager' if compile == 'none' else compile}",
+                   partial(lambda **how: profile(dict(models()), repeats=repeats, device="cuda", **how), precision=precision, compile=compile))
+
+
+def random_clips(model: AVSModel, count: int) -> list:
+    generator = torch.Generator().manual_seed(0)
+    size = model.config.size
+    return [(torch.randn(1, 1, 3, size, size, generator=generator), torch.randn(1, 1, 1, *model.front_end.shape, generator=generator))
+            for _ in range(count)]
+
+
+def run(path: Path | None = None, device: str | None = None, repeats: int = 30, compiled: bool = True) -> Bench:
+    """Measures everything, and writes it after each run, so that what is done is kept.
+
+    path: by default results/latency.json, on a GPU results/latency_gpu.json. compiled: torch.compile too, which takes minutes on a processor.
+    """
+    device = device or here()
+    path = path or (GPU if device == "cuda" else PATH)
+    bench = Bench(provenance=results.provenance("lightavseg bench", 0))
+    with tempfile.TemporaryDirectory() as folder:
+        runs = on_gpu(repeats) if device == "cuda" else on_processor(Path(folder), repeats, compiled)
+        for name, measured in tqdm(list(runs), desc="bench", unit="run"):
+            found = measured()
+            (bench.series if isinstance(found, Series) else bench.profiles)[name] = found
+            bench.write(path)
+    return bench
