@@ -14,7 +14,7 @@ export JUPYTER_DATA_DIR := $(CACHE)/jupyter/data
 export JUPYTER_RUNTIME_DIR := $(CACHE)/jupyter/runtime
 export NPM_CONFIG_CACHE := $(CACHE)/npm
 
-.PHONY: help demo test test-all lab notebooks checkpoint clean
+.PHONY: help demo test test-all lab notebooks checkpoint bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -41,6 +41,9 @@ notebooks: .venv/.complete ## regenerate the notebooks from notebooks/py and run
 
 checkpoint: .venv/.complete ## train checkpoints/tiny anew and write its card: an hour on 2 cores
 	$(PY) checkpoints/make_tiny.py
+
+bench: .venv/.edge ## measure results/latency.json and figures/latency.png anew: half an hour on 2 cores, nothing else running
+	$(PY) -m lightavseg_core.cli bench --figure figures/latency.png
 
 clean: ## remove what make built: .venv, .cache, runs, caches
 	rm -rf .venv .cache runs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,11 +1,11 @@
 """The benchmark that the README shows: eager methods, runtimes, the trained small model and growth, each in one run of turns, with its card.
 
-    lightavseg bench                       # or `make bench`: results/latency.json and figures/latency.png, half an hour on 2 cores
+    lightavseg bench --figure figures/latency.png       # `make bench`: half an hour on 2 cores
 """
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from . import results
 from .data import AVSBench
 from .data.sounding_shapes import generate
+from .encoders import unknown
 from .evaluation import score_segmenter
 from .execution import prepare
 from .export import clips_of, export
@@ -83,7 +84,7 @@ def eager(model: AVSModel) -> dict[str, Candidate]:
             for layout in ("contiguous", "channels_last")}
 
 
-def on_processor(folder: Path, repeats: int, compiled: bool) -> Iterator[tuple[str, Callable[[], Profile | Series]]]:
+def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Callable[[], Profile | Series]]]:
     """Name -> a run, made when it is asked for: models are large."""
     def methods() -> Profile:
         return profile(dict(models()), repeats=repeats, by_part=True)
@@ -93,9 +94,7 @@ def on_processor(folder: Path, repeats: int, compiled: bool) -> Iterator[tuple[s
         lean, without = (create_model("lightavseg", "lean", **options).eval() for options in ({}, NO_FUSION))
         heavy = create_model("avsegformer", "paper", visual="resnet50", audio="vggish").eval()
         clips = random_clips(lean, 4)                          # speed does not depend on what is seen, only on its size
-        rows = eager(lean)
-        if compiled:
-            rows["compiled"] = Candidate(prepare(lean, "cpu", compile="default"), lean)
+        rows = eager(lean) | {"compiled": Candidate(prepare(lean, "cpu", compile="default"), lean)}
         rows |= exported(lean, "lean", folder, clips)
         rows |= {f"{row}, no fusion": candidate for row, candidate in exported(without, "without", folder, clips, ("fp32",)).items()}
         path = folder / "heavy.onnx"
@@ -143,18 +142,22 @@ def random_clips(model: AVSModel, count: int) -> list:
             for _ in range(count)]
 
 
-def run(path: Path | None = None, device: str | None = None, repeats: int = 30, compiled: bool = True) -> Bench:
+def run(path: Path | None = None, device: str | None = None, repeats: int = 30, only: Collection[str] = ()) -> Bench:
     """Measures everything, and writes it after each run, so that what is done is kept.
 
-    path: by default results/latency.json, on a GPU results/latency_gpu.json. compiled: torch.compile too, which takes minutes on a processor.
+    path: by default results/latency.json, on a GPU results/latency_gpu.json. only: names of runs to measure again; the others are kept from the
+    file. Raises ValueError for a name that there is not.
     """
     device = device or here()
     path = path or (GPU if device == "cuda" else PATH)
-    bench = Bench(provenance=results.provenance("lightavseg bench", 0))
+    bench = read(path) if only else Bench()
+    bench.provenance = results.provenance("lightavseg bench", 0)
     with tempfile.TemporaryDirectory() as folder:
-        runs = on_gpu(repeats) if device == "cuda" else on_processor(Path(folder), repeats, compiled)
-        for name, measured in tqdm(list(runs), desc="bench", unit="run"):
-            found = measured()
+        runs = dict(on_gpu(repeats) if device == "cuda" else on_processor(Path(folder), repeats))
+        if wrong := set(only) - set(runs):
+            raise unknown("run", sorted(wrong)[0], runs)
+        for name in tqdm(only or runs, desc="bench", unit="run"):
+            found = runs[name]()
             (bench.series if isinstance(found, Series) else bench.profiles)[name] = found
             bench.write(path)
     return bench

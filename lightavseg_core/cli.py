@@ -374,6 +374,33 @@ class Profile:
 
 
 @dataclass
+class Bench:
+    """Measure what the README shows: every method, every runtime, the trained small model, growth. Half an hour on 2 cores; what is done is kept.
+
+    Example: lightavseg bench --figure figures/latency.png
+    """
+
+    out: Path | None = None
+    """JSON file to write; by default results/latency.json, and on a GPU results/latency_gpu.json."""
+    figure: Path | None = None
+    """Picture to write; not on a GPU."""
+    device: Literal["cpu", "cuda"] | None = None
+    """By default a GPU where there is one."""
+    repeats: int = 30
+    """Rounds; each candidate runs once in each."""
+    only: Annotated[list[str], tyro.conf.arg(metavar="NAME ...")] = field(default_factory=list)
+    """Runs to measure again, such as methods, runtimes, tiny, scaling; the others stay as the file has them."""
+
+    def run(self) -> int:
+        from .bench import run
+        bench = run(self.out, self.device, self.repeats, self.only)
+        if self.figure:
+            from .latency_plots import overview
+            overview(bench.profiles["methods"], bench.profiles["runtimes"]).savefig(self.figure, dpi=110)
+        return 0
+
+
+@dataclass
 class Download:
     """Fetch an encoder's published weights from where its authors keep them, and check the SHA-256. No other command does.
 
@@ -398,6 +425,7 @@ def main(arguments: list[str] | None = None) -> None:
                 | Annotated[Predict, tyro.conf.subcommand("predict")]
                 | Annotated[Profile, tyro.conf.subcommand("profile")]
                 | Annotated[Export, tyro.conf.subcommand("export")]
+                | Annotated[Bench, tyro.conf.subcommand("bench")]
                 | Annotated[Sweep, tyro.conf.subcommand("sweep")] | Annotated[Download, tyro.conf.subcommand("download")])
     parse = partial(tyro.cli, commands, prog="lightavseg", description=__doc__, args=arguments,
                     config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes))

@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter, LogFormatter, NullFormatter
 from .breakdown import KINDS, MAIN, KindLatency, main_parts
 from .floor import Floor
 from .plots import BLUE, GREEN, GREY, ORANGE, RED
-from .profiling import Profile, Series
+from .profiling import Profile, Row, Series
 
 SKY, YELLOW, PURPLE = "#56B4E9", "#F0E442", "#CC79A7"          # with those of plots.py all of Okabe and Ito's
 COLORS, MARKERS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, "black", YELLOW), "osD^vP*<>"
@@ -22,8 +22,24 @@ PARTS = dict(zip(MAIN, (BLUE, ORANGE, YELLOW, PURPLE, RED, GREEN, SKY), strict=T
 
 def bars(profile: Profile, title: str = "Latency of one clip") -> Figure:
     """A bar for each row with its interval; where shares were measured it is divided by part. Other methods' places of fusion are one part."""
-    rows = profile.rows[::-1]
-    figure, axis = plt.subplots(figsize=(8, 0.5 * len(rows) + 1.6), layout="constrained")
+    figure, axis = plt.subplots(figsize=(8, 0.5 * len(profile.rows) + 1.6), layout="constrained")
+    _bars(axis, profile.rows, title)
+    return figure
+
+
+def overview(methods: Profile, runtimes: Profile) -> Figure:
+    """The benchmark in one picture: every method as PyTorch runs it, by part, and one model in every runtime. Each panel is a run of its own."""
+    rows = [row for row in runtimes.rows if "no fusion" not in row.name]
+    height = 0.4 * max(len(methods.rows), len(rows)) + 1.6
+    figure, axes = plt.subplots(1, 2, figsize=(13, height), layout="constrained")
+    for axis, shown, run, what in zip(axes, (methods.rows, rows), (methods, runtimes), ("Every method, eager", "LightAVSeg lean by runtime")):
+        _bars(axis, shown, f"{what}, {run.card.threads} thread{'s' * (run.card.threads > 1)}")
+    figure.suptitle(f"One frame of 224 x 224 px and its sound, measured {methods.card.date} on {methods.card.device}", x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def _bars(axis: plt.Axes, rows: Sequence[Row], title: str) -> None:
+    rows = rows[::-1]
     largest, labelled = max(row.timing.interval.high for row in rows), set()
     for y, row in enumerate(rows):
         median, low, high = row.timing.interval
@@ -41,7 +57,6 @@ def bars(profile: Profile, title: str = "Latency of one clip") -> Figure:
         axis.legend([Patch(color=PARTS[part]) for part in shown], shown, frameon=False, ncols=len(shown), fontsize=8, loc="lower right",
                     bbox_to_anchor=(1, 1), borderaxespad=0.2, columnspacing=1, handlelength=1)
     axis.spines[["top", "right"]].set_visible(False)
-    return figure
 
 
 def _curves(series: Series, x, y) -> tuple[Figure, plt.Axes]:
