@@ -180,9 +180,12 @@ def _write_openvino(program: ExportedProgram, path: Path, precision: Precision, 
     if precision == "int8":
         import nncf
         import onnx
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
         keep = nncf.IgnoredScope(names=_float_nodes(onnx.load(interchange)), validate=False)
+        # The whole range that was seen, as for ONNX; a mean over clips of it, the default, cut off what a few strong features say.
+        ranges = nncf.AdvancedQuantizationParameters(activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)
         model = nncf.quantize(model, nncf.Dataset([[x.numpy() for x in clip] for clip in clips]), subset_size=len(clips),
-                              preset=nncf.QuantizationPreset.MIXED, ignored_scope=keep)
+                              preset=nncf.QuantizationPreset.MIXED, ignored_scope=keep, advanced_parameters=ranges)
     model.set_rt_info(metadata.to_json(), KEY)
     ov.save_model(model, path, compress_to_fp16=False)
     interchange.unlink()
