@@ -1,0 +1,817 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+#   nbval: true
+# ---
+
+# %% [markdown]
+# # 4. Latency: where the time goes
+#
+# *"163 ms on a phone, of which fusion takes 6.2%"*, says LightAVSeg's poster. What would you have to know to believe such a sentence, to
+# repeat it on your machine, and to carry it over to another one? You measure here: first the ruler itself, then the parts of a model, the
+# operators in them, five methods side by side, and the same network in the runtimes that phones and servers use.
+#
+# **Afterwards you can**
+# - time two models so that their ratio means something, and say what has to stand beside a latency;
+# - predict from multiply-accumulates (MACs) where the time goes, and say why the prediction fails;
+# - read a roofline, and tell arithmetic from memory from overhead;
+# - say what compilers, exporters and 8-bit integers change, and which ratios you may carry over to a phone.
+#
+# | | |
+# |---|---|
+# | Time on 2 cores | a minute and a half (`profile = "smoke"`: about half of it); the long runs were made beforehand by `make bench` |
+# | Memory | 5 GB |
+# | You need | notebook 2 for the model and for counting MACs. Optional: the extra `edge` (`make .venv/.edge`) for one export in section 4.5 |
+
+# %% tags=["parameters"]
+profile = "default"                    # "smoke": the shortest run that touches everything
+results = "../results/latency.json"    # what `make bench` wrote
+threads = 1                            # of torch, for what is measured live
+rounds = 15                            # of most live measurements
+seed = 0
+
+# %%
+from lightavseg_core import workbook
+
+s = workbook.settings(globals(), results=str, threads=int, rounds=int, seed=int)
+if s.threads < 1 or s.rounds < 3:
+    raise ValueError(f"threads is {s.threads}, rounds is {s.rounds}; expected at least 1 thread and 3 rounds")
+if s.profile == "smoke":
+    s.rounds = min(s.rounds, 4)
+size = 224 if s.profile == "default" else 128              # pixels: side of the frames
+print(f"threads: {s.threads}, rounds: {s.rounds}, frames of {size} x {size} pixels")
+
+# %%
+import time
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib import pyplot as plt
+from torch import nn
+
+import lightavseg_core as lav
+from lightavseg_core import bench, breakdown, edge_graph, execution, latency_plots, operations, profiling, reported, timing
+from lightavseg_core.encoders.seaformer import ConvNorm
+from lightavseg_core.floor import floor
+from lightavseg_core.plots import BLUE, GREY, RED
+
+torch.manual_seed(s.seed)
+torch.set_num_threads(s.threads)
+stored = bench.read(Path(s.results))
+model = lav.create_model("lightavseg", preset="lean").eval()         # its time does not depend on its weights
+tiny = lav.load_model("../checkpoints/tiny").eval()                  # the small trained one
+
+
+def clip(side):
+    """One frame and its sound, random: no model here takes longer for one picture than for another."""
+    return torch.randn(1, 1, 3, side, side), torch.randn(1, 1, 1, *model.front_end.shape)
+
+
+# %% [markdown]
+# ## 4.1 What is one latency worth?
+#
+# Call a fresh model twelve times. Then take *one* model, call it "a" and "b", and compare the two, as you would compare two methods: first
+# all calls of a, then all of b; and again with a and b taking turns.
+#
+# > **Prediction.** Which of the twelve calls is the slowest? And how far from 1 will the ratio of a model to itself be?
+
+# %%
+given, first = clip(128), []
+with torch.inference_mode():
+    for _ in range(12):
+        start = time.perf_counter()
+        tiny(*given)
+        first.append((time.perf_counter() - start) * 1000)
+
+run = partial(tiny, *given)
+one_by_one = {name: timing.latency({name: run}, s.rounds, 0, "cpu")[name] for name in ("a", "b")}
+in_turns = timing.latency({"a": run, "b": run}, s.rounds, 0, "cpu")
+paired = timing.ratio(in_turns["b"], in_turns["a"])
+means = np.mean(one_by_one["b"].rounds) / np.mean(one_by_one["a"].rounds)
+print(f"one after the other, ratio of the means {means:.3f}")
+print(f"in turns, median of the rounds' ratios  {paired.median:.3f} (95% interval {paired.low:.3f} to {paired.high:.3f})")
+
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+left.bar(range(1, 13), first, color=[RED] + [BLUE] * 11)
+left.set(title="A fresh model, its first calls", xlabel="call", ylabel="milliseconds", xticks=range(1, 13))
+for name, color, marker in (("a", BLUE, "o"), ("b", RED, "s")):
+    right.plot(range(1, s.rounds + 1), in_turns[name].rounds, marker + "-", color=color, markersize=4, label=name)
+right.set(title="One model, twice, in turns", xlabel="round", ylabel="milliseconds", ylim=(0, None))
+right.legend(frameon=False)
+for axis in (left, right):
+    axis.spines[["top", "right"]].set_visible(False)
+workbook.show(figure, alt="Left: bars of the first twelve calls, the first one by far the slowest. Right: two lines "
+              "of one model timed twice in turns, which go up and down together.")
+
+# %% [markdown]
+# The first call pays for what is done once: memory is asked for, kernels are chosen for these shapes. That is *warm-up*, and is not
+# counted. What is left still goes up and down, and often *together* for a and b: it is the machine that changes, not the model. Other
+# programs run, clocks fall when it is warm.
+#
+# How good is each way of comparing? On a real machine nobody knows the true ratio, so here is one made of random numbers, on which b takes
+# exactly 5% longer. It drifts by up to 20% in the course of a measurement, and in 3% of the calls something gets in the way.
+#
+# > **Prediction.** Four estimates: mean or median; one after the other or in turns. Which come near 1.05?
+
+# %% tags=["nbval-check-output"]
+generator, n, truth = np.random.default_rng(0), 30, 1.05
+
+
+def pace(calls):
+    """How slow the machine is at each of so many calls in a row."""
+    drift = 1 + generator.uniform(0, 0.2) * np.linspace(0, 1, calls)
+    hit = generator.random(calls) < 0.03
+    return drift * generator.lognormal(0, 0.01, calls) * np.where(hit, generator.uniform(2, 6, calls), 1)
+
+
+estimates = {}
+for _ in range(300):
+    after, turns = pace(2 * n), pace(2 * n)
+    a, b, c, d = after[:n], truth * after[n:], turns[::2], truth * turns[1::2]
+    for name, value in (("means, one after the other", b.mean() / a.mean()),
+                        ("medians, one after the other", np.median(b) / np.median(a)),
+                        ("means, in turns", d.mean() / c.mean()), ("median of the pairs' ratios", np.median(d / c))):
+        estimates.setdefault(name, []).append(value)
+for name, values in estimates.items():
+    low, high = np.quantile(values, (0.025, 0.975))
+    print(f"{name:30} 95% of the experiments say {low:.2f} to {high:.2f}")
+
+# %%
+figure, axis = plt.subplots(figsize=(8, 2.6), layout="constrained")
+for y, values in enumerate(estimates.values()):
+    jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(values))
+    axis.scatter(values, y + jitter, s=5, color=BLUE, alpha=0.4, linewidth=0)
+axis.axvline(truth, color=RED, linewidth=1.2)
+axis.set_yticks(range(4), list(estimates))
+axis.invert_yaxis()
+axis.set(title="300 experiments on an invented machine; the line is the truth", xlabel="times as long: b over a")
+axis.spines[["top", "right"]].set_visible(False)
+workbook.show(figure, alt="Dots of 300 estimates in four rows: only the median of the pairs' ratios clusters tightly "
+              "around the true ratio of 1.05.")
+spread = {name: np.quantile(values, 0.975) - np.quantile(values, 0.025) for name, values in estimates.items()}
+assert min(spread, key=spread.get) == "median of the pairs' ratios"
+
+# %% [markdown]
+# One after the other, the drift ends up in the ratio, whether you take means or medians: b is *always* later. Turns spread the drift over
+# both, but a mean still believes every interruption. The median of the ratios *within a round* does neither. All timings below are of that
+# kind: warm-up, turns, medians, paired ratios, each with an interval. The interval covers what varies within a run, and nothing else: not
+# another day, not another machine.
+#
+# ### Exercise 1: a paired ratio
+#
+# `a` and `b` are the milliseconds of two candidates, round by round. Return how many times as long b takes: the median over the rounds.
+
+# %% tags=["exercise"]
+def paired_ratio(a, b):
+    # solution
+    return np.median([y / x for x, y in zip(a, b)])
+    # end solution
+
+# %% tags=["check"]
+slow_round = ([10.0, 10.0, 40.0, 10.0, 10.0], [12.0, 12.0, 48.0, 90.0, 12.0])      # the third was slow for both
+workbook.check("paired ratio", paired_ratio, cases=[(slow_round, 1.2), (([1, 2, 4], [2, 2, 2]), 1.0)],
+               hint="a ratio for each round first; then the median of the ratios")
+
+# %% [markdown]
+# ### The card
+#
+# A latency without its circumstances is a number without a unit. Each measurement of this workbook carries a card:
+
+# %%
+here = profiling.profile({"tiny": tiny}, size=128, repeats=s.rounds, device="cpu", with_floor=False).card
+print(here)
+
+# %% [markdown]
+# *A fixed product* is a small matrix product that takes its turn among the candidates: what it scatters and drifts is the machine's doing.
+# And since ratios of times of *two* machines say nothing about two models, such times are refused a common table:
+
+# %%
+elsewhere = replace(here, device="the phone of a friend")
+try:
+    timing.same_machine([here, elsewhere])
+    raise RuntimeError("two machines in one column")
+except ValueError as refusal:
+    print(refusal)
+
+# %% [markdown]
+# ## 4.2 Counted, then measured
+#
+# The paper divides LightAVSeg into five: the visual encoder, the audio encoder, RAVE (sound and picture meet in the encoder), CMFD (they
+# meet again in the decoder) and the head, which is the rest of the decoder. If time followed arithmetic, shares of MACs would be shares of
+# time.
+
+# %% tags=["nbval-check-output"]
+skeleton = profiling.skeleton("lightavseg", "lean")                          # shapes without numbers
+with torch.device("meta"):
+    shapes = torch.empty(1, 1, 3, size, size), torch.empty(1, 1, 1, *skeleton.front_end.shape)
+counted = operations.count(skeleton, *shapes, parts=breakdown.latency_parts(skeleton)).by_part()
+total = sum(macs for macs, _ in counted.values())
+of_macs = {part: counted[part][0] / total for part in ("visual", "audio", "RAVE", "CMFD", "head")}
+for part, share in of_macs.items():
+    print(f"{part:7} {counted[part][0] / 1e6:7.1f} M multiply-accumulates, {share:7.2%}")
+
+# %% [markdown]
+# > **Prediction.** From these: what share of the time will the two meetings of sound and picture take? A tenth of a percent? Which parts will
+# > take *more* than their share of MACs?
+#
+# Measured eagerly, as torch runs a model that nobody compiled. Hooks stop the clock where one part hands over to another; a third of the
+# turns goes without hooks, to see what they cost. Beside it stands what the paper *reports* of its phone, in a panel of its own: another
+# machine, another runtime.
+
+# %%
+looked = breakdown.module_latency(model, *clip(size), s.rounds)
+of_time = {part: looked.shares[part] for part in of_macs}
+told = reported.PHONE_PARTS                                                  # the same five, in the same order
+phone = {part: ms / sum(told.values()) for part, ms in zip(of_macs, told.values(), strict=True)}
+figure, axes = plt.subplots(1, 3, figsize=(9.5, 2.5), layout="constrained", sharey=True)
+panels = {"counted: MACs": of_macs, "measured here: eager": of_time, "reported: the paper's phone": phone}
+for axis, (title, shares) in zip(axes, panels.items()):
+    axis.barh(list(shares), list(shares.values()), color=[latency_plots.PARTS[part] for part in shares])
+    for y, share in enumerate(shares.values()):
+        axis.text(share + 0.02, y, f"{share:.1%}", va="center", fontsize=9)
+    axis.set(title=title, xlim=(0, 1.12), xlabel="share of the whole", xticks=[0, 0.5, 1])
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axis.spines[["top", "right"]].set_visible(False)
+axes[0].invert_yaxis()
+workbook.show(figure, alt="Three panels of bars for visual, audio, RAVE, CMFD and head: shares of MACs, of the time "
+              "measured here, and of the phone's time as reported. The visual encoder has most in each.")
+
+# %%
+sharing = {name: shares["RAVE"] + shares["CMFD"] for name, shares in panels.items()}
+for name, share in sharing.items():
+    print(f"fusion, {name:30} {share:6.2%}")
+print(f"the parts add up to {looked.agreement.median:.1%} of the latency without hooks")
+assert sharing["measured here: eager"] > 3 * sharing["counted: MACs"]
+
+# %% [markdown]
+# The poster's "fusion is 6.2%" counts RAVE and CMFD; that is the panel on the right. Three numbers for one question, and none is wrong:
+# fusion is nearly free *in arithmetic*; here it costs many times its share of MACs; on the phone, the paper says, more again. All three
+# agree that it is small. Section 4.5 measures a fourth one, after export.
+#
+# ### Why MACs mislead
+#
+# Look at single operators, and put them into kinds. For each kind: its share of the MACs beside its share of the time.
+#
+# > **Prediction.** Which kind takes the most time? Do those without a single MAC matter?
+
+# %%
+kinds = breakdown.by_kind(model, *clip(size), s.rounds)
+workbook.show(latency_plots.kinds(kinds, f"LightAVSeg lean, eager, {size} px: counted and measured"),
+              alt="Pairs of bars for each kind of operator: dense 1x1 convolutions have nearly all MACs but a far smaller "
+              "share of the time; depthwise convolutions and element-wise operators take far more time than MACs.")
+print(f"{len(kinds.operators)} calls of operators in one forward pass")
+print(f"their times add up to {kinds.covered:.0%} of the model's; the rest is the way from one to the next")
+of_kind = {kind.kind: kind for kind in kinds.kinds}
+assert of_kind["depthwise"].share_of_time > of_kind["depthwise"].share_of_macs
+assert of_kind["norm, element-wise"].share_of_macs == 0 < of_kind["norm, element-wise"].share_of_time
+
+# %% [markdown]
+# Four reasons:
+#
+# 1. **Depthwise convolutions move bytes.** Each number that is read takes part in a few multiply-accumulates only; the processor waits for memory.
+# 2. **Batch norms and activations have no MACs**, yet each reads and writes a whole map. A compiler puts them into the convolution before.
+# 3. **Each operator costs something before it computes anything**: Python, the choice of a kernel, memory for the result. A forward
+#    pass has many hundreds of operators, and small ones are *all* overhead.
+# 4. **Attention's products are small** here: a few tokens, a few channels each. Large products run near the machine's peak, small ones do not.
+#
+# The third reason in a picture: one operator, ReLU, on ever more numbers.
+#
+# > **Prediction.** Twice the numbers, twice the time. From where on?
+
+# %%
+lengths = [4**k for k in range(12)]
+calls = {n: partial(torch.relu, torch.randn(n)) for n in lengths}
+microseconds = [1000 * t.median for t in timing.latency(calls, 10 * s.rounds, 10, "cpu").values()]
+figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
+axis.loglog(lengths, microseconds, "o-", color=BLUE, markersize=5, label="ReLU")
+axis.axhline(microseconds[0], color=GREY, linestyle=":", label="the time for one number")
+axis.set(title="An operator's price", xlabel="numbers", ylabel="microseconds")
+axis.legend(frameon=False)
+axis.grid(alpha=0.3)
+workbook.show(figure, alt="Time of a ReLU against the count of numbers, log-log: flat up to some thousands, "
+              "then rising in proportion.")
+price = len(kinds.operators) * microseconds[0] / 1000
+print(f"one number: {microseconds[0]:.1f} µs. {len(kinds.operators)} such calls: {price:.1f} ms "
+      f"of the model's {kinds.whole.median:.0f} ms")
+
+# %% [markdown]
+# Up to some thousands of numbers the time is that of *asking*. (This is the cheapest operator there is; a convolution asks more questions
+# first.)
+#
+# ### Exercise 2: a depthwise-separable block
+#
+# A block has a depthwise convolution with a `kernel` x `kernel` window, and then a 1x1 convolution from `channels` to `channels`. What
+# share of its MACs is the depthwise one's? (The size of the map cancels.)
+
+# %% tags=["exercise"]
+def depthwise_share(channels, kernel):
+    # solution
+    return kernel**2 / (kernel**2 + channels)
+    # end solution
+
+# %% tags=["check"]
+workbook.check("depthwise share", depthwise_share, cases=[((128, 3), 9 / 137), ((64, 5), 25 / 89)],
+               hint="per position: kernel² MACs for each channel, and channels² for the 1x1")
+
+# %% [markdown]
+# And in time? A block of the lean decoder, 128 channels, on its finest map:
+
+# %%
+x = torch.randn(1, 128, size // 4, size // 4)
+depthwise, pointwise = nn.Conv2d(128, 128, 3, padding=1, groups=128, bias=False), nn.Conv2d(128, 128, 1, bias=False)
+timings = timing.latency({"depthwise": partial(depthwise, x), "1x1": partial(pointwise, x)}, 2 * s.rounds, 3, "cpu")
+share = timings["depthwise"].median / sum(t.median for t in timings.values())
+print(f"the depthwise convolution has {9 / 137:.0%} of the block's MACs and takes {share:.0%} of its time")
+assert share > 9 / 137
+
+# %% [markdown]
+# ## 4.3 The roofline: how good could it be?
+#
+# A machine has two limits: how many operations it does in a second, and how many bytes it moves in a second. An operator that does $I$
+# operations for each byte can reach
+#
+# $$\min(\text{peak},\; I \cdot \text{bandwidth})$$
+#
+# at most. $I$ is called its *arithmetic intensity*. Where the two limits meet is the *ridge*: left of it memory decides, right of it
+# arithmetic. We measure both limits: the fastest matrix product of any library that is installed, and a sum of arrays larger than the
+# caches.
+#
+# ### Exercise 3: intensity of a depthwise convolution
+#
+# A depthwise convolution with a `kernel` x `kernel` window on a map of `channels` x `side` x `side`, stride 1, float32 (4 bytes), no bias.
+# It reads the map and its weights once and writes a map of the same size. A multiply-accumulate is two operations. Operations per byte?
+
+# %% tags=["exercise"]
+def depthwise_intensity(channels, side, kernel):
+    # solution
+    operations = 2 * kernel**2 * channels * side**2
+    numbers = 2 * channels * side**2 + kernel**2 * channels
+    return operations / (4 * numbers)
+    # end solution
+
+# %% tags=["check"]
+workbook.check("intensity", depthwise_intensity, cases=[((64, 56, 3), 2.24677), ((128, 7, 5), 4.98001)],
+               hint="operations: 2·k² for each number that is written; bytes: 4 for each of 2·C·s² + k²·C numbers")
+
+# %% [markdown]
+# Hardly more than $k^2/4$, whatever the number of channels: about 2 operations a byte with a 3 x 3 window. A 1x1 convolution from $C$ to
+# $C$ channels on a large map has about $C/4$.
+#
+# > **Prediction.** On which side of the ridge do depthwise convolutions lie on your machine? And 1x1 convolutions with 256 channels?
+
+# %%
+limits = floor(device="cpu")
+ridge = limits.gflops / limits.bandwidth
+workbook.show(latency_plots.roofline(kinds, limits, f"LightAVSeg lean, eager, {size} px"),
+              alt="Roofline: operators as dots, operations a second against operations a byte, below a slope of memory "
+              "bandwidth and a ceiling of arithmetic; depthwise convolutions lie left, far below the ceiling.")
+distance = limits.distance(kinds.whole.median, total)
+print(f"ridge: {ridge:.1f} operations a byte; a 3 x 3 depthwise convolution has about 2.2, a 1x1 with 256 channels about 64")
+print(f"the model takes {distance:.1f} times as long as its MACs would at the machine's best rate")
+assert 2.25 < ridge and distance > 1
+
+# %% [markdown]
+# Read it so. Dots near the roof are as good as they can be; to be faster they would have to *compute less*. Dots far below it are not
+# limited by the machine but by the software: small operators, kernels that do not suit the shape. (Bytes are counted as if nothing
+# stayed in a cache, so a dot *above* the slope is no miracle: its map was still in the cache.)
+#
+# The last line is the one to remember: the machine could do the same arithmetic several times as fast. So there is something to gain without
+# touching the network. Section 4.5 collects it.
+#
+# ## 4.4 Five methods, two pairs of encoders
+#
+# The poster's table compares LightAVSeg with three methods, each on ResNet-50 with VGGish and on SeaFormer-L with MobileNetV2. Here are all
+# five on both, from the stored run, one machine, eager, in turns:
+
+# %%
+methods = stored.profiles["methods"]
+workbook.show(latency_plots.bars(methods, "Stored: one frame of 224 x 224 px, eager"),
+              alt="Bars of the latency of five methods with light and with heavy encoders, divided by part; LightAVSeg and "
+              "AVESFormer are the shortest; in most of the others fusion and decoder take more than the encoders.")
+print("stored:", methods.card)
+
+# %% [markdown]
+# Is that run still true, on *your* machine? Only you can tell. A short live run, at 128 px so that it fits into this notebook, with few
+# rounds, so read its ratios with their intervals. Each model stands in one memory layout only (channels last).
+#
+# > **Prediction.** Will the *order* of the methods be that of the stored run? And the ratios, at a third of the pixels?
+
+# %%
+smoke = s.profile == "smoke"
+candidates = {}
+for name, made in bench.models():
+    if name in ("lightavseg lean", "avsbench seaformer_l") or not smoke and name != "lightavseg paper":
+        run = execution.prepare(made, "cpu", channels_last=True)               # keeps a copy; ours is let go
+        candidates[name] = profiling.Candidate(run, log_mel=made.front_end.shape)
+live = profiling.profile(candidates, size=128, repeats=2 if smoke else 4, warmup=1, device="cpu", with_floor=False)
+del candidates, made, run
+print("live:", live.card)
+
+# %%
+def against_first(found):
+    """Name -> how many times as long as LightAVSeg lean, which is the first row."""
+    return {row.name: found.relative(row) for row in found.rows}
+
+
+phone_ms = {(row.method, row.visual): row.phone_ms for row in reported.COMPARISON}
+own, now = against_first(methods), against_first(live)
+lines = []
+for name, times in own.items():
+    told = phone_ms.get(tuple(name.replace("lightavseg lean", "lightavseg seaformer_l").split()))
+    told = "" if told is None else f"{told / phone_ms['lightavseg', 'seaformer_l']:.1f}"
+    again = f"{now[name].median:.1f} ({now[name].low:.1f} to {now[name].high:.1f})" if name in now else ""
+    lines.append((name, told, f"{times.median:.1f} ({times.low:.1f} to {times.high:.1f})", again))
+workbook.table(["times LightAVSeg", "reported: phone, 224 px", "stored: 224 px", "live: 128 px"], lines)
+
+# %% [markdown]
+# Three columns, three machines or settings: compare *down* a column, never across. What is blank nobody reports (AVESFormer is in no such
+# table, its sizes are ours; nor is LightAVSeg with ResNet-50 and VGGish).
+#
+# ### Whose fault is it?
+#
+# A row with ResNet-50 and VGGish differs from LightAVSeg's row in *two* things, the encoders and the method. The stored run can tell them
+# apart: what do the encoders take, what all the rest, and how does each method compare with LightAVSeg on the *same* encoders?
+
+# %%
+rows = {row.name: row for row in methods.rows}
+lines, rest = [], {}
+for name, row in rows.items():
+    encoders = row.shares["visual"] + row.shares["audio"]
+    same = rows["lightavseg resnet50" if name.endswith("resnet50") else "lightavseg lean"]
+    rest[name] = (1 - encoders) * row.timing.median
+    lines.append((name, f"{encoders * row.timing.median:.0f}", f"{rest[name]:.0f}", f"{encoders:.0%}",
+                  f"{timing.ratio(row.timing, same.timing).median:.1f}"))
+columns = ["stored", "encoders, ms", "all else, ms", "encoders' share", "times LightAVSeg with the same encoders"]
+workbook.table(columns, lines)
+
+# %% [markdown]
+# Where "all else" is larger than the encoders, the method itself is the price: many layers at 256 or more channels on large maps, which
+# LightAVSeg leaves out. Where the encoders are larger, most of the gap to LightAVSeg in the poster's table is the choice of encoders, which
+# any method is free to make. The last column takes the encoders out of the comparison. Read it before you say "this *fusion* is so many
+# times as fast".
+#
+# The paper's own figures leave a riddle here. Its ablation replaces one encoder at a time:
+
+# %% tags=["nbval-check-output"]
+full, parts = phone_ms["lightavseg", "seaformer_l"], reported.PHONE_PARTS
+with_resnet, = (a.phone_ms for a in reported.ABLATIONS["visual encoder"] if a.name == "ResNet-50")
+with_vggish, = (a.phone_ms for a in reported.ABLATIONS["audio encoder"] if a.name == "VGGish")
+resnet, vggish = with_resnet - (full - parts["visual encoder"]), with_vggish - (full - parts["audio encoder"])
+print(f"reported, by subtraction: ResNet-50 {resnet:.0f} ms, VGGish {vggish:.0f} ms, together {resnet + vggish:.0f} ms")
+print(f"reported: all of AVSBench with both {phone_ms['avsbench', 'resnet50']:.0f} ms, "
+      f"all of SelM with both {phone_ms['selm', 'resnet50']:.0f} ms")
+
+# %% [markdown]
+# The two encoders alone would take longer than whole methods that contain both. So these times do not simply add up, or were not taken in one
+# setting. Without the code nobody can say which. It is the reason why this workbook measures everything in one run.
+#
+# ### What grows how
+#
+# Doubling the side of a frame means four times the pixels. A method that is linear in pixels takes four times as long; one with a product
+# of all pairs of positions up to sixteen.
+#
+# ### Exercise 4: TPAVI when the side doubles
+#
+# Notebook 2 counted TPAVI as published: $N^2 C + 1.5\,N C^2$ MACs for $N$ positions and $C$ channels. By what factor do they grow when the
+# side of the frame doubles?
+
+# %% tags=["exercise"]
+def growth_of_tpavi(positions, channels):
+    # solution
+    def macs(n):
+        return n**2 * channels + 1.5 * n * channels**2
+    return macs(4 * positions) / macs(positions)
+    # end solution
+
+# %% tags=["check"]
+workbook.check("TPAVI, side doubled", growth_of_tpavi, hint="the side doubles, so N becomes 4 N; put both into the formula",
+               cases=[((3136, 256), 51712 / 3520), ((49, 256), 2320 / 433), ((10**9, 1), 16.0)])
+
+# %% [markdown]
+# Between 4 and 16, and nearly 16 where $N$ is large. TPAVI takes part at every scale, so the finest decides. Live, on small models, because a
+# square is dear: LightAVSeg, and AVSBench with TPAVI's brackets as published and the other way round.
+
+# %%
+options = {"lightavseg": {}, "avsbench, as published": {}, "avsbench, other order": {"order": "associative"}}
+small = {name: lav.create_model(name.split(",")[0], preset="tiny", **given).eval() for name, given in options.items()}
+sides = (64, 128, 256) if s.profile == "default" else (64, 128)
+grown = profiling.scaling(small, sides, repeats=max(2, s.rounds // 3), warmup=1, device="cpu")
+figure = latency_plots.growth(grown, "Live: three tiny models, one frame")
+workbook.show(figure, alt="Latency against pixels of three tiny models, log-log; AVSBench in published order becomes the "
+              "steepest, the other two rise with the pixels or less.")
+medians = {(p.name, p.size[0]): p.timing.median for p in grown.points}
+for name in small:
+    times = medians[name, sides[-1]] / medians[name, sides[-2]]
+    print(f"{name:23} {sides[-1]} px take {times:.1f} times as long as {sides[-2]} px")
+
+# %%
+workbook.show(latency_plots.growth(stored.series["scaling"], "Stored: lean models, one frame and five"),
+              alt="Stored latency against all pixels of a clip, log-log, of LightAVSeg and AVSBench with the same encoders, "
+              "one and five seconds: LightAVSeg rises with the pixels, AVSBench faster, most so with five seconds.")
+print("stored:", stored.series["scaling"].card)
+
+# %% [markdown]
+# TPAVI multiplies all positions *of all seconds* with each other, so five seconds hurt more than five times one.
+#
+# The honest summary of "from $O(N^2)$ to $O(N)$", in time as in notebook 2 in MACs: of the methods in the poster's table only AVSBench is
+# quadratic, and only by its order of evaluation; in the other order the same function is linear. AVSegFormer and SelM are linear and dear
+# by their constant. (Our AVESFormer has a square too, attention between pixels in its last decoder stage. It has nothing to do with sound.)
+#
+# ## 4.5 From eager to deployed
+#
+# Nobody ships eager PyTorch. Runtimes for phones and servers take the network as a *graph*, before they run it, and
+#
+# - **fuse**: batch norm and activation become part of the convolution before them, so that a map is written once instead of three times;
+# - **lay out** memory as their kernels like it, once for the whole graph;
+# - **plan** which memory is used when, instead of asking for it at each operator;
+# - **delegate**: ExecuTorch hands pieces of the graph to a library (XNNPACK); what the library does not know is run outside, and each
+#   border between inside and outside costs.
+#
+# > **Prediction.** The model was several times slower than its arithmetic (section 4.3). How much of that will a runtime recover?
+
+# %%
+runtimes = stored.profiles["runtimes"]
+of_one_model = [row for row in runtimes.rows if "fusion" not in row.name and "avsegformer" not in row.name]
+figure = latency_plots.bars(profiling.Profile(of_one_model, runtimes.card), "Stored: LightAVSeg lean, 224 px, one thread")
+workbook.show(figure, alt="Bars of one model's latency: eager, compiled, and exported to ONNX Runtime, OpenVINO and ExecuTorch in "
+              "float32 and 8 bits; exported is several times as fast as eager, 8 bits faster still.")
+print("stored:", runtimes.card)
+
+# %% [markdown]
+# Every bar is the *same function* on the same core (8-bit ones approximately). More than between many methods of section 4.4 lies between two
+# ways of running one method. A paper that compares its exported model with others' eager ones has measured the runtime.
+#
+# And between methods, once both are exported? The stored run has one pair, LightAVSeg and AVSegFormer with its heavy encoders; and
+# LightAVSeg once more without RAVE and CMFD (the sound's vector is added once instead), which gives fusion's share of an *exported* model,
+# by pairs:
+
+# %%
+exported = {row.name: row for row in runtimes.rows}
+pair = timing.ratio(exported["avsegformer resnet50, onnx fp32"].timing, exported["onnx fp32"].timing)
+print(f"AVSegFormer, ResNet-50 and VGGish: {pair.median:.1f} times as long as LightAVSeg lean, both in ONNX Runtime")
+for name in ("onnx", "openvino", "executorch"):
+    rest = timing.ratio(exported[f"{name} fp32, no fusion"].timing, exported[f"{name} fp32"].timing)
+    print(f"{name:11} fusion's share {1 - rest.median:6.1%} (95% interval {1 - rest.high:.1%} to {1 - rest.low:.1%})")
+
+# %% [markdown]
+# That is the fourth number for "6.2%": a difference of two models, measured where the operators are fused. It is not the phone's, and needs
+# not agree with it.
+#
+# ### The same function, other operators
+#
+# Before export, the workbook rewrites the graph a little (`edge_graph.py`). One example. SeaFormer's attention projects a map (a 1x1
+# convolution) and then averages each row. Both are linear and act on different axes, so the order does not matter: average first, and the
+# projection has $W$ times less to do.
+
+# %%
+x, project = torch.randn(1, 64, 28, 28), nn.Conv2d(64, 32, 1)
+with torch.inference_mode():
+    published, commuted = project(x).mean(3, keepdim=True), project(x.mean(3, keepdim=True))
+macs = [operations.count(project, given).total_macs for given in (x, x.mean(3, keepdim=True))]
+print(f"largest difference {(published - commuted).abs().max():.1e}; MACs {macs[0]:,} and {macs[1]:,}")
+assert torch.allclose(published, commuted, atol=1e-5)
+
+# %% [markdown]
+# Now all of it, on the trained tiny model. Two claims to check: the rewritten graph gives the same logits, and it has fewer operators.
+#
+# > **Prediction.** Which operator disappears entirely?
+
+# %%
+given = clip(128)
+before, after = torch.export.export(tiny, given), edge_graph.edge_graph(tiny, *given)
+with torch.inference_mode():
+    expected, found = tiny(*given).logits, after.module()(*given)
+deviation = ((found - expected).abs().max() / expected.abs().max()).item()
+print(f"largest deviation of a logit, as a share of the largest logit: {deviation:.0e}")
+assert deviation < 1e-5
+
+# %% tags=["nbval-check-output"]
+def operators(program):
+    """Name of the operator -> how often it is in the graph."""
+    targets = (getattr(node.target, "_opname", "") for node in program.graph.nodes if node.op == "call_function")
+    return Counter(name.rstrip("_") for name in targets if name)
+
+
+was, became = operators(before), operators(after)
+for name in ("conv2d", "batch_norm", "mean", "matmul", "bmm", "upsample_linear1d", "adaptive_max_pool2d", "max_pool2d"):
+    print(f"{name:20} {was[name]:4} before, {became[name]:4} after")
+print(f"{'all':20} {was.total():4} before, {became.total():4} after")
+assert became["batch_norm"] == 0 and became.total() < was.total()
+
+# %% [markdown]
+# No batch norm is left: at inference it is a scale and a shift for each channel, and a convolution can absorb both. A few convolutions came
+# in (the projections of averages, and of two halves), but small ones.
+#
+# ### Exercise 5: fold a batch norm
+#
+# A convolution with `weight` (outputs, inputs, k, k) and no bias is followed by a batch norm:
+# $y = \gamma\,(z - \mu) / \sqrt{v + \epsilon} + \beta$ for each output channel. Return the weight and the bias of *one* convolution that
+# does both.
+
+# %% tags=["exercise"]
+def fold(weight, gamma, beta, mean, variance, epsilon=1e-5):
+    # solution
+    scale = gamma / torch.sqrt(variance + epsilon)
+    return weight * scale[:, None, None, None], beta - mean * scale
+    # end solution
+
+# %% tags=["check"]
+conv, norm = nn.Conv2d(8, 6, 3, bias=False), nn.BatchNorm2d(6).eval()
+with torch.no_grad():
+    for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        values.uniform_(0.5, 2)
+    picture = torch.randn(1, 8, 10, 10)
+    both = norm(conv(picture))
+    numbers = [v.detach() for v in (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)]
+workbook.check("batch norm folded", lambda: F.conv2d(picture, *fold(*numbers)), expected=both,
+               hint="each output channel's weights times gamma / sqrt(variance + epsilon); the mean goes into the bias")
+
+# %% [markdown]
+# ### Live: tiny in ONNX Runtime
+#
+# With the extra `edge` installed, this exports the tiny model and compares it with eager, in turns. Without it, the stored table below has
+# to do.
+
+# %%
+if all(find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime")):
+    from lightavseg_core import export
+    from lightavseg_core import runtimes as files
+
+    path = Path("../runs/04_latency/tiny.onnx")
+    agreement = export.export(tiny, path, "onnx", [given], source="checkpoints/tiny")
+    found = profiling.profile({"eager": tiny, "ONNX Runtime": profiling.Candidate(files.load(path))}, size=128,
+                              repeats=2 * s.rounds, device="cpu", with_floor=False)
+    times = timing.ratio(found.rows[0].timing, found.rows[1].timing)
+    print(f"eager takes {times.median:.1f} times as long ({times.low:.1f} to {times.high:.1f}); "
+          f"{agreement.pixels:.2%} of the pixels are marked alike")
+else:
+    print("the extra `edge` is not installed (make .venv/.edge): see the stored table below")
+
+# %% [markdown]
+# ### Eight bits
+#
+# An 8-bit network stores weights, and computes with maps, as integers from 0 to 255 (or -128 to 127). A scale says what a step is worth.
+# For weights the scale is known. For the maps one must *look*: run some clips of the training split, note which values occur, and choose the
+# range. That is called *calibration*.
+#
+# One scale for a whole layer, or one for each output channel? After folding, channels differ much: each has been multiplied by its batch
+# norm's scale.
+#
+# > **Prediction.** By what factor does a scale per channel lower the error of the weights?
+
+# %% tags=["nbval-check-output"]
+def rounded(weight, largest):
+    """To 8 bits and back."""
+    step = largest / 127
+    return (weight / step).round() * step
+
+
+errors = {"a scale per layer": [], "a scale per channel": []}
+for block in (module for module in tiny.visual.modules() if isinstance(module, ConvNorm)):
+    weight = edge_graph.folded(block).weight.detach()
+    for name, largest in zip(errors, (weight.abs().max(), weight.abs().amax((1, 2, 3), keepdim=True))):
+        errors[name].append(((rounded(weight, largest) - weight).norm() / weight.norm()).item())
+for name, values in errors.items():
+    print(f"{name:20} error in the median layer {np.median(values):.1%}, in the worst {max(values):.1%}")
+assert np.median(errors["a scale per channel"]) < np.median(errors["a scale per layer"])
+
+# %% [markdown]
+# ### Exercise 6: to integers
+#
+# Calibration found values from `low` to `high`. Return the tensor `x` as whole numbers from 0 (for `low`) to 255 (for `high`); what lies
+# outside goes to the nearest end.
+
+# %% tags=["exercise"]
+def to_integers(x, low, high):
+    # solution
+    return ((x - low) / (high - low) * 255).round().clamp(0, 255)
+    # end solution
+
+# %% tags=["check"]
+workbook.check("to integers", to_integers, hint="shift by low, divide by the range, times 255; round; clamp",
+               cases=[((torch.tensor([-1.0, 0.2, 1.0]), -1.0, 1.0), [0.0, 153.0, 255.0]),
+                      ((torch.tensor([-5.0, 0.5, 9.0]), 0.0, 2.0), [0.0, 64.0, 255.0])])
+
+# %% [markdown]
+# A wider range loses precision, a narrower one cuts off. What does it cost in the end? $M_J$ of the trained tiny model on 80 unseen clips,
+# in each runtime:
+
+# %%
+small_runs = stored.profiles["tiny"]
+lines = []
+for row in small_runs.rows:
+    times = timing.ratio(small_runs.rows[0].timing, row.timing)
+    alike = row.columns.get("pixels alike")
+    lines.append((row.name, f"{row.timing.median:.1f}", f"{times.median:.1f} ({times.low:.1f} to {times.high:.1f})",
+                  row.columns.get("file, MB", ""), "" if alike is None else f"{alike:.2%}", f"{row.columns['M_J']:.3f}"))
+print("stored:", small_runs.card)
+workbook.table(["stored: tiny, 128 px", "ms", "times as fast as eager", "file, MB", "pixels alike", "$M_J$"], lines)
+
+# %% [markdown]
+# How much faster *can* 8 bits be? One AVX-512 instruction does 16 multiply-accumulates of float32. With VNNI (*vector neural network
+# instructions*) one does 64 of 8-bit integers: four times. But only products become four times as fast. If they take a share $p$ of the
+# float32 time, the whole becomes $1 / (1 - p + p/4)$ times as fast: Amdahl's law. Turn it round, and ask what $p$ explains the measured
+# speed-up:
+
+# %%
+cpuinfo = Path("/proc") / "cpuinfo"
+flags = cpuinfo.read_text().split() if cpuinfo.is_file() else []
+print("this processor has VNNI:", "unknown" if not flags else any("vnni" in flag for flag in flags))
+for name in ("onnx", "openvino", "executorch"):
+    faster = timing.ratio(exported[f"{name} fp32"].timing, exported[f"{name} int8"].timing).median
+    print(f"{name:11} stored: int8 is {faster:.2f} times as fast as fp32, "
+          f"as if {(1 - 1 / faster) / 0.75:.0%} of the time were products")
+
+# %% [markdown]
+# The rest: depthwise convolutions, which wait for bytes (a quarter of them, with 8 bits, so they gain too), additions and activations,
+# conversions to and from integers, and the layers that stay in float32 because 8 bits would ruin them (positions and masks of attention,
+# `export.py` says which).
+#
+# **What small data says.** The loss of $M_J$ is that of seven flat silhouettes. On photographs the range of the maps is another, and so is
+# the loss: calibrate and judge on your own data.
+#
+# ## 4.6 On a GPU
+#
+# A GPU does arithmetic hundreds of times as fast as one core, but the processor still has to *start* each operator, some 5 µs each. Estimate
+# both for LightAVSeg, one frame:
+
+# %%
+launches = len(kinds.operators) * 5e-3
+arithmetic = 2 * total / 50e12 * 1000
+print(f"{len(kinds.operators)} launches of 5 µs: {launches:.1f} ms; the arithmetic at 50 TFLOP/s: {arithmetic:.2f} ms")
+assert launches > 10 * arithmetic
+for row in reported.COMPARISON:
+    print(f"reported: {row.method:11} {row.visual:11} GPU {row.gpu_ms:5.1f} ms    phone {row.phone_ms:7.1f} ms")
+
+# %% [markdown]
+# That explains the reported column of GPU times: on the phone the slowest takes almost eight times as long as LightAVSeg, on the GPU not
+# even twice. At batch 1 a GPU mostly waits for the next launch, so *the number of operators* is what one measures. Three remedies:
+# `torch.compile` makes fewer, larger operators; **CUDA graphs** record all launches once and replay them as one; a larger batch gives each
+# launch more to do. **bf16** halves the bytes and uses faster units, which helps only once launches no longer decide.
+
+# %%
+gpu = Path("..") / bench.GPU
+if torch.cuda.is_available():
+    ways = (("fp32", "none"), ("bf16", "none"), ("bf16", "default"), ("bf16", "graphs"))
+    for precision, how in ways:
+        found = profiling.profile({"lean": model}, repeats=s.rounds, device="cuda", precision=precision, compile=how)
+        print(f"{precision}, compile={how!r}: {found.rows[0].timing.median:.2f} ms; {found.card}")
+elif gpu.is_file():
+    for name, found in bench.read(gpu).profiles.items():
+        print(f"stored: {name}", *profiling.lines(found), sep="\n")
+else:
+    print("No GPU here, and no stored run of one: on a machine with a GPU, `make bench` measures there.")
+
+# %% [markdown]
+# ## 4.7 And on a phone?
+#
+# This workbook has no phone. What would change there, and which of the ratios above would survive?
+#
+# | | here | on a phone | so |
+# |---|---|---|---|
+# | cores | alike | few fast, several slow ones; the scheduler moves you between them | pin or name the cores; report which |
+# | caches | large | small, shared with all else | maps that fit here may not fit there: the ridge moves |
+# | bandwidth | a server's | a fraction of it, shared with screen and camera | depthwise and element-wise operators weigh more |
+# | heat | a fan | after a minute the clock falls | measure the first seconds *and* the tenth minute |
+# | 8 bits | VNNI | dot-product instructions, or an NPU | an NPU runs what it knows; one unknown operator sends the graph back to the CPU |
+# | runtime | eager, or any | exported only | **eager ratios do not transfer**: overhead per operator is not there |
+#
+# Ratios transfer when the same thing limits both machines. Two networks made of the same operators, both exported, in one runtime, keep their
+# ratio roughly. A ratio of eager times mostly counts operators; a ratio on a GPU at batch 1 counts launches.
+#
+# What to measure there, with the ExecuTorch file that `lightavseg export` writes: warm-up, then turns between two files on the same cores;
+# medians and paired ratios; fp32 and int8; the temperature or at least the minute; and the card.
+#
+# ## Summary
+#
+# - A latency is a distribution on a moving machine. Warm up, take turns, compare by pairs, and keep the card.
+# - MACs count arithmetic. Time also goes into bytes and into starting operators: depthwise convolutions, batch norms and small products take far
+#   more of it than their MACs say. Fusion has hardly any MACs; its few percent of the time are overhead and whole maps read and written.
+# - The floor and the roofline say what is possible. Eager is far from it; a runtime recovers much, 8 bits more, the network unchanged.
+# - Compare methods with the same encoders, in the same runtime, in one run. Whole tables can hinge on any of the three.
+# - Only TPAVI is quadratic among the compared, and only in its published order.
+#
+# **What this can and cannot say about AVSBench.** Time depends on shapes, not on data, so the times of the full-size models are real times, of this
+# processor. They say nothing about another processor's, and nothing here says how well a method segments; the one score, $M_J$ after 8
+# bits, is that of small generated pictures.
+#
+# ## References
+#
+# - LightAVSeg: arXiv 2605.08805 (ICML 2026), whose phone and GPU times are quoted as *reported*.
+# - Williams, Waterman, Patterson: *Roofline: an insightful visual performance model for multicore architectures*, CACM 2009.
+# - Jacob et al.: *Quantization and training of neural networks for efficient integer-arithmetic-only inference*, CVPR 2018.
+# - SeaFormer: Wan et al., ICLR 2023, arXiv 2301.13156. TPAVI: Zhou et al., ECCV 2022, arXiv 2207.05042.
