@@ -4,7 +4,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import struct
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -48,7 +50,11 @@ class Metadata:
         try:
             values = json.loads(text)
             values |= {name: (int(values[name][0]), int(values[name][1])) for name in ("size", "log_mel")}
-            return cls(**values)
+            found = cls(**values)
+            numbers = (*found.size, found.seconds, *found.log_mel, found.num_classes)
+            if all(isinstance(n, int) and n > 0 for n in numbers) and isinstance(found.front_end, str):
+                return found
+            raise ValueError
         except (ValueError, TypeError, KeyError, IndexError):
             raise ValueError(f"{path}: its metadata is not what `lightavseg export` writes. Export the model again.") from None
 
@@ -76,7 +82,10 @@ class Exported:
         for name, given, shape in (("frames", frames, (1, m.seconds, 3, *m.size)), ("log_mel", log_mel, (1, m.seconds, 1, *m.log_mel))):
             if tuple(given.shape) != shape:
                 raise ValueError(f"{name} has shape {tuple(given.shape)}; {self.path.name} takes {shape} and no other. Resize it, or export again.")
-        return self.run(frames.float().contiguous(), log_mel.float().contiguous())
+        try:
+            return self.run(frames.float().contiguous(), log_mel.float().contiguous())
+        except Exception as error:                                  # each runtime has classes of its own
+            raise ValueError(f"{self.path}: {m.runtime} cannot run it ({_reason(error)}). Export the model again.") from None
 
 
 def load(path: str | Path, threads: int | None = None) -> Exported:
@@ -95,8 +104,7 @@ def load(path: str | Path, threads: int | None = None) -> Exported:
     try:
         text, run = opened(path, threads)
     except (RuntimeError, OSError) as error:                        # what each runtime raises for a broken file
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ValueError(f"{path}: {runtime} cannot load it ({reason}). Export the model again.") from None
+        raise ValueError(f"{path}: {runtime} cannot load it ({_reason(error)}). Export the model again.") from None
     if not text:
         raise ValueError(f"{path}: has no metadata of ours; only files of `lightavseg export` can be run, since another's inputs are not known.")
     metadata = Metadata.from_json(text, path)
@@ -105,13 +113,17 @@ def load(path: str | Path, threads: int | None = None) -> Exported:
     return Exported(path, metadata, run)
 
 
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def _onnx(path: Path, threads: int):
     onnx, ort = need("onnx", "onnx", "onnxruntime")
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:                                      # protobuf's DecodeError, which has no public home
         raise RuntimeError(error) from None
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+    if any(part.DESCRIPTOR is onnx.TensorProto.DESCRIPTOR and part.data_location == onnx.TensorProto.EXTERNAL for part in _parts(model)):
         raise RuntimeError("it keeps numbers in another file, which ours never do")
     text = next((entry.value for entry in model.metadata_props if entry.key == KEY), "")
     options = ort.SessionOptions()
@@ -126,6 +138,15 @@ def _onnx(path: Path, threads: int):
         return torch.from_numpy(session.run(None, dict(zip(names, (frames.numpy(), log_mel.numpy()))))[0])
 
     return text, run
+
+
+def _parts(message) -> Iterator:
+    """Each message within a protobuf message, itself included: tensors stand in initializers, attributes, branches and functions."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type:
+            for part in value if isinstance(value, Iterable) else (value,):
+                yield from _parts(part)
 
 
 def _openvino(path: Path, threads: int):
@@ -145,6 +166,13 @@ def _openvino(path: Path, threads: int):
 
 def _executorch(path: Path, threads: int):
     library, = need("executorch", "executorch.extension.pybindings.portable_lib")
+    with path.open("rb") as file:                                   # ExecuTorch checks neither: what is no program can end the process
+        head, size = file.read(40).ljust(40, b"\0"), path.stat().st_size
+    program, start, data = struct.unpack("<QQQ", head[16:])
+    if head[4:12] != b"ET12eh00":
+        raise RuntimeError("it is no program of ExecuTorch")
+    if size != max(program, start + data):
+        raise RuntimeError(f"it has {size} bytes, and says {max(program, start + data)}")
     library._unsafe_reset_threadpool(threads)                       # it looks at no affinity and no environment variable
     module = library._load_for_executorch(str(path))
     with contextlib.suppress(RuntimeError):
