@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -56,25 +57,31 @@ def read(path: Path = PATH) -> Bench:
 
 
 def models() -> Iterator[tuple[str, AVSModel]]:
-    """Name -> model with random weights: LightAVSeg in three sizes, the others on both pairs of encoders."""
-    torch.manual_seed(0)
+    """Name -> model: LightAVSeg in three sizes, the others on both pairs of encoders."""
     for preset in ("lean", "paper"):
-        yield f"lightavseg {preset}", create_model("lightavseg", preset).eval()
-    yield "lightavseg resnet50", create_model("lightavseg", "paper", visual="resnet50", audio="vggish").eval()
+        yield f"lightavseg {preset}", create("lightavseg", preset)
+    yield "lightavseg resnet50", create("lightavseg", "paper", visual="resnet50", audio="vggish")
     for visual, audio in ENCODERS.items():
         for method in PEERS:
-            yield f"{method} {visual}", create_model(method, "paper", visual=visual, audio=audio).eval()
+            yield f"{method} {visual}", create(method, "paper", visual=visual, audio=audio)
 
 
-def exported(model: AVSModel, name: str, folder: Path, clips: list, precisions=("fp32", "int8")) -> dict[str, Candidate]:
-    """Row -> the model in each runtime, by way of files in the folder."""
+def create(method: str, preset: str, **options) -> AVSModel:
+    """With random weights, the same each time: they do not change the speed."""
+    torch.manual_seed(0)
+    return create_model(method, preset, **options).eval()
+
+
+def exported(model: AVSModel, name: str, folder: Path, clips: list, precisions: Sequence[str] = ("fp32", "int8"),
+             runtimes: Sequence[str] = tuple(SUFFIX)) -> dict[str, Candidate]:
+    """Row -> the model in each runtime, by way of files in the folder. name: what is said of the model in a row."""
     rows = {}
-    for runtime, suffix in SUFFIX.items():
-        for precision in precisions:
-            path = folder / f"{name}_{runtime}_{precision}{suffix}"
-            agreement = export(model, path, runtime, clips, precision, name, "lightavseg bench")
-            size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.exists())
-            rows[f"{runtime} {precision}"] = Candidate(load(path), model, {"file, MB": round(size / 1e6, 1), "pixels alike": agreement.pixels})
+    for runtime, precision in product(runtimes, precisions):
+        row = ", ".join([f"{runtime} {precision}", name] if name else [f"{runtime} {precision}"])
+        path = folder / f"{row}{SUFFIX[runtime]}"
+        agreement = export(model, path, runtime, clips, precision, name, "lightavseg bench")
+        size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.exists())
+        rows[row] = Candidate(load(path), model, {"file, MB": round(size / 1e6, 1), "pixels alike": agreement.pixels})
     return rows
 
 
@@ -90,33 +97,37 @@ def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Callable[[],
         return profile(dict(models()), repeats=repeats, by_part=True)
 
     def runtimes() -> Profile:
-        torch.manual_seed(0)
-        lean, without = (create_model("lightavseg", "lean", **options).eval() for options in ({}, NO_FUSION))
-        heavy = create_model("avsegformer", "paper", visual="resnet50", audio="vggish").eval()
+        lean = create("lightavseg", "lean")
         clips = random_clips(lean, 4)                          # speed does not depend on what is seen, only on its size
         rows = eager(lean) | {"compiled": Candidate(prepare(lean, "cpu", compile="default"), lean)}
-        rows |= exported(lean, "lean", folder, clips)
-        rows |= {f"{row}, no fusion": candidate for row, candidate in exported(without, "without", folder, clips, ("fp32",)).items()}
-        path = folder / "heavy.onnx"
-        export(heavy, path, "onnx", clips, source="avsegformer", command="lightavseg bench")
-        rows["avsegformer resnet50, onnx fp32"] = Candidate(load(path), heavy)
+        rows |= exported(lean, "", folder, clips)
+        rows |= exported(create("lightavseg", "lean", **NO_FUSION), "no fusion", folder, clips, ("fp32",))
+        heavy = create("avsegformer", "paper", visual="resnet50", audio="vggish")
+        rows["avsegformer resnet50, onnx fp32"], = exported(heavy, "heavy", folder, clips, ("fp32",), ("onnx",)).values()
+        return profile(rows, repeats=repeats)
+
+    def paper() -> Profile:
+        models = {"": create("lightavseg", "paper"), "no fusion": create("lightavseg", "paper", **NO_FUSION)}
+        clips, rows = random_clips(models[""], 4), eager(models[""])
+        for name, model in models.items():
+            rows |= exported(model, name, folder, clips, ("fp32",), ("onnx", "openvino"))
         return profile(rows, repeats=repeats)
 
     def tiny() -> Profile:
         model = load_model(TINY).eval()
         generate(folder / "shapes", "ms3", {"train": 64, "val": 1, "test": 80}, model.config.size, 0)
         train, test = (AVSBench(folder / "shapes", "ms3", split, model.config.size, model.front_end) for split in ("train", "test"))
-        rows = eager(model) | exported(model, "tiny", folder, clips_of(train))
-        for candidate in rows.values():
-            candidate.columns["M_J"] = round(score_segmenter(candidate.run, test)["M_J"], 4)
-        return profile(rows, size=model.config.size, repeats=repeats)
+        rows = eager(model) | exported(model, "", folder, clips_of(train))
+        scored = {name: row._replace(columns={**row.columns, "M_J": score_segmenter(row.run, test)["M_J"]}) for name, row in rows.items()}
+        return profile(scored, size=model.config.size, repeats=repeats)
 
     def growth() -> Series:
-        rows = {"lightavseg lean": create_model("lightavseg", "lean"), "avsbench seaformer_l": create_model("avsbench", "lean")}
-        return scaling(rows, sizes=(128, 224, 320, 448), seconds=(1, 5), repeats=max(3, repeats // 3))
+        rows = {"lightavseg lean": create("lightavseg", "lean"), "avsbench seaformer_l": create("avsbench", "lean")}
+        return scaling(rows, sizes=(96, 128, 224, 320), seconds=(1, 5), repeats=max(3, repeats // 3))
 
     yield "methods", methods
     yield "runtimes", partial(single, runtimes)
+    yield "paper", partial(single, paper)
     yield "tiny", partial(single, tiny)
     yield "scaling", growth
 
