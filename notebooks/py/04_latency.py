@@ -114,7 +114,7 @@ right.set(title="One model, twice, in turns", xlabel="round", ylabel="millisecon
 right.legend(frameon=False)
 for axis in (left, right):
     axis.spines[["top", "right"]].set_visible(False)
-workbook.show(figure, alt="Left: bars of the first twelve calls, the first one by far the slowest. Right: two lines "
+workbook.show(figure, alt="Left: bars of the first twelve calls, the first one the slowest. Right: two lines "
               "of one model timed twice in turns, which go up and down together.")
 
 # %% [markdown]
@@ -228,9 +228,9 @@ for part, share in of_macs.items():
 # > **Prediction.** From these: what share of the time will the two meetings of sound and picture take? A tenth of a percent? Which parts will
 # > take *more* than their share of MACs?
 #
-# Measured eagerly, as torch runs a model that nobody compiled. Hooks stop the clock where one part hands over to another; a third of the
-# turns goes without hooks, to see what they cost. Beside it stands what the paper *reports* of its phone, in a panel of its own: another
-# machine, another runtime.
+# Measured eagerly, as torch runs a model that nobody compiled. Hooks read the clock where one part hands over to another; every other call
+# goes without hooks, to see what they cost. Beside it stands what the paper *reports* of its phone, in a panel of its own: another machine,
+# another runtime.
 
 # %%
 looked = breakdown.module_latency(model, *clip(size), s.rounds)
@@ -282,7 +282,8 @@ assert of_kind["norm, element-wise"].share_of_macs == 0 < of_kind["norm, element
 # %% [markdown]
 # Four reasons:
 #
-# 1. **Depthwise convolutions move bytes.** Each number that is read takes part in a few multiply-accumulates only; the processor waits for memory.
+# 1. **Depthwise convolutions move bytes.** Each number that is read takes part in a few multiply-accumulates only, so the units that multiply
+#    stand idle most of the time.
 # 2. **Batch norms and activations have no MACs**, yet each reads and writes a whole map. A compiler puts them into the convolution before.
 # 3. **Each operator costs something before it computes anything**: Python, the choice of a kernel, memory for the result. A forward
 #    pass has many hundreds of operators, and small ones are *all* overhead.
@@ -294,8 +295,9 @@ assert of_kind["norm, element-wise"].share_of_macs == 0 < of_kind["norm, element
 
 # %%
 lengths = [4**k for k in range(12)]
-calls = {n: partial(torch.relu, torch.randn(n)) for n in lengths}
-microseconds = [1000 * t.median for t in timing.latency(calls, 10 * s.rounds, 10, "cpu").values()]
+calls = {n: partial(torch.relu, torch.randn(n)) for n in (0, *lengths)}      # 0: whoever follows the longest finds no cache
+timings = timing.latency(calls, 10 * s.rounds, 10, "cpu")
+microseconds = [1000 * timings[n].median for n in lengths]
 figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 axis.loglog(lengths, microseconds, "o-", color=BLUE, markersize=5, label="ReLU")
 axis.axhline(microseconds[0], color=GREY, linestyle=":", label="the time for one number")
@@ -328,15 +330,25 @@ workbook.check("depthwise share", depthwise_share, cases=[((128, 3), 9 / 137), (
                hint="per position: kernel² MACs for each channel, and channels² for the 1x1")
 
 # %% [markdown]
-# And in time? A block of the lean decoder, 128 channels, on its finest map:
+# And in time? A block of the lean decoder, 128 channels, on its finest map. In two *memory layouts*: torch's usual one keeps a channel's
+# pixels together, "channels last" a pixel's channels.
 
 # %%
-x = torch.randn(1, 128, size // 4, size // 4)
-depthwise, pointwise = nn.Conv2d(128, 128, 3, padding=1, groups=128, bias=False), nn.Conv2d(128, 128, 1, bias=False)
-timings = timing.latency({"depthwise": partial(depthwise, x), "1x1": partial(pointwise, x)}, 2 * s.rounds, 3, "cpu")
-share = timings["depthwise"].median / sum(t.median for t in timings.values())
-print(f"the depthwise convolution has {9 / 137:.0%} of the block's MACs and takes {share:.0%} of its time")
-assert share > 9 / 137
+x, calls = torch.randn(1, 128, size // 4, size // 4), {}
+weights = {"depthwise": (torch.randn(128, 1, 3, 3), 1, 128), "1x1": (torch.randn(128, 128, 1, 1), 0, 1)}
+for layout, order in (("contiguous", torch.contiguous_format), ("channels last", torch.channels_last)):
+    for name, (weight, padding, groups) in weights.items():
+        given = x.contiguous(memory_format=order), weight.contiguous(memory_format=order)
+        calls[layout, name] = partial(F.conv2d, *given, padding=padding, groups=groups)
+timings = timing.latency(calls, 2 * s.rounds, 3, "cpu")
+for layout in ("contiguous", "channels last"):
+    deep, one = (timings[layout, name].median for name in weights)
+    print(f"{layout:13} depthwise {deep:.2f} ms, 1x1 {one:.2f} ms: {9 / 137:.0%} of the MACs, {deep / (deep + one):.0%} of the time")
+    assert deep / (deep + one) > 9 / 137
+
+# %% [markdown]
+# The same arithmetic, another order in memory, another time. The model above ran in the contiguous layout; where whole methods are compared
+# below, each runs in both, and the faster one counts, unless something else is said.
 
 # %% [markdown]
 # ## 4.3 The roofline: how good could it be?
@@ -380,14 +392,15 @@ workbook.show(latency_plots.roofline(kinds, limits, f"LightAVSeg lean, eager, {s
               alt="Roofline: operators as dots, operations a second against operations a byte, below a slope of memory "
               "bandwidth and a ceiling of arithmetic; depthwise convolutions lie left, far below the ceiling.")
 distance = limits.distance(kinds.whole.median, total)
-print(f"ridge: {ridge:.1f} operations a byte; a 3 x 3 depthwise convolution has about 2.2, a 1x1 with 256 channels about 64")
+print(f"ridge: {ridge:.1f} operations a byte; depthwise 3 x 3: about 2.2; 1x1 with 256 channels: about 64")
 print(f"the model takes {distance:.1f} times as long as its MACs would at the machine's best rate")
 assert 2.25 < ridge and distance > 1
 
 # %% [markdown]
 # Read it so. Dots near the roof are as good as they can be; to be faster they would have to *compute less*. Dots far below it are not
-# limited by the machine but by the software: small operators, kernels that do not suit the shape. (Bytes are counted as if nothing
-# stayed in a cache, so a dot *above* the slope is no miracle: its map was still in the cache.)
+# limited by the machine but by the software: small operators that are all overhead, kernels or layouts that do not suit the shape. The
+# depthwise convolutions lie where memory is the limit, and most do not even reach that. (Bytes are counted as if nothing stayed in a cache,
+# so a dot *above* the slope is no miracle: its map was still in the cache.)
 #
 # The last line is the one to remember: the machine could do the same arithmetic several times as fast. So there is something to gain without
 # touching the network. Section 4.5 collects it.
@@ -399,14 +412,19 @@ assert 2.25 < ridge and distance > 1
 
 # %%
 methods = stored.profiles["methods"]
-workbook.show(latency_plots.bars(methods, "Stored: one frame of 224 x 224 px, eager"),
+workbook.show(latency_plots.bars(methods, "Stored, 224 px"),
               alt="Bars of the latency of five methods with light and with heavy encoders, divided by part; LightAVSeg and "
               "AVESFormer are the shortest; in most of the others fusion and decoder take more than the encoders.")
 print("stored:", methods.card)
+try:
+    timing.same_machine([methods.card, here])
+    print("\nThat is this machine, with these versions.")
+except ValueError as refusal:
+    print(f"\nThat is not this machine, or not these versions: {refusal}")
 
 # %% [markdown]
-# Is that run still true, on *your* machine? Only you can tell. A short live run, at 128 px so that it fits into this notebook, with few
-# rounds, so read its ratios with their intervals. Each model stands in one memory layout only (channels last).
+# Is it still true here, now? A short live run, at 128 px so that it fits into this notebook, with few rounds: read its ratios with their
+# intervals. Each model stands in one memory layout only (channels last).
 #
 # > **Prediction.** Will the *order* of the methods be that of the stored run? And the ratios, at a third of the pixels?
 
@@ -417,7 +435,7 @@ for name, made in bench.models():
     if name in ("lightavseg lean", "avsbench seaformer_l") or not smoke and name != "lightavseg paper":
         run = execution.prepare(made, "cpu", channels_last=True)               # keeps a copy; ours is let go
         candidates[name] = profiling.Candidate(run, log_mel=made.front_end.shape)
-live = profiling.profile(candidates, size=128, repeats=2 if smoke else 4, warmup=1, device="cpu", with_floor=False)
+live = profiling.profile(candidates, size=128, repeats=2 if smoke else 3, warmup=1, device="cpu", with_floor=False)
 del candidates, made, run
 print("live:", live.card)
 
@@ -508,7 +526,7 @@ workbook.check("TPAVI, side doubled", growth_of_tpavi, hint="the side doubles, s
 # %%
 options = {"lightavseg": {}, "avsbench, as published": {}, "avsbench, other order": {"order": "associative"}}
 small = {name: lav.create_model(name.split(",")[0], preset="tiny", **given).eval() for name, given in options.items()}
-sides = (64, 128, 256) if s.profile == "default" else (64, 128)
+sides = (96, 192, 384) if s.profile == "default" else (64, 128)
 grown = profiling.scaling(small, sides, repeats=max(2, s.rounds // 3), warmup=1, device="cpu")
 figure = latency_plots.growth(grown, "Live: three tiny models, one frame")
 workbook.show(figure, alt="Latency against pixels of three tiny models, log-log; AVSBench in published order becomes the "
@@ -525,7 +543,8 @@ workbook.show(latency_plots.growth(stored.series["scaling"], "Stored: lean model
 print("stored:", stored.series["scaling"].card)
 
 # %% [markdown]
-# TPAVI multiplies all positions *of all seconds* with each other, so five seconds hurt more than five times one.
+# In small frames nothing grows in proportion: starting the operators takes as long as ever, and hides what the pixels cost. TPAVI multiplies
+# all positions *of all seconds* with each other, so to it five seconds are like one frame of five times the pixels.
 #
 # The honest summary of "from $O(N^2)$ to $O(N)$", in time as in notebook 2 in MACs: of the methods in the poster's table only AVSBench is
 # quadratic, and only by its order of evaluation; in the other order the same function is linear. AVSegFormer and SelM are linear and dear
