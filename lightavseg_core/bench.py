@@ -94,7 +94,10 @@ def eager(model: AVSModel) -> dict[str, Candidate]:
 def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Callable[[], Profile | Series]]]:
     """Name -> a run, made when it is asked for: models are large."""
     def methods() -> Profile:
-        return profile(dict(models()), repeats=repeats, by_part=True)
+        return profile(dict(models()), repeats=repeats, part_repeats=max(1, repeats // 3))
+
+    def parts() -> Profile:
+        return profile({preset: create("lightavseg", preset) for preset in ("lean", "paper")}, repeats=repeats, part_repeats=repeats)
 
     def runtimes() -> Profile:
         lean = create("lightavseg", "lean")
@@ -126,6 +129,7 @@ def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Callable[[],
         return scaling(rows, sizes=(96, 128, 224, 320), seconds=(1, 5), repeats=max(3, repeats // 3))
 
     yield "methods", methods
+    yield "parts", parts
     yield "runtimes", partial(single, runtimes)
     yield "paper", partial(single, paper)
     yield "tiny", partial(single, tiny)

@@ -364,7 +364,7 @@ class Profile:
         with threads(self.threads):
             models = {name: resolve(name, self.preset, self.size, self.seconds, self.device) for name in self.names}
             found = profile(models, self.size, self.seconds, self.batch, repeats=self.repeats, device=self.device, precision=self.precision,
-                            compile=self.compile, by_part=self.parts)
+                            compile=self.compile, part_repeats=self.repeats * self.parts)
         if self.out:
             write(self.out, found.to_dict())
         if self.plot:

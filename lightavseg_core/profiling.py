@@ -157,12 +157,12 @@ def _inputs(entry: Candidate, batch: int, seconds: int, size: tuple[int, int], d
 
 
 def profile(models: Mapping[str, AVSModel | Candidate], size: int | tuple[int, int] = 224, seconds: int = 1, batch: int = 1, *, repeats: int = 30,
-            warmup: int = 3, device: str | None = None, precision: Precision = "fp32", compile: Compile = "none", by_part: bool = False,
+            warmup: int = 3, device: str | None = None, precision: Precision = "fp32", compile: Compile = "none", part_repeats: int = 0,
             with_floor: bool = True) -> Profile:
     """What a forward pass of random inputs takes, all models in turns: frames of size (H, W), or size x size, pixels, one a second.
 
-    A model runs as `execution.prepare` says, frames put into its layout included; threads are torch's (see `timing.threads`). Raises ValueError
-    for no models.
+    A model runs as `execution.prepare` says, frames put into its layout included; threads are torch's (see `timing.threads`).
+    part_repeats: rounds in which its parts are timed; 0: they are not. Raises ValueError for no models.
     """
     size, device = (size, size) if isinstance(size, int) else tuple(size), device or here()
     entries = {key: candidate for name, entry in models.items() for key, candidate in _entry(name, entry, device, precision, compile).items()}
@@ -182,8 +182,8 @@ def profile(models: Mapping[str, AVSModel | Candidate], size: int | tuple[int, i
             frames = arrange(frames, last)
             with torch.no_grad(), autocast(device, precision):
                 row.memory = peak_memory(partial(placed, frames, log_mel), device)
-            if by_part:
-                looked = module_latency(placed, frames, log_mel, repeats, warmup, precision=precision)
+            if part_repeats:
+                looked = module_latency(placed, frames, log_mel, part_repeats, warmup, precision=precision)
                 row.shares, row.agreement = looked.shares, looked.agreement.median
         rows.append(row)
     return Profile(rows, card, floor(device=device, precision=precision) if with_floor else None)

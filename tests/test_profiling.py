@@ -328,7 +328,7 @@ def test_a_model_and_its_picture(monkeypatch):
     """With the real clock, of which nothing is asserted but that what it says is told."""
     monkeypatch.setattr(profiling, "floor", lambda **_: FLOOR)
     models = {"lightavseg": create(), "selm": lav.create_model("selm", preset="tiny").train()}
-    found = profile(models, 64, batch=2, repeats=2, warmup=0, device="cpu", by_part=True)
+    found = profile(models, 64, batch=2, repeats=2, warmup=0, device="cpu", part_repeats=2)
     for row, model in zip(found.rows, models.values()):
         assert row.parameters == sum(p.numel() for p in model.parameters()) and row.memory > 2 * 3 * 64 * 64
         assert sum(row.shares.values()) == pytest.approx(1) and row.agreement > 0 and row.columns["layout"] in ("contiguous", "channels_last")
