@@ -3,8 +3,8 @@ from importlib import import_module
 
 _HOMES = {"TrainConfig": "config", "Trainer": "trainer", "create_model": "methods", "deaf_oracle": "evaluation", "evaluate": "evaluation",
           "list_methods": "methods", "load_model": "methods"}
-_PARTS = ("attention", "attribution", "data", "encoders", "losses", "methods", "metrics", "plots", "predict", "profiling", "sweep", "widgets",
-          "workbook")
+_PARTS = ("accounting", "attention", "attribution", "bench", "data", "encoders", "export", "losses", "methods", "metrics", "plots", "predict",
+          "profiling", "runtimes", "sweep", "widgets", "workbook")
 
 __all__ = [*_HOMES, *_PARTS]
 

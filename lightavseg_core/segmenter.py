@@ -12,9 +12,10 @@ from torch import Tensor
 from .data.audio import FrontEnd
 from .encoders import create_audio_encoder
 from .methods import AVSModel, load_model
+from .runtimes import SUFFIX
+from .runtimes import load as load_exported
 
 CLIP = 5                                                            # frames that a model sees at a time, as in AVSBench
-RUNTIMES = {".onnx": "onnx", ".xml": "openvino", ".pte": "executorch"}
 
 
 class Segmenter(NamedTuple):
@@ -36,7 +37,8 @@ def load(checkpoint: str | Path | AVSModel, runtime: str | None = None, precisio
     exported file they are fixed. Raises FileNotFoundError or ValueError.
     """
     path = None if isinstance(checkpoint, AVSModel) else Path(checkpoint)
-    own = RUNTIMES.get(path.suffix.lower(), "pytorch") if path and not path.is_dir() else "pytorch"
+    exported = {suffix: name for name, suffix in SUFFIX.items()}
+    own = exported.get(path.suffix.lower(), "pytorch") if path and not path.is_dir() else "pytorch"
     if runtime not in (None, own):
         advice = "`lightavseg export` makes a file for it." if own == "pytorch" else f"Leave --runtime out, or give {own}."
         raise ValueError(f"{path or 'the model'}: runs on {own}, not on {runtime}. {advice}")
@@ -56,7 +58,6 @@ def load(checkpoint: str | Path | AVSModel, runtime: str | None = None, precisio
 
 
 def _load_exported(path: Path, runtime: str, precision: str, compile: str, size: int | None) -> Segmenter:
-    from .runtimes import load as load_exported
     exported = load_exported(path)
     meta = exported.metadata
     if precision != "fp32" or compile != "none" or (size and (size, size) != tuple(meta.size)):
@@ -65,7 +66,7 @@ def _load_exported(path: Path, runtime: str, precision: str, compile: str, size:
     with torch.device("meta"):                                      # for its front end alone, without the numbers
         front_end = create_audio_encoder(meta.front_end).front_end
     about = {"checkpoint": path.name, "method": meta.method, "runtime": runtime, "precision": meta.precision, "compile": "none",
-             "sha256": digests([path, path.with_suffix(".bin"), Path(f"{path}.data")])}
+             "sha256": digests([path, path.with_suffix(".bin")])}
     return Segmenter(exported, tuple(meta.size), meta.seconds, meta.num_classes, front_end, about)
 
 

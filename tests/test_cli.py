@@ -10,7 +10,8 @@ import torch
 from lightavseg_core import cli
 
 COMMANDS = {"check": cli.Check, "data make": cli.DataMake, "data check": cli.DataCheck, "train": cli.Train, "evaluate": cli.Evaluate,
-            "predict": cli.Predict, "sweep": cli.Sweep, "download": cli.Download}
+            "predict": cli.Predict, "profile": cli.Profile, "export": cli.Export, "bench": cli.Bench, "sweep": cli.Sweep,
+            "download": cli.Download}
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
