@@ -375,7 +375,7 @@ def test_an_exported_file(clip, tmp_path, monkeypatch):
         metadata = meta
 
     (tmp_path / "m.onnx").write_bytes(b"graph")
-    monkeypatch.setattr("lightavseg_core.runtimes.load", lambda path: Exported())
+    monkeypatch.setattr("lightavseg_core.segmenter.load_exported", lambda path: Exported())
     found = load(tmp_path / "m.onnx")
     assert found.about["precision"] == "int8" and found.about["runtime"] == "onnx" and isinstance(found.front_end, PANNsLogMel)
     results = list(predict(found, clip))
