@@ -289,7 +289,7 @@ class Export:
         files = [out, out.with_suffix(".bin")] if self.runtime == "openvino" else [out]
         mb = sum(file.stat().st_size for file in files) / 1e6
         print(json.dumps({"file": str(out), "mb": round(mb, 3), "clips": len(clips), **found._asdict()}) if self.json else
-              f"{out}: {mb:.1f} MB; logits deviate from PyTorch's by {found.deviation:.2%} of their mean absolute value, "
+              f"{out}: {mb:.1f} MB; logits deviate from PyTorch's by {100 * found.deviation:.2g}% of their mean absolute value, "
               f"{found.pixels:.2%} of the pixels are marked alike ({len(clips)} clips)")
         return 0
 

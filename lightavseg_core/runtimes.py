@@ -151,6 +151,9 @@ def _parts(message) -> Iterator:
 
 def _openvino(path: Path, threads: int):
     ov, = need("openvino", "openvino")
+    with path.open("rb") as file:                                   # of another content OpenVINO finds out the format, whatever the name says
+        if not file.read(5) == b"<?xml":
+            raise RuntimeError("it is no XML")
     core = ov.Core()
     model = core.read_model(path)
     text = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else ""

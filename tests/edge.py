@@ -1,10 +1,22 @@
 """What the tests of exported models share: a model of which every part has its effect, and clips of it."""
 
+import contextlib
+import json
+from pathlib import Path
+from unittest.mock import patch
+
 import torch
+from filelock import FileLock
 from tiny import create, inputs
 from torch import nn
 
 import lightavseg_core as lav
+from lightavseg_core.data import AVSBench
+from lightavseg_core.data.sounding_shapes import generate
+from lightavseg_core.export import Agreement, clips_of, export
+from lightavseg_core.runtimes import SUFFIX
+
+TINY = Path(__file__).parents[1] / "checkpoints" / "tiny"
 
 
 def shaken(method="lightavseg", **options):
@@ -19,5 +31,58 @@ def shaken(method="lightavseg", **options):
     return model
 
 
-def clips(count=2, **shape):
+def noise(count=2, **shape):
     return [inputs(seed=seed, **shape) for seed in range(count)]
+
+
+def folder(tmp_path_factory):
+    """One for all tests that need exported files, in all workers of this run."""
+    root = tmp_path_factory.getbasetemp()
+    made = (root if root.name.startswith("pytest-") else root.parent) / "edge"
+    made.mkdir(exist_ok=True)
+    return made
+
+
+def exported(base, runtime, precision="fp32"):
+    """A file of checkpoints/tiny for clips of 2 seconds; made once for all tests."""
+    path, notes = base / f"tiny_{precision}{SUFFIX[runtime]}", base / f"{runtime}_{precision}.json"
+    with FileLock(notes.with_suffix(".lock")):
+        if not notes.is_file():
+            model = lav.load_model(TINY)
+            clips = clips_of(AVSBench(unseen(base), "ms3", "train", 128, model.front_end), 2, 24)
+            with lowered(runtime) as programs:
+                agreement = export(model, path, runtime, clips, precision, "tiny", "as a test")
+            calls = [str(node.target) for p in programs for node in p.exported_program().graph.nodes if node.op == "call_function"]
+            notes.write_text(json.dumps({"agreement": agreement, "calls": calls}))
+    return path
+
+
+def agreement(base, runtime, precision="fp32"):
+    """What `export` said when it made that file."""
+    exported(base, runtime, precision)
+    return Agreement(*json.loads((base / f"{runtime}_{precision}.json").read_text())["agreement"])
+
+
+def calls(base, precision="fp32"):
+    """What ExecuTorch's program calls: operators and delegates."""
+    exported(base, "executorch", precision)
+    return json.loads((base / f"executorch_{precision}.json").read_text())["calls"]
+
+
+@contextlib.contextmanager
+def lowered(runtime):
+    """The programs that ExecuTorch lowers meanwhile."""
+    made = []
+    if runtime != "executorch":
+        yield made
+        return
+    from executorch import exir
+    lower = exir.to_edge_transform_and_lower
+    with patch.object(exir, "to_edge_transform_and_lower", lambda *given, **options: made.append(lower(*given, **options)) or made[-1]):
+        yield made
+
+
+def unseen(base):
+    """SoundingShapes for it, at 128 px: 24 training and 40 test clips of 5 seconds, from another seed than what checkpoints/tiny has seen."""
+    with FileLock(base / "shapes.lock"):
+        return generate(base / "shapes", "ms3", {"train": 24, "test": 40}, size=128, seed=11, workers=1)
