@@ -50,9 +50,8 @@ def exported(base, runtime, precision="fp32"):
         if not notes.is_file():
             model = lav.load_model(TINY)
             clips = clips_of(AVSBench(unseen(base), "ms3", "train", 128, model.front_end), 2, 24)
-            with lowered(runtime) as programs:
+            with lowered(runtime) as calls:
                 agreement = export(model, path, runtime, clips, precision, "tiny", "as a test")
-            calls = [str(node.target) for p in programs for node in p.exported_program().graph.nodes if node.op == "call_function"]
             notes.write_text(json.dumps({"agreement": agreement, "calls": calls}))
     return path
 
@@ -71,15 +70,21 @@ def calls(base, precision="fp32"):
 
 @contextlib.contextmanager
 def lowered(runtime):
-    """The programs that ExecuTorch lowers meanwhile."""
-    made = []
+    """What the programs call that ExecuTorch lowers meanwhile."""
+    found = []
     if runtime != "executorch":
-        yield made
+        yield found
         return
     from executorch import exir
     lower = exir.to_edge_transform_and_lower
-    with patch.object(exir, "to_edge_transform_and_lower", lambda *given, **options: made.append(lower(*given, **options)) or made[-1]):
-        yield made
+
+    def watched(*given, **options):
+        made = lower(*given, **options)
+        found.extend(str(node.target) for node in made.exported_program().graph.nodes if node.op == "call_function")
+        return made
+
+    with patch.object(exir, "to_edge_transform_and_lower", watched):
+        yield found
 
 
 def unseen(base):

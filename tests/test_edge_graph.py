@@ -52,7 +52,8 @@ def test_of_the_trained_model():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["avesformer", "avsbench", "avsegformer", pytest.param("selm", marks=pytest.mark.long)])
+@pytest.mark.parametrize("method", [
+    "avsbench", *(pytest.param(name, marks=pytest.mark.long) for name in ("avesformer", "avsegformer", "selm"))])
 def test_of_other_methods(method):
     """Whatever they attend by."""
     check(shaken(method, size=64), inputs(1, 2), 1e-4)

@@ -1,7 +1,9 @@
 """Exported files do what the model does, in every runtime; and a file that does not is not written."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -11,7 +13,7 @@ from films import film
 from PIL import Image
 
 import lightavseg_core as lav
-from lightavseg_core import cli, runtimes
+from lightavseg_core import cli
 from lightavseg_core.data import AVSBench
 from lightavseg_core.data.audio import read_audio
 from lightavseg_core.data.avsbench import read_frame
@@ -107,10 +109,11 @@ def test_few_kinds_of_operation(base):
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("int8", marks=pytest.mark.long)])
 def test_delegates(base, precision):
-    """XNNPACK gets the whole of a model in at most three pieces: what is between them, ExecuTorch's plain kernels would do, slowly."""
+    """XNNPACK gets the whole of a model in at most three pieces: what is left, ExecuTorch's plain kernels would do, slowly. Copies do no harm."""
     found = calls(base, precision)
-    delegates = sum("executorch_call_delegate" in call for call in found)
-    assert 1 <= delegates <= 3 and len(found) - delegates < 20, found
+    delegates = [call for call in found if "executorch_call_delegate" in call]
+    left = [call for call in found if call not in delegates and "getitem" not in call and "dim_order_copy" not in call]
+    assert 1 <= len(delegates) <= 3 and len(left) < 20, left
 
 
 # --- what is refused ---
@@ -249,16 +252,14 @@ def test_predict_writes_the_models_masks(base, runtime, tmp_path, capsys):
 
 
 def test_nothing_is_reported(tmp_path):
-    """What ONNX Runtime and NNCF would write into the home folder, and report, in a process of its own: pytest keeps NNCF from it."""
-    import os
-    import subprocess
-    script = ("import lightavseg_core.export, lightavseg_core.runtimes as r, nncf, numpy, onnx, onnxruntime, torch; from onnx import helper as h\n"
+    """What ONNX Runtime would write into the home folder, and send, in a process of its own; and NNCF, which asks for a package to do it."""
+    script = ("import lightavseg_core.runtimes, numpy, onnx, onnxruntime; from onnx import helper as h\n"
               "x, y = (h.make_tensor_value_info(name, 1, [1]) for name in 'xy')\n"
-              "model = h.make_model(h.make_graph([h.make_node('Relu', ['x'], ['y'])], 'g', [x], [y]), opset_imports=[h.make_opsetid('', 17)],"
-              " ir_version=9)\n"
+              "graph = h.make_graph([h.make_node('Relu', ['x'], ['y'])], 'g', [x], [y])\n"
+              "model = h.make_model(graph, opset_imports=[h.make_opsetid('', 17)], ir_version=9)\n"
               "onnxruntime.InferenceSession(model.SerializeToString()).run(None, {'x': numpy.ones(1, numpy.float32)})\n"
-              "assert type(nncf.telemetry.telemetry).__module__ == 'unittest.mock'")
-    kept = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "CI")}
-    subprocess.run([sys.executable, "-c", script], env={**kept, "HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path / "mpl")}, check=True)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and "mpl" not in path.parts]
-    assert runtimes.os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+              "try: import openvino_telemetry\n"
+              "except ImportError: print('nothing')")
+    kept = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "CI", "ORT_DISABLE_TELEMETRY")}
+    done = subprocess.run([sys.executable, "-c", script], env={**kept, "HOME": str(tmp_path)}, check=True, capture_output=True, text=True)
+    assert done.stdout == "nothing\n" and not [path for path in tmp_path.rglob("*") if path.is_file()]
