@@ -57,7 +57,7 @@ def test_what_is_no_model(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", ["executorch", *(pytest.param(name, marks=pytest.mark.long) for name in ("onnx", "openvino"))])
 def test_what_was_cut_short(base, tmp_path, runtime):
     path = exported(base, runtime)
     weights = path.with_suffix(".bin") if runtime == "openvino" else path
