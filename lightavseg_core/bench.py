@@ -22,9 +22,9 @@ from .evaluation import score_segmenter
 from .execution import prepare
 from .export import clips_of, export
 from .methods import AVSModel, create_model, load_model
-from .profiling import Candidate, Profile, Series, profile, scaling
+from .profiling import Candidate, Profile, Series, profile, scaling, throughput
 from .runtimes import SUFFIX, load
-from .timing import here, threads
+from .timing import here, same_machine, threads
 
 PATH, GPU = Path("results/latency.json"), Path("results/latency_gpu.json")
 TINY = Path("checkpoints/tiny")
@@ -148,6 +148,7 @@ def on_gpu(repeats: int) -> Iterator[tuple[str, Callable[[], Profile | Series]]]
         for compile in ("none", "default", "graphs"):
             yield (f"{precision}, {'eager' if compile == 'none' else compile}",
                    partial(lambda **how: profile(dict(models()), repeats=repeats, device="cuda", **how), precision=precision, compile=compile))
+    yield "throughput", lambda: throughput({"lightavseg lean": create("lightavseg", "lean")}, (1, 4, 16, 64), device="cuda")
 
 
 def random_clips(model: AVSModel, count: int) -> list:
@@ -161,7 +162,7 @@ def run(path: Path | None = None, device: str | None = None, repeats: int = 30, 
     """Measures everything, and writes it after each run, so that what is done is kept.
 
     path: by default results/latency.json, on a GPU results/latency_gpu.json. only: names of runs to measure again; the others are kept from the
-    file. Raises ValueError for a name that there is not.
+    file, which must be of this machine and these versions. Raises ValueError for a name that there is not, and for another machine's file.
     """
     device = device or here()
     path = path or (GPU if device == "cuda" else PATH)
@@ -174,5 +175,6 @@ def run(path: Path | None = None, device: str | None = None, repeats: int = 30, 
         for name in tqdm(only or runs, desc="bench", unit="run"):
             found = runs[name]()
             (bench.series if isinstance(found, Series) else bench.profiles)[name] = found
+            same_machine(run.card for run in (*bench.profiles.values(), *bench.series.values()))
             bench.write(path)
     return bench

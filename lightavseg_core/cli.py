@@ -192,12 +192,11 @@ class Evaluate:
 
         from . import evaluate, load_model
         from .data import AVSBench
-        folder = self.folder / "best" if (self.folder / "best").is_dir() else self.folder
-        model = load_model(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+        model = load_model(self.folder).to("cuda" if torch.cuda.is_available() else "cpu")
         size = self.size or model.config.size
         dataset = AVSBench(self.data, self.subset, self.split, size, model.front_end)
         if dataset.num_classes != model.config.num_classes:
-            raise ValueError(f"{folder} has {model.config.num_classes} classes, {self.subset} has {dataset.num_classes}: "
+            raise ValueError(f"{self.folder} has {model.config.num_classes} classes, {self.subset} has {dataset.num_classes}: "
                              "evaluate it on what it was trained for.")
         scores = evaluate(model, dataset, self.sound, self.batch_size)
         lines = (f"{name:18} {value:.4f}" if isinstance(value, float) else f"{name:18} {value}" for name, value in scores.items())
@@ -276,7 +275,7 @@ class Export:
         from .data.sounding_shapes import generate
         from .export import checked, clips_of, export
         from .runtimes import SUFFIX
-        model, name = load_model(self.checkpoint / "best" if (self.checkpoint / "best").is_dir() else self.checkpoint), self.checkpoint.resolve().name
+        model, name = load_model(self.checkpoint), self.checkpoint.resolve().name
         out = self.out or Path("runs/export", f"{name}_{self.runtime}_{self.precision}{SUFFIX[self.runtime]}")
         checked(out, self.runtime, self.precision)                  # before the clips, which take their time
         size = self.size or model.config.size
@@ -383,7 +382,7 @@ class Bench:
     out: Path | None = None
     """JSON file to write; by default results/latency.json, and on a GPU results/latency_gpu.json."""
     figure: Path | None = None
-    """Picture to write; not on a GPU."""
+    """Picture to write, of the runs on the processor."""
     device: Literal["cpu", "cuda"] | None = None
     """By default a GPU where there is one."""
     repeats: int = 30
@@ -394,8 +393,9 @@ class Bench:
     def run(self) -> int:
         from .bench import run
         bench = run(self.out, self.device, self.repeats, self.only)
-        if self.figure:
+        if self.figure and {"methods", "runtimes"} <= bench.profiles.keys():
             from .latency_plots import overview
+            self.figure.parent.mkdir(parents=True, exist_ok=True)
             overview(bench.profiles["methods"], bench.profiles["runtimes"]).savefig(self.figure, dpi=110)
         return 0
 

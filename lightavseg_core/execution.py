@@ -5,6 +5,7 @@ import copy
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -60,8 +61,12 @@ def prepare(model: nn.Module, device: str | torch.device = "cpu", precision: Pre
     if compile == "default" and not on_gpu and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
         raise ValueError("compile is 'default', which needs a C++ compiler, and there is no g++ or clang++; install one, or use compile 'none'.")
     autocast(device, precision)                               # says now what it would say at the first call
+    if compile != "none":
+        # All methods share one forward, and torch runs what it compiles there for the ninth time eagerly, without a word.
+        torch._dynamo.config.recompile_limit, torch._dynamo.config.fail_on_recompile_limit_hit = 64, True
     placed = place(model, device, channels_last)
-    compiled = {"none": lambda m: m, "default": torch.compile, "graphs": lambda m: torch.compile(m, mode="reduce-overhead")}[compile](placed)
+    compiled = {"none": lambda m: m, "default": partial(torch.compile, dynamic=False),
+                "graphs": partial(torch.compile, dynamic=False, mode="reduce-overhead")}[compile](placed)
 
     def run(frames: Tensor, log_mel: Tensor) -> Tensor:
         frames, log_mel = arrange(frames.to(device), channels_last), log_mel.to(device)

@@ -29,7 +29,7 @@ def bars(profile: Profile, title: str = "Latency of one clip") -> Figure:
 
 def overview(methods: Profile, runtimes: Profile) -> Figure:
     """The benchmark in one picture: every method as PyTorch runs it, by part, and one model in every runtime. Each panel is a run of its own."""
-    rows = [row for row in runtimes.rows if "no fusion" not in row.name]
+    rows = [row for row in runtimes.rows if "no fusion" not in row.name and "avsegformer" not in row.name]
     height = 0.4 * max(len(methods.rows), len(rows)) + 1.6
     figure, axes = plt.subplots(1, 2, figsize=(13, height), layout="constrained")
     for axis, shown, run, what in zip(axes, (methods.rows, rows), (methods, runtimes), ("Every method, eager", "LightAVSeg lean by runtime")):

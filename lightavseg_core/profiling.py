@@ -214,7 +214,8 @@ def table(*profiles: Profile) -> tuple[list[str], list[list[str]]]:
                           (row.parameters and row.parameters / 1e6, 1), (row.macs and row.macs / 1e9, 2), (row.gflops, 1), (distance, 1),
                           (row.memory and row.memory / 2 ** 20, 1))),
                       *(f"{own[part]:.1%}" if part in own else "" for part in shares)])
-    return ["", *differ, *extra, "ms", "times the first", "parameters, M", "GMACs", "GFLOP/s", "times the floor", "peak, MiB", *shares], lines
+    return ["", *differ, *extra, "ms", "times the first", "parameters, M", "GMACs", "GFLOP/s", f"times the {cards[0].precision} floor",
+            "peak, MiB", *shares], lines
 
 
 def lines(found: Profile) -> list[str]:

@@ -3,9 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import struct
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -19,11 +17,6 @@ from torch import Tensor
 Runtime = Literal["executorch", "onnx", "openvino"]
 SUFFIX: dict[str, str] = {"executorch": ".pte", "onnx": ".onnx", "openvino": ".xml"}
 KEY = "lightavseg"                 # under which a file holds its metadata
-
-# ONNX Runtime, and OpenVINO's tools with NNCF, keep an identifier in the home folder and report their use over the network, unless the first
-# finds this in the environment, and the others do not find the package that reports, when they are imported.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-sys.modules.setdefault("openvino_telemetry", None)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -106,16 +107,15 @@ def here() -> str:
 def latency(candidates: Mapping[Hashable, Callable[[], object]], repeats: int = 30, warmup: int = 3, device: str | None = None) -> dict:
     """Name -> Timing of one call, in inference mode. Only ratios within one result mean something: machines change their pace.
 
-    Candidates take turns, and each round begins with another one, so that what slows the machine down for a while slows all. Raises ValueError
-    for nothing to time.
+    Candidates take turns, so that what slows the machine down for a while slows all, and each round has another order, so that none
+    always finds the caches that the same other one left. Raises ValueError for nothing to time.
     """
     if not candidates or repeats < 1:
         raise ValueError(f"{len(candidates)} candidates, {repeats} repeats; expected at least one of each.")
     names, times, timer = list(candidates), {name: [] for name in candidates}, clock(device or here())
     with torch.inference_mode():
         for turn in range(warmup + repeats):
-            first = turn % len(names)
-            for name in names[first:] + names[:first]:
+            for name in random.Random(turn).sample(names, len(names)):
                 timer.wait()
                 start = timer.stamp()
                 candidates[name]()

@@ -281,7 +281,7 @@ def test_anything_can_be_profiled(clock):
     line, other = dict(zip(columns, line)), dict(zip(columns, other))
     assert line["runtime"] == "onnxruntime" and other["runtime"] == line["GMACs"] == ""
     assert other["ms"] == "300.0 (300.0 to 300.0)" and other["times the first"] == "3.00 (3.00 to 3.00)"
-    assert other["times the floor"] == f"{0.3 / (2 * expected / 100e9):.1f}"
+    assert other["times the fp32 floor"] == f"{0.3 / (2 * expected / 100e9):.1f}"
     assert Profile.from_dict(json.loads(found.to_json())) == found
     for values in ({}, {"rows": 3}, {**found.to_dict(), "card": {}}):
         with pytest.raises(ValueError, match="not a profile|fields"):
@@ -347,7 +347,7 @@ def test_rows_without_a_part():
     card = timing.LatencyCard("p", 1, "s", {}, 1, "fp32", 1, (64, 64), 1, 0, 1, "d", timing.Noise(1, 0, 0), "c")
     found = Profile([Row("a", timing.Timing(2.0, [2.0])), Row("b", timing.Timing(4.0, [4.0]))], card)
     assert sorted(bar.get_width() for bar in found.figure().axes[0].patches) == [2, 4]
-    assert "times the floor" in table(found)[0] and table(found)[1][1][2] == "2.00 (2.00 to 2.00)"
+    assert "times the fp32 floor" in table(found)[0] and table(found)[1][1][2] == "2.00 (2.00 to 2.00)"
 
 
 # --- the command ---

@@ -170,11 +170,13 @@ def _download(hub_id: Path, file: str) -> Path:
 
 
 def load_model(folder_or_hub_id: str | Path) -> AVSModel:
-    """A model that `save_pretrained` wrote: a folder with config.json and model.safetensors, or a Hugging Face Hub id.
+    """A model that `save_pretrained` wrote: a folder with config.json and model.safetensors, a run of `train` (its best), or a Hugging Face Hub id.
 
     Nothing in the files is executed. Raises FileNotFoundError or ValueError, naming the file.
     """
     path = Path(folder_or_hub_id)
+    if (path / "best").is_dir():
+        path = path / "best"
     if path.is_dir():
         config = path / "config.json"
     elif path.exists() or path.is_absolute() or len(path.parts) != 2:
