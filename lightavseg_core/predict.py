@@ -56,6 +56,7 @@ def predict(segmenter: Segmenter, path: str | Path, fps: float = 1, audio: str |
     listener = Listener(sound_of(path, audio), front_end.sample_rate)
     pictures = pictures_of(path, step, first)
     if is_picture(path):
+        listener.window(front_end.starts(torch.tensor([float(first / step)], dtype=torch.float64))[0], 0)      # `reaches` keeps nothing before
         pictures = takewhile(lambda shown: shown[0] == 0 or listener.reaches(round(shown[0] * front_end.sample_rate)), pictures)
     while clip := list(islice(pictures, segmenter.clip)):
         times = torch.tensor([float(time) for time, _ in clip], dtype=torch.float64)
@@ -175,7 +176,8 @@ def _begin(folder: Path, asked: dict) -> dict:
     """The manifest of a folder: the one that is there, or a new one. Raises ValueError where the folder holds something else."""
     file = folder / "manifest.json"
     if not file.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        # Whoever was killed while `whole` wrote the very first manifest has left that: it is written anew.
+        if folder.exists() and (not folder.is_dir() or any(found.name != ".manifest.json" for found in folder.iterdir())):
             raise ValueError(f"{folder}: holds files that are not of `lightavseg predict`. Give another --out.")
         folder.mkdir(parents=True, exist_ok=True)
         return {"complete": False, "asked": asked, "versions": versions(("torch", "torchaudio", "av", "numpy", "pillow"))}

@@ -52,8 +52,9 @@ def load(checkpoint: str | Path | AVSModel, runtime: str | None = None, precisio
     if side < 32:
         raise ValueError(f"size is {side}; expected at least 32 pixels.")
     run = prepare(model, device, precision, compile)
+    files = digests([folder / "config.json", folder / "model.safetensors"]) if path else {}
     about = {"checkpoint": path.name if path else "a model in memory", "method": model.config.method, "runtime": "pytorch",
-             "precision": precision, "compile": compile, "sha256": digests([folder / "config.json", folder / "model.safetensors"] if path else [])}
+             "precision": precision, "compile": compile, "sha256": files or {"model": _digest(model)}}
     return Segmenter(run, (side, side), CLIP, model.config.num_classes, model.front_end, about)
 
 
@@ -68,6 +69,15 @@ def _load_exported(path: Path, runtime: str, precision: str, compile: str, size:
     about = {"checkpoint": path.name, "method": meta.method, "runtime": runtime, "precision": meta.precision, "compile": "none",
              "sha256": digests([path, path.with_suffix(".bin")])}
     return Segmenter(exported, tuple(meta.size), meta.seconds, meta.num_classes, front_end, about)
+
+
+def _digest(model: AVSModel) -> str:
+    """SHA-256 of a model that has no files here: its configuration, and its tensors with their names."""
+    found = hashlib.sha256(repr(model.config).encode())
+    for name, tensor in model.state_dict().items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def digests(paths: list[Path]) -> dict[str, str]:

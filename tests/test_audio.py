@@ -128,6 +128,18 @@ def test_flac_and_another_rate_asked_for(tmp_path):
     assert abs(len(sound) - 32_000) <= 1 and amplitude(sound[::2], 1000) == pytest.approx(0.25, rel=0.01)
 
 
+@pytest.mark.parametrize("name,codec", [("a.ogg", "libopus"), ("a.mp3", "libmp3lame"), ("a.m4a", "aac"), ("a.ts", "aac")])
+def test_other_containers(tmp_path, name, codec):
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone(1000, 48_000)[None].astype(np.float32), format="flt", layout="mono")
+        frame.sample_rate = 48_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    sound = read_audio(tmp_path / name)
+    assert abs(len(sound) - RATE) < 1200 and amplitude(sound[4000:12_000], 1000) == pytest.approx(0.5, rel=0.1)
+
+
 def test_text_in_another_encoding_does_no_harm(tmp_path):
     info = b"INFOINAM" + struct.pack("<I", 4) + "Höré".encode("latin-1")
     sound = read(tmp_path, wav_bytes([tone(1000, RATE)], RATE, chunk=b"LIST" + struct.pack("<I", len(info)) + info))

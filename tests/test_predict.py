@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -286,6 +287,10 @@ def test_a_folder_of_other_arguments_is_refused(clip, tmp_path):
         with pytest.raises(ValueError, match=words):
             call()
     assert contents(tmp_path / "o") == before
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / ".manifest.json").write_text("{")        # in its very first writing
+    write(segmenter(), clip, tmp_path / "killed")
+    assert contents(tmp_path / "killed") == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     for folder in (tmp_path / "mine", tmp_path / "mine" / "thesis.txt"):
@@ -364,6 +369,20 @@ def test_a_run_of_train_and_the_models_choices(tmp_path, monkeypatch):
     found = load(tmp_path / "run", "pytorch", "bf16", "default", 64)
     assert (found.size, found.clip, found.num_classes, asked) == ((64, 64), 5, 1, [("bf16", "default")])
     assert found.about["sha256"] == load(TINY).about["sha256"] and found.front_end.sample_rate == 16_000
+
+
+def test_a_model_in_memory_that_has_learned_is_another(clip, tmp_path):
+    model = lav.load_model(TINY)
+    write(load(model, size=64), clip, tmp_path / "o")
+    write(load(lav.load_model(TINY), size=64), clip, tmp_path / "o")                        # the same numbers: done already
+    assert load(model).about["sha256"] != load(lav.create_model("lightavseg", preset="tiny")).about["sha256"]
+    with torch.no_grad():
+        list(model.parameters())[-1].view(-1)[0] += 1e-3
+    with pytest.raises(ValueError, match="other content of sha256"):
+        write(load(model, size=64), clip, tmp_path / "o")
+    learned = load(model).about["sha256"]
+    model.config = replace(model.config, visual="another")
+    assert load(model).about["sha256"] != learned
 
 
 def test_an_exported_file(clip, tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """Videos read forwards: which picture is shown when, which sound belongs to it, and what broken files give."""
 
 import gc
+import os
+import threading
 import tracemalloc
 from fractions import Fraction
 from itertools import islice
@@ -20,7 +22,8 @@ def shown(path, fps=1, first=0):
     return [(float(time), number(picture)) for time, picture in read_frames(path, Fraction(fps), first)]
 
 
-@pytest.mark.parametrize("name,codec", [("a.mp4", "libx264"), ("a.mov", "libx264"), ("a.mkv", "mpeg4"), ("a.webm", "libvpx"), ("a.avi", "mpeg4")])
+@pytest.mark.parametrize("name,codec", [("a.mp4", "libx264"), ("a.mov", "libx264"), ("a.mkv", "mpeg4"), ("a.webm", "libvpx"), ("a.avi", "mpeg4"),
+                                        ("a.ts", "libx264"), ("a.flv", "libx264")])
 def test_the_picture_of_each_second(tmp_path, name, codec):
     path = film(tmp_path / name, map(flat, range(12)), fps=5, codec=codec)
     assert shown(path) == [(0, 0), (1, 5), (2, 10)]
@@ -99,6 +102,7 @@ def test_a_listener_hears_windows_of_the_whole(tmp_path):
         listener.window(10, 5)
     assert not Listener(iter(()), 16_000).reaches(0) and Listener(iter(()), 16_000).window(3, 4).tolist() == [0] * 4
     listener = Listener(iter(pieces), 16_000)
+    assert torch.equal(listener.window(50_000, 10), whole[50_000:50_010])  # the first question is not at the beginning
     assert listener.reaches(len(whole) - 1) and not listener.reaches(len(whole))
 
 
@@ -131,6 +135,23 @@ def test_memory_does_not_grow_with_length(tmp_path):
         return peak, held
     (short, _), (long, held) = peak(20), peak(100)
     assert long < 1.2 * short + 50_000 and held < 10 * 8000 * 4 * 2
+
+
+def test_what_was_heard_before_a_late_start_is_let_go():
+    """Where a stopped run goes on, ten minutes in: neither 38 MB of pieces, nor the sound so far joined again with each of them."""
+    held = []
+
+    def pieces():
+        for second in range(600):
+            held.append(len(listener.held))
+            yield 16_000, np.full((16_000, 1), second, np.float32)
+
+    listener = Listener(pieces(), 16_000)
+    tracemalloc.start()
+    heard = listener.window(590 * 16_000, 16_000)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert torch.all(heard == 590) and len(listener.held) == 16_000 and len(held) == 591 and max(held) == 0 and most < 2_000_000
 
 
 def test_pictures_are_let_go_at_once(tmp_path):
@@ -176,12 +197,10 @@ def test_broken_videos_end_in_one_line(tmp_path, monkeypatch):
             if packet.dts is not None:
                 packet.stream = stream
                 target.mux(packet)
-    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\ngood.ts\n#EXT-X-ENDLIST\n")
-    film(tmp_path / "good.ts", map(flat, range(20)))
     webm = film(tmp_path / "good.webm", [flat(0)], sound=[tone(300, 48_000, 1)], rate=48_000, codec="libvpx", audio_codec="libopus").read_bytes()
     files = {"zero.mp4": (b"", "cannot be decoded as video"), "text.mp4": (b"This is no video.\n" * 99, "cannot be decoded as video"),
              "cut.mp4": (good.read_bytes()[:len(good.read_bytes()) // 3], "cannot be decoded as video"), "sound.mka": (None, "no moving pictures"),
-             "list.m3u8": (None, "playlist"), "codec.webm": (webm.replace(b"V_VP8", b"V_XP8"), "its video is coded")}
+             "codec.webm": (webm.replace(b"V_VP8", b"V_XP8"), "its video is coded")}
     for name, (content, words) in files.items():
         path = tmp_path / name
         if content is not None:
@@ -195,6 +214,34 @@ def test_broken_videos_end_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("lightavseg_core.data.video.MAX_PIXELS", 1000)
     with pytest.raises(ValueError, match="claims 64 x 48 pixels; at most 1,000"):
         probe(good)
+
+
+PLAYLISTS = {
+    "m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{0}\n#EXT-X-ENDLIST\n",
+    "ffconcat": "ffconcat version 1.0\nfile {0}\n"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.parametrize("kind", PLAYLISTS)
+def test_what_a_playlist_names_is_never_opened(tmp_path, kind):
+    """Whoever opens the pipe waits for ever; and a file that is there gives the same words as one that is not."""
+    film(tmp_path / "there.ts", map(flat, range(20)), sound=[tone(300, 44_100, 2)])
+    os.mkfifo(tmp_path / "pipe.ts")
+    path = tmp_path / f"list.{kind}"
+    for use in (probe, lambda path: list(read_frames(path, Fraction(1))), read_audio):
+        said = []
+
+        def listen(use=use, said=said):
+            with pytest.raises(ValueError, match="Playlists are not followed") as caught:
+                use(path)
+            said.append(str(caught.value))
+
+        for name in ("there.ts", "absent.ts", "pipe.ts"):
+            path.write_text(PLAYLISTS[kind].format(name))
+            thread = threading.Thread(target=listen, daemon=True)
+            thread.start()
+            thread.join(60)
+        assert len(said) == 3 and len(set(said)) == 1 and path.name in said[0] and "\n" not in said[0]
 
 
 def test_a_picture_that_would_stay_for_years(tmp_path):

@@ -13,25 +13,25 @@ import torchaudio.functional as AF
 from torch import Tensor
 
 SAMPLE_RATE = 16_000
-PLAYLISTS = {"hls", "dash", "concat", "imf"}
 
 
 @contextmanager
 def open_media(path: str | Path, kind: str) -> Iterator[av.container.InputContainer]:
-    """A file that PyAV opens; only that file is read. kind: "sound" or "video", for what is said of a broken one.
+    """A file that PyAV opens; no other file is, nor any address, whatever the file names. kind: "sound" or "video", for what is said of a
+    broken one.
 
-    Raises FileNotFoundError, or ValueError where FFmpeg stumbles, in the body too; and for playlists, which would open other files.
+    Raises FileNotFoundError, or ValueError where FFmpeg stumbles, in the body too; so it does over playlists, which only name other files.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such {kind} file.")
     try:
-        with av.open(str(path.absolute()), metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
-            if container.format.name in PLAYLISTS:
-                raise ValueError(f"{path}: is a playlist ({container.format.name}), which names other files. Give those files.")
+        # Python reads the file, so that FFmpeg needs no protocol at all: it could open nothing if it were told to.
+        with path.open("rb") as file, av.open(file, metadata_errors="ignore", options={"protocol_whitelist": "none"}) as container:
             yield container
-    except av.FFmpegError as error:
-        raise ValueError(f"{path}: cannot be decoded as {kind} ({error.strerror or error}). Is it complete?") from None
+    except (av.FFmpegError, OSError) as error:
+        raise ValueError(f"{path}: cannot be decoded as {kind} ({error.strerror or error}). Is it complete? Playlists are not followed: "
+                         "give the files that one names.") from None
 
 
 def decode_audio(path: str | Path) -> Iterator[tuple[float | None, int, np.ndarray]]:
@@ -70,7 +70,7 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Tensor:
         chunks.append(samples.mean(1))
     if not sum(map(len, chunks)):
         raise ValueError(f"{path}: holds no sound samples. Record it again, or leave it out.")
-    samples = torch.from_numpy(np.concatenate(chunks).astype(np.float32))
+    samples = torch.from_numpy(np.concatenate(chunks))
     return samples if rate == sample_rate else resample(samples, rate, sample_rate)
 
 

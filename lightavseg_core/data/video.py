@@ -148,25 +148,30 @@ class Listener:
     """
 
     def __init__(self, pieces: Iterator[tuple[int, np.ndarray]], sample_rate: int):
-        self.pieces, self.start, self.held = resampled(pieces, sample_rate), 0, torch.zeros(0)
+        self.pieces, self.held = resampled(pieces, sample_rate), torch.zeros(0)
+        self.start, self.end = 0, 0              # of what is held; `end` is also how far was read
 
     def window(self, start: int, samples: int) -> Tensor:
         """(samples,) from sample `start`, with silence after the end. Raises ValueError for a start before that of an earlier window."""
         if start < self.start:
             raise ValueError(f"sound is read forwards: sample {start} was asked for after {self.start}.")
-        self._read_to(start + samples)
-        self.held, self.start = self.held[start - self.start:].clone(), start
+        self._read(start, start + samples)
         heard = self.held[:samples]
         return torch.nn.functional.pad(heard, (0, samples - len(heard)))
 
     def reaches(self, sample: int) -> bool:
         """Whether the sound is longer than so many samples."""
-        self._read_to(sample + 1)
-        return self.start + len(self.held) > sample
+        self._read(self.start, sample + 1)
+        return self.end > sample
 
-    def _read_to(self, end: int) -> None:
-        while self.start + len(self.held) < end and (piece := next(self.pieces, None)) is not None:
-            self.held = torch.cat([self.held, piece])
+    def _read(self, start: int, end: int) -> None:
+        """Reads on to sample `end`; of what is before `start` nothing is kept, also while reading."""
+        kept = [self.held[start - self.start:]]
+        while self.end < end and (piece := next(self.pieces, None)) is not None:
+            self.end += len(piece)
+            if self.end > start:
+                kept.append(piece[start - self.end:])              # counted from the piece's end; the whole where it has no more
+        self.held, self.start = torch.cat(kept), start
 
 
 def resampled(pieces: Iterator[tuple[int, np.ndarray]], sample_rate: int) -> Iterator[Tensor]:
