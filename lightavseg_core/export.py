@@ -93,8 +93,12 @@ def export(model: AVSModel, path: str | Path, runtime: Runtime, clips: Sequence[
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting_") as folder:
         staged = Path(folder) / path.name
         write = {"executorch": _write_executorch, "onnx": _write_onnx, "openvino": _write_openvino}[runtime]
-        with _quiet():
-            write(edge_graph(model, frames, log_mel), staged, precision, clips, metadata)
+        try:
+            with _quiet():
+                write(edge_graph(model, frames, log_mel), staged, precision, clips, metadata)
+        except RuntimeError as error:                      # torch.export's and the exporters' own are of this kind
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise ValueError(f"{config.method}: {runtime} cannot take it ({reason}).") from error
         agreement = compare(model, load(staged), clips)
         allowed = 0.001 if precision == "fp32" else 0.5
         if not agreement.deviation <= allowed:
