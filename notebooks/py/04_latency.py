@@ -593,8 +593,10 @@ for width, found in (("lean", runtimes), ("paper", stored.profiles["paper"])):
         print(f"{width:5} {name:15} fusion's share {share}")
 
 # %% [markdown]
-# That is the fourth number for "6.2%": a difference of two models, measured where the operators are fused. It is not the phone's, and needs
-# not agree with it.
+# Two lessons. Compare the first line with the eager ratio of the same two in section 4.4: once both are exported, LightAVSeg's lead is
+# several times as large. It is made of many small operators, for which eager torch takes an entrance fee; AVSegFormer is made of few large
+# ones. So eager ratios can hide an advantage as well as invent one. And fusion's share, the fourth number for "6.2%", is a difference of
+# two models, measured where operators are fused: smaller than eager. It is not the phone's, and needs not agree with it.
 #
 # ### The same function, other operators
 #
@@ -828,6 +830,7 @@ else:
 #   more of it than their MACs say. Fusion has hardly any MACs; its few percent of the time are overhead and whole maps read and written.
 # - The floor and the roofline say what is possible. Eager is far from it; a runtime recovers much, 8 bits more, the network unchanged.
 # - Compare methods with the same encoders, in the same runtime, in one run. Whole tables can hinge on any of the three.
+# - LightAVSeg is light by its encoders and by its decoder. Fusion takes a few percent of its time, and nowhere the largest part.
 # - Only TPAVI is quadratic among the compared, and only in its published order.
 #
 # **What this can and cannot say about AVSBench.** Time depends on shapes, not on data, so the times of the full-size models are real times, of this
