@@ -52,8 +52,9 @@ def _bars(axis: plt.Axes, rows: Sequence[Row], title: str) -> None:
         axis.text(high + 0.015 * largest, y, f"{median:.3g}", va="center", fontsize=9)
     axis.set_yticks(range(len(rows)), [row.name for row in rows])
     axis.set(xlabel="milliseconds: median and its 95% interval", xlim=(0, 1.12 * largest))
-    axis.set_title(title, loc="left", fontsize=11)
-    if shown := [part for part in MAIN if part in labelled]:
+    shown = [part for part in MAIN if part in labelled]
+    axis.set_title(title, loc="left", fontsize=11, pad=24 if shown else 6)             # above the legend
+    if shown:
         axis.legend([Patch(color=PARTS[part]) for part in shown], shown, frameon=False, ncols=len(shown), fontsize=8, loc="lower right",
                     bbox_to_anchor=(1, 1), borderaxespad=0.2, columnspacing=1, handlelength=1)
     axis.spines[["top", "right"]].set_visible(False)
