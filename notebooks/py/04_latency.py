@@ -348,8 +348,8 @@ for layout in ("contiguous", "channels last"):
     assert deep / (deep + one) > 9 / 137
 
 # %% [markdown]
-# The same arithmetic, another order in memory, another time. The model above ran in the contiguous layout; where whole methods are compared
-# below, each runs in both, and the faster one counts, unless something else is said.
+# Which layout is faster depends on the shape and on the kernel that there is for it; measure both. The model above ran in the contiguous
+# layout; where whole methods are compared below, each runs in both, and the faster one counts, unless something else is said.
 
 # %% [markdown]
 # ## 4.3 The roofline: how good could it be?
