@@ -4,6 +4,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Subset = Literal["s4", "ms3", "avss"]
+
 # Options of `create_model` by preset: the backbones, and beside them each method's head. `paper` has the published sizes; `lean` gives
 # LightAVSeg a lighter decoder on the same backbones; `tiny` is what two cores train.
 PRESETS: dict[str, dict] = {
