@@ -128,18 +128,13 @@ def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Callable[[],
         rows = {"lightavseg lean": create("lightavseg", "lean"), "avsbench seaformer_l": create("avsbench", "lean")}
         return scaling(rows, sizes=(96, 128, 224, 320), seconds=(1, 5), repeats=max(3, repeats // 3))
 
+    one_core = threads(1)                                      # as one core of a phone would
     yield "methods", methods
     yield "parts", parts
-    yield "runtimes", partial(single, runtimes)
-    yield "paper", partial(single, paper)
-    yield "tiny", partial(single, tiny)
+    yield "runtimes", one_core(runtimes)
+    yield "paper", one_core(paper)
+    yield "tiny", one_core(tiny)
     yield "scaling", growth
-
-
-def single(run: Callable[[], Profile]) -> Profile:
-    """On one thread, as one core of a phone would."""
-    with threads(1):
-        return run()
 
 
 def on_gpu(repeats: int) -> Iterator[tuple[str, Callable[[], Profile | Series]]]:
