@@ -89,10 +89,41 @@ class DataCheck:
 
 
 @dataclass
-class Data:
-    """Make or check a dataset folder."""
+class DataSpeed:
+    """Does training wait for its data? Clips per second read from disk and from memory, beside those of the training step.
 
-    command: Annotated[DataMake, tyro.conf.subcommand("make")] | Annotated[DataCheck, tyro.conf.subcommand("check")]
+    Example: lightavseg data speed data/shapes --subset ms3 --preset tiny
+    """
+
+    root: Annotated[Path, tyro.conf.Positional]
+    subset: Subset = "ms3"
+    method: str = "lightavseg"
+    preset: Literal["tiny", "lean", "paper"] = "tiny"
+    clips: int = 64
+    """So many of the training split, at most."""
+    batch_size: int = 4
+    workers: tuple[int, ...] = (0, 2)
+    """Numbers of reading processes to try; 0 reads in the training process."""
+    json: bool = False
+    """Print one line of JSON."""
+
+    def run(self) -> int:
+        from . import create_model
+        from .data import AVSBench
+        from .loading import lines, measure
+        classes = AVSBench(self.root, self.subset, "train").num_classes
+        model = create_model(self.method, preset=self.preset, num_classes=classes)
+        found = measure(model, self.root, self.subset, clips=self.clips, batch_size=self.batch_size, workers=self.workers)
+        print(json.dumps(found) if self.json else "\n".join(lines(found)))
+        return 0
+
+
+@dataclass
+class Data:
+    """Make or check a dataset folder, or time how fast it is read."""
+
+    command: (Annotated[DataMake, tyro.conf.subcommand("make")] | Annotated[DataCheck, tyro.conf.subcommand("check")]
+              | Annotated[DataSpeed, tyro.conf.subcommand("speed")])
 
     def run(self) -> int:
         return self.command.run()

@@ -40,7 +40,7 @@ def keep_freed_memory() -> None:
 class Trainer:
     """Trains a model and keeps what it needs to be looked at later.
 
-    out: a folder for train.json (configuration), log.jsonl (a line for each step and validation), `best` and `last` (model folders), which
+    out: a folder for train.json (configuration), log.jsonl (a line for each step, epoch and validation), `best` and `last` (model folders), which
     replace those of an earlier run; None writes nothing. On a CPU the same seed, data and threads give the same weights, bit for bit.
     """
 
@@ -85,7 +85,10 @@ class Trainer:
             model.train()
             for p in visual:
                 p.requires_grad_(epoch > config.freeze_visual)
+            begun = asked = time.perf_counter()
+            waited, clips = 0.0, 0                                         # seconds in which nothing was done but wait for clips to be read
             for batch in loader:
+                waited, clips = waited + time.perf_counter() - asked, clips + len(batch["name"])
                 batch = self.augment(batch)
                 with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                     output = model(batch["frames"], batch["log_mel"])
@@ -101,6 +104,11 @@ class Trainer:
                 bar.set_postfix({"loss": f"{loss.item():.3f}"} | {k: f"{scores[k]:.3f}" for k in ("M_J",) if k in scores}, refresh=False)
                 bar.update()
                 self._record(event="step", epoch=epoch, loss=loss.item(), **{name: value.item() for name, value in parts.items()})
+                asked = time.perf_counter()
+            self._record(event="epoch", epoch=epoch, clips=clips, seconds=(took := time.perf_counter() - begun), waited=waited)
+            if epoch == 2 and waited > took / 5 and accelerator.is_main_process:        # in the first one the cache was filled
+                bar.write(f"{waited / took:.0%} of this epoch was spent waiting for clips to be read, by {config.workers or 'no extra'} processes. "
+                          "More workers read more at a time.")
             if epoch % config.validate_every == 0 or epoch == config.epochs:
                 scores = evaluate(self.model, validation)
                 self._record(event="validation", epoch=epoch, seconds=time.perf_counter() - start, **scores)

@@ -1,0 +1,51 @@
+"""Reading clips against training on them: rates that follow from how slow each was made."""
+
+import json
+import time
+
+import pytest
+from tiny import create
+
+from lightavseg_core import TrainConfig, Trainer, cli
+from lightavseg_core.data import AVSBench, avsbench
+from lightavseg_core.loading import lines, measure
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Each frame takes 30 ms more to read: five of them, so that a clip takes 0.15 s."""
+    real = avsbench.read_frame
+    monkeypatch.setattr(avsbench, "read_frame", lambda path: time.sleep(0.03) or real(path))
+
+
+def test_what_is_slow_is_found(shapes, slow):
+    found = measure(create(size=64), shapes, "ms3", clips=6, batch_size=2, workers=(0, 2))
+    assert 3 < found["read"][0] < 1 / 0.15 and found["memory"] > 10 * found["read"][0]
+    assert 0 < found["step"] < found["memory"] and 0 < found["waited"] < 0.2          # training reads from memory
+    assert found["clips"] == 6 and found["seconds"] == 5
+    text = "\n".join(lines(found))
+    assert f"{found['step']:8.1f} clips/s" in text and "0 extra" not in text
+
+
+@pytest.mark.parametrize("cache, words", [(0, True), (2 << 30, False)])
+def test_training_says_that_it_waits(shapes, slow, capsys, cache, words):
+    """Without a cache every epoch waits 6 x 0.15 s; with one only the first."""
+    data = AVSBench(shapes, "ms3", "train", 64, cache_bytes=cache)
+    trainer = Trainer(create(size=64), TrainConfig(epochs=2, batch_size=2, audio_weights="joint", validate_every=2))
+    trainer.fit(data, AVSBench(shapes, "ms3", "val", 64))
+    first, second = [entry for entry in trainer.log if entry["event"] == "epoch"]
+    assert first["clips"] == second["clips"] == 6 and 0.9 < first["waited"] < first["seconds"]
+    assert (second["waited"] > 0.9) == words
+    assert ("waiting for clips to be read" in "".join(capsys.readouterr())) == (words and second["waited"] > second["seconds"] / 5)
+
+
+def test_the_command(shapes, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["data", "speed", str(shapes), "--clips", "4", "--workers", "0", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert not end.value.code and found["method"] == "lightavseg" and found["size"] == 128 and set(found["read"]) == {"0"}
+    for wrong in (["--clips", "2"], ["--workers", "-1"], ["--clips", "7", "--batch-size", "7"]):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["data", "speed", str(shapes), *wrong])
+        error = capsys.readouterr().err
+        assert end.value.code == 2 and error.startswith("lightavseg: ") and len(error.splitlines()) == 1
