@@ -21,11 +21,11 @@ class Predict:
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """A model folder, a run of `train`, or a file of `export`."""
     inputs: Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT [INPUT ...]")]
-    """Videos, folders of videos, or one picture with --audio."""
+    """Videos, folders of videos; or with --audio a folder of frames, or one picture."""
     out: Path
     """Folder; each input gets a folder in it."""
     fps: float = 1.0
-    """Frames per second that are looked at."""
+    """Frames per second that are looked at; of a folder of frames, how many there are in a second."""
     audio: Path | None = None
     """A file to hear with one input, instead of its own sound."""
     probabilities: bool = False

@@ -34,24 +34,29 @@ def paint(picture: np.ndarray, mask: np.ndarray, classes: int = 1) -> np.ndarray
     return np.where(inside, (2 * wide + 3 * palette[mask].astype(np.uint16)) // 5, 3 * wide // 5).astype(np.uint8)
 
 
-def write_video(path: Path, pictures: Iterable[np.ndarray], fps: Fraction, sound: Iterator[tuple[int, np.ndarray]]) -> None:
+def write_video(path: Path, pictures: Iterable[np.ndarray], fps: Fraction, sound: Iterator[tuple[int, np.ndarray]],
+                aspect: Fraction = Fraction(1)) -> None:
     """An MP4 that browsers play: H.264 where FFmpeg has it, else MPEG-4; AAC. Each picture stays for 1 / fps seconds, all at the first one's size.
 
-    pictures: (H, W, 3) uint8. sound: of `read_sound`; it is cut where the pictures end. Raises ValueError where FFmpeg cannot write it.
+    pictures: (H, W, 3) uint8. sound: of `read_sound`; it is cut where the pictures end. aspect: width of a pixel as shown, in its heights.
+    Raises OSError where the disk is full, and ValueError where FFmpeg cannot write such a video.
     """
     try:
         with whole(path) as staging, av.open(str(staging.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            _write(container, pictures, fps, sound)
+            _write(container, pictures, fps, sound, aspect)
     except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise ValueError(f"{path}: cannot be written ({error.strerror or error}).") from None
 
 
-def _write(container: av.container.OutputContainer, pictures: Iterable[np.ndarray], fps: Fraction, sound: Iterator[tuple[int, np.ndarray]]) -> None:
+def _write(container: av.container.OutputContainer, pictures: Iterable[np.ndarray], fps: Fraction, sound: Iterator[tuple[int, np.ndarray]],
+           aspect: Fraction) -> None:
     video, speaker = None, None
     for k, picture in enumerate(pictures):
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
         if video is None:                                # streams must be there before anything is written
-            video = _video_stream(container, frame, fps)
+            video = _video_stream(container, frame, fps, aspect)
             speaker = _Speaker(container, sound)
         frame = frame.reformat(video.width, video.height, "yuv420p")
         frame.pts, frame.time_base, frame.duration = k, 1 / fps, 1
@@ -62,13 +67,14 @@ def _write(container: av.container.OutputContainer, pictures: Iterable[np.ndarra
         speaker.end()
 
 
-def _video_stream(container: av.container.OutputContainer, frame: av.VideoFrame, fps: Fraction) -> av.VideoStream:
+def _video_stream(container: av.container.OutputContainer, frame: av.VideoFrame, fps: Fraction, aspect: Fraction) -> av.VideoStream:
     try:
         codec, options = av.codec.Codec("libx264", "w").name, {"preset": "veryfast", "crf": "20"}
     except av.codec.codec.UnknownCodecError:
         codec, options = "mpeg4", {"qscale": "3"}
     width, height = (side + side % 2 for side in (frame.width, frame.height))      # colours are stored for 2 x 2 pixels
     stream = container.add_stream(codec, rate=fps, width=width, height=height, pix_fmt="yuv420p", options=options)
+    stream.codec_context.sample_aspect_ratio = aspect
     stream.codec_context.max_b_frames = 0                                          # the first picture is at 0 in every player
     stream.codec_context.gop_size = max(1, round(5 * fps))                         # a place to jump to every 5 s
     return stream

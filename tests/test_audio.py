@@ -157,7 +157,7 @@ BROKEN = {
     "header cut": (WHOLE[:30], "cannot be decoded"),
     "header alone": (WHOLE[:44], "no sound samples"),
     "no samples": (wav_bytes([[]], RATE), "no sound samples"),
-    "unknown codec": (wav_bytes([tone(1000, RATE)], RATE, codec=0xFFF1), "cannot be decoded"),
+    "unknown codec": (wav_bytes([tone(1000, RATE)], RATE, codec=0xFFF1), "coded in a way that FFmpeg does not know"),
     "not a number": (wav_bytes([[0.0, np.nan, 0.5]], RATE, "float"), "not finite"),
     "one sample per second": (wav_bytes([tone(1000, RATE)], 1), "samples per second"),
 }

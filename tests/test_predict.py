@@ -24,7 +24,8 @@ from lightavseg_core.data.avsbench import MEAN, STD, AVSBench, read_frame
 from lightavseg_core.data.layout import voc_palette
 from lightavseg_core.data.sounding_shapes import generate
 from lightavseg_core.overlay import PAINT, paint
-from lightavseg_core.predict import Segmenter, inputs_of, load, names_of, predict, write, write_all
+from lightavseg_core.inputs import inputs_of, names_of
+from lightavseg_core.predict import Segmenter, load, predict, write, write_all
 
 TINY = Path(__file__).parents[1] / "checkpoints" / "tiny"
 
@@ -324,7 +325,7 @@ def test_inputs_and_their_names(tmp_path):
 
 MISTAKES = {
     "no such input": (["{tiny}", "{tmp}/absent.mp4"], "absent.mp4: no such file or folder"),
-    "frames": (["{tiny}", "{tmp}/frames"], "2 pictures: a folder of frames is not a video"),
+    "frames": (["{tiny}", "{tmp}/frames"], "holds no video, but 2 pictures. Give their sound with --audio FILE"),
     "an empty folder": (["{tiny}", "{tmp}/empty"], "holds no video. Give"),
     "two inputs, one sound": (["{tiny}", "{clip}", "{tmp}/frames/0.png", "--audio", "{clip}"], "--audio goes with one input; found 2"),
     "no frames": (["{tiny}", "{clip}", "--fps", "0"], "fps is 0.0"),

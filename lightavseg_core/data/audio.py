@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -12,32 +11,17 @@ import torch
 import torchaudio.functional as AF
 from torch import Tensor
 
+from .media import Tally, decode, open_media
+
 SAMPLE_RATE = 16_000
+MAX_SAMPLES = 64_000_000         # of a track that is read whole: more than an hour at 16 kHz, 22 minutes at 48 kHz
 
 
-@contextmanager
-def open_media(path: str | Path, kind: str) -> Iterator[av.container.InputContainer]:
-    """A file that PyAV opens; no other file is, nor any address, whatever the file names. kind: "sound" or "video", for what is said of a
-    broken one.
-
-    Raises FileNotFoundError, or ValueError where FFmpeg stumbles, in the body too; so it does over playlists, which only name other files.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such {kind} file.")
-    try:
-        # Python reads the file, so that FFmpeg needs no protocol at all: it could open nothing if it were told to.
-        with path.open("rb") as file, av.open(file, metadata_errors="ignore", options={"protocol_whitelist": "none"}) as container:
-            yield container
-    except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"{path}: cannot be decoded as {kind} ({error.strerror or error}). Is it complete? Playlists are not followed: "
-                         "give the files that one names.") from None
-
-
-def decode_audio(path: str | Path) -> Iterator[tuple[float | None, int, np.ndarray]]:
+def decode_audio(path: str | Path, tally: Tally) -> Iterator[tuple[float | None, int, np.ndarray]]:
     """A file's first sound track, piece by piece as it is decoded: (time of the piece in seconds, rate in Hz, samples (n, channels) float32).
 
-    Raises FileNotFoundError, or ValueError where there is no sound track or none that can be decoded.
+    Pieces that cannot be decoded, or hold samples that are not finite, are left out and counted in `tally`. Raises FileNotFoundError, or
+    ValueError where there is no sound track, or none that can be decoded, or where more than half of its packets cannot.
     """
     with open_media(path, "sound") as container:
         if not container.streams.audio:
@@ -45,7 +29,7 @@ def decode_audio(path: str | Path) -> Iterator[tuple[float | None, int, np.ndarr
         # FFmpeg converts the samples to float; averaging and resampling are ours, so that they are the same on every FFmpeg.
         # Interleaved ("flt"), because PyAV reads past the end of planar samples of eight channels and more.
         to_float = av.AudioResampler(format="flt")
-        for frame in container.decode(audio=0):
+        for frame in decode(container, container.streams.audio[0], path, "sound", tally):
             if not 1_000 <= frame.sample_rate <= 1_000_000:
                 raise ValueError(f"{path}: claims {frame.sample_rate} samples per second; sound has 1,000 to 1,000,000. "
                                  "Record it again, or leave it out.")
@@ -55,20 +39,28 @@ def decode_audio(path: str | Path) -> Iterator[tuple[float | None, int, np.ndarr
                 raise ValueError(f"{path}: cannot be decoded as sound ({error}).") from None
             for piece in pieces:
                 samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels)
-                if not np.isfinite(samples).all():
-                    raise ValueError(f"{path}: holds samples that are not finite numbers. Record it again, or leave it out.")
-                yield frame.time, frame.sample_rate, samples
+                if np.isfinite(samples).all():
+                    yield frame.time, frame.sample_rate, samples
+                else:
+                    tally.skip("samples that are not finite numbers")
 
 
 def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Tensor:
     """A file's first sound track as (samples,) float32 in [-1, 1]: channels averaged, resampled to sample_rate (Hz).
 
-    Any rate, layout and container that PyAV opens. Raises FileNotFoundError, or ValueError where there is no sound to decode.
+    Any rate, layout and container that PyAV opens. Raises FileNotFoundError, or ValueError where there is no sound to decode, where any of it
+    is damaged, or where there are more than MAX_SAMPLES: a small file may claim days of silence.
     """
-    rate, chunks = 0, []
-    for _, rate, samples in decode_audio(path):        # noqa: B007  the rate is that of all pieces
+    rate, count, chunks, tally = 0, 0, [], Tally()
+    for _, rate, samples in decode_audio(path, tally):  # noqa: B007  the rate is that of all pieces
         chunks.append(samples.mean(1))
-    if not sum(map(len, chunks)):
+        count += len(samples)
+        if count > MAX_SAMPLES:
+            raise ValueError(f"{path}: holds more than {MAX_SAMPLES / rate / 60:.0f} minutes of sound ({MAX_SAMPLES:,} samples at {rate} Hz); "
+                             "a clip has seconds. Cut it.")
+    if tally.damaged:
+        raise tally.refusal(path, "sound")
+    if not count:
         raise ValueError(f"{path}: holds no sound samples. Record it again, or leave it out.")
     samples = torch.from_numpy(np.concatenate(chunks))
     return samples if rate == sample_rate else resample(samples, rate, sample_rate)

@@ -2,20 +2,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from .audio import FrontEnd, LogMel, read_audio
-from .layout import Clip, read_clips, read_events, read_labels, voc_palette
+from .layout import Clip, as_stored, read_clips, read_events, read_labels, stay_inside, voc_palette
+from .media import MAX_PIXELS
 
 MEAN, STD = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1), torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
 SOUNDS = ("normal", "silent", "swapped", "noise", "noisy")
-MAX_PIXELS = 64_000_000        # of one picture; a header that promises more is refused before anything is decoded
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")     # told by content, not by name; PIL reads others with outside programs
 
 
 def open_image(path: Path) -> Image.Image:
@@ -23,19 +25,28 @@ def open_image(path: Path) -> Image.Image:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing.")
     try:
-        image = Image.open(path)
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{path}: claims {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read.")
-        image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        image = Image.open(path, formats=FORMATS)
+        if small := image.width * image.height <= MAX_PIXELS:
+            image.load()
+    except Exception as error:                                     # PIL raises almost anything over a broken file
         reason = str(error).replace(str(path), "").strip(" '\"") or type(error).__name__
-        raise ValueError(f"{path}: not a readable picture ({reason[:100]}).") from None
+        raise ValueError(f"{path}: not a readable picture ({' '.join(reason.split())[:100]}).") from None
+    if not small:
+        raise ValueError(f"{path}: claims {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read.")
     return image
 
 
 def read_frame(path: Path) -> Tensor:
     """A frame as (3, H, W) uint8."""
     return torch.from_numpy(np.array(open_image(path).convert("RGB"))).permute(2, 0, 1)
+
+
+@lru_cache(1)
+def _class_of_colour(classes: int) -> np.ndarray:
+    """Class by colour, read as R + 256 G + 65536 B: (2 ** 24,) uint8, 255 where it is no class's."""
+    table = np.full(1 << 24, 255, np.uint8)
+    table[voc_palette(classes).astype(np.int32) @ (1, 1 << 8, 1 << 16)] = np.arange(classes)
+    return table
 
 
 def read_mask(path: Path, subset: str, classes: int) -> Tensor:
@@ -45,33 +56,37 @@ def read_mask(path: Path, subset: str, classes: int) -> Tensor:
     """
     image = open_image(path)
     if subset == "avss" and path.parent.name == "labels_rgb":
-        colours = np.array(image.convert("RGB")).astype(np.int32) @ (1 << 16, 1 << 8, 1)
-        palette = voc_palette(classes).astype(np.int32) @ (1 << 16, 1 << 8, 1)
-        order = np.argsort(palette)
-        index = order[np.searchsorted(palette, colours, sorter=order).clip(max=classes - 1)]
-        if (unknown := palette[index] != colours).any():
-            raise ValueError(f"{path}: {int(unknown.sum())} pixels have a colour that is none of the {classes} classes' in label2idx.json.")
-        return torch.from_numpy(index.astype(np.uint8))
+        colours = np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF
+        index = np.take(_class_of_colour(classes), colours)
+        if unknown := np.count_nonzero(index == 255):
+            raise ValueError(f"{path}: {unknown} pixels have a colour that is none of the {classes} classes' in label2idx.json.")
+        return torch.from_numpy(index)
     # Of a palette picture the indices count, not the colours; unless black comes later in the palette, as in files that were made smaller.
     if len(image.getbands()) > 1 or (subset != "avss" and image.mode == "P" and image.getpalette()[:3] != [0, 0, 0]):
         values = np.array(image.convert("RGB")).max(-1)
     else:
         values = np.array(image)
     if subset == "avss":
-        index = (values.astype(np.int64) + 1) % 256
-        if (index >= classes).any():
-            raise ValueError(f"{path}: holds class {int(index.max())}; label2idx.json has {classes} classes.")
-        return torch.from_numpy(index.astype(np.uint8))
+        index = values.astype(np.uint8) + np.uint8(1)              # 255 becomes 0
+        if (highest := int(index.max())) >= classes:
+            raise ValueError(f"{path}: holds class {highest}; label2idx.json has {classes} classes.")
+        return torch.from_numpy(index)
     return torch.from_numpy((values > 0).astype(np.uint8))
+
+
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether a picture of one (width, height) could be the other's, made larger or smaller and rounded to whole pixels."""
+    return abs(size[0] * other[1] - size[1] * other[0]) <= max(*size, *other)
 
 
 class AVSBench(torch.utils.data.Dataset):
     """Clips of a subset's split, in AVSBench's layout.
 
     An item is a dict: frames (T, 3, size, size) float32 with ImageNet mean and std; log_mel (T, 1, F, M) from `front_end`; mask
-    (T, size, size) uint8, class indices (binary: 0 and 1), 0 where not annotated; annotated (T,) bool; name. T is 5, or 10 for AVSS v2.
+    (T, size, size) uint8, class indices (binary: 0 and 1), 0 where not annotated; annotated (T,) bool; name. T is 5, or 10 for AVSS v2; less
+    where a clip's last frames are missing.
 
-    root: the folder that holds `Single-source`, `Multi-sources` or `metadata.csv`. size: side in pixels, None: as stored. AVSS frames are
+    root: the folder that holds `Single-source`, `Multi-sources` or `metadata.csv`, or one above or below it. size: side in pixels, None: as stored. AVSS frames are
     resized for testing and cropped for training, as in the reference. front_end: that of the model which will listen; None: VGGish's log-mel.
     sound: "normal", or what is heard instead while the truth stays: "silent" (a zero waveform), "swapped" (another clip's, in which something
     else sounds), "noise" (white, at the clip's level), "noisy" (its own and that noise, 0 dB).
@@ -84,7 +99,7 @@ class AVSBench(torch.utils.data.Dataset):
         if sound not in SOUNDS:
             raise ValueError(f"unknown sound {sound!r}; known: {', '.join(SOUNDS)}.")
         self.root, self.subset, self.split, self.size, self.sound, self.seed = Path(root), subset, split, size, sound, seed
-        self.clips = read_clips(root, subset, split)
+        self.clips = [as_stored(clip) for clip in read_clips(root, subset, split)]
         if not self.clips:
             raise ValueError(f"{root}: the metadata of {subset} has no {split} clips.")
         self.front_end = front_end or LogMel()
@@ -123,16 +138,20 @@ class AVSBench(torch.utils.data.Dataset):
 
     def waveform(self, index: int) -> Tensor:
         """What is heard with clip `index`: (samples,) at the front end's rate; what is missing at its end is silence."""
-        own = read_audio(self.clips[index].audio, self.front_end.sample_rate)
+        own = self._sound(index)
         if self.sound == "silent":
             return torch.zeros_like(own)
         if self.sound == "swapped":
-            return read_audio(self.clips[self.donor(index)].audio, self.front_end.sample_rate)
+            return self._sound(self.donor(index))
         if self.sound in ("noise", "noisy"):
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
             noise = torch.randn(own.shape, generator=generator) * own.square().mean().sqrt()
             return noise if self.sound == "noise" else own + noise
         return own
+
+    def _sound(self, index: int) -> Tensor:
+        stay_inside(self.clips[index].audio, self.clips[index].home)
+        return read_audio(self.clips[index].audio, self.front_end.sample_rate)
 
     def log_mel(self, index: int) -> Tensor:
         """(T, 1, F, M): frame k is heard from second k."""
@@ -164,6 +183,8 @@ class AVSBench(torch.utils.data.Dataset):
 
     def _pictures(self, clip: Clip) -> tuple[Tensor, Tensor]:
         """Frames (T, 3, H, W) uint8 and mask (T, H, W) uint8, at `size` (AVSS train: the shorter side at least `size`)."""
+        for path in filter(None, (*clip.frames, *clip.masks)):
+            stay_inside(path, clip.home)
         frames = [read_frame(path) for path in clip.frames]
         if len({frame.shape for frame in frames}) > 1:
             raise ValueError(f"{clip.frames[0].parent}: frames differ in size: {sorted({tuple(f.shape[1:]) for f in frames})}.")
@@ -172,6 +193,9 @@ class AVSBench(torch.utils.data.Dataset):
         for i, path in enumerate(clip.masks):
             if path is not None:
                 mask = read_mask(path, self.subset, self.num_classes)
+                if not same_shape(mask.shape, masks.shape[1:]):
+                    raise ValueError(f"{path}: is {mask.shape[1]} x {mask.shape[0]} pixels, which is not the shape of its frame, {masks.shape[2]} x "
+                                     f"{masks.shape[1]}. Copy the clip again.")
                 if mask.shape != masks.shape[1:]:
                     mask = F.interpolate(mask[None, None], masks.shape[1:], mode="nearest-exact")[0, 0]
                 masks[i] = mask

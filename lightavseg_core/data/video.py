@@ -12,8 +12,8 @@ import torch
 from av.stream import Disposition
 from torch import Tensor
 
-from .audio import decode_audio, open_media, resample
-from .avsbench import MAX_PIXELS
+from .audio import decode_audio, resample
+from .media import MAX_PIXELS, Tally, check_codec, decode, open_media
 
 TOLERANCE = Fraction(1, 1000)    # seconds; Matroska and WebM round their times to this
 LONGEST = 3600                   # seconds that one picture may stay: broken time stamps would make a picture last for years
@@ -30,30 +30,36 @@ class Video(NamedTuple):
     seconds: float | None        # None: it does not say
     sample_rate: int | None      # None: no sound track
     channels: int | None
+    aspect: Fraction             # width of a pixel as shown, in its heights
 
 
 def probe(path: str | Path) -> Video:
     """Raises FileNotFoundError, or ValueError where no picture can be decoded."""
     with open_media(path, "video") as container:
-        _, frame = next(_decode(container, path))
+        stream = moving(container, path)
+        _, frame = next(_decode(container, path, Tally()))
         if frame is None:
             raise ValueError(f"{path}: holds no pictures. Is it complete?")
-        height, width = upright(frame, display_matrix(frame)).shape[:2]
-        video = Video(width, height, float(frame.time or 0), container.duration / av.time_base if container.duration else None, None, None)
-        for stream in container.streams.audio[:1]:
-            _check_codec(path, stream)
-            video = video._replace(sample_rate=stream.codec_context.sample_rate, channels=stream.codec_context.layout.nb_channels)
+        matrix, aspect = display_matrix(frame), stream.sample_aspect_ratio or Fraction(1)
+        height, width = upright(frame, matrix).shape[:2]
+        aspect = aspect if Fraction(1, 10) <= aspect <= 10 else Fraction(1)                # what nobody films
+        video = Video(width, height, float(frame.time or 0), container.duration / av.time_base if container.duration else None, None, None,
+                      1 / aspect if turned(matrix) else aspect)
+        for sound in container.streams.audio[:1]:
+            check_codec(path, sound)
+            video = video._replace(sample_rate=sound.codec_context.sample_rate, channels=sound.codec_context.layout.nb_channels)
         return video
 
 
-def read_frames(path: str | Path, fps: Fraction, first: int = 0) -> Iterator[tuple[Fraction, np.ndarray]]:
+def read_frames(path: str | Path, fps: Fraction, first: int = 0, tally: Tally | None = None) -> Iterator[tuple[Fraction, np.ndarray]]:
     """The picture that is shown at second k / fps, for k = first, first + 1, ...: (time, picture (H, W, 3) uint8, RGB, upright).
 
-    Shown is the last picture whose time has come, also where pictures come irregularly. Raises FileNotFoundError or ValueError.
+    Shown is the last picture whose time has come, also where pictures come irregularly or cannot be decoded, which `tally` counts. Raises
+    FileNotFoundError or ValueError.
     """
     with open_media(path, "video") as container:
         k, shown, since, matrix = first, None, Fraction(0), None
-        for start, frame in _decode(container, path):
+        for start, frame in _decode(container, path, tally or Tally()):
             if shown is None and frame is not None:
                 matrix = display_matrix(frame)                     # once, see there
             if start - since > LONGEST:
@@ -66,18 +72,23 @@ def read_frames(path: str | Path, fps: Fraction, first: int = 0) -> Iterator[tup
             shown, since = frame, start
 
 
-def _decode(container: av.container.InputContainer, path: str | Path) -> Iterator[tuple[Fraction, av.VideoFrame | None]]:
-    """(time from the first picture, picture) in the order of showing; at last (the end of the last picture, None)."""
-    # A cover in a sound file is a video stream too.
+def moving(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:
+    """The first stream of pictures that is not a cover, as a sound file may have one."""
     stream = next((stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic), None)
     if stream is None:
         raise ValueError(f"{path}: has no moving pictures. Give a video, or one picture with its sound (--audio).")
-    _check_codec(path, stream)
+    return stream
+
+
+def _decode(container: av.container.InputContainer, path: str | Path, tally: Tally) -> Iterator[tuple[Fraction, av.VideoFrame | None]]:
+    """(time from the first picture, picture) in the order of showing; at last (the end of the last picture, None)."""
+    stream = moving(container, path)
+    check_codec(path, stream)
     _check_size(path, stream.codec_context.width, stream.codec_context.height)
     stream.thread_type = "AUTO"
     step = 1 / (stream.average_rate or Fraction(25))
     origin, time, end = None, Fraction(0), Fraction(0)
-    for frame in container.decode(stream):
+    for frame in decode(container, stream, path, "pictures", tally):
         _check_size(path, frame.width, frame.height)
         stamp = None if frame.pts is None or not frame.time_base else frame.pts * frame.time_base
         origin = stamp if origin is None else origin
@@ -85,11 +96,6 @@ def _decode(container: av.container.InputContainer, path: str | Path) -> Iterato
         end = time + max(frame.duration * frame.time_base if frame.duration and frame.time_base else step, 2 * TOLERANCE)
         yield time, frame
     yield end, None
-
-
-def _check_codec(path: str | Path, stream: av.stream.Stream) -> None:
-    if stream.codec_context is None:
-        raise ValueError(f"{path}: its {stream.type} is coded in a way that FFmpeg does not know here. Convert it first.")
 
 
 def _check_size(path: str | Path, width: int, height: int) -> None:
@@ -110,34 +116,41 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
     return a, b, c, d
 
 
+def turned(matrix: tuple[int, int, int, int] | None) -> bool:
+    """Whether width and height change places."""
+    return matrix is not None and abs(matrix[1]) > abs(matrix[0])
+
+
 def upright(frame: av.VideoFrame, matrix: tuple[int, int, int, int] | None) -> np.ndarray:
     """A decoded picture as (H, W, 3) uint8, turned by right angles and mirrored as the matrix says."""
     picture = frame.to_ndarray(format="rgb24")
     if matrix is None:
         return picture
     a, b, c, d = matrix
-    if abs(b) > abs(a):
+    if turned(matrix):
         picture, a, d = picture.swapaxes(0, 1), c, b
     picture = picture[:, ::-1] if a < 0 else picture
     return np.ascontiguousarray(picture[::-1] if d < 0 else picture)
 
 
-def read_sound(path: str | Path, origin: float | None = None) -> Iterator[tuple[int, np.ndarray]]:
+def read_sound(path: str | Path, origin: float | None = None, tally: Tally | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """A file's sound in pieces, without gaps from second `origin` of its time stamps on: (rate in Hz, samples (n, channels) float32).
 
     Where its stamps say that it begins later or pauses, silence is put in; what comes before is dropped. origin None: it begins where it
-    begins, and stamps are ignored. Raises FileNotFoundError or ValueError.
+    begins, and stamps are ignored. Pieces that cannot be decoded are silence too; `tally` counts them. Raises FileNotFoundError or ValueError.
     """
-    position = 0
-    for time, rate, samples in decode_audio(path):
+    tally = tally or Tally()
+    position, end, damaged = 0, origin, 0                          # end: of the last piece, by its stamp
+    for time, rate, samples in decode_audio(path, tally):
         off = 0 if origin is None or time is None else round((time - origin) * rate) - position
-        if off > JUMP * rate:
-            for start in range(0, off, rate):
-                yield rate, np.zeros((min(rate, off - start), samples.shape[1]), np.float32)
-            position += off
-        elif off < -JUMP * rate:
-            samples = samples[-off:]
-        position += len(samples)
+        if abs(off) <= JUMP * rate:                                # then only what was lost just before is missing
+            lost = 0 if tally.damaged == damaged or time is None or end is None else round((time - end) * rate)
+            off = lost if 0 < lost < LONGEST * rate else 0
+        damaged, end = tally.damaged, None if time is None else time + len(samples) / rate
+        for start in range(0, off, rate):
+            yield rate, np.zeros((min(rate, off - start), samples.shape[1]), np.float32)
+        samples = samples[max(0, -off):]
+        position += max(0, off) + len(samples)
         yield rate, samples
 
 
