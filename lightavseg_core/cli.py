@@ -69,23 +69,25 @@ class DataMake:
 class DataCheck:
     """Read every file of a dataset, real or generated, and list all that is missing or broken; exit code 1 where something is.
 
-    Example: lightavseg data check data/shapes --subset ms3
+    Example: lightavseg data check path/to/AVSBench
     """
 
     root: Annotated[Path, tyro.conf.Positional]
-    subset: Subset = "ms3"
+    """The folder that holds Single-source, Multi-sources or metadata.csv, or one above or below it."""
+    subset: Subset | None = None
+    """By default all that are found."""
     json: bool = False
-    """Print the report as JSON."""
+    """Print the report as JSON: of one --subset, or of all under `subsets`."""
 
     def run(self) -> int:
-        from .data.check import ADVICE, check
-        report = check(self.root, self.subset)
+        from .data.check import check, check_all
+        reports = [check(self.root, self.subset)] if self.subset else check_all(self.root)
         if self.json:
-            print(json.dumps({"subset": report.subset, "clips": report.clips, "files": report.files, "notes": report.notes,
-                              "problems": [{"clip": c, "kind": k, "found": f, "to_do": ADVICE[k]} for c, k, f in report.problems]}, indent=1))
+            found = [report.as_json() for report in reports]
+            print(json.dumps(found[0] if self.subset else {"root": str(self.root), "subsets": {part["subset"]: part for part in found}}, indent=1))
         else:
-            print("\n".join(report.lines()))
-        return 0 if report.ok else 1
+            print("\n\n".join("\n".join(report.lines()) for report in reports))
+        return 0 if all(report.ok for report in reports) else 1
 
 
 @dataclass

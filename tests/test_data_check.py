@@ -64,15 +64,16 @@ def test_damage_is_named_in_one_line(own_copy, case, subset):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 400
     assert data[1]["frames"].shape[0] == 5                         # the others can be read
     report = check(own_copy, subset)
-    (name, kind, found), = report.problems
-    assert name == clip(own_copy, subset).name and str(path) in found and not report.ok and kind in ADVICE
+    problem, = report.problems
+    assert problem.clip == clip(own_copy, subset).name and str(path) in problem.found and not report.ok and problem.kind in ADVICE
+    assert problem.part == case.replace("no ", "").split()[0]
 
 
 def test_frames_of_different_sizes(own_copy):
     Image.new("RGB", (32, 32)).save(clip(own_copy).frames[3])
     with pytest.raises(ValueError, match="frames differ in size"):
         AVSBench(own_copy, "ms3", "val", size=32)[0]
-    assert [kind for _, kind, _ in check(own_copy, "ms3").problems] == ["size"]
+    assert [problem.kind for problem in check(own_copy, "ms3").problems] == ["size"]
 
 
 def test_a_changed_byte_never_ends_in_anything_but_one_line(own_copy, tmp_path):
@@ -155,7 +156,7 @@ def test_unknown_names(shapes, tmp_path):
     (tmp_path / META["ms3"]).write_text("name,start,split\n")
     with pytest.raises(ValueError, match="no val clips"):
         AVSBench(tmp_path, "ms3", "val")
-    assert [kind for _, kind, _ in check(tmp_path, "ms3").problems] == ["empty"]
+    assert [problem.kind for problem in check(tmp_path, "ms3").problems] == ["empty"]
 
 
 def test_label_tables(own_copy):
@@ -176,7 +177,7 @@ def test_events_that_are_wrong(own_copy):
         file.write("ms3_val_00000,two,bell,0,0,1,1\n")
     with pytest.raises(ValueError, match="events.csv, line .*'two'"):
         read_events(own_copy, "ms3")
-    assert [found[0] for found in check(own_copy, "ms3").problems] == ["events.csv"]
+    assert [problem.clip for problem in check(own_copy, "ms3").problems] == ["events.csv"]
 
 
 def test_check_lists_everything_at_once(own_copy, capsys):
@@ -206,7 +207,12 @@ def test_check_lists_everything_at_once(own_copy, capsys):
     with pytest.raises(SystemExit):
         main(["data", "check", str(own_copy), "--subset", "ms3"])
     lines = capsys.readouterr().out.splitlines()
-    assert sum("To do: " in line for line in lines) == len(report["problems"]) and f"{len(report['problems'])} problems" in lines
+    folder = own_copy / "Multi-sources"
+    named = [(problem["part"], problem["found"].replace(f"{folder}/", "")) for problem in report["problems"]]
+    assert all(f"    {part}: {found}" in lines for part, found in named) and lines[-1] == f"ms3: {len(named)} problems; paths are under {folder}"
+    table = [line.split() for line in lines[lines.index("") + 2:lines.index("", lines.index("") + 1)]]
+    assert {row[0]: int(row[1]) for row in table} == {kind: sum(parts.values()) for kind, parts in report["summary"].items()}
+    assert sum(int(row[1]) for row in table) == len(named) and lines.index(table[0][0] + ":") < lines.index(table[-1][0] + ":")
     assert before == {path: path.stat().st_mtime_ns for path in own_copy.rglob("*")}
 
 

@@ -4,78 +4,153 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
 from .audio import LogMel, read_audio
-from .avsbench import open_image, read_mask
-from .layout import SPLITS, SUBSETS, Clip, read_clips, read_events, read_labels
+from .avsbench import open_image, read_mask, same_shape
+from .layout import (
+    SPLITS,
+    SUBSETS,
+    Clip,
+    as_stored,
+    described,
+    is_generated,
+    nothing_found,
+    places,
+    read_clips,
+    read_events,
+    read_labels,
+    stay_inside,
+    subset_folder,
+)
 
 ADVICE = {
+    "table": "correct it, or copy it again from the download",
     "line": "correct or remove the line",
     "empty": "copy it again from the download",
     "missing": "copy it again from the download",
     "broken": "it is damaged: copy it again from the download",
     "sound": "give the clip a sound, or remove its line from the metadata",
-    "size": "make the clip's frames one size",
+    "size": "make the clip's frames one size, and its masks of the same shape",
     "class": "check label2idx.json, or copy the mask again",
+    "link": "put the file itself into the dataset's folder",
 }
+# Reported sizes: clips of S4 and MS3 by split, of AVSS by kind (of its splits two different counts are in circulation); docs/avsbench.md has the sources.
+PUBLISHED = {"s4": {"train": 3452, "val": 740, "test": 740}, "ms3": {"train": 296, "val": 64, "test": 64}, "avss": {"v1s": 4932, "v1m": 424, "v2": 6000}}
+PUBLISHED_CATEGORIES = {"s4": 23, "avss": 70}
+
+
+class Problem(NamedTuple):
+    clip: str       # or the line of the metadata
+    kind: str       # a key of ADVICE
+    part: str       # frame, mask, sound or metadata
+    found: str
 
 
 @dataclass
 class Report:
-    """What a check found. problems: (clip or line of the metadata, kind, what was found); kinds are the keys of ADVICE."""
+    """What a check of one subset found."""
 
     subset: str
-    clips: dict[str, int] = field(default_factory=dict)
+    folder: Path
+    clips: dict[str, int] = field(default_factory=dict)        # by split
+    kinds: dict[str, int] = field(default_factory=dict)        # AVSS: v1s, v1m, v2
+    categories: dict[str, int] = field(default_factory=dict)   # S4: clips of each
     files: int = 0
-    problems: list[tuple[str, str, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
         return not self.problems
 
+    def summary(self) -> dict[str, Counter]:
+        """Problems by kind, and of each kind by part."""
+        found: dict[str, Counter] = {}
+        for problem in self.problems:
+            found.setdefault(problem.kind, Counter())[problem.part] += 1
+        return dict(sorted(found.items(), key=lambda item: -item[1].total()))
+
+    def as_json(self) -> dict:
+        return {"subset": self.subset, "folder": str(self.folder), "clips": self.clips, "kinds": self.kinds, "categories": self.categories,
+                "files": self.files, "notes": self.notes, "summary": self.summary(),
+                "problems": [{**problem._asdict(), "to_do": ADVICE[problem.kind]} for problem in self.problems]}
+
     def lines(self) -> list[str]:
-        """The report for a reader, one line each."""
-        text = [f"{self.subset}: {', '.join(f'{n} {split}' for split, n in self.clips.items())} clips, {self.files} files read"]
-        text += [f"{clip}: {found}. To do: {ADVICE[kind]}." for clip, kind, found in self.problems]
-        text += [f"note: {note}" for note in self.notes]
-        return [*text, "all files are there and readable" if self.ok else f"{len(self.problems)} problems"]
+        """The report for a reader: a summary by kind, then every problem, by kind and clip."""
+        counts = ", ".join(f"{n:,} {name}" for name, n in self.clips.items())
+        text = [f"{self.subset} in {self.folder}: {counts} clips; {self.files:,} files read", *(f"note: {note}" for note in self.notes)]
+        if self.ok:
+            return [*text, f"{self.subset}: all files are there and readable"]
+        summary = self.summary()
+        rows = [(kind, f"{parts.total():,}", ", ".join(f"{n:,} {part}" for part, n in parts.most_common()), ADVICE[kind])
+                for kind, parts in summary.items()]
+        rows.insert(0, ("problem", "number", "of these", "to do"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        text += ["", *("  ".join((row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].ljust(widths[2]), row[3])) for row in rows)]
+        for kind in summary:
+            text += ["", f"{kind}:"]
+            for clip, problems in groupby((p for p in self.problems if p.kind == kind), key=lambda problem: problem.clip):
+                text += [f"  {clip}", *(f"    {p.part}: {p.found.replace(f'{self.folder}/', '')}" for p in problems)]
+        return [*text, "", f"{self.subset}: {len(self.problems):,} problems; paths are under {self.folder}"]
 
 
-def _check_clip(clip: Clip, subset: str, classes: int) -> tuple[int, list[tuple[str, str, str]], float | None]:
-    """Files read, problems, and the length of the sound in seconds."""
-    problems, sizes, read = [], set(), 0
-    for path in clip.frames:
+def _problem(clip: Clip, part: str, error: Exception, path: Path) -> Problem:
+    """What a reader's one-line refusal means."""
+    found = str(error).replace(str(path), "")
+    kind = "missing" if isinstance(error, FileNotFoundError) else "link" if "a link leads out" in found else "class" if "class" in found else \
+        "sound" if part == "sound" else "broken"
+    return Problem(clip.name, kind, part, str(error).rstrip("."))
+
+
+def _check_clip(clip: Clip, subset: str, classes: int) -> tuple[int, list[Problem], float | None]:
+    """Files read, problems, and the length of the sound in seconds. Every file is decoded once."""
+    problems: list[Problem] = []
+    length, read = len(as_stored(clip).frames), 0
+
+    def use(part: str, path: Path, reader):
+        nonlocal read
         try:
-            sizes.add(open_image(path).size)
-            read += 1
-        except FileNotFoundError as error:
-            problems.append((clip.name, "missing", f"frame {error}".rstrip(".")))
-        except ValueError as error:
-            problems.append((clip.name, "broken", f"frame {error}".rstrip(".")))
-    if len(sizes) > 1:
-        problems.append((clip.name, "size", f"frames of different sizes {sorted(sizes)} in {clip.frames[0].parent}"))
-    for path in filter(None, clip.masks):
-        try:
-            read_mask(path, subset, classes)
-            read += 1
-        except FileNotFoundError as error:
-            problems.append((clip.name, "missing", f"mask {error}".rstrip(".")))
-        except ValueError as error:
-            kind = "class" if "class" in str(error).replace(str(path), "") else "broken"
-            problems.append((clip.name, kind, f"mask {error}".rstrip(".")))
-    seconds = None
-    try:
-        seconds = len(read_audio(clip.audio)) / LogMel.sample_rate
+            stay_inside(path, clip.home)
+            result = reader(path)
+        except (ValueError, OSError) as error:
+            problems.append(_problem(clip, part, error, path))
+            return None
         read += 1
-    except FileNotFoundError as error:
-        problems.append((clip.name, "missing", f"sound {error}".rstrip(".")))
-    except ValueError as error:
-        problems.append((clip.name, "sound", str(error)[:str(error).rfind(". ")]))
-    return read, problems, seconds
+        return result
+
+    sizes = [use("frame", path, lambda path: open_image(path).size) for path in clip.frames]
+    for index in range(length, len(clip.frames)):
+        place = next(i for i, problem in enumerate(problems) if str(clip.frames[index]) in problem.found)
+        problems[place] = problems[place]._replace(found=f"{problems[place].found}; the clip is read with {length} frames")
+    if len(different := {size for size in sizes if size}) > 1:
+        problems.append(Problem(clip.name, "size", "frame", f"{clip.frames[0].parent}: frames of different sizes, {sorted(different)}"))
+    for path, size in zip(clip.masks, sizes, strict=True):
+        mask = use("mask", path, lambda path: tuple(read_mask(path, subset, classes).shape)[::-1]) if path else None
+        if mask and size and not same_shape(mask, size):
+            problems.append(Problem(clip.name, "size", "mask", f"{path}: is {mask[0]} x {mask[1]} pixels, its frame {size[0]} x {size[1]}"))
+    waveform = use("sound", clip.audio, read_audio)
+    return read, problems, None if waveform is None else len(waveform) / LogMel.sample_rate
+
+
+def _compared(report: Report, labels: int | None) -> list[str]:
+    """The counts beside the published ones, as notes: a partial copy is no mistake."""
+    if is_generated(report.folder):
+        return ["generated (it has an events.csv), so its size is not compared with the published one"]
+    counts = report.kinds or report.clips
+    notes = []
+    for name, published in PUBLISHED[report.subset].items():
+        if less := published - counts[name]:
+            notes.append(f"{name} has {counts[name]:,} clips, {abs(less):,} {'fewer' if less > 0 else 'more'} than the published {published:,}")
+    categories = labels - 1 if labels else len(report.categories)
+    if report.subset in PUBLISHED_CATEGORIES and categories != PUBLISHED_CATEGORIES[report.subset]:
+        notes.append(f"{categories} categories; published are {PUBLISHED_CATEGORIES[report.subset]}")
+    return notes or [f"as many clips as published: {', '.join(f'{n:,} {name}' for name, n in PUBLISHED[report.subset].items())}"]
 
 
 def check(root: str | Path, subset: str, workers: int = 2) -> Report:
@@ -85,25 +160,52 @@ def check(root: str | Path, subset: str, workers: int = 2) -> Report:
     """
     refused: list[tuple[str, str]] = []
     clips = read_clips(root, subset, refused=refused)
-    classes = len(read_labels(root)) if subset == "avss" else 1
-    report = Report(subset, {split: len(read_clips(root, subset, split, refused=[])) for split in SPLITS})
-    report.problems += [(line, "line", found) for line, found in refused]
+    labels = len(read_labels(root)) if subset == "avss" else None
+    report = Report(subset, subset_folder(root, subset), {split: len(read_clips(root, subset, split, refused=[])) for split in SPLITS})
+    report.problems += [Problem(line, "line", "metadata", found) for line, found in refused]
+    if subset == "avss":
+        report.kinds = {kind: sum(clip.kind == kind for clip in clips) for kind in PUBLISHED["avss"]}
+    report.categories = dict(sorted(Counter(clip.category for clip in clips if clip.category).items()))
+    report.notes += _compared(report, labels)
+    report.notes += [f"not checked: {described(other)}, one folder down" for found in list(places(root, subset))[1:] for other in found
+                     if other != report.folder]
     if not clips:
-        report.problems.append((SUBSETS[subset].csv, "empty", "names no clip"))
+        report.problems.append(Problem(SUBSETS[subset].csv, "empty", "metadata", "names no clip"))
     if others := len(clips) - sum(report.clips.values()):
-        report.notes.append(f"{others} clips belong to a split other than {', '.join(SPLITS)}; they are never used")
-    report.notes += [f"{name} is in the metadata {n} times" for name, n in Counter(clip.name for clip in clips).items() if n > 1]
+        report.notes.append(f"{others:,} clips belong to a split other than {', '.join(SPLITS)}; they are never used")
+    if twice := [name for name, n in Counter(clip.name for clip in clips).items() if n > 1]:
+        report.notes.append(f"{len(twice):,} names are in the metadata more than once: {', '.join(twice[:5])}{', ...' * (len(twice) > 5)}")
     try:
         read_events(root, subset)
     except ValueError as error:
-        report.problems.append(("events.csv", "line", str(error).split(". ")[0]))
+        report.problems.append(Problem("events.csv", "line", "metadata", str(error).split(". ")[0]))
     short = 0
     with ThreadPoolExecutor(workers) as pool:
-        results = pool.map(lambda clip: _check_clip(clip, subset, classes), clips)
-        for clip, (read, problems, seconds) in tqdm(zip(clips, results, strict=True), total=len(clips), desc="checking", leave=False):
+        results = pool.map(partial(_check_clip, subset=subset, classes=labels or 1), clips)
+        for clip, (read, problems, seconds) in tqdm(zip(clips, results, strict=True), total=len(clips), desc=f"checking {subset}", leave=False):
             report.files += read
             report.problems += problems
             short += seconds is not None and seconds < len(clip.frames) - 0.025
     if short:
-        report.notes.append(f"{short} sounds are shorter than their clip; the rest is heard as silence")
+        report.notes.append(f"{short:,} sounds are shorter than their clip; the rest is heard as silence")
     return report
+
+
+def check_all(root: str | Path) -> list[Report]:
+    """`check` of every subset that is found at root. Raises FileNotFoundError where there is none."""
+    reports = []
+    for subset in SUBSETS:
+        try:
+            folder = subset_folder(root, subset)
+        except FileNotFoundError:
+            continue
+        except ValueError as error:                                # several copies, or a link
+            reports.append(Report(subset, Path(root), problems=[Problem(SUBSETS[subset].csv, "table", "metadata", str(error).rstrip("."))]))
+            continue
+        try:
+            reports.append(check(root, subset))
+        except (ValueError, FileNotFoundError) as error:
+            reports.append(Report(subset, folder, problems=[Problem(SUBSETS[subset].csv, "table", "metadata", str(error).rstrip("."))]))
+    if not reports:
+        raise FileNotFoundError(nothing_found(root))
+    return reports
