@@ -14,9 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .data.avsbench import MAX_PIXELS
+
 Runtime = Literal["executorch", "onnx", "openvino"]
 SUFFIX: dict[str, str] = {"executorch": ".pte", "onnx": ".onnx", "openvino": ".xml"}
 KEY = "lightavseg"                 # under which a file holds its metadata
+MOST = 4096                        # of anything that these count
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,11 @@ class Metadata:
             values |= {name: (int(values[name][0]), int(values[name][1])) for name in ("size", "log_mel")}
             found = cls(**values)
             numbers = (*found.size, found.seconds, *found.log_mel, found.num_classes)
-            if all(isinstance(n, int) and n > 0 for n in numbers) and isinstance(found.front_end, str):
+            small = all(isinstance(n, int) and 0 < n <= MOST for n in numbers) and found.seconds * found.size[0] * found.size[1] <= MAX_PIXELS
+            if small and all(isinstance(text, str) for text in (found.method, found.precision, found.front_end)):
                 return found
             raise ValueError
-        except (ValueError, TypeError, KeyError, IndexError):
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError):
             raise ValueError(f"{path}: its metadata is not what `lightavseg export` writes. Export the model again.") from None
 
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 
 from ..encoders import create_audio_encoder, create_visual_encoder, unknown
-from ..encoders.published import LoadReport, Part, load_renamed, read_tensors
+from ..encoders.published import LoadReport, Part, load_renamed, matched, read_tensors
 
 METHODS: dict[str, type[AVSModel]] = {}
+MOST = 4096    # of anything that is counted in a configuration: widths, layers, pixels of a side; also bytes of config.json
 
 
 class Scale(NamedTuple):
@@ -157,7 +159,9 @@ def build(method: str, options: dict) -> AVSModel:
             raise unknown(f"option of {method}", name, fields)
         expected = type(fields[name].default)
         if type(value) is not expected and not (expected is float and type(value) is int):
-            raise ValueError(f"option {name} of {method} is {value!r}; expected a value of type {expected.__name__}.")
+            raise ValueError(f"option {name} of {method} is {repr(value)[:40]}; expected a value of type {expected.__name__}.")
+        if expected is int and value > MOST:
+            raise ValueError(f"option {name} of {method} is {value}; expected at most {MOST}.")
     return cls(cls.config_class(**{**options, "method": method}))
 
 
@@ -186,17 +190,22 @@ def load_model(folder_or_hub_id: str | Path) -> AVSModel:
     if not config.is_file():
         raise FileNotFoundError(f"{config}: missing. A model folder holds config.json and model.safetensors; write one with save_pretrained.")
     try:
-        options = json.loads(config.read_text())
+        with config.open("rb") as file:
+            options = json.loads(file.read(MOST))                   # cut off, it is no JSON
         method = options["method"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{config}: not the configuration of a model ({type(error).__name__}: {error}).") from None
-    model = build(method, options)
+    with torch.device("meta"):
+        shapes = build(method, options)                             # takes no memory, however wide
     weights = config.parent / "model.safetensors"
     if not weights.is_file():
         if path.is_dir():
             raise FileNotFoundError(f"{weights}: missing. The folder holds a configuration without weights.")
         weights = _download(path, "model.safetensors")
-    report = load_renamed(model, read_tensors(weights), {name: name for name in model.state_dict()}, what=str(weights))
+    tensors, names = read_tensors(weights), {name: name for name in shapes.state_dict()}
+    matched(shapes, tensors, names, what=str(weights))
+    model = build(method, options)
+    report = load_renamed(model, tensors, names, what=str(weights))
     if report.unexpected:
         raise ValueError(f"{weights}: holds {len(report.unexpected)} tensors that {config.name} has no place for, first {report.unexpected[0]}. "
                          "The two files are not of one model.")
