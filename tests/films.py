@@ -29,9 +29,9 @@ def flat(k: int, width: int = 64, height: int = 48) -> np.ndarray:
 
 
 def film(path: Path, pictures, times=None, fps: int = 5, sound=None, rate: int = 44_100, late: float = 0.0, matrix: float | None = None,
-         codec: str = "libx264", audio_codec: str = "aac", pixels: str = "yuv420p") -> Path:
-    """pictures: (H, W, 3) uint8 each, a generator will do; times: seconds, by default k / fps; sound (channels, samples), `late` seconds after
-    the pictures; matrix: degrees in the display matrix."""
+         codec: str = "libx264", audio_codec: str = "aac", pixels: str = "yuv420p", aspect: Fraction | None = None) -> Path:
+    """pictures: (H, W, 3) uint8 each, or 4 with alpha, a generator will do; times: seconds, by default k / fps; sound (channels, samples),
+    `late` seconds after the pictures; matrix: degrees in the display matrix; aspect: of a pixel."""
     with av.open(str(path), "w") as container:
         video = None
         for k, picture in enumerate(pictures):
@@ -42,12 +42,14 @@ def film(path: Path, pictures, times=None, fps: int = 5, sound=None, rate: int =
                 video.codec_context.time_base = Fraction(1, 1000)
                 if codec in ("libvpx", "mpeg4"):
                     video.codec_context.bit_rate = 2_000_000
+                if aspect is not None:
+                    video.codec_context.sample_aspect_ratio = aspect
                 if matrix is not None:
                     video.set_display_rotation(matrix)
                 if sound is not None:
                     layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(sound)]
                     audio = container.add_stream(audio_codec, rate=rate, layout=layout)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture, format="rgba" if picture.shape[2] == 4 else "rgb24")
             frame.pts, frame.time_base = round(1000 * (k / fps if times is None else times[k])), Fraction(1, 1000)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
@@ -59,3 +61,24 @@ def film(path: Path, pictures, times=None, fps: int = 5, sound=None, rate: int =
                 container.mux(audio.encode(frame))
             container.mux(audio.encode(None))
     return path
+
+
+def copied(source: Path, target: Path, change, **options) -> Path:
+    """A film's packets in another file: change(kind, k, packet) gives the bytes of packet k of "video" or "audio", None to leave it out, or the
+    packet itself, with other times maybe."""
+    with av.open(str(source)) as given, av.open(str(target), "w", options={k: str(v) for k, v in options.items()}) as taken:
+        streams = {stream.index: taken.add_stream_from_template(stream) for stream in given.streams}
+        count = dict.fromkeys(streams, 0)
+        for packet in given.demux():
+            index = packet.stream.index
+            if packet.dts is None:
+                continue
+            kept, count[index] = change(packet.stream.type, count[index], packet), count[index] + 1
+            if isinstance(kept, bytes):
+                new = av.Packet(kept)
+                new.pts, new.dts, new.duration, new.time_base, new.is_keyframe = packet.pts, packet.dts, packet.duration, packet.time_base, True
+                kept = new
+            if kept is not None:
+                kept.stream = streams[index]
+                taken.mux(kept)
+    return target

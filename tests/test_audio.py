@@ -2,6 +2,7 @@
 
 import math
 import struct
+import tracemalloc
 
 import av
 import numpy as np
@@ -169,6 +170,31 @@ def test_a_broken_file_is_named_in_one_line(tmp_path, case):
     with pytest.raises(ValueError, match=words) as caught:
         read(tmp_path, content, "broken.wav")
     assert "broken.wav" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def flac(path, seconds, rate):
+    """Silence: 700 KB an hour."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("flac", rate=rate, layout="mono")
+        for start in range(0, seconds * rate, 60 * rate):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 60 * rate), np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = rate, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_a_small_file_of_hours_is_refused(tmp_path, monkeypatch):
+    """An hour where ten minutes are read: no more than those are ever in memory, which would be 115 MB."""
+    monkeypatch.setattr("lightavseg_core.data.audio.MAX_SAMPLES", 600 * 8000)
+    assert len(read_audio(flac(tmp_path / "minutes.flac", 600, 8000), 8000)) == 600 * 8000
+    path = flac(tmp_path / "hour.flac", 3600, 8000)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="hour.flac: holds more than 10 minutes of sound .4,800,000 samples at 8000 Hz.*Cut it"):
+        read_audio(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert path.stat().st_size < 1_000_000 and peak < 25_000_000
 
 
 def test_a_video_without_sound(tmp_path):

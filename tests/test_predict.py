@@ -1,12 +1,16 @@
 """`predict`: the model's own masks, written once and whole, in a stream, whatever the file."""
 
 import json
+import math
+import os
 import struct
 import subprocess
 import sys
+import time
 import tracemalloc
 import zlib
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +18,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from films import film, flat, tone
+from films import copied, film, flat, number, tone
 from PIL import Image
 
 import lightavseg_core as lav
@@ -23,8 +27,8 @@ from lightavseg_core.data.audio import LogMel, PANNsLogMel, read_audio
 from lightavseg_core.data.avsbench import MEAN, STD, AVSBench, read_frame
 from lightavseg_core.data.layout import voc_palette
 from lightavseg_core.data.sounding_shapes import generate
+from lightavseg_core.inputs import frames_in, inputs_of, names_of
 from lightavseg_core.overlay import PAINT, paint
-from lightavseg_core.inputs import inputs_of, names_of
 from lightavseg_core.predict import Segmenter, load, predict, write, write_all
 
 TINY = Path(__file__).parents[1] / "checkpoints" / "tiny"
@@ -275,6 +279,155 @@ def test_stopped_in_the_overlay(clip, tmp_path, monkeypatch):
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
 
 
+@pytest.fixture(scope="module")
+def broken_midway(tmp_path_factory):
+    """Of 40 pictures the last 25 cannot be decoded, which nobody knows before the end."""
+    noise, folder = np.random.default_rng(0), tmp_path_factory.mktemp("films")
+    path = film(folder / "good.mkv", map(flat, range(40)), codec="mjpeg", pixels="yuvj420p", sound=[tone(300, 16_000, 8)], rate=16_000)
+    return copied(path, folder / "broken.mkv", lambda kind, k, packet: noise.bytes(packet.size) if kind == "video" and k > 14 else packet)
+
+
+def test_a_broken_input_leaves_nothing(broken_midway, clip, tmp_path, capsys):
+    ear = Ear()
+    failed = write_all(segmenter(ear), [broken_midway, clip], tmp_path / "o", fps=5, probabilities=True)
+    assert failed == [broken_midway] and len(ear.seen) == 2 + 8                             # masks of 2 s were there
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["clip"] and len(contents(tmp_path / "o" / "clip")) == 40 + 40 + 2
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"lightavseg: {broken_midway}: 25 of its 40 packets of pictures cannot be decoded")
+
+
+def test_what_others_put_there_stays(broken_midway, tmp_path):
+    """Between an interruption and the second run, which finds that the input is broken."""
+    with pytest.raises(KeyboardInterrupt):
+        write(segmenter(Ear(stop_after=1)), broken_midway, tmp_path / "o", fps=5)
+    for name in ("notes.txt", "masks/mine.png", "masks/1.png"):
+        (tmp_path / "o" / name).write_text(name)
+    (tmp_path / "o" / "masks" / ".000007.png").write_bytes(b"half")
+    with pytest.raises(ValueError, match="25 of its 40"):
+        write(segmenter(), broken_midway, tmp_path / "o", fps=5)
+    assert contents(tmp_path / "o") == {name: name.encode() for name in ("notes.txt", "masks/mine.png", "masks/1.png")}
+
+
+def test_more_frames_than_names(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr("lightavseg_core.predict.MOST", 7)
+    with pytest.raises(ValueError, match="clip.mp4: has more than 7 frames at 1 a second"):
+        write(segmenter(), clip, tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_damage_is_told_of(tmp_path, capsys):
+    path = film(tmp_path / "good.mkv", map(flat, range(20)), codec="mjpeg", pixels="yuvj420p", sound=[tone(300, 48_000, 4)], rate=48_000,
+                audio_codec="flac")
+    broken = {"video": [5, 6, 7], "audio": [9]}
+    path = copied(path, tmp_path / "damaged.mkv", lambda kind, k, packet: bytes(packet.size) if k in broken[kind] else packet)
+    manifest = write(segmenter(), path, tmp_path / "o")
+    assert manifest["damaged_packets"] == {"pictures": 3, "sound": 1} and manifest["complete"] and len(manifest["frames"]) == 4
+    assert json.loads((tmp_path / "o" / "manifest.json").read_text()) == manifest
+    assert capsys.readouterr().err.splitlines() == [
+        f"{path}: 3 of 20 packets of pictures and 1 of 42 of sound cannot be decoded; they were skipped."]
+    assert write(segmenter(), tmp_path / "good.mkv", tmp_path / "p")["damaged_packets"] == {"pictures": 0, "sound": 0}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("where,most", [("maps", 1500), ("overlay", 10_000)])
+def test_a_full_disk_is_not_the_inputs_fault(clip, tmp_path, capsys, where, most):
+    """No file may grow over so many bytes, as on a full disk: what is there stays, and the next run goes on."""
+    resource = pytest.importorskip("resource")
+    write(segmenter(), clip, tmp_path / "whole" / "clip", probabilities=True)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        failed = write_all(segmenter(), [clip], tmp_path / "o", probabilities=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    line, = capsys.readouterr().err.splitlines()
+    assert failed == [clip] and line.startswith(f"lightavseg: {clip}: ") and "File too large" in line and "run the same again" in line
+    left = contents(tmp_path / "o" / "clip")
+    assert len(left) == (1 if where == "maps" else 1 + 8 + 8) and not json.loads(left["manifest.json"])["complete"]
+    assert write_all(segmenter(), [clip], tmp_path / "o", probabilities=True) == [] and contents(tmp_path / "o") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_with_the_same_bytes(tmp_path, capsys):
+    """The real command, killed without warning when it has written some masks."""
+    path = film(tmp_path / "film.mp4", (gradient(k, 320, 240) for k in range(60)), fps=2, sound=[tone(300, 16_000, 30)], rate=16_000)
+    arguments = [str(TINY), str(path), "--fps", "2", "--size", "64", "--out"]
+    masks = tmp_path / "killed" / "film" / "masks"
+    script = f"from lightavseg_core import cli; cli.main({['predict', *arguments, str(tmp_path / 'killed')]})"
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) as process:
+        while len(list(masks.glob("0*.png"))) < 12 and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert 12 <= len(list(masks.glob("0*.png"))) < 60 and process.returncode < 0
+    assert [command(capsys, *arguments, tmp_path / folder) for folder in ("killed", "whole")] == [(0, "")] * 2
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole") and len(contents(tmp_path / "whole")) == 62
+
+
+@pytest.mark.parametrize("subset", ["s4", "ms3", "avss"])
+def test_clip_folders_of_avsbench(own_copy, tmp_path, subset):
+    """A clip's folder of frames and its WAV, in each of the three layouts: what the dataset class gives of them, and masks at their size."""
+    data, ear = AVSBench(own_copy, subset, "test", 32), Ear()
+    clip = data.clips[0]
+    for path in filter(None, clip.frames + clip.masks):             # AVSBench's own are no squares
+        Image.open(path).resize((80, 50), Image.Resampling.NEAREST).save(path)
+    assert write_all(segmenter(ear), [clip.frames[0].parent], tmp_path / "o", audio=clip.audio) == []
+    folder = tmp_path / "o" / clip.frames[0].parent.name
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert [frame["time"] for frame in manifest["frames"]] == list(range(len(clip.frames))) and manifest["heard"] == clip.audio.name
+    assert [Image.open(path).size for path in (folder / "masks").iterdir()] == [(80, 50)] * len(clip.frames)
+    item, own = data[0], slice(len(clip.frames))
+    torch.testing.assert_close(torch.cat(ear.heard, 1)[0, own], item["log_mel"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.cat(ear.seen, 1)[0, own], item["frames"], rtol=0, atol=1e-6)
+    assert len(read_audio(folder / "overlay.mp4")) == pytest.approx(len(clip.frames) * 16_000, abs=2000)
+
+
+def test_frames_in_the_order_of_their_numbers(clip, tmp_path, capsys):
+    """Ten frames of three sizes, half a second apart; others' files between them."""
+    folder = tmp_path / "x.mp4"                                     # as MS3 names its clips
+    folder.mkdir()
+    for k in range(1, 11):
+        Image.fromarray(flat(k, 40 + 10 * (k % 3), 48)).save(folder / f"x.mp4_{k}.png")
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / "list.txt").write_text("x")
+    assert [path.name for path in frames_in(folder)] == [f"x.mp4_{k}.png" for k in range(1, 11)]
+    found, widths = list(predict(segmenter(), folder, 2, clip)), [40 + 10 * (k % 3) for k in range(1, 11)]
+    assert [number(one.picture) for one in found] == list(range(1, 11)) and [one.time for one in found] == [k / 2 for k in range(10)]
+    assert [one.mask().shape for one in found] == [(48, width) for width in widths]
+    assert write_all(segmenter(), [folder], tmp_path / "o", audio=clip, fps=2) == []
+    assert [Image.open(path).width for path in sorted((tmp_path / "o" / "x.mp4" / "masks").iterdir())] == widths
+    Image.fromarray(flat(3, 50, 48)).save(folder / "x.mp4_3.png")
+    with pytest.raises(ValueError, match="other content of input_sha256"):
+        write(segmenter(), folder, tmp_path / "o" / "x.mp4", fps=2, audio=clip)
+    (folder / "x.mp4_7.png").write_bytes((folder / "x.mp4_7.png").read_bytes()[:90])
+    capsys.readouterr()
+    assert write_all(segmenter(), [folder], tmp_path / "p", audio=clip) == [folder] and not list((tmp_path / "p").iterdir())
+    line, = capsys.readouterr().err.splitlines()
+    assert "x.mp4_7.png: not a readable picture" in line
+
+
+@pytest.mark.parametrize("fps", [0.2, 1, 2.5, 29.97])
+def test_times_are_those_of_the_rate(tmp_path, fps):
+    """Each mask's time, and the picture of that time, of a film of 25 pictures a second."""
+    path = film(tmp_path / "a.mp4", (flat(k // 10 % 64) for k in range(300)), fps=25, sound=[tone(300, 16_000, 12)], rate=16_000)
+    manifest = write(segmenter(), path, tmp_path / "o", fps=fps)
+    times = [frame["time"] for frame in manifest["frames"]]
+    assert times == pytest.approx([k / fps for k in range(math.ceil(12 * fps))], abs=1e-6) and manifest["asked"]["fps"] == fps
+    # The film's last pictures too: after 11.97 s none is new.
+    assert [number(one.picture) for one in predict(segmenter(), path, fps)] == [int((t + 0.001) * 25) // 10 for t in times]
+    with av.open(str(tmp_path / "o" / "overlay.mp4")) as container:
+        assert float(container.streams.video[0].duration * container.streams.video[0].time_base) == pytest.approx(len(times) / fps, abs=1e-3)
+
+
+def test_the_overlay_has_the_shape_of_the_source(tmp_path):
+    """720 x 576 of a DVD is shown as 16:9; the masks keep the stored pixels."""
+    path = film(tmp_path / "dvd.mkv", [flat(1, 90, 72)] * 5, aspect=Fraction(64, 45))
+    assert write(segmenter(), path, tmp_path / "o")["video"]["pixel_aspect"] == "64/45"
+    with av.open(str(tmp_path / "o" / "overlay.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, stream.display_aspect_ratio) == (90, 72, Fraction(16, 9))
+    assert Image.open(tmp_path / "o" / "masks" / "000000.png").size == (90, 72)
+
+
 def test_a_folder_of_other_arguments_is_refused(clip, tmp_path):
     write(segmenter(), clip, tmp_path / "o")
     before = contents(tmp_path / "o")
@@ -404,6 +557,15 @@ def test_an_exported_file(clip, tmp_path, monkeypatch):
     for options in ({"size": 64}, {"precision": "bf16"}, {"compile": "default"}):
         with pytest.raises(ValueError, match=r"size \(48 x 32\) and precision \(int8\) were fixed"):
             load(tmp_path / "m.onnx", **options)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_pipes_are_not_read(clip, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for arguments, expected in (([tmp_path / "pipe.mp4"], 2), ([clip, "--audio", tmp_path / "pipe.mp4"], 1), ([tmp_path, "--fps", 1], 2)):
+        code, error = command(capsys, TINY, *arguments, "--out", tmp_path / "o")
+        assert code == expected and len(error.splitlines()) == 1 and ("a pipe or a device" in error or "holds no video" in error)
+    assert not (tmp_path / "o").exists()
 
 
 def noisy_film(path, seconds):

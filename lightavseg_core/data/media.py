@@ -50,7 +50,8 @@ class Tally:
         self.damaged, self.reason = self.damaged + 1, reason
 
     def refusal(self, path: str | Path, kind: str) -> ValueError:
-        return ValueError(f"{path}: {self.damaged:,} of its {self.read:,} packets of {kind} cannot be decoded ({self.reason}). "
+        large = f" or hold more than {MAX_PIXELS:,} pixels" if kind == "pictures" else ""
+        return ValueError(f"{path}: {self.damaged:,} of its {self.read:,} packets of {kind} cannot be decoded{large} ({self.reason}). "
                           "Record or convert it again, or leave it out.")
 
 
