@@ -1,8 +1,10 @@
 """Damaged datasets: each kind of damage is named in one clear line by the loader, and all of them at once by `lightavseg data check`."""
 
 import json
+import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image
 import lightavseg_core as lav
 from lightavseg_core.cli import main
 from lightavseg_core.data.avsbench import AVSBench, open_image
-from lightavseg_core.data.check import ADVICE, check
+from lightavseg_core.data.check import ADVICE, check, check_all
 from lightavseg_core.data.layout import read_clips, read_events, read_labels
 
 META = {"s4": "Single-source/s4_meta_data.csv", "ms3": "Multi-sources/ms3_meta_data.csv", "avss": "metadata.csv"}
@@ -22,13 +24,34 @@ def clip(root, subset="ms3", split="val", index=0):
     return read_clips(root, subset, split)[index]
 
 
-def huge_png(path):
-    """A header that promises 60,000 x 60,000 pixels."""
+def write_png(path, side=64, pixels=None, *more):
+    """An RGB picture of side x side pixels, by hand, with further chunks (kind, data) before the pixels."""
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    pixels = pixels or (b"\0" * (3 * side + 1)) * side
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunk(*one) for one in more)
+                     + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b""))
+
+
+def huge_png(path):
+    """A header that promises 60,000 x 60,000 pixels."""
+    write_png(path, 60_000, b"\0" * 1000)
+
+
+BOMB = zlib.compress(b"x" * 100_000_000, 9)                        # 97 KB
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link_out(path):
+    """The file moves out of the dataset, and a link that leads there takes its place."""
+    outside = path.rename(Path(*path.parts[:path.parts.index("shapes")]) / path.name)
+    path.symlink_to(outside)
 
 
 def cut(path):
@@ -40,10 +63,20 @@ DAMAGE = {                                                         # which file 
     "frame cut": (lambda c: c.frames[0], cut, "not a readable picture"),
     "frame is text": (lambda c: c.frames[1], lambda p: p.write_text("<html>not found</html>"), "not a readable picture"),
     "frame is empty": (lambda c: c.frames[4], lambda p: p.write_bytes(b""), "not a readable picture"),
-    "frame is a folder": (lambda c: c.frames[4], lambda p: (p.unlink(), p.mkdir()), "missing"),
+    "frame is a folder": (lambda c: c.frames[4], lambda p: (p.unlink(), p.mkdir()), "missing; in its place is a folder"),
     "frame is huge": (lambda c: c.frames[3], huge_png, "60000|3600000000|limit"),
     "no mask": (lambda c: c.masks[1], lambda p: p.unlink(), "missing"),
     "mask cut": (lambda c: c.masks[1], cut, "not a readable picture"),
+    "frame with a huge note": (lambda c: c.frames[3], lambda p: write_png(p, 64, None, (b"zTXt", b"a\0\0" + BOMB)), "too large"),
+    "frame with a huge profile": (lambda c: c.frames[3], lambda p: write_png(p, 64, None, (b"iCCP", b"a\0\0" + BOMB)), "too large"),
+    "frame is a program": (lambda c: c.frames[3], lambda p: p.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "cannot identify"),
+    "frame is a pipe": (lambda c: c.frames[2], pipe, "missing"),
+    "mask is a pipe": (lambda c: c.masks[1], pipe, "missing"),
+    "sound is a pipe": (lambda c: c.audio, pipe, "not a regular file"),
+    "frame is a device": (lambda c: c.frames[2], lambda p: (p.unlink(), p.symlink_to("/dev/zero")), "a link leads out of the dataset's folder"),
+    "frame linked from elsewhere": (lambda c: c.frames[4], link_out, "a link leads out of the dataset's folder"),
+    "mask linked from elsewhere": (lambda c: c.masks[0], link_out, "a link leads out of the dataset's folder"),
+    "sound linked from elsewhere": (lambda c: c.audio, link_out, "a link leads out of the dataset's folder"),
     "mask is huge": (lambda c: c.masks[0], huge_png, "60000|3600000000|limit"),
     "no sound": (lambda c: c.audio, lambda p: p.unlink(), "no such sound file"),
     "sound is empty": (lambda c: c.audio, lambda p: p.write_bytes(p.read_bytes()[:44]), "no sound samples"),
@@ -98,7 +131,15 @@ def edit(path, change):
     path.write_bytes(change(path.read_bytes()))
 
 
-TABLES = {
+TABLES = {                                                         # what happens to ms3_meta_data.csv, what is said
+    "long field": (lambda text: text + b"x" * 200_000 + b",0,val\n", "line 15: not a CSV text file .field larger than field limit"),
+    "long names": (lambda text: text + b"x" * 1000 + b",0,val\n", "line 15: 'x+' is not a plain name"),
+    "many columns": (lambda text: text.replace(b"split", b"c," * 100_000, 1), "has no column split; found .'name', 'start', 'c', "),
+    "zeros": (lambda text: text + b"a\0b,0,val\n", "line 15: 'a.x00b' is not a plain name"),
+    "a line in a name": (lambda text: text + b'"a\nb",0,val\n', "line 16: 'a.nb' is not a plain name"),
+    "after empty lines": (lambda text: text + b"\n\n..,0,val\n", r"line 17: '\.\.' is not a plain name"),
+    "Latin-1": (lambda text: text + b"caf\xe9,0,val\n", "line 15: not a CSV text file in UTF-8"),
+    "17 MB": (lambda text: text + b"x,0,val\n" * 2_200_000, "at most 16,777,216 are read"),
     "no split column": (lambda text: text.replace(b"split", b"part", 1), "has no column split"),
     "semicolons": (lambda text: text.replace(b",", b";"), "has no column"),
     "empty": (lambda text: b"", "has no column"),
@@ -119,7 +160,13 @@ def test_a_metadata_file_that_is_wrong(shapes, tmp_path, case):
     path.write_bytes(change((shapes / META["ms3"]).read_bytes()))
     with pytest.raises(ValueError, match=words) as caught:
         AVSBench(tmp_path, "ms3", "val")
-    assert "ms3_meta_data.csv" in str(caught.value) and "\n" not in str(caught.value)
+    assert "ms3_meta_data.csv" in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_a_metadata_file_of_too_many_clips(shapes, monkeypatch):
+    monkeypatch.setattr("lightavseg_core.data.layout.MAX_CLIPS", 9)
+    with pytest.raises(ValueError, match="ms3_meta_data.csv, line 11: names more than 9 clips"):
+        AVSBench(shapes, "ms3", "val")
 
 
 def test_an_unknown_kind_of_avss_clip(shapes, tmp_path):
@@ -162,11 +209,16 @@ def test_unknown_names(shapes, tmp_path):
 def test_label_tables(own_copy):
     path = own_copy / "label2idx.json"
     assert read_labels(own_copy)["background"] == 0
-    for text in ("{", "[1, 2]", '{"background": 0, "bell": 2}', '{"background": "none"}', '{"a": 0, "b": 0}'):
+    for text in ("{", "[1, 2]", '{"background": 0, "bell": 2}', '{"background": "none"}', '{"a": 0, "b": 0}', "{}", "[" * 100_000,
+                 '{"a": Infinity}', '{"a": ' + "9" * 5000 + "}", '{"a": "' + "x" * 100_000 + '"}', " " * (17 << 20),
+                 json.dumps({str(i): i for i in range(256)})):
         path.write_text(text)
         with pytest.raises(ValueError, match="label2idx.json: ") as caught:
             AVSBench(own_copy, "avss")
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    path.write_bytes(b'{"caf\xe9": 0}')
+    with pytest.raises(ValueError, match="label2idx.json, line 1: not a JSON text file in UTF-8"):
+        AVSBench(own_copy, "avss")
     path.unlink()
     with pytest.raises(FileNotFoundError, match="label2idx.json: missing"):
         AVSBench(own_copy, "avss")
@@ -178,6 +230,43 @@ def test_events_that_are_wrong(own_copy):
     with pytest.raises(ValueError, match="events.csv, line .*'two'"):
         read_events(own_copy, "ms3")
     assert [problem.clip for problem in check(own_copy, "ms3").problems] == ["events.csv"]
+
+
+def test_links_that_stay_inside_are_followed(own_copy, tmp_path):
+    """Files, and ROOT itself, may be links; tables and folders that lead elsewhere are refused."""
+    (tmp_path / "root").symlink_to(own_copy)
+    first, second = read_clips(own_copy, "ms3", "val")[:2]
+    first.frames[0].unlink()
+    first.frames[0].symlink_to(second.frames[0])
+    assert check(tmp_path / "root", "ms3").ok
+    assert torch.equal(AVSBench(tmp_path / "root", "ms3", "val")[0]["frames"][0], AVSBench(own_copy, "ms3", "val")[1]["frames"][0])
+    for path, folder in ((own_copy / META["ms3"], own_copy / "Multi-sources"), (own_copy / "label2idx.json", own_copy)):
+        elsewhere = path.rename(tmp_path / path.name)
+        path.symlink_to(elsewhere)
+        for use in (lambda: AVSBench(own_copy, "ms3" if "ms3" in path.name else "avss", "val"), lambda: AVSBench(folder, "avss", "val")):  # noqa: B023
+            with pytest.raises((ValueError, FileNotFoundError), match="a link leads out of the dataset's folder|found no metadata.csv"):
+                use()
+        path.unlink()
+        elsewhere.rename(path)
+    outside = (own_copy / "Multi-sources").rename(tmp_path / "outside")
+    (own_copy / "Multi-sources").symlink_to(outside)
+    with pytest.raises(ValueError, match="Multi-sources: a link leads out of the dataset's folder"):
+        AVSBench(own_copy, "ms3", "val")
+    report = {report.subset: report for report in check_all(own_copy)}["ms3"]
+    assert [problem.kind for problem in report.problems] == ["table"] and "a link leads out" in report.problems[0].found
+    assert check(own_copy / "Multi-sources", "ms3").ok             # given itself, it is ROOT
+
+
+def test_one_broken_table_does_not_hide_the_other_subsets(own_copy, capsys):
+    edit(own_copy / META["s4"], lambda text: text.replace(b"split", b"part", 1))
+    (own_copy / "label2idx.json").unlink()
+    clip(own_copy, "ms3").audio.unlink()
+    with pytest.raises(SystemExit) as end:
+        main(["data", "check", str(own_copy), "--json"])
+    found = json.loads(capsys.readouterr().out)["subsets"]
+    assert end.value.code == 1 and [(p["kind"], p["part"]) for subset in ("s4", "ms3", "avss") for p in found[subset]["problems"]] == \
+        [("table", "metadata"), ("missing", "sound"), ("table", "metadata")]
+    assert "has no column split" in found["s4"]["problems"][0]["found"] and "label2idx.json" in found["avss"]["problems"][0]["found"]
 
 
 def test_check_lists_everything_at_once(own_copy, capsys):

@@ -23,7 +23,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")     # told by con
 def open_image(path: Path) -> Image.Image:
     """A decoded picture. Raises FileNotFoundError or ValueError: missing, broken, truncated, or absurdly large."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: missing.")
+        raise FileNotFoundError(f"{path}: missing{'; in its place is a folder, a pipe or a device' if path.exists() else ''}.")
     try:
         image = Image.open(path, formats=FORMATS)
         if small := image.width * image.height <= MAX_PIXELS:
@@ -56,8 +56,13 @@ def read_mask(path: Path, subset: str, classes: int) -> Tensor:
     """
     image = open_image(path)
     if subset == "avss" and path.parent.name == "labels_rgb":
-        colours = np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF
-        index = np.take(_class_of_colour(classes), colours)
+        known = _class_of_colour(classes)
+        if image.mode == "P":                                      # its few colours are looked up, not every pixel's
+            palette = np.array(image.getpalette() or (), np.int32).reshape(-1, 3)
+            pixels, known = np.asarray(image), np.append(known[palette @ (1, 1 << 8, 1 << 16)], np.full(256, 255, np.uint8))
+        else:
+            pixels = np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF
+        index = np.take(known, pixels)
         if unknown := np.count_nonzero(index == 255):
             raise ValueError(f"{path}: {unknown} pixels have a colour that is none of the {classes} classes' in label2idx.json.")
         return torch.from_numpy(index)
@@ -86,8 +91,8 @@ class AVSBench(torch.utils.data.Dataset):
     (T, size, size) uint8, class indices (binary: 0 and 1), 0 where not annotated; annotated (T,) bool; name. T is 5, or 10 for AVSS v2; less
     where a clip's last frames are missing.
 
-    root: the folder that holds `Single-source`, `Multi-sources` or `metadata.csv`, or one above or below it. size: side in pixels, None: as stored. AVSS frames are
-    resized for testing and cropped for training, as in the reference. front_end: that of the model which will listen; None: VGGish's log-mel.
+    root: the folder that holds `Single-source`, `Multi-sources` or `metadata.csv`, or one above or below it. size: side in pixels, None: as
+    stored. AVSS frames are resized for testing and cropped for training. front_end: that of the model which will listen; None: VGGish's.
     sound: "normal", or what is heard instead while the truth stays: "silent" (a zero waveform), "swapped" (another clip's, in which something
     else sounds), "noise" (white, at the clip's level), "noisy" (its own and that noise, 0 dB).
     Clips are decoded once and kept in memory while they fit `cache_bytes`. `.pkl` files are never opened: log-mels come from the WAV.
@@ -187,8 +192,8 @@ class AVSBench(torch.utils.data.Dataset):
             stay_inside(path, clip.home)
         frames = [read_frame(path) for path in clip.frames]
         if len({frame.shape for frame in frames}) > 1:
-            raise ValueError(f"{clip.frames[0].parent}: frames differ in size: {sorted({tuple(f.shape[1:]) for f in frames})}.")
-        frames = torch.stack(frames)
+            raise ValueError(f"{clip.frames[0].parent}: frames differ in size: {sorted({tuple(f.shape[1:]) for f in frames})}. Make them one size.")
+        frames = torch.stack([frame.permute(1, 2, 0) for frame in frames]).permute(0, 3, 1, 2)       # pixel by pixel in memory, as decoded
         masks = torch.zeros(len(frames), *frames.shape[-2:], dtype=torch.uint8)
         for i, path in enumerate(clip.masks):
             if path is not None:
@@ -207,9 +212,11 @@ class AVSBench(torch.utils.data.Dataset):
         elif self.size:
             target = (self.size, self.size)
         if target != (height, width):
-            frames = F.interpolate(frames.float(), target, mode="bilinear", antialias=True).round().clamp(0, 255).byte()
+            # One by one: ten frames of 1280 x 720 take 110 MB as float32, and longer than one at a time.
+            frames = torch.cat([F.interpolate(frame[None].float(), target, mode="bilinear", antialias=True).round().clamp(0, 255).byte()
+                                for frame in frames])
             masks = F.interpolate(masks[None], target, mode="nearest-exact")[0]
-        return frames, masks
+        return frames.contiguous(), masks
 
     def _crop(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """A random square of side `size`, the same in all frames (AVSS train). Uses torch's generator, which the trainer seeds."""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,8 +41,12 @@ ADVICE = {
     "class": "check label2idx.json, or copy the mask again",
     "link": "put the file itself into the dataset's folder",
 }
-# Reported sizes: clips of S4 and MS3 by split, of AVSS by kind (of its splits two different counts are in circulation); docs/avsbench.md has the sources.
-PUBLISHED = {"s4": {"train": 3452, "val": 740, "test": 740}, "ms3": {"train": 296, "val": 64, "test": 64}, "avss": {"v1s": 4932, "v1m": 424, "v2": 6000}}
+# Reported sizes, with their sources in docs/avsbench.md: clips of S4 and MS3 by split, of AVSS by kind (of its splits two counts circulate).
+PUBLISHED = {
+    "s4": {"train": 3452, "val": 740, "test": 740},
+    "ms3": {"train": 296, "val": 64, "test": 64},
+    "avss": {"v1s": 4932, "v1m": 424, "v2": 6000},
+}
 PUBLISHED_CATEGORIES = {"s4": 23, "avss": 70}
 
 
@@ -100,34 +105,27 @@ class Report:
         return [*text, "", f"{self.subset}: {len(self.problems):,} problems; paths are under {self.folder}"]
 
 
-def _problem(clip: Clip, part: str, error: Exception, path: Path) -> Problem:
-    """What a reader's one-line refusal means."""
-    found = str(error).replace(str(path), "")
-    kind = "missing" if isinstance(error, FileNotFoundError) else "link" if "a link leads out" in found else "class" if "class" in found else \
-        "sound" if part == "sound" else "broken"
-    return Problem(clip.name, kind, part, str(error).rstrip("."))
-
-
 def _check_clip(clip: Clip, subset: str, classes: int) -> tuple[int, list[Problem], float | None]:
     """Files read, problems, and the length of the sound in seconds. Every file is decoded once."""
     problems: list[Problem] = []
     length, read = len(as_stored(clip).frames), 0
 
-    def use(part: str, path: Path, reader):
+    def use(part: str, path: Path, reader: Callable, more: str = ""):
         nonlocal read
         try:
             stay_inside(path, clip.home)
             result = reader(path)
         except (ValueError, OSError) as error:
-            problems.append(_problem(clip, part, error, path))
+            said = str(error).replace(str(path), "")
+            kind = ("missing" if isinstance(error, FileNotFoundError) else "link" if "a link leads out" in said else "class" if "class" in said
+                    else "sound" if part == "sound" else "broken")
+            problems.append(Problem(clip.name, kind, part, str(error).rstrip(".") + more))
             return None
         read += 1
         return result
 
-    sizes = [use("frame", path, lambda path: open_image(path).size) for path in clip.frames]
-    for index in range(length, len(clip.frames)):
-        place = next(i for i, problem in enumerate(problems) if str(clip.frames[index]) in problem.found)
-        problems[place] = problems[place]._replace(found=f"{problems[place].found}; the clip is read with {length} frames")
+    sizes = [use("frame", path, lambda path: open_image(path).size, f"; the clip is read with {length} frames" if index >= length else "")
+             for index, path in enumerate(clip.frames)]
     if len(different := {size for size in sizes if size}) > 1:
         problems.append(Problem(clip.name, "size", "frame", f"{clip.frames[0].parent}: frames of different sizes, {sorted(different)}"))
     for path, size in zip(clip.masks, sizes, strict=True):
@@ -161,7 +159,7 @@ def check(root: str | Path, subset: str, workers: int = 2) -> Report:
     refused: list[tuple[str, str]] = []
     clips = read_clips(root, subset, refused=refused)
     labels = len(read_labels(root)) if subset == "avss" else None
-    report = Report(subset, subset_folder(root, subset), {split: len(read_clips(root, subset, split, refused=[])) for split in SPLITS})
+    report = Report(subset, subset_folder(root, subset), {split: sum(clip.split == split for clip in clips) for split in SPLITS})
     report.problems += [Problem(line, "line", "metadata", found) for line, found in refused]
     if subset == "avss":
         report.kinds = {kind: sum(clip.kind == kind for clip in clips) for kind in PUBLISHED["avss"]}

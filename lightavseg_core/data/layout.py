@@ -36,6 +36,7 @@ class Clip(NamedTuple):
     """One row of the metadata: where its files must be. Frame k is heard from second k."""
 
     name: str
+    split: str
     kind: str                       # s4, ms3, v1s, v1m or v2
     category: str | None            # s4: the sounding category
     frames: list[Path]
@@ -127,7 +128,8 @@ def nothing_found(root: str | Path, subsets: Iterable[str] = SUBSETS) -> str:
     names = sorted(path.name for path in islice(root.iterdir(), 1000))
     hints += [f"{name} is an archive: unpack it first" for name in names if name.lower().endswith(ARCHIVES)]
     shown = ", ".join(name[:60] for name in names[:6] if name.isprintable()) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    return f"{root}: found no {wanted}, there or one folder down; it holds {shown or 'nothing'}. " + "".join(f"{hint}. " for hint in hints[:3]).strip()
+    found = f"{root}: found no {wanted}, there or one folder down; it holds {shown or 'nothing'}"
+    return ". ".join([found, *hints[:3]]) + "."
 
 
 def _read(path: Path, home: Path) -> str:
@@ -211,7 +213,7 @@ def _clip(folder: Path, home: Path, subset: str, row: dict[str, str]) -> Clip:
             masks = [base / "gt_masks" / split / name / f"{name}_{t}.png" for t in seconds]
             audio = base / "audio_wav" / split / f"{name}.wav"
     first_only = split == "train" and kind in ("s4", "v1s")
-    return Clip(name, kind, category, frames, [m if not first_only or i == 0 else None for i, m in enumerate(masks)], audio, home)
+    return Clip(name, split, kind, category, frames, [mask if not first_only or i == 0 else None for i, mask in enumerate(masks)], audio, home)
 
 
 def as_stored(clip: Clip) -> Clip:
