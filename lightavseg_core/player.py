@@ -27,7 +27,7 @@ from .inputs import VIDEOS, sound_of
 from .mixing import wav
 from .overlay import paint, whole
 from .plots import BLUE, RED
-from .predict import Prediction, Segmenter, predict, write
+from .predict import Prediction, Segmenter, predict, rate_of, write
 from .segmenter import digests
 
 MOST = 600                   # pictures that are kept to scrub through: ten minutes at one a second, 75 MB
@@ -87,6 +87,7 @@ class VideoPlayer(Panel):
     """
 
     def __init__(self, segmenter: Segmenter, folder: str | Path, videos: Sequence[str | Path] = (), fps: float = 1):
+        rate_of(fps)
         self.segmenter, self.folder, self.fps, self.given = segmenter, Path(folder), fps, [Path(video) for video in videos]
         self.folder.mkdir(parents=True, exist_ok=True)
         self.shots: list[Shot] = []
@@ -105,7 +106,7 @@ class VideoPlayer(Panel):
         self.wanted = ipywidgets.Checkbox(False, description="show the probability", indent=False, layout={"width": "170px"})
         self.save = ipywidgets.Button(description="Export")
         self.picture, self.mask, self.map = (image_widget(name, "jpeg", width=f"{SIDE}px") for name in ("picture", "mask", "probability"))
-        self.curve = image_widget("curve", "png", max_width="100%")
+        self.curve = image_widget("curve", "jpeg", max_width="100%")
         self.status = ipywidgets.HTML()
         self.film = ipywidgets.Video(format="mp4", autoplay=False, loop=False, layout={"display": "none", "width": "360px"})
         for name in ("video", "upload", "start", "progress", "position", "hear", "audio", "threshold", "wanted", "save", "status", "film"):
@@ -236,9 +237,9 @@ class VideoPlayer(Panel):
         return picture, paint(picture, self.marked(shot), self.segmenter.num_classes), canvas.colours(shot.levels / 255, picture)
 
     def _show(self) -> None:
-        for image in (self.picture, self.mask, self.map, self.curve):
-            image.layout.visibility = "visible" if self.shots else "hidden"
         if not self.shots:
+            for image, shape in ((self.picture, (SIDE, SIDE)), (self.mask, (SIDE, SIDE)), (self.map, (SIDE, SIDE)), (self.curve, (HEIGHT, WIDTH))):
+                image.value = jpeg(np.full((*shape, 3), 235, np.uint8))
             self.status.value = self.about or "Pick a video, and press Predict."
             return
         shot, shares = self.shots[self.position.value], self.shares()
@@ -248,7 +249,7 @@ class VideoPlayer(Panel):
             self.map.value = jpeg(views[2])
         self.shown.layout.display = None if self.wanted.value else "none"
         self.audio.value = shot.heard
-        self.curve.value = canvas.png(_curve([shot.time for shot in self.shots], shares, self.position.value))
+        self.curve.value = jpeg(_curve([shot.time for shot in self.shots], shares, self.position.value))
         self.status.value = f"second {shot.time:g}: {shares[self.position.value]:.1%} of the picture is marked<br>{self.about}"
 
     def still(self) -> tuple[np.ndarray, str]:

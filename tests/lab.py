@@ -39,12 +39,13 @@ NOT_DRAWN = "images => images.filter(image => !image.complete || !image.naturalW
 
 
 def lay_out(folder: Path) -> Path:
-    """In a folder all that a notebook finds beside it, but where what it writes disturbs nobody; returns its `notebooks`, which is empty."""
+    """In a folder all that a notebook finds beside it, but where what it writes disturbs nobody; returns its `notebooks`, which has only `media`."""
     for made in ("figures", "notebooks"):
         (folder / made).mkdir(parents=True)
     for entry in ROOT.iterdir():
         if entry.name not in ("notebooks", "runs", "data", "figures") and not entry.name.startswith("."):
             (folder / entry.name).symlink_to(entry)
+    (folder / "notebooks" / "media").symlink_to(ROOT / "notebooks" / "media")
     return folder / "notebooks"
 
 

@@ -14,6 +14,8 @@ from PIL import Image
 
 import lightavseg_core as lav
 from lightavseg_core.data import sounding_shapes
+from lightavseg_core.overlay import paint
+from lightavseg_core.predict import load, predict
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 WITH_WIDGETS = "05_", "06_"
@@ -196,3 +198,57 @@ def test_mixing_desk(lab, folder, moment):
         assert not np.array_equal(desk.picture("frame"), frame)
         assert not notebook.page.locator(".lav-message").inner_text().strip(), "the desk tells of an error"
         notebook.keep("played")
+
+
+# --- the video player ---
+
+PLAYER = """
+from lightavseg_core.player import VideoPlayer
+from lightavseg_core.predict import load
+
+VideoPlayer(load("../checkpoints/tiny"), "../runs/player", ["media/sample.mp4"])
+"""
+
+
+def test_video_player(lab, folder):
+    """Predict, scrub, hear, move the threshold, upload: what is shown is what `predict` finds."""
+    sample = ROOT / "notebooks" / "media" / "sample.mp4"
+    found = list(predict(load(ROOT / "checkpoints" / "tiny"), sample))
+    write(folder, "player", PLAYER)
+    with lab.opened("notebooks/player.ipynb") as notebook:
+        notebook.run()
+        desk, until, page = Desk(notebook), notebook.until, notebook.page
+
+        def says(words):
+            return words in page.locator(".lav-status").inner_text()
+
+        def shows(k):
+            return np.abs(desk.picture("mask").astype(int) - paint(found[k].picture, found[k].mask())).mean() < 3
+
+        until(lambda: says("press Predict"), "the player")
+        page.locator("button.lav-start").click()
+        until(lambda: says("second 0:") and shows(0), "the prediction")
+        curve = desk.picture("curve")
+        desk.slide("position", "ArrowRight", 9)
+        until(lambda: says("second 9:") and shows(9), "another second")
+        assert not shows(0) and not np.array_equal(desk.picture("curve"), curve)
+        notebook.keep("scrubbed")
+
+        page.locator(".lav-hear input").click()
+        desk.slide("position", "ArrowRight", 5)
+        until(lambda: says("second 14:") and shows(14), "a second with sound")
+        until(lambda: 0.9 < (page.locator("audio.lav-audio").evaluate("audio => audio.duration") or 0) < 1, "its sound")
+        assert page.locator("audio.lav-audio").evaluate("audio => audio.autoplay")
+
+        desk.slide("threshold", "End")
+        until(lambda: says("second 14: 0.0%"), "the threshold of 1 to clear the mask")
+
+        with page.expect_file_chooser() as chooser:
+            page.locator("button.lav-upload").click()
+        chooser.value.set_files({"name": "../mine.mp4", "mimeType": "video/mp4", "buffer": sample.read_bytes()})
+        until(lambda: page.locator(".lav-video select").input_value() == "mine.mp4", "the upload to be picked")
+        page.locator("button.lav-start").click()
+        until(lambda: says("second 0:") and says("mine.mp4"), "the upload's prediction")
+        assert not page.locator(".lav-message").inner_text().strip(), "the player tells of an error"
+        assert (folder / "runs" / "player" / "mine.mp4").read_bytes() == sample.read_bytes()
+        notebook.keep("uploaded")

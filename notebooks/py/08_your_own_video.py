@@ -156,7 +156,7 @@ def act(number):
         row = k, " + ".join(heard) or "nothing", ", ".join(things), f"{mask.mean():.1%}", f"{iou[k]:.2f}"
         rows.append(row)
     figure = plots.prediction_grid(columns, [f"second {k}" for k in seconds])
-    figure.set_dpi(72)
+    figure.set_size_inches(0.8 * figure.get_size_inches())
     workbook.show(figure, alt=f"Act {number}, {script['name']}: four pictures, what sounds in green, what is marked in orange.")
     return workbook.table(["second", "is heard", "in view: how much of it is marked", "frame marked", "IoU"], rows)
 
