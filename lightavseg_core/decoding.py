@@ -24,6 +24,7 @@ from .losses import TEMPERATURE
 from .methods import LightAVSeg
 from .methods.blocks import resize_as
 
+MOST_BYTES = 100_000_000    # of saved maps, unpacked
 LARGEST_LOGIT = 8.0    # what is saved is cut there: sigmoid(8) is 0.9997
 SAVED_STRIDE = 4       # and the mask is saved at the stride at which the methods compute it: full size takes several times the space
 
@@ -97,12 +98,14 @@ def load_maps(path: str | Path) -> Maps:
     """What `save_maps` wrote. Nothing in the file is executed. Raises FileNotFoundError, or ValueError for another file."""
     try:
         with np.load(path, allow_pickle=False) as file:
+            if (size := sum(entry.file_size for entry in file.zip.infolist())) > MOST_BYTES:
+                raise ValueError(f"it unpacks to {size:,} bytes; at most {MOST_BYTES:,} are read")
             arrays = {name: file[name] for name in file.files}
         similarity = [arrays[f"similarity_{i}"] for i in range(len(arrays) - 1)]
         found = [*similarity, arrays["logits"]]
     except FileNotFoundError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a file of maps as save_maps writes them ({type(error).__name__}: {str(error)[:100]}).") from None
     shapes = [array.shape for array in found]
     if any(array.dtype != np.int8 for array in found) or any(len(shape) != 4 or shape[:2] != shapes[-1][:2] for shape in shapes):

@@ -147,12 +147,9 @@ def _parts(message) -> Iterator:
 
 
 def _openvino(path: Path, threads: int):
-    ov, = need("openvino", "openvino")
-    with path.open("rb") as file:                                   # of another content OpenVINO finds out the format, whatever the name says
-        if not file.read(5) == b"<?xml":
-            raise RuntimeError("it is no XML")
-    core = ov.Core()
-    model = core.read_model(path)
+    ov, frontend = need("openvino", "openvino", "openvino.frontend")
+    reader = frontend.FrontEndManager().load_by_framework("ir")     # read_model would try the readers of other formats too, and what they reach for
+    core, model = ov.Core(), reader.convert(reader.load(path))
     text = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else ""
     # Told f32, since where a processor has bfloat16 it would choose that by itself; 8-bit parts stay 8-bit.
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}

@@ -164,8 +164,8 @@ class AVSegFormer(AVSModel):
         super().__init__(config)
         if config.width < GROUP or config.width % GROUP:
             raise ValueError(f"width is {config.width}; expected a multiple of {GROUP}: it has 8 heads, and group norms of {GROUP} channels.")
-        if config.layers < 1 or config.queries < 1:
-            raise ValueError(f"layers is {config.layers} and queries is {config.queries}; expected at least 1 of each.")
+        if not 1 <= config.layers <= 64 or config.queries < 1:
+            raise ValueError(f"layers is {config.layers} and queries is {config.queries}; expected 1 to 64 layers, and at least 1 query.")
         if not 0 <= config.dropout < 1:
             raise ValueError(f"dropout is {config.dropout}; expected 0 to less than 1.")
         width = config.width

@@ -195,8 +195,11 @@ def load_model(folder_or_hub_id: str | Path) -> AVSModel:
         method = options["method"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{config}: not the configuration of a model ({type(error).__name__}: {error}).") from None
-    with torch.device("meta"):
-        shapes = build(method, options)                             # takes no memory, however wide
+    try:
+        with torch.device("meta"):
+            shapes = build(method, options)                         # takes no memory, however wide
+    except ValueError as error:
+        raise ValueError(f"{config}: {error}") from None
     weights = config.parent / "model.safetensors"
     if not weights.is_file():
         if path.is_dir():
