@@ -16,7 +16,7 @@ from PIL import Image
 
 from lightavseg_core.cli import main
 from lightavseg_core.data.avsbench import MEAN, STD, AVSBench, collate
-from lightavseg_core.data.check import PUBLISHED, check, check_all
+from lightavseg_core.data.check import ADVICE, PUBLISHED, check, check_all
 from lightavseg_core.data.layout import as_stored, read_clips, subset_folder, voc_palette
 
 PICTURES = {name: Path(matplotlib.cbook.get_sample_data(name, asfileobj=False))
@@ -314,7 +314,7 @@ def test_counts_stand_beside_the_published_ones(tmp_path, shapes, capsys):
     assert "train has 293 clips, 3 fewer than the published 296" in notes and "test has 65 clips, 1 more than the published 64" in notes
     binary_tree(tmp_path, "s4", ["palette"])
     report = check(tmp_path, "s4")                                 # a partial copy is no mistake
-    assert report.ok and report.categories == {"dog_barking": 1} and "1 categories; published are 23" in report.notes
+    assert report.ok and report.categories == {"dog_barking": 1} and "categories: 1; published are 23" in report.notes
     semantic_tree(tmp_path)
     report = check(tmp_path, "avss")
     assert report.kinds == {"v1s": 1, "v1m": 2, "v2": 1} and "v2 has 1 clips, 5,999 fewer than the published 6,000" in report.notes
@@ -326,3 +326,18 @@ def test_counts_stand_beside_the_published_ones(tmp_path, shapes, capsys):
     found = json.loads(capsys.readouterr().out)
     assert end.value.code == 0 and list(found["subsets"]) == ["s4", "ms3", "avss"]
     assert all(part["clips"] == {"train": 6, "val": 3, "test": 4} and not part["problems"] for part in found["subsets"].values())
+
+
+def test_the_page_about_avsbench_is_true(tmp_path, monkeypatch, capsys):
+    """Its example is what `data check` prints of such a copy; it has the published sizes, and each kind of problem."""
+    page = (Path(__file__).parents[1] / "docs" / "avsbench.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    binary_tree(root := Path("AVSBench", "AVSBench_object"), "ms3", ["palette", "0 and 255", "RGBA"])
+    first, second, third = read_clips(root, "ms3")
+    for path in (first.frames[4], first.masks[4], third.audio):
+        path.unlink()
+    second.frames[0].write_bytes(second.frames[0].read_bytes()[:900])
+    with pytest.raises(SystemExit):
+        main(["data", "check", "AVSBench"])
+    assert f"\n```\n{capsys.readouterr().out}```\n" in page
+    assert all(f"{n:,}" in page for counts in PUBLISHED.values() for n in counts.values()) and all(f"`{kind}`" in page for kind in ADVICE)

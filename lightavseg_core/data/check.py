@@ -147,7 +147,7 @@ def _compared(report: Report, labels: int | None) -> list[str]:
             notes.append(f"{name} has {counts[name]:,} clips, {abs(less):,} {'fewer' if less > 0 else 'more'} than the published {published:,}")
     categories = labels - 1 if labels else len(report.categories)
     if report.subset in PUBLISHED_CATEGORIES and categories != PUBLISHED_CATEGORIES[report.subset]:
-        notes.append(f"{categories} categories; published are {PUBLISHED_CATEGORIES[report.subset]}")
+        notes.append(f"categories: {categories}; published are {PUBLISHED_CATEGORIES[report.subset]}")
     return notes or [f"as many clips as published: {', '.join(f'{n:,} {name}' for name, n in PUBLISHED[report.subset].items())}"]
 
 
