@@ -1,0 +1,592 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+#   nbval: true
+# ---
+
+# %% [markdown]
+# # 1. Data and task: which pixels do you hear?
+#
+# Somebody shows you a street with the sound off and asks: *what here makes a noise?* You can guess. With the sound on, you know. That is
+# the task of this workbook: **given a video's frames and its sound, mark the pixels of whatever is sounding.** This notebook is about what
+# goes in, what should come out, and how the answer is scored. There is no model to build yet, and nothing to train.
+#
+# **Afterwards you can**
+# - say what is given and what is asked in the three tasks S4, MS3 and AVSS, and find your way around their files;
+# - turn a second of sound into the log-mel picture that a model hears, step by step, and get the same numbers as the package;
+# - work out $M_J$ and $M_F$ by hand, and say why the published $M_F$ depends on the batch size;
+# - recognise data on which a high score is no proof of listening.
+#
+# | | |
+# |---|---|
+# | Time on 2 cores | about a minute (`profile = "smoke"`: half of it) |
+# | Memory | 1.5 GB |
+# | You need | Python and a little PyTorch; nothing of audio; loudspeakers or headphones |
+
+# %% tags=["parameters"]
+profile = "default"    # "smoke": the shortest run that touches everything
+clips = 32             # test clips of each kind that are scored; a multiple of 8
+seed = 0
+
+# %%
+from lightavseg_core import workbook
+
+s = workbook.settings(globals(), clips=int, seed=int)
+if s.clips < 8 or s.clips % 8:
+    raise ValueError(f"clips is {s.clips}; expected 8 or a multiple of it, for batches of 1, 2, 4 and 8")
+if s.profile == "smoke":
+    s.clips = min(s.clips, 16)
+print(f"{s.clips} test clips of each kind, seed {s.seed}")
+
+# %%
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from IPython.display import Audio, display
+from PIL import Image
+
+import lightavseg_core as lav
+from lightavseg_core import data_plots, decoding, plots
+from lightavseg_core.data.avsbench import read_mask
+from lightavseg_core.data.check import PUBLISHED, check
+from lightavseg_core.data.layout import read_clips, read_labels, voc_palette
+from lightavseg_core.environment import card
+from lightavseg_core.metrics import MaskScore, f_curve
+from lightavseg_core.mixing import tracks
+
+size, runs = 128, Path("../runs/01_data")
+tour = runs / f"tour_{s.seed}"                   # a few clips of each subset, to look at
+for subset in ("s4", "ms3", "avss"):
+    lav.data.sounding_shapes.generate(tour, subset, {"train": 6, "test": 1}, size, s.seed)
+print(", ".join(f"{name} {value}" for name, value in card().items()))
+
+# %% [markdown]
+# ## 1.1 Look and listen
+#
+# The benchmark, **AVSBench**, is cut from videos of the web: dogs, guitars, engines. It is given out on request (section 1.2). So that you
+# can begin now, the workbook generates **SoundingShapes**, in the same files and folders: silhouettes that move about, each with a *timbre*
+# of its own. A disc hums, a ring is a siren, a cross rattles. Colour, size and place say nothing about the category. Here is the first
+# clip; play it.
+
+# %%
+several = lav.data.AVSBench(tour, "ms3", "train")
+item = several[0]
+figure = plots.clip_figure(item)
+figure.set_size_inches(8, 4.8)
+workbook.show(figure, alt="Five frames of a clip; below each, in green, the objects that sound in that second; below "
+              "that the log-mel spectrogram of what is heard.")
+Audio(several.waveform(0).numpy(), rate=16_000)
+
+# %% [markdown]
+# The upper row is all that is seen, one frame a second. The lower row is all that is heard: section 1.3 takes it apart. The row between is
+# the **truth**: in each second the objects that sound, and not those that are merely there.
+#
+# Now the experiment that defines the task. The frames stay. Of the sound we keep only one object, then only another:
+
+# %%
+*things, floor = tracks(several, 0)              # each object's own sound; last comes the background noise
+longest = sorted(things, key=lambda track: -track.object.sounding.sum())[:2]
+rows = {"the whole sound": item["mask"]}
+for track in longest:
+    label = f"only the {track.name}"
+    rows[label] = torch.from_numpy(track.object.masks & track.object.sounding[:, None, None])
+    print(label)
+    display(Audio((track.sound + floor.sound).numpy(), rate=16_000))
+
+figure = data_plots.truths(item["frames"], rows, "The same frames with another sound have another truth")
+Path("../figures").mkdir(exist_ok=True)
+figure.savefig("../figures/01_task.png", dpi=100, metadata={"Software": None})
+workbook.show(figure, alt="Five frames, and below them what sounds, in green: with the whole sound, with one object "
+              "alone, with another alone. The marked objects differ though the frames are the same.")
+
+# %% [markdown]
+# (A row may have dark frames: there the object is in view and silent, and the truth is empty.) No amount of looking tells which of the
+# three lower rows is right, and no amount of listening tells *where* the sound comes from: it is one channel, mono. The answer needs both.
+# The workbook puts it in one sentence:
+#
+# > **Audio tells what, vision tells where.**
+#
+# Remember it for notebook 2, where it becomes three lines of code.
+#
+# ## 1.2 Three tasks on disk
+#
+# AVSBench has three subsets. What its papers *report* of them (AVSS holds the clips of the other two, labelled anew, as `v1s` and `v1m`):
+#
+# | | S4, single source | MS3, multiple sources | AVSS, semantic |
+# |---|---|---|---|
+# | question | which pixels sound? | which pixels sound? | which sound, and *as what*? |
+# | sources | one, all the time | several, they come and go | any |
+# | clips | 4,932 | 424 | 11,356: 4,932 `v1s`, 424 `v1m`, 6,000 `v2` |
+# | of these train / val / test | 3,452 / 740 / 740 | 296 / 64 / 64 | |
+# | categories | 23 | 23 | 70, and background |
+# | frames in a clip | 5 | 5 | 5 (`v1s`, `v1m`) or 10 (`v2`) |
+# | annotated for training | **only the first** | all | `v1s`: only the first; others: all |
+# | annotated for validation and test | all | all | all |
+# | a mask holds | sounds or not | above 0: sounds | a class for each pixel |
+#
+# MS3 is small: 296 clips to learn from. And S4 asks a model to learn from one frame in five. Both are reasons why methods lean on encoders
+# that were trained elsewhere. Here is what you get, a clip of each kind:
+
+# %%
+labels = read_labels(tour)                       # label2idx.json: background 0, then the categories
+single = {split: lav.data.AVSBench(tour, "s4", split) for split in ("train", "test")}
+semantic = lav.data.AVSBench(tour, "avss", "train")
+rows = {"S4\ntrain": single["train"][0], "S4\ntest": single["test"][0], "MS3\ntrain": several[0],
+        **{f"AVSS {clip.kind}\ntrain": semantic[i] for i, clip in enumerate(semantic.clips[:3])}}
+by_class = [name for name in rows if name.startswith("AVSS")]
+workbook.show(data_plots.annotations(rows, by_class, list(labels), "What is annotated"),
+              alt="Six clips, a row each. S4 and AVSS v1s for training have a mask for the first frame only; the others "
+              "for all; v2 has ten frames. Masks of AVSS are painted by category, those of S4 and MS3 are one colour.")
+
+# %% [markdown]
+# > **Prediction.** If only first frames are annotated for training and all five for validation and test, our tour with its 6 S4 clips for
+# > training and 1 for test holds $6 + 5 \cdot 1 = 11$ masks. And the real S4? $3{,}452 + 5 \cdot (740 + 740)$.
+
+# %%
+found = len(list((tour / "Single-source/s4_data/gt_masks").rglob("*.png")))
+print(f"masks of S4 in the tour: predicted {6 + 5 * 1}, found on disk {found}")
+assert found == 6 + 5 * 1
+real = PUBLISHED["s4"]
+print(f"so the real S4 has {real['train'] + 5 * (real['val'] + real['test']):,}")
+
+# %% [markdown]
+# **Where the files lie.** Each subset has its own habits (`.mp4` in the middle of a picture's name, categories as folders here and not
+# there), and they are the first thing to go wrong. These are the real files of one generated clip of each subset:
+
+# %%
+for subset, clip in {"S4": single["train"].clips[0], "MS3": several.clips[0], "AVSS": semantic.clips[2]}.items():
+    print(f"{subset}: clip {clip.name}")
+    files = sorted(path for path in tour.rglob("*") if path.is_file() and clip.name in str(path))
+    for folder in sorted({path.parent for path in files}):
+        names = sorted((path.name for path in files if path.parent == folder), key=lambda name: (len(name), name))
+        shown = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}   ({len(names)} files)"
+        print(f"    {folder.relative_to(tour)}/{shown}")
+
+# %% [markdown]
+# Beside them lies a CSV for each subset that names the clips and their split. The real S4 and MS3 also bring each clip's log-mel as a
+# pickle. A pickle is a program, and one from a download may do anything, so this workbook never opens them: it makes log-mels from the WAV.
+#
+# **What a mask holds.** In AVSS a mask is a picture in colours, and each colour *is* a number. The rule is PASCAL VOC's: the
+# bits of the index, lowest first, become the highest bits of red, green and blue in turn (1 is dark red, 2 dark green, 3 both, 4 dark
+# blue), so that near numbers get distant colours. The package looks colours up and hands out indices:
+
+# %%
+masks = (read_mask(path, "avss", len(labels)) for clip in semantic.clips for path in clip.masks if path)
+index = next(mask for mask in masks if len(mask.unique()) > 2)          # the first in which two categories sound
+workbook.show(data_plots.palette(index.numpy(), voc_palette(len(labels)), list(labels)),
+              alt="Left a mask in its file's colours; middle a small square of it, enlarged, with the class index in each "
+              "pixel; right the list of indices, classes and the values that labels_semantic holds.")
+
+# %% [markdown]
+# The last column is a trap for the unwary. AVSBench also ships the masks as grey pictures, `labels_semantic`, where **value = index - 1**,
+# as 8-bit numbers; so the background, index 0, is 255. Read such a file as indices and everything is off by one. A proof by writing one:
+
+# %%
+folder = runs / "labels_semantic"
+folder.mkdir(parents=True, exist_ok=True)
+Image.fromarray((index - 1).numpy()).save(folder / "0.png")             # uint8: 0 - 1 wraps around to 255
+again = read_mask(folder / "0.png", "avss", len(labels))
+written = sorted({value for _, value in Image.open(folder / "0.png").getcolors()})
+print("values in the file", written, "are read as", again.unique().tolist())
+assert torch.equal(again, index)
+
+# %% [markdown]
+# **The real data.** How to ask for AVSBench, where to put it and what to expect is in [docs/avsbench.md](../docs/avsbench.md). The class
+# that reads it is the one that reads the generated clips: `lav.data.AVSBench(root, subset, split)`. Before you train on any data, real or
+# generated, let `lightavseg data check FOLDER --subset ms3` read every file. A training that dies at epoch 12 of a missing frame is a
+# costly way to find it.
+
+# %%
+for subset in ("s4", "ms3", "avss"):
+    report = check(tour, subset)
+    print("\n".join(report.lines()))
+    assert report.ok
+
+# %% [markdown]
+# Does it also find what is wrong? Take a copy, delete one frame and cut a mask off after 100 bytes:
+
+# %%
+broken = runs / f"broken_{s.seed}"
+shutil.copytree(tour, broken, dirs_exist_ok=True)
+victim, other = read_clips(broken, "ms3", "train")[:2]
+victim.frames[2].unlink()
+other.masks[0].write_bytes(other.masks[0].read_bytes()[:100])
+report = check(broken, "ms3")
+print("\n".join(report.lines()))
+assert [problem[:2] for problem in report.problems] == [(victim.name, "missing"), (other.name, "broken")]
+
+# %% [markdown]
+# ## 1.3 From sound to a picture of sound
+#
+# Sound comes as 16,000 numbers a second. One of them alone means nothing, not even "loud": what we hear is how fast they *oscillate*. So a
+# model is given, for each frame, a picture of which frequencies sound when: the **log-mel spectrogram**. The recipe below is that of
+# VGGish, an audio network whose input format AVSBench took over. We follow one second of the clip, the one in which most objects sound:
+#
+# 1. take the samples from the frame's time on, 15,600 of them, 0.975 s;
+# 2. cut them into **windows** of 25 ms (400 samples), a new one every 10 ms (160 samples), and fade each in and out with a Hann window;
+# 3. ask of each window how much of each frequency it holds: a 512-point FFT, of which the magnitudes of 257 **bins** from 0 to 8,000 Hz are
+#    kept;
+# 4. add the bins up in 64 **mel bands** between 125 and 7,500 Hz: triangles that are evenly spaced as *we* hear pitch, narrow below and
+#    wide above;
+# 5. take the logarithm, because we also hear loudness in ratios: $\log(x + 0.01)$. The 0.01 keeps silence finite.
+#
+# > **Prediction.** How many windows fit? The first needs 400 samples, each further one 160 more: $n = 1 + \lfloor (N - 400) / 160 \rfloor$.
+# > So 15,600 samples make **96**. A whole second, 16,000, would make 98, and the 15,360 samples of "0.96 s", as it is often called, only
+# > 94.
+
+# %%
+for samples, predicted in {15_600: 96, 16_000: 98, 15_360: 94}.items():
+    measured = len(torch.zeros(samples).unfold(0, 400, 160))
+    print(f"{samples:,} samples: predicted {predicted} windows, measured {measured}")
+    assert measured == predicted == 1 + (samples - 400) // 160
+
+# %% [markdown]
+# Now the steps, each a line or two. Shapes are in the comments.
+
+# %%
+second = int(sum(track.object.sounding.astype(int) for track in things).argmax())
+waveform = several.waveform(0)
+sound = waveform[second * 16_000:][:15_600].double()                     # (15600,)
+windows = sound.unfold(0, 400, 160)                                      # (96, 400)
+turn = 2 * torch.pi * torch.arange(400, dtype=torch.float64) / 400       # (400,) by 400, not 399: "periodic"
+hann = 0.5 - 0.5 * torch.cos(turn)                                       # (400,)
+spectrum = torch.fft.rfft(windows * hann, n=512).abs()                   # (96, 257) zeros fill a window up to 512
+
+
+def mel(hertz):
+    """Pitch as we hear it: about linear up to 700 Hz, then logarithmic (the HTK formula)."""
+    return 1127 * torch.log1p(torch.as_tensor(hertz, dtype=torch.float64) / 700)
+
+
+edges = torch.linspace(mel(125), mel(7500), 66, dtype=torch.float64)     # triangle k: edges k, k + 1, k + 2
+frequency = torch.linspace(0, 8000, 257)                                 # of each bin, Hz
+position = mel(frequency)[:, None]                                       # (257, 1)
+rising = (position - edges[:-2]) / (edges[1:-1] - edges[:-2])            # (257, 64)
+falling = (edges[2:] - position) / (edges[2:] - edges[1:-1])
+triangles = torch.minimum(rising, falling).clamp_min(0)
+log_mel = torch.log(spectrum @ triangles + 0.01)                         # (96, 64)
+
+# %%
+figure = data_plots.log_mel_steps(sound, hann, spectrum, triangles, log_mel, window=20)
+workbook.show(figure, alt="Six panels: one second of sound with a window marked; the window's samples, faded in and "
+              "out; its spectrum; mel triangles, narrow at low and wide at high frequencies; all spectra; the log-mel.")
+print(f"second {second}: what sounds is", ", ".join(track.name for track in things if track.object.sounding[second]))
+print(f"the lower half of the mel bands ends near {frequency[triangles[:, 32].argmax()]:.0f} Hz")
+Audio(sound.numpy(), rate=16_000)
+
+# %% [markdown]
+# Compare panels 5 and 6. The mel bands spend half of their rows on the lowest quarter of the frequencies, as our ears do. Is it what the
+# package computes? It should be, to the last digit: an encoder that was trained on one recipe hears another one as a foreign accent.
+
+# %%
+front_end = lav.data.audio.LogMel()
+package = front_end(waveform, torch.tensor([float(second)]))[0, 0]       # (96, 64), what a model gets
+difference = float((log_mel - package).abs().max())
+print(f"largest difference from lightavseg_core.data.audio.LogMel: {difference:.0e}")
+assert difference < 1e-6
+
+silence = front_end(torch.zeros(16_000), torch.tensor([0.0]))
+print(f"silence reads {silence.min():.3f} everywhere; predicted log(0.01) = {torch.log(torch.tensor(0.01)):.3f}")
+assert torch.allclose(silence, torch.tensor(0.01).log())
+
+# %% [markdown]
+# **What if the track is too short?** Say a WAV has 4.8 s, so that the last frame, at 4.0 s, finds only 0.8 s of sound. What is missing is
+# filled with silence *before* the logarithm. Zeros in the log-mel, filled in afterwards, would be anything but silent: they stand for a
+# magnitude of $x = 0.99$.
+#
+# > **Prediction.** Windows that start at sample 12,800 or later hear nothing: $12{,}800 / 160 = 80$, so of 96 windows the last 16 read
+# > $-4.605$ in all bands.
+
+# %%
+last = front_end(waveform[:76_800], torch.tensor([4.0]))[0, 0]           # 4.8 s -> (96, 64)
+quiet = int(torch.isclose(last, torch.tensor(front_end.silence)).all(1).sum())
+louder = float((item["log_mel"] >= 0).float().mean())
+print(f"silent windows: predicted 16, measured {quiet}")
+print(f"a zero would be louder than {1 - louder:.1%} of all bins of this clip")
+assert quiet == 16
+
+# %% [markdown]
+# **Where the benchmark differs.** AVSBench's own features cut the windows of the whole track into pieces of 96, so that a piece begins every
+# 0.96 s, not every second: what goes with second 4 begins at 3.84 s. Here each frame hears what begins with it. Whoever needs the benchmark's
+# cut says `LogMel("published")`; the recipe is the same.
+#
+# ### Exercise 1: back from mel to hertz
+#
+# Band 31 peaks at `edges[32]`, but that is a number of mels. Which frequency is it? `mel` is $m = 1127 \ln(1 + f / 700)$. Solve for $f$.
+
+# %% tags=["exercise"]
+def hertz(m):
+    # solution
+    return 700 * (torch.as_tensor(m).div(1127).exp() - 1)
+    # end solution
+
+# %% tags=["check"]
+known = torch.tensor([125.0, 1000.0, 7500.0])
+workbook.check("hertz", hertz, hint="divide by 1127, take exp, subtract 1, times 700; exp wants a tensor", cases=[
+    (torch.tensor(0.0), 0.0), (mel(known), known),
+    (edges[32], lambda found: abs(found - frequency[triangles[:, 31].argmax()]) < 16)])    # bins lie 31 Hz apart
+
+# %% [markdown]
+# ## 1.4 How good is an answer? Two scores, by hand
+#
+# A model gives each pixel a probability $p$ of belonging to something that sounds. Three frames of 4 x 4 pixels will do to learn both
+# scores. True pixels are framed in green. In the third frame nothing sounds.
+
+# %%
+probability, truth = torch.full((3, 4, 4), 0.05), torch.zeros(3, 4, 4, dtype=torch.bool)
+probability[0, :2, :3] = torch.tensor([[0.95, 0.90, 0.15], [0.85, 0.60, 0.55]])         # clear
+truth[0, :2, :2] = True
+probability[1, :, 2:] = torch.tensor([[0.05, 0.25], [0.15, 0.65], [0.10, 0.45], [0.05, 0.35]])      # timid
+truth[1, 1:, 3] = True
+probability[2, 2, 1] = 0.70                                                             # silent
+frames = dict(zip(("clear", "timid", "silent"), zip(probability, truth)))
+workbook.show(data_plots.pixels(frames, "Probabilities, and in green what truly sounds"),
+              alt="Three grids of 4 x 4 probabilities. Clear: four true pixels, all above one half, and one false one. "
+              "Timid: three true pixels, one above one half. Silent: no true pixel, one false one at 0.70.")
+
+# %% [markdown]
+# **$M_J$** (J for Jaccard) asks: of all pixels that are marked ($p > 0.5$) *or* true, which share is both? Intersection over union,
+# **IoU**, for each frame; then the mean over all frames. An empty truth has no overlap to find; there the frame scores **the share of
+# pixels left dark**.
+#
+# | frame | marked | both | union | score |
+# |---|---|---|---|---|
+# | clear | 5 | 4 | 5 | 4/5 |
+# | timid | 1 | 1 | 3 | 1/3 |
+# | silent | 1 | | | 15/16 are dark |
+#
+# > **Prediction.** $M_J = \frac{1}{3}\left(\frac{4}{5} + \frac{1}{3} + \frac{15}{16}\right) = 0.690$
+
+# %%
+def score(probability, truth, batch):
+    """What the package's MaskScore says when so many items at a time are given to it."""
+    ruler = MaskScore()
+    for p, t in zip(probability.split(batch), truth.split(batch)):
+        ruler.update(p.logit(), t)               # it takes logits, and applies the sigmoid itself
+    return {name: value.item() for name, value in ruler.compute().items()}
+
+
+measured = score(probability, truth, 3)["M_J"]
+print(f"M_J: by hand {(4 / 5 + 1 / 3 + 15 / 16) / 3:.4f}, measured {measured:.4f}")
+assert abs(measured - (4 / 5 + 1 / 3 + 15 / 16) / 3) < 1e-6
+
+# %% [markdown]
+# Mind the rule for silence: a black picture earns 1 on each silent frame. Notebook 3 puts a number to what darkness is worth.
+#
+# ### Exercise 2: IoU
+#
+# `marked` and `true` are (H, W), bool. Return the frame's score, with the rule for the empty truth.
+
+# %% tags=["exercise"]
+def iou(marked, true):
+    # solution
+    if not true.any():
+        return (~marked).float().mean()
+    return (marked & true).sum() / (marked | true).sum()
+    # end solution
+
+# %% tags=["check"]
+nothing = torch.zeros(4, 4) > 0
+workbook.check("IoU", iou, hint="first the empty truth; then & for both and | for the union", cases=[
+    *(((p > 0.5, t), expected) for (p, t), expected in zip(frames.values(), (4 / 5, 1 / 3, 15 / 16))),
+    ((nothing, nothing), 1.0), ((nothing, frames["clear"][1]), 0.0)])
+
+# %% [markdown]
+# **$M_F$** does not commit itself to 0.5. At a threshold $t$ mark what has $p \ge t$. *Precision* $P$ is the share of the marked pixels
+# that is true, *recall* $R$ the share of the true pixels that is marked, and
+#
+# $$F = \frac{(1 + \beta^2)\, P R}{\beta^2 P + R}, \qquad \beta^2 = 0.3,$$
+#
+# which weighs precision more than recall. At $t = 0.5$ the clear frame has $P = 4/5$ and $R = 1$, so $F = 1.04 / 1.24 = 0.839$; the timid
+# one has $P = 1$ and $R = 1/3$, so $F = 0.684$. This is done at 255 thresholds from 0 to 1. The curves are averaged over the frames **in
+# which something sounds**, and the **maximum of the average** is the score: the best that one threshold can do for all frames.
+
+# %%
+thresholds = torch.linspace(0, 1 - 1e-10, 255)
+curves = f_curve(probability[:2].flatten(1), truth[:2].flatten(1))       # (2, 255), by the package
+for curve, by_hand in zip(curves, (1.04 / 1.24, (1.3 / 3) / (0.3 + 1 / 3))):
+    assert abs(curve[127] - by_hand) < 1e-6                              # thresholds[127] is 0.5
+title = "F by threshold, and where it is highest"
+workbook.show(data_plots.f_curves(thresholds, dict(zip(frames, curves)), title),
+              alt="Three curves of F by threshold: the clear frame is best near 0.6, the timid one near 0.3, their mean, "
+              "best near 0.3, stays below both maxima.")
+
+# %% [markdown]
+# ### Exercise 3: F at one threshold
+#
+# `probability` is (H, W), `true` (H, W) bool, with at least one true pixel. Return F, and 0 where nothing true is marked.
+
+# %% tags=["exercise"]
+def f_measure(probability, true, threshold):
+    # solution
+    marked = probability >= threshold
+    both = (marked & true).sum()
+    if not both:
+        return 0.0
+    precision, recall = both / marked.sum(), both / true.sum()
+    return 1.3 * precision * recall / (0.3 * precision + recall)
+    # end solution
+
+# %% tags=["check"]
+wanted = [((probability[i], truth[i], float(thresholds[k])), float(curves[i, k]))
+          for i in (0, 1) for k in (0, 77, 127, 150)]
+workbook.check("F", f_measure, cases=[*wanted, ((probability[1], truth[1], 0.99), 0.0)],
+               hint="p equal to the threshold is marked; precision divides by what is marked, recall by what is true")
+
+# %% [markdown]
+# ### A score that depends on the batch size
+#
+# Nothing in the definition speaks of batches. But the benchmark's published evaluation takes the maximum **in each batch** and averages
+# the maxima, and a batch in which nothing sounds counts 0. Scores that were made with it depend on its batch size. Watch what it does to
+# our three frames. Each curve of a single frame peaks at 1; their mean peaks at 0.92, since no threshold suits both:
+
+# %%
+highest = float(curves.mean(0).max())
+singly = score(probability, truth, 1)
+print(f"one curve:             predicted {highest:.3f}, the maximum of the mean; measured {singly['M_F']:.3f}")
+print(f"batches of one frame:  predicted (1 + 1 + 0) / 3 = {2 / 3:.3f}; measured {singly['M_F_batch']:.3f}")
+assert abs(singly["M_F"] - highest) < 1e-6 and abs(singly["M_F_batch"] - 2 / 3) < 1e-6
+assert abs(score(probability, truth, 3)["M_F_batch"] - highest) < 1e-6              # one batch: no difference
+
+# %% [markdown]
+# Two effects, in opposite directions. Silent batches pull the score down. And small batches push it up, since each may choose its own
+# threshold. Let $n$ batches have equally many sounding frames, and the mean curves $F_1, \dots, F_n$. Then
+#
+# $$\max_t \frac{1}{n} \sum_b F_b(t) \;\le\; \frac{1}{n} \sum_b \max_t F_b(t),$$
+#
+# because at *every* $t$ each $F_b(t)$ is at most its own maximum. On the left stands the score of one curve, on the right the batch-wise
+# one. The same holds each time that two batches are merged into one: the score falls, or stays. How much is that for a real model? The
+# workbook ships a small trained one. With the clips' own sound its masks are sure and nearly perfect, and any threshold will do; so it has
+# to hear them through white noise as loud as the sound itself.
+#
+# > **Prediction.** On s4, where something sounds in every frame, the batch-wise $M_F$ falls from 1 over 2 and 4 to 8 clips in a batch, and
+# > never goes below that of one curve. On ms3, with its silent seconds, both effects compete, and nothing is certain.
+
+# %%
+def test_clips(subset, **kind):
+    """Unseen clips of a subset, the same in each run."""
+    root = runs / f"{'_'.join(['test', *kind])}_{s.clips}_{s.seed}"
+    lav.data.sounding_shapes.generate(root, subset, {"test": s.clips}, size, s.seed, **kind)
+    return lav.data.AVSBench(root, subset, "test", size)
+
+
+test = {subset: test_clips(subset) for subset in ("s4", "ms3")}
+model = lav.load_model("../checkpoints/tiny")
+sizes = [batch for batch in (1, 2, 4, 8, s.clips) if s.clips % batch == 0]
+by_size, exact = {}, {}
+for subset, dataset in test.items():
+    marked = decoding.maps(model, dataset.with_sound("noisy")).logits.sigmoid()        # predicted once
+    scores = {batch: score(marked, decoding.truth(dataset), batch) for batch in sizes}
+    by_size[subset] = {batch: found["M_F_batch"] for batch, found in scores.items()}
+    exact[subset] = scores[1]["M_F"]
+
+# %% tags=["nbval-check-output"]
+falling = list(by_size["s4"].values())
+assert all(a >= b - 1e-6 for a, b in zip(falling, falling[1:])) and falling[-1] >= exact["s4"] - 1e-6
+rows = [(name, *(f"{value:.3f}" for value in (*row.values(), exact[name]))) for name, row in by_size.items()]
+workbook.table(["$M_F$, the same predictions", *(f"batches of {batch}" for batch in sizes), "one curve"], rows)
+
+# %%
+workbook.show(data_plots.batch_curves(by_size, exact, f"One set of predictions, many scores ({s.clips} clips)"),
+              alt="M_F by clips in a batch for s4 and ms3: both fall from batches of one clip to larger ones and come "
+              "down to the dashed lines, the scores of one curve over all clips.")
+
+# %% [markdown]
+# The pictures, the sound, the model and its answers are the same in each column. All that changes is a setting of the loader, and it moves
+# $M_F$ by points, the more the less sure the masks are. Differences between methods are of that size: AVSegFormer is *reported* 1.1 points
+# above AVSBench on S4. (On ms3 small batches flatter, too: a clip that is silent in all its seconds, and would count 0, is rare.) So the
+# workbook reports $M_F$ of one curve over the whole split, and the reference's number beside it as `M_F_batch`, always with its
+# `batch_size`.
+#
+# ## 1.5 The trap: a score without listening
+#
+# Now that you can score, be suspicious of scores. In most clips of the real S4 there is **one** thing in view that could make a noise, and
+# it does. Somebody who marks "whatever stands out" needs no ears. To see how far that goes, take a cheat with perfect eyes and no ears: the
+# **deaf oracle** marks every visible object, exactly, all the time. We score it on generated S4 clips of two kinds:
+#
+# - *one object*: the only thing in view sounds (`distractors=False`), as in most of the real S4;
+# - *with distractors*: 2 to 4 objects in view, of which one sounds.
+#
+# > **Prediction.** On the first kind it scores 1. On the second, if $n$ objects are in view and of like size, the union is $n$ times the
+# > truth, so a clip scores about $1/n$.
+
+# %%
+alone, objects = test_clips("s4", distractors=False), lav.data.sounding_shapes.objects
+predicted = sum(1 / len(objects(test["s4"].root, "s4", "test", i)) for i in range(s.clips)) / s.clips
+oracle = {"one object": lav.deaf_oracle(alone), "with distractors": lav.deaf_oracle(test["s4"])}
+print(f"one object:        predicted 1.000, measured M_J {oracle['one object']['M_J']:.3f}")
+print(f"with distractors:  predicted about {predicted:.2f}, measured M_J {oracle['with distractors']['M_J']:.3f}")
+assert abs(oracle["one object"]["M_J"] - 1) < 1e-6 and abs(oracle["with distractors"]["M_J"] - predicted) < 0.12
+bars = {f"deaf oracle, {kind}": scores["M_J"] for kind, scores in oracle.items()}
+workbook.show(plots.bars(bars, "Perfect eyes, no ears", "$M_J$"),
+              alt="Two bars of M_J: the deaf oracle scores 1 where one object is in view, and less than half of that with "
+              "distractors.")
+
+# %% [markdown]
+# An oracle is one thing; do *models* fall for it? One small network was trained twice, and its scores kept in `results/twins.json`
+# (notebook 3 tells more). The **listening model** saw ms3, where silent objects are in view. The **salience twin** saw only clips of one
+# object that always sounds. The test is simple: swap the sound for another clip's. Who listens must fail.
+
+# %%
+twins = json.loads(Path("../results/twins.json").read_text())
+kinds = {"listening model, on ms3": ("listening", "ms3"), "salience twin, on its own kind": ("salience", "alone"),
+         "salience twin, on ms3": ("salience", "ms3")}
+scores = {name: twins["models"][who][where] for name, (who, where) in kinds.items()}
+pairs = {name: (found["normal"]["M_J"], found["swapped"]["M_J"]) for name, found in scores.items()}
+print(f"{twins['command']}, {twins['date']}, commit {twins['commit']}, {twins['machine']['device']}")
+workbook.show(data_plots.swaps(pairs, "What the wrong sound costs"),
+              alt="M_J with own and with swapped sound. The listening model loses half of its score; the salience twin "
+              "next to nothing, be it on its own kind of clip, where it scores above 0.95, or on ms3.")
+rows = [(name, *(f"{x:.3f}" for x in (own, swapped, own - swapped))) for name, (own, swapped) in pairs.items()]
+workbook.table(["measured, $M_J$", "own sound", "swapped sound", "lost"], rows)
+
+# %% [markdown]
+# The best score in the table belongs to the model that does not listen. On its own kind of clip nothing gives it away but the last column.
+# **On such data a score does not show listening.** So whenever you read a number on single-source clips, ask for the one with swapped
+# sound; in this workbook it is one word: `lav.evaluate(model, data, sound="swapped")`. [Notebook 3](03_training.ipynb) puts your own model
+# to that test.
+#
+# ## Result
+
+# %% tags=["result", "nbval-check-output"]
+print(f"""{s.clips} generated test clips of each kind, seed {s.seed}
+log-mel step by step: equal to the package's   {difference < 1e-6}
+M_F on s4, batches of 1, 2, 4, 8 clips         {', '.join(f"{by_size['s4'][batch]:.3f}" for batch in (1, 2, 4, 8))}
+M_F on s4, one curve                           {exact['s4']:.3f}
+deaf oracle, one object that sounds            {oracle['one object']['M_J']:.3f}
+deaf oracle, s4 with distractors               {oracle['with distractors']['M_J']:.3f}
+figure                                         figures/01_task.png""")
+
+# %% [markdown]
+# ## Summary
+#
+# - Frames and a sound go in, the pixels of what *sounds* come out. The same frames with another sound have another truth: audio tells what,
+#   vision tells where.
+# - S4 has one source, and masks for first frames only in training; MS3 several that come and go; AVSS also asks for the category.
+# - A second of sound becomes 96 windows of 64 mel bands; silence reads $\log 0.01 = -4.605$.
+# - $M_J$ is the mean IoU, with a rule for silent frames that rewards darkness. $M_F$ is the maximum of a mean curve; taken batch by batch,
+#   it is a mean of maxima, and depends on the batch size.
+# - Where the one thing in view always sounds, eyes alone score 1. Ask for swapped sound.
+#
+# **What this can and cannot say about AVSBench.** The files, the recipe of the log-mel and both scores are those of the benchmark: what you
+# computed here holds there. The silhouettes are not. They show *that* a model can score without listening, and how to find out; how much
+# of a published score on the real S4 is owed to eyes alone, they cannot say. It has to be measured on the real clips, with the same swap.
+#
+# ## References
+#
+# - AVSBench, S4 and MS3, and both scores: Zhou et al., *Audio-Visual Segmentation*, ECCV 2022, arXiv 2207.05042.
+# - AVSS: Zhou et al., *Audio-Visual Segmentation with Semantics*, IJCV 2024, arXiv 2301.13190.
+# - On bias in such data: Chen et al., *Unraveling Instance Associations: A Closer Look for Audio-Visual Segmentation*, CVPR 2024, arXiv
+#   2304.02970.
+# - VGGish and its log-mel: Hershey et al., *CNN Architectures for Large-Scale Audio Classification*, ICASSP 2017, arXiv 1609.09430.
+# - The F-measure with $\beta^2 = 0.3$: Achanta et al., *Frequency-tuned Salient Region Detection*, CVPR 2009.
+# - The palette: Everingham et al., *The PASCAL Visual Object Classes (VOC) Challenge*, IJCV 2010.
