@@ -135,7 +135,8 @@ class AVSBench(torch.utils.data.Dataset):
         if key in self._cache:
             return self._cache[key]
         value = make()
-        size = sum(tensor.nbytes for tensor in value)
+        worker = torch.utils.data.get_worker_info()                 # each process that loads data keeps what it read, and all share the room
+        size = sum(tensor.nbytes for tensor in value) * (worker.num_workers if worker else 1)
         if size <= self._cache_left[0]:
             self._cache_left[0] -= size
             self._cache[key] = value
