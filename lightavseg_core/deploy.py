@@ -15,7 +15,8 @@ from .config import Subset
 class Predict:
     """Masks of what sounds in videos: PNG files, a video with masks and sound, manifest.json. Stopped, the same command goes on where it was.
 
-    Example: lightavseg predict checkpoints/tiny concert.mp4 --out masks --fps 2
+    Broken inputs are told of and leave nothing; what is damaged in a video is skipped.
+    Example: lightavseg predict runs/first concert.mp4 --out masks --fps 2
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
