@@ -5,6 +5,7 @@ import time
 
 import pytest
 from tiny import create
+from torch.utils.data import DataLoader, get_worker_info
 
 from lightavseg_core import TrainConfig, Trainer, cli
 from lightavseg_core.data import AVSBench, avsbench
@@ -37,6 +38,22 @@ def test_training_says_that_it_waits(shapes, slow, capsys, cache, words):
     assert first["clips"] == second["clips"] == 6 and 0.9 < first["waited"] < first["seconds"]
     assert (second["waited"] > 0.9) == words
     assert ("waiting for clips to be read" in "".join(capsys.readouterr())) == (words and second["waited"] > second["seconds"] / 5)
+
+
+def kept(items):
+    """In a process that loads data: how many entries its cache has."""
+    return len(get_worker_info().dataset._cache)
+
+
+def test_processes_that_load_share_the_caches_room(shapes):
+    whole = AVSBench(shapes, "ms3", "train", 64)
+    for index in range(6):
+        whole[index]
+    room = (2 << 30) - whole._cache_left[0]                        # what the six clips take
+    alone = AVSBench(shapes, "ms3", "train", 64, cache_bytes=room)
+    assert [alone[index]["name"] for index in range(6)] and len(alone._cache) == 12 and alone._cache_left == [0]
+    shared = AVSBench(shapes, "ms3", "train", 64, cache_bytes=room // 3)                   # for two clips: one in each of two processes
+    assert list(DataLoader(shared, 1, collate_fn=kept, num_workers=2)) == [2] * 6
 
 
 def test_the_command(shapes, capsys):
