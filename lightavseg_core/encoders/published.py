@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import mmap
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,8 +53,9 @@ def read_tensors(source: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]
     try:
         return _tensors_of(load_file(path) if path.suffix == ".safetensors" else _load_pickled(path))
     except Exception as error:  # a damaged file can fail anywhere in the unpickler, which runs nothing that it does not know
-        reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__      # PyTorch advises to run it, before that
-        reason = "".join(filter(str.isprintable, reason.splitlines()[0]))
+        # PyTorch's own words advise to run it all the same; what it found stands last.
+        found = re.split(r"trusted source\.|WeightsUnpickler error:", str(error))[-1].strip() or str(error).split(". ")[0] or type(error).__name__
+        reason = "".join(filter(str.isprintable, found.splitlines()[0].partition(". Please")[0])).rstrip(".")
         raise ValueError(f"{path}: not a checkpoint of plain tensors ({reason[:160]}). Nothing in it was run; "
                          "convert it to safetensors where you trust it.") from None
 
