@@ -31,7 +31,9 @@ from .predict import Prediction, Segmenter, predict, rate_of, write
 from .segmenter import digests
 
 MOST = 600                   # pictures that are kept to scrub through: ten minutes at one a second, 75 MB
-UPLOAD = 10 * 2**20          # bytes: what a Jupyter server takes in one message, unless it is told otherwise; of larger ones a kernel hears nothing
+# Bytes, what a Jupyter server takes in one message unless it is told otherwise. At a larger one it drops the connection: no kernel hears of it, and
+# the widget's further messages are not sent. So it is said beforehand.
+UPLOAD = 10 * 2**20
 SHOWABLE = 20 * 2**20        # bytes of an overlay that is sent to the browser at once
 WIDTH, HEIGHT = 620, 90      # pixels of the curve
 
@@ -119,7 +121,7 @@ class VideoPlayer(Panel):
         self.upload.observe(self._on_upload, "value")
         self.start.on_click(lambda button: self._work(self.predict))
         self.save.on_click(lambda button: self._work(self.export))
-        hint = ipywidgets.HTML(f"An upload may have {UPLOAD / 2**20:.0f} MB: more, a Jupyter server drops unseen. "
+        hint = ipywidgets.HTML(f"An upload may have {UPLOAD / 2**20:.0f} MB; a larger one Jupyter drops, and the player hears nothing more. "
                                f"Put larger files into <code>{html.escape(str(folder))}</code>, and run this cell again.")
         self.shown = canvas.titled("probability", self.map)
         self.shown.layout.display = "none"
