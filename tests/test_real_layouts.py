@@ -253,6 +253,8 @@ def test_every_place_where_a_download_may_lie(tmp_path):
     assert [report.subset for report in check_all(tmp_path)] == ["s4", "ms3", "avss"] and all(report.ok for report in check_all(tmp_path))
     assert [report.subset for report in check_all(objects)] == ["s4", "ms3"] and [report.subset for report in check_all(semantic)] == ["avss"]
     assert [report.subset for report in check_all(objects / "Multi-sources")] == ["ms3"]
+    table(tmp_path / "other" / "metadata.csv", ["file", "caption"], [])                      # of another dataset
+    assert subset_folder(tmp_path, "avss") == semantic
 
 
 def test_two_copies_are_not_guessed_between(tmp_path, shapes, capsys):

@@ -178,12 +178,15 @@ def check(root: str | Path, subset: str, workers: int = 2) -> Report:
     except ValueError as error:
         report.problems.append(Problem("events.csv", "line", "metadata", str(error).split(". ")[0]))
     short = 0
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)                             # PIL decodes without holding Python's lock
+    try:
         results = pool.map(partial(_check_clip, subset=subset, classes=labels or 1), clips)
         for clip, (read, problems, seconds) in tqdm(zip(clips, results, strict=True), total=len(clips), desc=f"checking {subset}", leave=False):
             report.files += read
             report.problems += problems
             short += seconds is not None and seconds < len(clip.frames) - 0.025
+    finally:
+        pool.shutdown(cancel_futures=True)                         # Ctrl-C does not wait for the rest
     if short:
         report.notes.append(f"{short:,} sounds are shorter than their clip; the rest is heard as silence")
     return report

@@ -68,7 +68,9 @@ def places(root: str | Path, subset: str) -> Iterator[list[Path]]:
     """
     root, spec = Path(root), SUBSETS[subset]
     at_root = [root / spec.folder, root, *([root.parent] if root.name == f"{subset}_data" else [])]
-    one_down = (place for folder in _folders(root) for place in (folder / spec.folder, folder))
+    # Other datasets have a metadata.csv, too.
+    one_down = (place for folder in _folders(root) for place in (folder / spec.folder, folder)
+                if subset != "avss" or any((place / part).exists() for part in ("label2idx.json", *AVSS_SECONDS)))
     seen: set[str] = set()
     for candidates in (at_root, one_down):
         found = []
