@@ -192,14 +192,14 @@ workbook.show(figure, alt="A strip of 24 pictures with what sounds, below it one
 # %% [markdown]
 # What to take from them:
 #
-# - **As trained, as good.** Where the video is what the training clips were, the masks are right to the pixel's edge, at another size of picture
-#   and after two compressions. Silence is dark, with or without a noise floor.
+# - **As trained, as good.** Where the video is what the training clips were, the masks are right but for their edges, at another size of
+#   picture and after lossy coding. Silence is dark, with or without a noise floor.
 # - **A sound needs a culprit.** The disc that nobody sees is heard, and somebody in view gets the blame. In training every
 #   sound had its object in view; nothing ever taught it to say "that one is not here".
 # - **Twins**: while one sounds, the other is marked as well. This is no lack of training: one vector of mono sound, without place, is the same
 #   for both.
-# - **Short sounds.** The front end hears 0.975 s from the picture on. A quarter of a second in it was enough, a tenth was not; and what
-#   is marked in second 17 starts only at 17.4.
+# - **Short sounds.** The front end hears 0.975 s from the picture on. A quarter of a second in it was enough, a tenth was not. The truth
+#   asks what sounds at the *instant* of the picture: in second 17 nothing yet, the sound starts at 17.4. So the IoU is 0, and the mask is early.
 # - **What was never seen** is not marked, marked in part, or taken for another. Nothing in the mask warns of it.
 
 # %%
@@ -227,7 +227,8 @@ def gone_above(probability, area):
 # %% tags=["check"]
 ramp, everywhere = np.linspace(0, 1, 101).reshape(1, 101), np.ones((1, 101), bool)
 left = everywhere & (ramp < 0.505)
-workbook.check("how sure", gone_above, hint="sort the object's probabilities: a tenth of them lies above which one? np.quantile knows", cases=[
+hint = "sort the object's probabilities: a tenth of them lies above which one? np.quantile knows"
+workbook.check("how sure", gone_above, hint=hint, cases=[
     ((ramp, everywhere), lambda x: abs(x - 0.9) < 0.011), ((ramp, left), lambda x: abs(x - 0.45) < 0.011),
     ((np.full((2, 2), 0.3), np.ones((2, 2), bool)), 0.3)])
 
@@ -255,8 +256,8 @@ workbook.table(["second", "object", "marked", "median probability", "gone above"
 
 # %% [markdown]
 # No threshold tells right from wrong here: most of what is blamed is blamed with the same certainty as what is right. A probability
-# says how much a pixel looks like the *training's* sounding pixels, not how much the answer can be trusted. That a threshold is worth
-# moving where boundaries are soft you see in the player.
+# says how much a pixel looks like the *training's* sounding pixels, not how much the answer can be trusted. (The step of act 6 is one second
+# without a sounding object, in which a small stain goes.) What a threshold does move is the outline, as the player shows.
 #
 # ## 8.5 How often to look
 #
@@ -276,8 +277,10 @@ def hearers(start, end, fps):
     # end solution
 
 # %% tags=["check"]
-workbook.check("who hears it", hearers, hint="two stretches of time overlap where each begins before the other ends", cases=[
-    ((1.4, 1.65, 1), [1]), ((2.5, 3.5, 1), [2, 3]), ((0.98, 0.99, 1), []), ((1.4, 1.65, 5), [3, 4, 5, 6, 7, 8]), ((0, 0.1, 2), [0])])
+hint = "two stretches of time overlap where each begins before the other ends"
+workbook.check("who hears it", hearers, hint=hint, cases=[
+    ((1.4, 1.65, 1), [1]), ((2.5, 3.5, 1), [2, 3]), ((0.98, 0.99, 1), []),
+    ((1.4, 1.65, 5), [3, 4, 5, 6, 7, 8]), ((0, 0.1, 2), [0])])
 
 # %%
 def timed(fps):
@@ -292,11 +295,13 @@ for fps in (1, s.dense):
     shown = np.array([one.mask() > 0 for one in often])
     flips = np.mean([(a != b).any() and not (a & b).any() for a, b in zip(shown, shown[1:])])
     rows.append((f"{fps:g}", len(often), f"{seconds:.1f} s", f"{seconds / 24:.0%}", f"{flips:.0%}"))
-workbook.table(["pictures a second", "pictures", "time", "of the video's length", "neighbours whose masks have nothing in common"], rows)
+columns = ["a second", "pictures", "time", "of the video's length", "neighbours whose masks have nothing in common"]
+workbook.table(columns, rows)
 
 # %% [markdown]
-# (Measured, one thread, with everything: decoding, log-mel, model, masks at full size.) The cost grows by less than the number of pictures, for
-# the video is decoded in any case. Now act 5, at each picture how much of the object is marked, over the sound itself:
+# (Measured, one thread, with everything: decoding, log-mel, model, masks at full size.) The cost grows by less than the number of
+# pictures, for the video is decoded in any case. The masks jump less from one picture to the next. Now act 5: at each picture, how much
+# of the object is marked, over the sound itself.
 
 # %%
 def share(one):
@@ -312,7 +317,8 @@ workbook.show(video_plots.against_sound(curves, sounds, "Act 5: the mask runs ah
               "some tenths of a second before a sound starts, and no longer in the last tenths before it ends.")
 
 # %% [markdown]
-# The mask runs *ahead*: a picture is marked for what is heard after it. Which instant do masks speak of, then? Compare each with the truth of a
+# Looking more often did not find the 0.1 s of sound: no picture hears more of it than that. And the mask runs *ahead*: a picture is marked
+# for what is heard after it. Which instant do masks speak of, then? Compare each with the truth of a
 # later one, everything in its place but sounding as it will `lead` seconds later (acts 1 and 2, without their last seconds).
 
 # %%
@@ -324,7 +330,7 @@ for lead in (0, 0.2, 0.4, 0.6, 0.8):
 workbook.table(["lead", f"IoU, {len(ordinary)} pictures"], rows)
 
 # %% [markdown]
-# The masks agree best with what sounds some tenths of a second *later*, about the middle of what is heard. Once a second, with whole seconds of
+# The masks agree best with what sounds some tenths of a second *later*. Once a second, with whole seconds of
 # sound, nobody notices; for a film at 25 pictures a second you would shift the sound by as much, or train with windows that lie around the picture.
 #
 # ## 8.6 Does it listen?
@@ -382,8 +388,8 @@ made = out / Path(chosen).stem
 manifest = json.loads((made / "manifest.json").read_text())
 print(", ".join(f"{path.name}{'/' if path.is_dir() else ''}" for path in sorted(made.iterdir())))
 asked = {name: manifest["asked"][name] for name in ("input", "fps", "size", "threshold", "checkpoint", "runtime")}
-shown = {"asked": asked, **{name: manifest[name] for name in ("complete", "video", "heard")}, "frames": manifest["frames"][:2]}
-pprint.pp(shown, width=110)
+about = {name: manifest[name] for name in ("complete", "video", "heard")}
+pprint.pp({"asked": asked, **about, "frames": manifest["frames"][:2]}, width=110)
 
 # %% [markdown]
 # The manifest says what was asked, of which file (by its digest), by which model (by its digest), and what came of each picture. It is what you
@@ -414,8 +420,8 @@ Video(str(overlay), embed=overlay.stat().st_size < 2e6, width=320)
 # Find a sound from behind the camera.
 
 # %% tags=["result", "nbval-check-output"]
-right = sum(bool(value > 0.9) for value in iou[:8])
-print(f"acts 1 and 2: {right} of 8 seconds with an IoU above 0.9; acts 3 to 6: {sum(bool(value > 0.9) for value in iou[8:])} of 16")
+right = (iou > 0.9).int()
+print(f"seconds with an IoU above 0.9: {right[:8].sum()} of 8 in acts 1 and 2, {right[8:].sum()} of 16 in acts 3 to 6")
 
 # %% [markdown]
 # ## Summary
