@@ -66,7 +66,9 @@ def describe(path: Path, audio: str | Path | None) -> dict:
             raise ValueError(f"{path}: holds no pictures.")
         return {"heard": Path(audio).name}
     video = probe(path)
-    own = {"rate": video.sample_rate, "channels": video.channels} if video.sample_rate else None
+    # A track may be there and hold nothing; and where nothing of it can be decoded, that is said before anything is written.
+    sounds = video.sample_rate and (audio is not None or next(sound_of(path, None), None))
+    own = {"rate": video.sample_rate, "channels": video.channels} if sounds else None
     heard = Path(audio).name if audio else "its own sound" if own else "silence"
     return {"video": {"width": video.width, "height": video.height, "pixel_aspect": str(video.aspect), "seconds": video.seconds, "sound": own},
             "heard": heard}

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from .data.avsbench import MEAN, STD
 from .data.media import Tally
 from .data.video import Listener
+from .environment import printable
 from .inputs import describe, digest, inputs_of, is_picture, names_of, pictures_of, sound_of
 from .overlay import paint, whole, write_video
 from .predictions import MOST, begin, discard, done, mask_file, read_mask, write_json, write_mask
@@ -115,7 +116,7 @@ def write(segmenter: Segmenter, path: str | Path, folder: str | Path, fps: float
         return manifest
     manifest.update(described)
     if manifest["heard"] == "silence":
-        tqdm.write(f"{path}: has no sound track; the model hears silence.", file=sys.stderr)
+        tqdm.write(f"{path}: has no sound; the model hears silence.", file=sys.stderr)
     try:
         _fill(segmenter, path, folder, step, audio, manifest, tqdm(disable=True) if bar is None else bar)
     except ValueError as error:
@@ -184,6 +185,6 @@ def write_all(segmenter: Segmenter, paths: Sequence[str | Path], out: str | Path
                 write(segmenter, path, Path(out) / name, audio=audio, bar=bar, **options)
             except (ValueError, OSError) as error:
                 kept = f"{path}: {error}; run the same again to go on where it stopped" if isinstance(error, OSError) and error.errno else error
-                tqdm.write(f"lightavseg: {kept}", file=sys.stderr)
+                tqdm.write(f"lightavseg: {printable(kept)}", file=sys.stderr)
                 failed.append(path)
     return failed

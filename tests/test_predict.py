@@ -228,9 +228,24 @@ def test_no_sound_is_silence_and_is_said(tmp_path, capsys):
     manifest = write(segmenter(ear), path, tmp_path / "o")
     assert manifest["heard"] == "silence" and manifest["video"]["sound"] is None and manifest["complete"]
     assert all(torch.all(heard == LogMel.silence) for heard in ear.heard)
-    assert capsys.readouterr().err.splitlines() == [f"{path}: has no sound track; the model hears silence."]
+    assert capsys.readouterr().err.splitlines() == [f"{path}: has no sound; the model hears silence."]
     with av.open(str(tmp_path / "o" / "overlay.mp4")) as container:
         assert not container.streams.audio
+
+
+def test_a_sound_track_that_holds_nothing_or_cannot_be_decoded(clip, tmp_path, capsys):
+    empty = copied(clip, tmp_path / "empty.mkv", lambda kind, k, packet: packet if kind == "video" else None)
+    with av.open(str(empty)) as container:
+        assert len(container.streams.audio) == 1
+    manifest = write(segmenter(), empty, tmp_path / "o")
+    assert manifest["heard"] == "silence" and manifest["video"]["sound"] is None and "empty.mkv: has no sound" in capsys.readouterr().err
+    noise = np.random.default_rng(0)
+    path = film(tmp_path / "flac.mkv", map(flat, range(10)), sound=[tone(300, 48_000, 2)], rate=48_000, audio_codec="flac")
+    broken = copied(path, tmp_path / "broken.mkv", lambda kind, k, packet: packet if kind == "video" else noise.bytes(packet.size))
+    with pytest.raises(ValueError, match="broken.mkv: 21 of its 21 packets of sound cannot be decoded"):
+        write(segmenter(), broken, tmp_path / "p")
+    assert not (tmp_path / "p").exists()
+    assert write(segmenter(), broken, tmp_path / "p", audio=clip)["heard"] == "clip.mp4"
 
 
 def test_other_sound_and_a_picture_with_sound(clip, tmp_path):
