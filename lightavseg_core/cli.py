@@ -15,6 +15,7 @@ import tyro
 
 from .config import Subset, TrainConfig
 from .deploy import Bench, Export, Predict, Profile
+from .environment import printable
 from .recipes import RECIPES, UNVERIFIED
 
 Split = Literal["train", "val", "test"]
@@ -304,7 +305,7 @@ def main(arguments: list[str] | None = None) -> None:
         print("stopped; what was written until now is kept", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"lightavseg: {error}", file=sys.stderr)
+        print(f"lightavseg: {printable(error)}", file=sys.stderr)
         sys.exit(2)
 
 

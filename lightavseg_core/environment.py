@@ -11,6 +11,11 @@ OPTIONAL = {"notebooks": ("jupyterlab", "ipywidgets", "papermill", "jupytext", "
             "edge": ("executorch", "torchao", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf")}
 
 
+def printable(text: object) -> str:
+    """In one line, and without codes that a terminal obeys: file names and what is in files may hold both. Written as Python would: \\n, \\x1b."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
 def versions(names: tuple[str, ...] = CORE) -> dict[str, str | None]:
     """Installed versions; None for what is missing."""
     found = {}

@@ -22,7 +22,7 @@ import torch
 from child import Child
 
 import lightavseg_core as lav
-from lightavseg_core import encoders, runtimes
+from lightavseg_core import cli, encoders, runtimes
 from lightavseg_core.encoders.published import read_tensors
 from lightavseg_core.pretrain import load_audio
 from lightavseg_core.profiling import resolve
@@ -206,6 +206,19 @@ def test_no_command_runs_code(payloads, shapes, tmp_path, name):
             lines = outcome.err.splitlines()
             assert outcome.code == 2 and not outcome.out and len(lines) == 1 and lines[0].startswith("lightavseg: "), (command, outcome)
             assert lines[0].isprintable() and not (payloads / "marker").exists() and not (tmp_path / "out" / "best").exists(), outcome
+
+
+# --- names ---
+
+def test_a_files_name_is_one_line_without_codes(tmp_path, capsys):
+    """What would clear the screen, or look like another message, is told as Python writes it."""
+    path = tmp_path / "a\nlightavseg: all is well\x1b[2J.mp4"
+    path.write_bytes(b"no film")
+    for command in (("predict", ROOT / "checkpoints/tiny", path, "--out", tmp_path / "out"), ("evaluate", path, "--data", tmp_path)):
+        with pytest.raises(SystemExit) as exit:
+            cli.main([*map(str, command)])
+        said, = capsys.readouterr().err.splitlines()
+        assert exit.value.code and said.isprintable() and said.startswith("lightavseg: ") and r"a\nlightavseg: all is well\x1b[2J.mp4" in said
 
 
 # --- what is no plain tensor ---
