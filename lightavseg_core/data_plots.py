@@ -110,7 +110,7 @@ def log_mel_steps(sound: Tensor, hann: Tensor, spectrum: Tensor, triangles: Tens
     milliseconds = np.arange(len(hann)) / 16
     piece = sound[start:end]
     cut.plot(milliseconds, piece, color=GREY, linewidth=0.8, label="samples")
-    cut.plot(milliseconds, hann * piece.abs().max(), "--", color=ORANGE, label="Hann window")
+    cut.plot(milliseconds, hann * piece.abs().max(), "--", color=ORANGE, label="Hann window, scaled")
     cut.plot(milliseconds, piece * hann, color=BLUE, linewidth=1.2, label="product")
     cut.set(title="2. 25 ms, faded in and out", xlabel="ms", ylabel="amplitude", ylim=(None, 2 * float(piece.abs().max())))
     cut.legend(frameon=False, fontsize=8, loc="upper left")
