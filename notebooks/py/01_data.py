@@ -511,9 +511,11 @@ rows = [(name, *(f"{value:.3f}" for value in (*row.values(), exact[name]))) for 
 workbook.table(["$M_F$, the same predictions", *(f"batches of {batch}" for batch in sizes), "one curve"], rows)
 
 # %%
-workbook.show(data_plots.batch_curves(by_size, exact, f"One set of predictions, many scores ({s.clips} clips)"),
-              alt="M_F by clips in a batch. Through noise, s4 and ms3 both fall from batches of one clip to larger ones, "
-              "down to the dashed lines, the scores of one curve over all clips; s4 with its own sound is level, near 1.")
+unsure = {subset: by_size[f"{subset}, through noise"] for subset in test}
+title = f"The same predictions, many scores ({s.clips} clips, through noise)"
+workbook.show(data_plots.batch_curves(unsure, {subset: exact[f"{subset}, through noise"] for subset in test}, title),
+              alt="M_F through noise by clips in a batch: s4 and ms3 both fall from batches of one clip to larger ones and come "
+              "down to the dashed lines, the scores of one curve over all clips.")
 
 # %% [markdown]
 # The pictures, the sound, the model and its answers are the same along each row. All that changes is a setting of the loader. Where masks are
