@@ -46,7 +46,13 @@ def decode_audio(path: str | Path, tally: Tally) -> Iterator[tuple[float | None,
 
 
 def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Tensor:
-    """A file's first sound track as (samples,) float32 in [-1, 1]: channels averaged, resampled to sample_rate (Hz).
+    """`read_track`, resampled to sample_rate (Hz): (samples,) float32 in [-1, 1]."""
+    rate, samples = read_track(path)
+    return samples if rate == sample_rate else resample(samples, rate, sample_rate)
+
+
+def read_track(path: str | Path) -> tuple[int, Tensor]:
+    """A file's first sound track: its rate in Hz, and (samples,) float32 in [-1, 1], channels averaged.
 
     Any rate, layout and container that PyAV opens. Raises FileNotFoundError, or ValueError where there is no sound to decode, where any of it
     is damaged, or where there are more than MAX_SAMPLES: a small file may claim days of silence.
@@ -62,8 +68,7 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Tensor:
         raise tally.refusal(path, "sound")
     if not count:
         raise ValueError(f"{path}: holds no sound samples. Record it again, or leave it out.")
-    samples = torch.from_numpy(np.concatenate(chunks))
-    return samples if rate == sample_rate else resample(samples, rate, sample_rate)
+    return rate, torch.from_numpy(np.concatenate(chunks))
 
 
 def resample(samples: Tensor, rate: int, new_rate: int) -> Tensor:

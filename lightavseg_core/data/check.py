@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from .audio import LogMel, read_audio
+from .audio import read_track
 from .avsbench import open_image, read_mask, same_shape
 from .layout import (
     SPLITS,
@@ -88,8 +88,8 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for a reader: a summary by kind, then every problem, by kind and clip."""
-        counts = ", ".join(f"{n:,} {name}" for name, n in self.clips.items())
-        text = [f"{self.subset} in {self.folder}: {counts} clips; {self.files:,} files read", *(f"note: {note}" for note in self.notes)]
+        counts = f": {', '.join(f'{n:,} {name}' for name, n in self.clips.items())} clips; {self.files:,} files read" if self.clips else ""
+        text = [f"{self.subset} in {self.folder}{counts}", *(f"note: {note}" for note in self.notes)]
         if self.ok:
             return [*text, f"{self.subset}: all files are there and readable"]
         summary = self.summary()
@@ -132,8 +132,8 @@ def _check_clip(clip: Clip, subset: str, classes: int) -> tuple[int, list[Proble
         mask = use("mask", path, lambda path: tuple(read_mask(path, subset, classes).shape)[::-1]) if path else None
         if mask and size and not same_shape(mask, size):
             problems.append(Problem(clip.name, "size", "mask", f"{path}: is {mask[0]} x {mask[1]} pixels, its frame {size[0]} x {size[1]}"))
-    waveform = use("sound", clip.audio, read_audio)
-    return read, problems, None if waveform is None else len(waveform) / LogMel.sample_rate
+    track = use("sound", clip.audio, read_track)
+    return read, problems, track and len(track[1]) / track[0]
 
 
 def _compared(report: Report, labels: int | None) -> list[str]:
