@@ -108,7 +108,7 @@ class Trainer:
             self._record(event="epoch", epoch=epoch, clips=clips, seconds=(took := time.perf_counter() - begun), waited=waited)
             if epoch == 2 and waited > took / 5 and accelerator.is_main_process:        # in the first one the cache was filled
                 bar.write(f"{waited / took:.0%} of this epoch was spent waiting for clips to be read, by {config.workers or 'no extra'} processes. "
-                          "More workers read more at a time.")
+                          "More workers read more at a time.", file=sys.stderr)
             if epoch % config.validate_every == 0 or epoch == config.epochs:
                 scores = evaluate(self.model, validation)
                 self._record(event="validation", epoch=epoch, seconds=time.perf_counter() - start, **scores)
