@@ -108,10 +108,11 @@ def inputs_of(paths: Sequence[str | Path], audio: str | Path | None = None) -> l
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """A folder's name for each input: its stem; where others had it before, with -2, -3, ..."""
+    """A folder's name for each input: its stem without dots and spaces at its ends, so that it is neither hidden nor "..", which would lead out
+    of --out; "video" where nothing else is in it; where others had it before, with -2, -3, ..."""
     names: dict[str, str] = {}                                      # without case, because some file systems do not know it
     for path in paths:
-        stem = path.resolve().name if path.is_dir() else path.stem
+        stem = (path.resolve().name if path.is_dir() else path.stem).strip(". ") or "video"
         name = next(name for name in chain([stem], (f"{stem}-{n}" for n in count(2))) if name.casefold() not in names)
         names[name.casefold()] = name
     return list(names.values())

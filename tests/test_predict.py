@@ -524,6 +524,17 @@ def test_inputs_and_their_names(tmp_path):
     assert names_of(found) == ["x", "x-2", "x-3", "sound"] and names_of([Path("A.mp4"), Path("a.mp4")]) == ["A", "a-2"]
 
 
+def test_names_stay_in_the_folder(clip, tmp_path, capsys):
+    """Names of dots, of which the stem leads to the folder itself or to the one above it, where own files are."""
+    for name in ("...mp4", "..mp4", ". .mp4", ".hidden.mp4", "end. .mp4"):
+        (tmp_path / name).write_bytes(clip.read_bytes())
+    (tmp_path / "overlay.mp4").write_text("mine")
+    before, videos = contents(tmp_path), [tmp_path / name for name in ("...mp4", "..mp4", ". .mp4", ".hidden.mp4", "end. .mp4")]
+    assert names_of([*videos, Path("/")]) == ["video", "video-2", "video-3", "hidden", "end", "video-4"]
+    assert write_all(segmenter(), videos[:1], tmp_path / "new") == []
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["video"] and contents(tmp_path).items() >= before.items()
+
+
 MISTAKES = {
     "no such input": (["{tiny}", "{tmp}/absent.mp4"], "absent.mp4: no such file or folder"),
     "frames": (["{tiny}", "{tmp}/frames"], "holds no video, but 2 pictures. Give their sound with --audio FILE"),
