@@ -93,10 +93,10 @@ class VideoPlayer(Panel):
         self.segmenter, self.folder, self.fps, self.given = segmenter, Path(folder), fps, [Path(video) for video in videos]
         self.folder.mkdir(parents=True, exist_ok=True)
         self.shots: list[Shot] = []
-        self.about = ""
+        self.about = self.written = ""
         self.video = ipywidgets.Dropdown(description="video", layout={"width": "320px"})
         self.upload = ipywidgets.FileUpload(accept="video/*", multiple=False, description="Upload")
-        self.start = ipywidgets.Button(description="Predict", button_style="primary")
+        self.start = ipywidgets.Button(description="Predict", button_style="primary", tooltip="look through the video that is picked")
         self.progress = _Progress(layout={"width": "160px", "visibility": "hidden"})
         self.play = ipywidgets.Play(min=0, max=0, interval=round(1000 / fps), layout={"width": "120px"})
         self.position = ipywidgets.IntSlider(0, min=0, max=0, description="picture", layout={"width": "420px"})
@@ -106,7 +106,7 @@ class VideoPlayer(Panel):
         self.threshold = ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.01, description="threshold", layout={"width": "320px"},
                                                 disabled=segmenter.num_classes > 1)
         self.wanted = ipywidgets.Checkbox(False, description="show the probability", indent=False, layout={"width": "170px"})
-        self.save = ipywidgets.Button(description="Export")
+        self.save = ipywidgets.Button(description="Export", tooltip="write masks, overlay and manifest, at this threshold")
         self.picture, self.mask, self.map = (image_widget(name, "jpeg", width=f"{SIDE}px") for name in ("picture", "mask", "probability"))
         self.curve = image_widget("curve", "jpeg", max_width="100%")
         self.status = ipywidgets.HTML()
@@ -115,14 +115,15 @@ class VideoPlayer(Panel):
             getattr(self, name).add_class(f"lav-{name}")
         self._list()
         self._show()
+        self.video.observe(self._on_pick, "value")
         self.position.observe(self._on_move, "value")
         self.threshold.observe(self._on_look, "value")
         self.wanted.observe(self._on_look, "value")
         self.upload.observe(self._on_upload, "value")
         self.start.on_click(lambda button: self._work(self.predict))
         self.save.on_click(lambda button: self._work(self.export))
-        hint = ipywidgets.HTML(f"An upload may have {UPLOAD / 2**20:.0f} MB; a larger one Jupyter drops, and the player hears nothing more. "
-                               f"Put larger files into <code>{html.escape(str(folder))}</code>, and run this cell again.")
+        hint = ipywidgets.HTML(f"Upload at most {UPLOAD / 2**20:.0f} MB: a larger file makes this player fall silent. Drag that one into "
+                               f"<code>{html.escape(str(folder))}</code> in Jupyter's list of files, and run this cell again.")
         self.shown = canvas.titled("probability", self.map)
         self.shown.layout.display = "none"
         wrap = {"flex_flow": "row wrap"}
@@ -158,6 +159,18 @@ class VideoPlayer(Panel):
                 file, self.upload.value = change["new"][0], ()             # its bytes are not kept
                 self._list(keep(file["name"], bytes(file["content"]), self.folder))
 
+    def _on_pick(self, change: dict) -> None:
+        with self.telling():
+            self._clear()
+            self._show()
+
+    def _clear(self) -> None:
+        """Nothing is left of the video before. `play` drags the slider along in the browser, so both go back, and before their ends move."""
+        self.shots, self.about, self.written = [], "", ""
+        self.play.playing = self.audio.autoplay = False
+        self.play.value = self.position.value = self.play.max = self.position.max = 0
+        self.film.layout.display = "none"
+
     def _on_move(self, change: dict) -> None:
         with self.telling():
             self.audio.autoplay = self.hear.value
@@ -176,9 +189,9 @@ class VideoPlayer(Panel):
     def predict(self) -> None:
         """Looks through the video that is picked; what was read before an error stays to be looked at. Raises FileNotFoundError or ValueError."""
         path, front_end = self.picked, self.segmenter.front_end
-        self.shots, self.about, self.audio.autoplay, self.film.layout.display = [], "", False, "none"
-        try:
-            with self._counting():
+        self._clear()
+        with self._counting(f"looking through {path.name}"):
+            try:
                 video = probe(path)
                 listener = Listener(sound_of(path, None), front_end.sample_rate)
                 self.progress.total = min(math.ceil((video.seconds or 0) * self.fps), MOST)
@@ -191,10 +204,12 @@ class VideoPlayer(Panel):
                     window = listener.window(front_end.starts(torch.tensor([found.time], dtype=torch.float64))[0], front_end.samples)
                     self.shots.append(_shot(found, wav(window.clamp(-1, 1), front_end.sample_rate)))
                     self.progress.update()
-        finally:
-            self.play.max = self.position.max = max(len(self.shots) - 1, 0)
-            self.position.value = 0
-            self._show()
+                else:
+                    seen = len(self.shots) / self.fps
+                    if (video.seconds or 0) - seen > 1 + 1 / self.fps:        # what was cut off decodes without an error
+                        self.about += f"; pictures for {seen:g} s only, though it says that it lasts {video.seconds:.0f} s: is it whole?"
+            finally:
+                self.play.max = self.position.max = max(len(self.shots) - 1, 0)
 
     def export(self) -> Path:
         """Writes masks, overlay and manifest, as `lightavseg predict` does, with the threshold that is set; returns the folder.
@@ -205,23 +220,26 @@ class VideoPlayer(Panel):
         asked = json.dumps([digests([path]), self.fps, self.segmenter.size, self.segmenter.about], default=str)
         folder = self.folder / "overlays" / f"{path.stem}_{threshold:.2f}_{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
         folder.parent.mkdir(exist_ok=True)
-        with self._counting():
+        with self._counting(f"writing the masks of {path.name}"):
             manifest = write(self.segmenter, path, folder, self.fps, threshold=threshold, bar=self.progress)
         overlay = folder / "overlay.mp4"
         frames = len(manifest["frames"])
-        self.status.value = f"written: <code>{html.escape(str(overlay))}</code>, {frames} pictures; beside it the masks and manifest.json"
+        self.written = f"written: <code>{html.escape(str(overlay))}</code>, {frames} pictures; beside it the masks and manifest.json"
+        self._show()
         if overlay.stat().st_size <= SHOWABLE:
             self.film.value, self.film.layout.display = overlay.read_bytes(), None
         return folder
 
     @contextmanager
-    def _counting(self) -> Iterator[None]:
+    def _counting(self, task: str) -> Iterator[None]:
+        self.status.value = f"{html.escape(task)} ..."
         self.progress.value = self.progress.max = 0
         self.progress.layout.visibility = "visible"
         try:
             yield
         finally:
             self.progress.layout.visibility = "hidden"
+            self._show()
 
     # What is shown.
 
@@ -242,7 +260,9 @@ class VideoPlayer(Panel):
         if not self.shots:
             for image, shape in ((self.picture, (SIDE, SIDE)), (self.mask, (SIDE, SIDE)), (self.map, (SIDE, SIDE)), (self.curve, (HEIGHT, WIDTH))):
                 image.value = jpeg(np.full((*shape, 3), 235, np.uint8))
-            self.status.value = self.about or "Pick a video, and press Predict."
+            self.audio.value = b""
+            self.status.value = self.written or self.about or (
+                f"{html.escape(self.video.label)}: press Predict." if self.video.label else "Upload a video, and press Predict.")
             return
         shot, shares = self.shots[self.position.value], self.shares()
         views = self._views(shot)
@@ -252,7 +272,8 @@ class VideoPlayer(Panel):
         self.shown.layout.display = None if self.wanted.value else "none"
         self.audio.value = shot.heard
         self.curve.value = jpeg(_curve([shot.time for shot in self.shots], shares, self.position.value))
-        self.status.value = f"second {shot.time:g}: {shares[self.position.value]:.1%} of the picture is marked<br>{self.about}"
+        told = f"second {shot.time:g}: {shares[self.position.value]:.1%} of the picture is marked", self.about, self.written
+        self.status.value = "<br>".join(filter(None, told))
 
     def still(self) -> tuple[np.ndarray, str]:
         if not self.shots:

@@ -30,7 +30,7 @@ def film_strip(pictures: Sequence[np.ndarray], truth: Sequence[np.ndarray], mask
     above.set_yticks([1.5, 0.5], ["what sounds", "marked"])
     above.set_title(title)
     below.bar(np.arange(count) + 0.5, np.maximum(iou, 0.02), 0.9, color=[BLUE if value > 0.9 else RED for value in iou])
-    below.set(xlabel="second", ylabel="IoU", ylim=(0, 1), xlim=(0, count), xticks=range(0, count + 1, act))
+    below.set(xlabel="second (blue: IoU above 0.9)", ylabel="IoU", ylim=(0, 1), xlim=(0, count), xticks=range(0, count + 1, act))
     for edge in range(act, count, act):
         above.axvline(edge, color="white", linewidth=3)
         below.axvline(edge, color=GREY, linewidth=0.8)
@@ -43,7 +43,7 @@ def threshold_curves(thresholds: Sequence[float], scores: dict[str, Sequence[flo
     for (name, values), color, marker in zip(scores.items(), (BLUE, GREEN, RED, ORANGE, GREY, "black"), "osD^vx"):
         axis.plot(values, marker + "-", color=color, markersize=5, label=name)
     axis.set_xticks(range(len(thresholds)), [f"{x:g}" for x in thresholds])
-    axis.set(title="IoU against the threshold", xlabel="threshold (mind the steps)", ylabel="mean IoU", ylim=(-0.03, 1.03))
+    axis.set(title="IoU against the threshold", xlabel="threshold (unequal steps)", ylabel="mean IoU", ylim=(-0.03, 1.03))
     figure.legend(frameon=False, fontsize=9, loc="outside right upper")
     return figure
 

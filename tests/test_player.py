@@ -197,6 +197,36 @@ def test_export_is_what_the_command_writes(clip, tmp_path):
     assert player.film.layout.display == "none" and len(player.shots) == 4
 
 
+def test_another_video_starts_afresh(clip, tmp_path):
+    """In the browser `play` and the slider are one: what is left in one of them would move the other."""
+    player = VideoPlayer(plain(), tmp_path / "p", [SAMPLE, clip])
+    player.start.click()
+    for slider in (player.play, player.position):
+        slider.set_state({"value": 11})
+    player.save.click()
+    assert "second 11:" in player.status.value and "written" in player.status.value
+    player.position.set_state({"value": 12})
+    assert "second 12:" in player.status.value and "written" in player.status.value, "where it went can still be read"
+    player.video.value = clip
+    assert not player.shots and not player.audio.value and player.film.layout.display == "none" and "press Predict" in player.status.value
+    assert player.play.value == player.position.value == player.play.max == player.position.max == 0
+    player.play.set_state({"playing": True})
+    player.start.click()
+    assert not player.play.playing and player.play.value == player.position.value == 0 and player.position.max == 3
+    assert "second 0:" in player.status.value
+
+
+def test_what_it_is_busy_with_is_said(clip, tmp_path):
+    said, player = [], VideoPlayer(plain(), tmp_path / "p", [clip])
+    player.status.observe(lambda change: said.append(change["new"]), "value")
+    player.start.click()
+    player.save.click()
+    assert said[0] == "looking through clip.mp4 ..." and "writing the masks of clip.mp4 ..." in said and "written" in said[-1]
+    clip.unlink()
+    player.save.click()
+    assert "no such video file" in line(player) and "writing" not in player.status.value
+
+
 def test_more_classes(clip, tmp_path):
     player = VideoPlayer(plain(3), tmp_path / "p", [clip])
     player.start.click()
@@ -255,6 +285,17 @@ def test_a_model_that_stumbles_leaves_what_was_seen(clip, tmp_path):
     player = VideoPlayer(plain()._replace(run=run), tmp_path / "p", [clip], fps=2)
     player.start.click()
     assert "ZeroDivisionError" in line(player) and len(player.shots) == 5 and player.position.max == 4
+
+
+def test_a_video_that_was_cut_off_is_told_of(tmp_path):
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(Path(SAMPLE).read_bytes()[:20_000])
+    player = VideoPlayer(plain(), tmp_path / "p", [cut, SAMPLE])
+    player.start.click()
+    assert len(player.shots) < 5 and f"pictures for {len(player.shots)} s only, though it says that it lasts 24 s" in player.status.value
+    player.video.value = Path(SAMPLE)
+    player.start.click()
+    assert len(player.shots) == 24 and "only" not in player.status.value
 
 
 def test_no_sound_is_said(tmp_path):
