@@ -8,6 +8,7 @@ from fractions import Fraction
 from itertools import chain, count, repeat
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import ImageOps
 
@@ -19,6 +20,10 @@ from .segmenter import digests
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".flv", ".wmv", ".ogv", ".gif"}
+
+
+class Broken(ValueError):
+    """What was read of an input shows that it is broken, and will be so next time."""
 
 
 def is_picture(path: str | Path) -> bool:
@@ -33,13 +38,24 @@ def frames_in(folder: str | Path) -> list[Path]:
 
 def pictures_of(path: str | Path, fps: Fraction, first: int = 0, tally: Tally | None = None) -> Iterator[tuple[Fraction, np.ndarray]]:
     """(time, picture (H, W, 3) uint8) from frame `first` on: a video's; a folder's, each 1 / fps after the one before; or one picture again
-    and again, without end."""
+    and again, without end. Raises Broken, or ValueError where it is not the input's fault."""
     path = Path(path)
     if path.is_dir():
-        return ((k / fps, _read(file)) for k, file in enumerate(frames_in(path)) if k >= first)
+        return _reading((k / fps, _read(file)) for k, file in enumerate(frames_in(path)) if k >= first)
     if is_picture(path):
         return zip((k / fps for k in count(first)), repeat(_read(path)))
-    return read_frames(path, fps, first, tally)
+    return _reading(read_frames(path, fps, first, tally))
+
+
+def _reading(pieces: Iterator) -> Iterator:
+    """The same, whose own errors are told from those of whoever asks for the pieces."""
+    try:
+        yield from pieces
+    except ValueError as error:
+        why = error.__context__
+        if isinstance(why, MemoryError) or (isinstance(why, OSError) and why.errno and not isinstance(why, av.FFmpegError)):
+            raise                                                   # what memory or disk could not do now may be done later
+        raise Broken(str(error)) from None
 
 
 def _read(path: Path) -> np.ndarray:
@@ -47,13 +63,13 @@ def _read(path: Path) -> np.ndarray:
 
 
 def sound_of(path: str | Path, audio: str | Path | None, tally: Tally | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """What is heard, of `data.video.read_sound`; nothing where a video has no sound."""
+    """What is heard, of `data.video.read_sound`; nothing where a video has no sound. Raises as `pictures_of`."""
     if audio is not None:
-        return read_sound(audio, None, tally)
+        return _reading(read_sound(audio, None, tally))
     if Path(path).is_dir() or is_picture(path):
         raise ValueError(f"{path}: {'a picture makes' if is_picture(path) else 'pictures make'} no sound. Give it with --audio FILE.")
     video = probe(path)
-    return iter(()) if video.sample_rate is None else read_sound(path, video.origin, tally)
+    return iter(()) if video.sample_rate is None else _reading(read_sound(path, video.origin, tally))
 
 
 def describe(path: Path, audio: str | Path | None) -> dict:

@@ -1,6 +1,7 @@
 """Masks painted over their pictures, and the video of them with its sound."""
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,14 +15,18 @@ from .data.layout import voc_palette
 
 PAINT = (230, 159, 0)        # one class: Okabe and Ito's orange
 RATE = 48_000                # Hz, of the sound in the overlay
+SIDE = 8190                  # pixels: MPEG-4 takes no more, H.264 twice that, and players less
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name to write under. The file gets its own name when the body is through: whoever is stopped there leaves no half file."""
+    """A name to write under. The file gets its own name when the body is through and the disk has it: whoever is stopped, also by a power cut,
+    leaves no half file."""
     staging = path.with_name(f".{path.name}")
     try:
         yield staging
+        with staging.open("rb+") as file:
+            os.fsync(file.fileno())
         os.replace(staging, path)
     finally:
         staging.unlink(missing_ok=True)
@@ -36,7 +41,8 @@ def paint(picture: np.ndarray, mask: np.ndarray, classes: int = 1) -> np.ndarray
 
 def write_video(path: Path, pictures: Iterable[np.ndarray], fps: Fraction, sound: Iterator[tuple[int, np.ndarray]],
                 aspect: Fraction = Fraction(1)) -> None:
-    """An MP4 that browsers play: H.264 where FFmpeg has it, else MPEG-4; AAC. Each picture stays for 1 / fps seconds, all at the first one's size.
+    """An MP4 that browsers play: H.264 where FFmpeg has it, else MPEG-4; AAC. Each picture stays for 1 / fps seconds, all at the first one's size,
+    which is made smaller where a side has more than SIDE pixels.
 
     pictures: (H, W, 3) uint8. sound: of `read_sound`; it is cut where the pictures end. aspect: width of a pixel as shown, in its heights.
     Raises OSError where the disk is full, and ValueError where FFmpeg cannot write such a video.
@@ -47,7 +53,7 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: Fraction, sound
     except av.FFmpegError as error:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from None
-        raise ValueError(f"{path}: cannot be written ({error.strerror or error}).") from None
+        raise ValueError(f"{path}: cannot be written ({error.strerror or error}). The masks are there.") from None
 
 
 def _write(container: av.container.OutputContainer, pictures: Iterable[np.ndarray], fps: Fraction, sound: Iterator[tuple[int, np.ndarray]],
@@ -72,7 +78,8 @@ def _video_stream(container: av.container.OutputContainer, frame: av.VideoFrame,
         codec, options = av.codec.Codec("libx264", "w").name, {"preset": "veryfast", "crf": "20"}
     except av.codec.codec.UnknownCodecError:
         codec, options = "mpeg4", {"qscale": "3"}
-    width, height = (side + side % 2 for side in (frame.width, frame.height))      # colours are stored for 2 x 2 pixels
+    scale = min(1, SIDE / max(frame.width, frame.height))
+    width, height = (2 * math.ceil(round(side * scale) / 2) or 2 for side in (frame.width, frame.height))    # colours are stored for 2 x 2 pixels
     stream = container.add_stream(codec, rate=fps, width=width, height=height, pix_fmt="yuv420p", options=options)
     stream.codec_context.sample_aspect_ratio = aspect
     stream.codec_context.max_b_frames = 0                                          # the first picture is at 0 in every player

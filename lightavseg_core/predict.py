@@ -19,9 +19,9 @@ from .data.avsbench import MEAN, STD
 from .data.media import Tally
 from .data.video import Listener
 from .environment import printable
-from .inputs import describe, digest, inputs_of, is_picture, names_of, pictures_of, sound_of
+from .inputs import Broken, describe, digest, inputs_of, is_picture, names_of, pictures_of, sound_of
 from .overlay import paint, whole, write_video
-from .predictions import MOST, begin, discard, done, mask_file, read_mask, write_json, write_mask
+from .predictions import MOST, alone, begin, discard, done, mask_file, read_mask, write_json, write_mask
 from .segmenter import Segmenter, load
 
 __all__ = ["Prediction", "Segmenter", "load", "predict", "write", "write_all"]
@@ -32,12 +32,32 @@ class Prediction(NamedTuple):
 
     time: float                                 # seconds from the first picture
     picture: np.ndarray                         # (H, W, 3) uint8, upright
-    probabilities: Tensor                       # (K, H, W) float32: of the one class, or of all classes, which add up to 1
+    logits: Tensor                              # (K, h, w) float32, as the model gave them
 
+    @property
+    @torch.inference_mode()
+    def probabilities(self) -> Tensor:
+        """(K, H, W) float32: of the one class, or of all classes, which add up to 1. Computed anew each time."""
+        logits = _grown(self.logits, self.picture)
+        return logits.sigmoid() if len(logits) == 1 else logits.softmax(0)
+
+    @torch.inference_mode()
     def mask(self, threshold: float = 0.5) -> np.ndarray:
         """(H, W) uint8: 0 and 1 for one class, otherwise the index of the likeliest class."""
-        one = len(self.probabilities) == 1
-        return (self.probabilities[0] > threshold if one else self.probabilities.argmax(0)).to(torch.uint8).cpu().numpy()
+        if len(self.logits) == 1:
+            return (self.probabilities[0] > threshold).to(torch.uint8).numpy()
+        best = _grown(self.logits[:1], self.picture)[0]             # class by class: of all at once, large pictures would take many gigabytes
+        likeliest = torch.zeros(best.shape, dtype=torch.uint8)
+        for k in range(1, len(self.logits)):
+            one = _grown(self.logits[k:k + 1], self.picture)[0]
+            likeliest.masked_fill_(one > best, k)
+            torch.maximum(best, one, out=best)
+        return likeliest.numpy()
+
+
+def _grown(logits: Tensor, picture: np.ndarray) -> Tensor:
+    """(K, h, w) -> (K, H, W), of the picture."""
+    return F.interpolate(logits[None], picture.shape[:2], mode="bilinear")[0]
 
 
 def predict(segmenter: Segmenter, path: str | Path, fps: float = 1, audio: str | Path | None = None, first: int = 0) -> Iterator[Prediction]:
@@ -62,7 +82,7 @@ def predict(segmenter: Segmenter, path: str | Path, fps: float = 1, audio: str |
         frames = torch.stack([prepare_frame(picture, segmenter.size) for _, picture in clip])                       # (T, 3, h, w)
         logits = _segment(segmenter, frames, log_mel)
         for (time, picture), one in zip(clip, logits):
-            yield Prediction(float(time), picture, _probabilities(one, picture.shape[:2]))
+            yield Prediction(float(time), picture, one)
 
 
 @torch.inference_mode()
@@ -71,13 +91,6 @@ def _segment(segmenter: Segmenter, frames: Tensor, log_mel: Tensor) -> Tensor:
     missing = segmenter.clip - len(frames)
     fill = lambda part: torch.cat([part, part[-1:].expand(missing, *part.shape[1:])])[None]                         # noqa: E731
     return segmenter.run(fill(frames), fill(log_mel))[0, :len(frames)].cpu()
-
-
-@torch.inference_mode()
-def _probabilities(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """(K, h, w) -> (K, *size)."""
-    logits = F.interpolate(logits[None], size, mode="bilinear")[0]
-    return logits.sigmoid() if len(logits) == 1 else logits.softmax(0)
 
 
 def prepare_frame(picture: np.ndarray, size: tuple[int, int]) -> Tensor:
@@ -111,18 +124,18 @@ def write(segmenter: Segmenter, path: str | Path, folder: str | Path, fps: float
     if audio is not None:
         asked.update(audio=Path(audio).name, audio_sha256=digest(Path(audio)))
     described = describe(path, audio)
-    manifest = begin(folder, asked)
-    if manifest["complete"]:
-        return manifest
-    manifest.update(described)
-    if manifest["heard"] == "silence":
-        tqdm.write(f"{path}: has no sound; the model hears silence.", file=sys.stderr)
-    try:
-        _fill(segmenter, path, folder, step, audio, manifest, tqdm(disable=True) if bar is None else bar)
-    except ValueError as error:
-        if not isinstance(error.__cause__, OSError):                # a disk that could not be read may be read later
+    with alone(folder):
+        manifest = begin(folder, asked)
+        if manifest["complete"]:
+            return manifest
+        manifest.update(described)
+        if manifest["heard"] == "silence":
+            tqdm.write(f"{path}: has no sound; the model hears silence.", file=sys.stderr)
+        try:
+            _fill(segmenter, path, folder, step, audio, manifest, tqdm(disable=True) if bar is None else bar)
+        except Broken:                                              # whatever else went wrong may go well later
             discard(folder)
-        raise
+            raise
     return manifest
 
 
@@ -132,7 +145,7 @@ def _fill(segmenter: Segmenter, path: Path, folder: Path, fps: Fraction, audio: 
     write_json(folder / "manifest.json", manifest)
     for name in ("masks", "probabilities")[:1 + asked["probabilities"]]:
         (folder / name).mkdir(exist_ok=True)
-    first = done(folder, segmenter.clip)
+    first = done(folder, segmenter.clip, classes)
     bar.total = (bar.total or 0) + math.ceil(max(0, manifest.get("video", {}).get("seconds") or 0) * fps)
     bar.update(first)
     for k, found in enumerate(predict(segmenter, path, fps, audio, first), first):
@@ -140,7 +153,7 @@ def _fill(segmenter: Segmenter, path: Path, folder: Path, fps: Fraction, audio: 
             raise ValueError(f"{path}: has more than {MOST:,} frames at {float(fps):g} a second. Give a smaller --fps, or cut it.")
         if asked["probabilities"]:                                  # before the mask, which says that the frame is done
             with whole(folder / "probabilities" / f"{k:06}.npz") as staging:
-                np.savez_compressed(staging, probabilities=found.probabilities.half().cpu().numpy())
+                np.savez_compressed(staging, probabilities=found.probabilities.half().numpy())
         write_mask(mask_file(folder, k), found.mask(asked["threshold"]), classes)
         bar.update()
     frames, pictures, sound = [], Tally(), Tally()
@@ -183,8 +196,15 @@ def write_all(segmenter: Segmenter, paths: Sequence[str | Path], out: str | Path
             bar.set_description(path.name)
             try:
                 write(segmenter, path, Path(out) / name, audio=audio, bar=bar, **options)
-            except (ValueError, OSError) as error:
-                kept = f"{path}: {error}; run the same again to go on where it stopped" if isinstance(error, OSError) and error.errno else error
-                tqdm.write(f"lightavseg: {printable(kept)}", file=sys.stderr)
+            except (ValueError, OSError, RuntimeError, MemoryError) as error:
+                tqdm.write(f"lightavseg: {printable(_told(path, error))}", file=sys.stderr)
                 failed.append(path)
     return failed
+
+
+def _told(path: Path, error: Exception) -> str:
+    """What is said of an error. Those of the system, of PyTorch and of runtimes do not name the input."""
+    if isinstance(error, ValueError) or (isinstance(error, OSError) and not error.errno):
+        return str(error)
+    what = error if isinstance(error, OSError) else f"{type(error).__name__}: {(str(error).strip() or 'without a word').splitlines()[0][:200]}"
+    return f"{path}: {what}; run the same again to go on where it stopped"

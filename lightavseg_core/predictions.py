@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,28 +16,70 @@ from .data.layout import voc_palette
 from .environment import versions
 from .overlay import whole
 
+try:
+    import fcntl
+except ImportError:                                                 # Windows
+    fcntl = None
+
 MOST = 1_000_000      # frames, whose six digits keep them in order
+RUNTIMES = {"onnx": ("onnxruntime",), "openvino": ("openvino",), "executorch": ("executorch",)}      # whose versions count too
 OURS = re.compile(r"\.?(\d{6}\.(png|npz)|overlay\.mp4|manifest\.json)")      # what is written here; with a dot while it is not whole
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Makes a folder and keeps other processes out of it. A process that is killed keeps nobody out, since its lock is the system's.
+
+    Raises ValueError where another process is in it, or where there is something else than a folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: not a folder. Give another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if not _lock(handle) or not os.path.samestat(os.fstat(handle), os.stat(folder)):      # the other one may have taken it away just now
+            raise ValueError(f"{folder}: another process is writing it. Wait until that is done, then run the same again.")
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """False where another process has the lock."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:                                                 # some network drives have no locks
+        pass
+    return True
+
+
 def begin(folder: Path, asked: dict) -> dict:
-    """The manifest of a folder: the one that is there, or a new one. Raises ValueError where the folder holds something else."""
+    """The manifest of a folder: the one that is there, or a new one. Raises ValueError where the folder holds something else.
+
+    What a run adds to must be of the same arguments, device and versions; what is complete only of the same arguments, since nothing is added.
+    """
     file = folder / "manifest.json"
+    made = versions(("torch", "torchaudio", "av", "numpy", "pillow", *RUNTIMES.get(asked.get("runtime"), ())))
     if not file.is_file():
         # Whoever was killed while `whole` wrote the very first manifest has left that: it is written anew.
-        if folder.exists() and (not folder.is_dir() or any(found.name != ".manifest.json" for found in folder.iterdir())):
+        if any(found.name != ".manifest.json" for found in folder.iterdir()):
             raise ValueError(f"{folder}: holds files that are not of `lightavseg predict`. Give another --out.")
-        folder.mkdir(parents=True, exist_ok=True)
-        return {"complete": False, "asked": asked, "versions": versions(("torch", "torchaudio", "av", "numpy", "pillow"))}
+        return {"complete": False, "asked": asked, "versions": made}
     try:
         manifest = json.loads(file.read_text())
-        before = manifest["asked"]
-        changed = [name for name in asked if before.get(name) != asked[name]]
         manifest["complete"] = bool(manifest["complete"])
+        before, now = {**manifest["asked"], **manifest["versions"]}, {**asked, **made}
+        free = {"device", *made} if manifest["complete"] else set()
+        changed = [name for name in now if name not in free and before.get(name) != now[name]]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{file}: not a manifest of `lightavseg predict`. Give another --out, or remove the folder.") from None
     if changed:
-        values = "; ".join(f"{name} was {before.get(name)}, is {asked[name]}" for name in changed if "sha256" not in name)
+        values = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in changed if "sha256" not in name)
         raise ValueError(f"{folder}: was made from other arguments ({values or 'other content of ' + ', '.join(changed)}). "
                          "Give another --out, or remove it.")
     return manifest
@@ -51,9 +95,17 @@ def discard(folder: Path) -> None:
             inside.rmdir()
 
 
-def done(folder: Path, clip: int) -> int:
-    """How many frames have their masks: whole clips, so that a clip is seen again as it was."""
-    return next(k for k in range(MOST + 1) if not mask_file(folder, k).exists()) // clip * clip
+def done(folder: Path, clip: int, classes: int) -> int:
+    """How many frames have masks that can be read: whole clips, so that a clip is seen again as it was."""
+    return next(k for k in range(MOST + 1) if not _readable(mask_file(folder, k), classes)) // clip * clip
+
+
+def _readable(mask: Path, classes: int) -> bool:
+    try:
+        read_mask(mask, classes)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def mask_file(folder: Path, k: int) -> Path:

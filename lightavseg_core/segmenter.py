@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .data.audio import FrontEnd
 from .encoders import create_audio_encoder
+from .environment import processor
 from .methods import AVSModel, load_model
 from .runtimes import SUFFIX
 from .runtimes import load as load_exported
@@ -54,7 +55,7 @@ def load(checkpoint: str | Path | AVSModel, runtime: str | None = None, precisio
     run = prepare(model, device, precision, compile)
     files = digests([folder / "config.json", folder / "model.safetensors"]) if path else {}
     about = {"checkpoint": path.name if path else "a model in memory", "method": model.config.method, "runtime": "pytorch",
-             "precision": precision, "compile": compile, "sha256": files or {"model": _digest(model)}}
+             "device": _name(device), "precision": precision, "compile": compile, "sha256": files or {"model": _digest(model)}}
     return Segmenter(run, (side, side), CLIP, model.config.num_classes, model.front_end, about)
 
 
@@ -66,9 +67,13 @@ def _load_exported(path: Path, runtime: str, precision: str, compile: str, size:
                          "leave --size, --precision and --compile out, or export again.")
     with torch.device("meta"):                                      # for its front end alone, without the numbers
         front_end = create_audio_encoder(meta.front_end).front_end
-    about = {"checkpoint": path.name, "method": meta.method, "runtime": runtime, "precision": meta.precision, "compile": "none",
-             "sha256": digests([path, path.with_suffix(".bin")])}
+    about = {"checkpoint": path.name, "method": meta.method, "runtime": runtime, "device": _name(torch.device("cpu")),
+             "precision": meta.precision, "compile": "none", "sha256": digests([path, path.with_suffix(".bin")])}
     return Segmenter(exported, tuple(meta.size), meta.seconds, meta.num_classes, front_end, about)
+
+
+def _name(device: torch.device) -> str:
+    return f"{device.type}: {torch.cuda.get_device_name(device) if device.type == 'cuda' else processor()}"
 
 
 def _digest(model: AVSModel) -> str:
