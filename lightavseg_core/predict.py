@@ -116,7 +116,7 @@ def write(segmenter: Segmenter, path: str | Path, folder: str | Path, fps: float
     probabilities/000000.npz, ...: float16 (K, H, W) under the name `probabilities`. overlay.mp4: each picture with its mask, and the sound.
     manifest.json: what was asked, each frame's time and marked share; `complete` when all is there. Stopped, also by a full disk, the same
     call goes on where it was. Raises FileNotFoundError or ValueError: for a broken input, of which nothing is left, and for a folder that
-    holds something else.
+    holds something else or that another process is writing.
     """
     path, folder, step = Path(path), Path(folder), _checked(segmenter, fps, threshold)
     asked = {"input": path.name, "input_sha256": digest(path), "audio": None, "audio_sha256": None, "fps": float(step),
@@ -206,5 +206,5 @@ def _told(path: Path, error: Exception) -> str:
     """What is said of an error. Those of the system, of PyTorch and of runtimes do not name the input."""
     if isinstance(error, ValueError) or (isinstance(error, OSError) and not error.errno):
         return str(error)
-    what = error if isinstance(error, OSError) else f"{type(error).__name__}: {(str(error).strip() or 'without a word').splitlines()[0][:200]}"
+    what = str(error) if isinstance(error, OSError) else ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])[:200]
     return f"{path}: {what}; run the same again to go on where it stopped"

@@ -29,3 +29,14 @@ def shapes(tmp_path_factory):
 def own_copy(shapes, tmp_path):
     """A copy of `shapes` for a test that changes files."""
     return Path(shutil.copytree(shapes, tmp_path / "shapes", copy_function=shutil.copyfile))
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """Eight seconds of 5 pictures each, with stereo sound that changes. To be read only."""
+    import numpy as np
+    from ear import gradient
+    from films import film, tone
+
+    sound = np.stack([tone(300, 16_000, 8) * np.linspace(0, 1, 8 * 16_000), tone(900, 16_000, 8, 0.2)])
+    return film(tmp_path_factory.mktemp("films") / "clip.mp4", (gradient(k // 5) for k in range(40)), sound=sound, rate=16_000)
