@@ -68,7 +68,9 @@ class DataMake:
 
 @dataclass
 class DataCheck:
-    """Read every file of a dataset, real or generated, and list all that is missing or broken; exit code 1 where something is.
+    """Read every file of a dataset, real or generated, and list all that is missing or broken.
+
+    Exit code: 0 nothing is wrong, 1 something is, 2 there is no such dataset.
 
     Example: lightavseg data check path/to/AVSBench
     """
@@ -81,8 +83,8 @@ class DataCheck:
     """Print the report as JSON: of one --subset, or of all under `subsets`."""
 
     def run(self) -> int:
-        from .data.check import check, check_all
-        reports = [check(self.root, self.subset)] if self.subset else check_all(self.root)
+        from .data.check import SUBSETS, check_all
+        reports = check_all(self.root, [self.subset] if self.subset else SUBSETS)
         if self.json:
             found = [report.as_json() for report in reports]
             print(json.dumps(found[0] if self.subset else {"root": str(self.root), "subsets": {part["subset"]: part for part in found}}, indent=1))

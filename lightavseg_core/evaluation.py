@@ -83,6 +83,7 @@ def deaf_oracle(dataset: AVSBench) -> dict:
     for index, clip in enumerate(dataset.clips):
         item = dataset[index]
         visible = torch.from_numpy(sum(thing.masks for thing in objects(dataset.root, dataset.subset, dataset.split, clip_number(clip.name))) > 0)
+        visible = visible[:len(item["mask"])]                       # of a clip that ends early, the frames that are there
         if visible.shape != item["mask"].shape:
             visible = torch.nn.functional.interpolate(visible[None].float(), item["mask"].shape[-2:], mode="nearest-exact")[0] > 0.5
         score.update((visible.float() * 20 - 10)[item["annotated"]], item["mask"][item["annotated"]] > 0)

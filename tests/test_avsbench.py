@@ -91,6 +91,29 @@ def test_a_binary_mask_in_any_mode(tmp_path_factory, mode, values):
     assert torch.equal(read_mask(path, "ms3", 1), torch.from_numpy((values > 0).astype(np.uint8)))
 
 
+BROWN, RED, BLACK, WHITE = (99, 66, 33), (255, 0, 0), (0, 0, 0), (255, 255, 255)
+
+
+@pytest.mark.parametrize("palette, used, foreground", [
+    ([BLACK, RED], [0, 1], [0, 1]),
+    ([BROWN, RED], [0, 1], [0, 1]),                                # index 0 is the background, whatever its colour
+    ([BROWN, RED], [0, 0], [0, 0]),
+    ([BROWN, RED, BLACK], [0, 1], [0, 1]),                         # black is there, but no pixel has it
+    ([BLACK, RED, BLACK], [0, 2], [0, 1]),
+    ([RED, BLACK], [0, 1], [1, 0]),                                # sorted anew by a program that makes files smaller: black is background
+    ([RED, BROWN, BLACK], [0, 2, 1], [1, 0, 1]),
+    ([WHITE, BLACK], [0, 1], [1, 0]),
+    ([WHITE], [0, 0], [1, 1]),
+    ([WHITE, RED], [0, 1], [0, 1]),
+    ([BROWN, RED], [1, 7], [1, 1]),                                # index 7 has no colour, as in broken files
+])
+def test_what_is_foreground_in_a_palette(tmp_path, palette, used, foreground):
+    image = Image.fromarray(np.array([used], np.uint8), "P")
+    image.putpalette([value for colour in palette for value in colour])
+    image.save(tmp_path / "mask.png", bits=8)
+    assert read_mask(tmp_path / "mask.png", "s4", 1).tolist() == [foreground]
+
+
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), classes=st.sampled_from([2, 8, 71]), folder=st.sampled_from(["labels_rgb", "labels_semantic"]))
 def test_class_masks_round_trip(tmp_path_factory, data, classes, folder):
@@ -143,6 +166,13 @@ def test_an_unknown_colour_or_class_is_an_error(own_copy):
     Image.fromarray(np.full((64, 64), 7, np.uint8)).save(folder / "2.png")
     with pytest.raises(ValueError, match=r"2\.png: holds class 8; label2idx.json has 8"):
         read_mask(folder / "2.png", "avss", 8)
+    for value in (256, 300, 65535):                                # of 16 bits: not taken for their last eight
+        Image.fromarray(np.full((64, 64), value, np.uint16)).save(folder / "2.png")
+        with pytest.raises(ValueError, match=rf"2\.png: holds values that are no class, up to {value}; labels_semantic has 0 to 6, and 255"):
+            read_mask(folder / "2.png", "avss", 8)
+        assert {p.kind for p in check(own_copy, "avss").problems if p.found.startswith(str(folder / "2.png"))} == {"class"}
+    Image.fromarray(np.array([[255, 0, 6]], np.uint16)).save(folder / "2.png")
+    assert read_mask(folder / "2.png", "avss", 8).tolist() == [[0, 1, 7]]
 
 
 def test_other_sizes_and_jpeg(own_copy):

@@ -253,7 +253,7 @@ def test_links_that_stay_inside_are_followed(own_copy, tmp_path):
     with pytest.raises(ValueError, match="Multi-sources: a link leads out of the dataset's folder"):
         AVSBench(own_copy, "ms3", "val")
     report = {report.subset: report for report in check_all(own_copy)}["ms3"]
-    assert [problem.kind for problem in report.problems] == ["table"] and "a link leads out" in report.problems[0].found
+    assert [problem.kind for problem in report.problems] == ["link"] and "a link leads out" in report.problems[0].found
     assert check(own_copy / "Multi-sources", "ms3").ok             # given itself, it is ROOT
 
 
@@ -275,6 +275,7 @@ def test_check_lists_everything_at_once(own_copy, capsys):
     cut(clips[0].masks[2])
     cut(clips[3].frames[0])
     clips[5].audio.write_bytes(clips[5].audio.read_bytes()[:44])
+    clips[9].audio.write_bytes(clips[9].audio.read_bytes()[:20])
     Image.new("RGB", (48, 48)).save(clips[8].frames[4])
     huge_png(clips[12].masks[4])
     clips[11].audio.write_bytes(clips[11].audio.read_bytes()[:44 + 2 * 16_000])                   # too short, but not wrong
@@ -286,13 +287,14 @@ def test_check_lists_everything_at_once(own_copy, capsys):
     assert end.value.code == 1 and report["clips"] == {"train": 6, "val": 3, "test": 4}
     expected = {("ms3_meta_data.csv, line 15", "line", "../up"), (clips[0].name, "missing", clips[0].frames[1].name),
                 (clips[0].name, "broken", clips[0].masks[2].name), (clips[3].name, "broken", clips[3].frames[0].name),
-                (clips[5].name, "sound", clips[5].audio.name), (clips[8].name, "size", "48"), (clips[12].name, "broken", clips[12].masks[4].name)}
+                (clips[5].name, "sound", clips[5].audio.name), (clips[9].name, "broken", clips[9].audio.name),
+                (clips[8].name, "size", "48"), (clips[12].name, "broken", clips[12].masks[4].name)}
     planted = [problem for problem in report["problems"] if problem["clip"] != "unused"]
     assert len(planted) == len(expected)
     for name, kind, words in expected:
         problem, = [p for p in planted if (p["clip"], p["kind"]) == (name, kind)]
         assert words in problem["found"] and problem["to_do"] == ADVICE[kind] and "\n" not in problem["found"]
-    assert any("shorter than their clip" in note for note in report["notes"]) and any("other than train" in note for note in report["notes"])
+    assert any("1 sound shorter than the clip" in note for note in report["notes"]) and any("other than train" in note for note in report["notes"])
     with pytest.raises(SystemExit):
         main(["data", "check", str(own_copy), "--subset", "ms3"])
     lines = capsys.readouterr().out.splitlines()
@@ -305,12 +307,18 @@ def test_check_lists_everything_at_once(own_copy, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in own_copy.rglob("*")}
 
 
-@pytest.mark.parametrize("subset, words", [("ms3", "has no column split"), ("s4", "no such folder")])
-def test_the_command_line_says_it_in_one_line(tmp_path, capsys, subset, words):
+@pytest.mark.parametrize("options", [(), ("--subset", "ms3"), ("--json",), ("--subset", "ms3", "--json")])
+def test_one_rule_for_the_exit_code(shapes, tmp_path, capsys, options):
+    """0 where nothing is wrong, 1 where something is, a table too, and 2 where there is no dataset: with --subset as without."""
     (tmp_path / "Multi-sources").mkdir()
     (tmp_path / META["ms3"]).write_text("name,start,part\n")
-    root = tmp_path if subset == "ms3" else tmp_path / "nowhere"
-    with pytest.raises(SystemExit) as end:
-        main(["data", "check", str(root), "--subset", subset])
-    error = capsys.readouterr().err
-    assert end.value.code == 2 and error.startswith("lightavseg: ") and words in error and len(error.splitlines()) == 1
+    for root, code, words in ((tmp_path, 1, "has no column split"), (tmp_path / "nowhere", 2, "no such folder"), (shapes, 0, "generated")):
+        with pytest.raises(SystemExit) as end:
+            main(["data", "check", str(root), *options])
+        out, error = capsys.readouterr()
+        assert end.value.code == code and words in (error if code == 2 else out)
+        if code == 2:
+            assert error.startswith("lightavseg: ") and len(error.splitlines()) == 1 and not out
+        if code == 1 and "--json" not in options:
+            assert out.startswith(f"ms3 in {tmp_path / 'Multi-sources'}: its clips are unknown, and no file was read\n")
+            assert out.endswith(f"ms3: 1 problem; paths are under {tmp_path / 'Multi-sources'}\n")

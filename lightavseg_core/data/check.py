@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,11 +13,13 @@ from typing import NamedTuple
 from tqdm.auto import tqdm
 
 from .audio import read_track
-from .avsbench import open_image, read_mask, same_shape
+from .avsbench import frame_size, read_mask, same_shape
 from .layout import (
     SPLITS,
     SUBSETS,
     Clip,
+    Copies,
+    LinkOut,
     as_stored,
     described,
     is_generated,
@@ -36,10 +38,11 @@ ADVICE = {
     "empty": "copy it again from the download",
     "missing": "copy it again from the download",
     "broken": "it is damaged: copy it again from the download",
-    "sound": "give the clip a sound, or remove its line from the metadata",
+    "sound": "copy it again; if it has no sound there either, remove its line from the metadata",
     "size": "make the clip's frames one size, and its masks of the same shape",
     "class": "check label2idx.json, or copy the mask again",
-    "link": "put the file itself into the dataset's folder",
+    "link": "give a folder that holds all of the dataset, or put the file or folder itself into it",
+    "copies": "give the folder of one of them",
 }
 # Reported sizes, with their sources in docs/avsbench.md: clips of S4 and MS3 by split, of AVSS by kind (of its splits two counts circulate).
 PUBLISHED = {
@@ -48,6 +51,10 @@ PUBLISHED = {
     "avss": {"v1s": 4932, "v1m": 424, "v2": 6000},
 }
 PUBLISHED_CATEGORIES = {"s4": 23, "avss": 70}
+
+
+def several(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 class Problem(NamedTuple):
@@ -88,8 +95,9 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for a reader: a summary by kind, then every problem, by kind and clip."""
-        counts = f": {', '.join(f'{n:,} {name}' for name, n in self.clips.items())} clips; {self.files:,} files read" if self.clips else ""
-        text = [f"{self.subset} in {self.folder}{counts}", *(f"note: {note}" for note in self.notes)]
+        counts = f"{', '.join(f'{n:,} {name}' for name, n in self.clips.items())} clips; {several(self.files, 'file')} read"
+        counts = counts if self.clips else "its clips are unknown, and no file was read"
+        text = [f"{self.subset} in {self.folder}: {counts}", *(f"note: {note}" for note in self.notes)]
         if self.ok:
             return [*text, f"{self.subset}: all files are there and readable"]
         summary = self.summary()
@@ -101,8 +109,8 @@ class Report:
         for kind in summary:
             text += ["", f"{kind}:"]
             for clip, problems in groupby((p for p in self.problems if p.kind == kind), key=lambda problem: problem.clip):
-                text += [f"  {clip}", *(f"    {p.part}: {p.found.replace(f'{self.folder}/', '')}" for p in problems)]
-        return [*text, "", f"{self.subset}: {len(self.problems):,} problems; paths are under {self.folder}"]
+                text += [f"  {clip}", *(f"    {p.part}: {p.found.removeprefix(f'{self.folder}/')}" for p in problems)]
+        return [*text, "", f"{self.subset}: {several(len(self.problems), 'problem')}; paths are under {self.folder}"]
 
 
 def _check_clip(clip: Clip, subset: str, classes: int) -> tuple[int, list[Problem], float | None]:
@@ -117,14 +125,14 @@ def _check_clip(clip: Clip, subset: str, classes: int) -> tuple[int, list[Proble
             result = reader(path)
         except (ValueError, OSError) as error:
             said = str(error).replace(str(path), "")
-            kind = ("missing" if isinstance(error, FileNotFoundError) else "link" if "a link leads out" in said else "class" if "class" in said
-                    else "sound" if part == "sound" else "broken")
+            kind = ("missing" if isinstance(error, FileNotFoundError) else "link" if isinstance(error, LinkOut) else "class" if "class" in said
+                    else "sound" if part == "sound" and any(words in said for words in ("no sound", "minutes of sound")) else "broken")
             problems.append(Problem(clip.name, kind, part, str(error).rstrip(".") + more))
             return None
         read += 1
         return result
 
-    sizes = [use("frame", path, lambda path: open_image(path).size, f"; the clip is read with {length} frames" if index >= length else "")
+    sizes = [use("frame", path, frame_size, f"; the clip is read with {length} frames" if index >= length else "")
              for index, path in enumerate(clip.frames)]
     if len(different := {size for size in sizes if size}) > 1:
         problems.append(Problem(clip.name, "size", "frame", f"{clip.frames[0].parent}: frames of different sizes, {sorted(different)}"))
@@ -144,7 +152,8 @@ def _compared(report: Report, labels: int | None) -> list[str]:
     notes = []
     for name, published in PUBLISHED[report.subset].items():
         if less := published - counts[name]:
-            notes.append(f"{name} has {counts[name]:,} clips, {abs(less):,} {'fewer' if less > 0 else 'more'} than the published {published:,}")
+            notes.append(f"{name} has {several(counts[name], 'clip')}, {abs(less):,} {'fewer' if less > 0 else 'more'} than the published "
+                         f"{published:,}")
     categories = labels - 1 if labels else len(report.categories)
     if report.subset in PUBLISHED_CATEGORIES and categories != PUBLISHED_CATEGORIES[report.subset]:
         notes.append(f"categories: {categories}; published are {PUBLISHED_CATEGORIES[report.subset]}")
@@ -170,43 +179,48 @@ def check(root: str | Path, subset: str, workers: int = 2) -> Report:
     if not clips:
         report.problems.append(Problem(SUBSETS[subset].csv, "empty", "metadata", "names no clip"))
     if others := len(clips) - sum(report.clips.values()):
-        report.notes.append(f"{others:,} clips belong to a split other than {', '.join(SPLITS)}; they are never used")
+        report.notes.append(f"{several(others, 'clip')} of a split other than {', '.join(SPLITS)}: never used")
     if twice := [name for name, n in Counter(clip.name for clip in clips).items() if n > 1]:
-        report.notes.append(f"{len(twice):,} names are in the metadata more than once: {', '.join(twice[:5])}{', ...' * (len(twice) > 5)}")
+        report.notes.append(f"{several(len(twice), 'name')} in the metadata more than once: {', '.join(twice[:5])}{', ...' * (len(twice) > 5)}")
     try:
         read_events(root, subset)
     except ValueError as error:
-        report.problems.append(Problem("events.csv", "line", "metadata", str(error).split(". ")[0]))
-    short = 0
+        report.problems.append(Problem("events.csv", "link" if isinstance(error, LinkOut) else "line", "metadata", str(error).split(". ")[0]))
+    short, links = 0, set()
     pool = ThreadPoolExecutor(workers)                             # PIL decodes without holding Python's lock
     try:
         results = pool.map(partial(_check_clip, subset=subset, classes=labels or 1), clips)
         for clip, (read, problems, seconds) in tqdm(zip(clips, results, strict=True), total=len(clips), desc=f"checking {subset}", leave=False):
             report.files += read
-            report.problems += problems
+            for problem in problems:
+                if problem.found not in links:
+                    report.problems.append(problem)
+                if problem.kind == "link":                         # of a folder: said once, not for each of its files
+                    links.add(problem.found)
             short += seconds is not None and seconds < len(clip.frames) - 0.025
     finally:
         pool.shutdown(cancel_futures=True)                         # Ctrl-C does not wait for the rest
     if short:
-        report.notes.append(f"{short:,} sounds are shorter than their clip; the rest is heard as silence")
+        report.notes.append(f"{several(short, 'sound')} shorter than the clip; the rest is heard as silence")
     return report
 
 
-def check_all(root: str | Path) -> list[Report]:
-    """`check` of every subset that is found at root. Raises FileNotFoundError where there is none."""
+def check_all(root: str | Path, subsets: Iterable[str] = SUBSETS) -> list[Report]:
+    """`check` of every one of these subsets that is found at root. Where it cannot begin, what is wrong with the table is the one problem.
+
+    Raises FileNotFoundError where there is none of them.
+    """
     reports = []
-    for subset in SUBSETS:
+    for subset in subsets:
+        folder = None
         try:
             folder = subset_folder(root, subset)
-        except FileNotFoundError:
-            continue
-        except ValueError as error:                                # several copies, or a link
-            reports.append(Report(subset, Path(root), problems=[Problem(SUBSETS[subset].csv, "table", "metadata", str(error).rstrip("."))]))
-            continue
-        try:
             reports.append(check(root, subset))
-        except (ValueError, FileNotFoundError) as error:
-            reports.append(Report(subset, folder, problems=[Problem(SUBSETS[subset].csv, "table", "metadata", str(error).rstrip("."))]))
+        except (ValueError, OSError) as error:
+            if folder is None and isinstance(error, FileNotFoundError):
+                continue
+            kind = "copies" if isinstance(error, Copies) else "link" if isinstance(error, LinkOut) else "table"
+            reports.append(Report(subset, folder or Path(root), problems=[Problem(SUBSETS[subset].csv, kind, "metadata", str(error).rstrip("."))]))
     if not reports:
-        raise FileNotFoundError(nothing_found(root))
+        raise FileNotFoundError(nothing_found(root, subsets))
     return reports

@@ -5,12 +5,15 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from ..environment import printable
 
 SPLITS = ("train", "val", "test")
 MAX_TABLE, MAX_CLIPS, MAX_CLASSES = 16 << 20, 100_000, 255         # bytes of a CSV or JSON file, clips, classes: many times the real ones
@@ -55,31 +58,65 @@ def voc_palette(classes: int) -> np.ndarray:
     return palette
 
 
+class LinkOut(ValueError):
+    """A link leads out of the dataset's folder."""
+
+
+class Copies(ValueError):
+    """A subset lies in several places, of which none is meant before the others."""
+
+
 def stay_inside(path: Path, home: Path) -> None:
-    """Raises ValueError where a link leads path out of the folder home, which may itself be reached through links."""
-    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(home)):
-        raise ValueError(f"{path}: a link leads out of the dataset's folder {home}. Put the file itself there, or give the folder that holds both.")
+    """Raises LinkOut where a link leads path out of the folder home, which may itself be reached through links. Names the link nearest to home."""
+    top = os.path.realpath(home)
+    if Path(os.path.realpath(path)).is_relative_to(top):
+        return
+    steps = (path, *(step for step in path.parents if step != home and step.is_relative_to(home)))
+    link = next(step for step in reversed(steps) if not Path(os.path.realpath(step)).is_relative_to(top))
+    target = Path(os.path.realpath(link))
+    whole = [place for place in (target, target.parent) if link.is_dir() for spec in SUBSETS.values()
+             if (place / spec.csv).is_file() or (place / spec.folder / spec.csv).is_file()]
+    advice = f"Give {printable(whole[0])}" if whole else f"Put the {'folder' if link.is_dir() else 'file'} itself there"
+    raise LinkOut(f"{link}: a link leads out of the dataset's folder, to {printable(target)}. {advice}, or give a folder that holds both.")
+
+
+def _around(root: Path, part: str) -> Path | None:
+    """The folder around root where root is the part of a dataset that is called so, also as `.` or through a link; else None."""
+    named = root if root.name == part else Path(os.path.realpath(root))
+    return named.parent if named.name == part else None
+
+
+def _home(root: Path, folder: Path) -> Path:
+    """No link may lead out of it: root, or the folder that holds the table where that is around root."""
+    return root if folder.is_relative_to(root) else folder
 
 
 def places(root: str | Path, subset: str) -> Iterator[list[Path]]:
-    """Folders that hold the subset's metadata: at root (under it, root itself, or beside it where root is its `_data` folder); then one level down.
+    """Folders that hold the subset's metadata: at root (under it, root itself, or around it where root is its `_data` folder); then one level down.
 
-    Raises ValueError where a link leads from root to a folder elsewhere.
+    Links are followed, also those that lead out of root.
     """
     root, spec = Path(root), SUBSETS[subset]
-    at_root = [root / spec.folder, root, *([root.parent] if root.name == f"{subset}_data" else [])]
-    # Other datasets have a metadata.csv, too.
-    one_down = (place for folder in _folders(root) for place in (folder / spec.folder, folder)
-                if subset != "avss" or any((place / part).exists() for part in ("label2idx.json", *AVSS_SECONDS)))
+    around = _around(root, f"{subset}_data")
+    at_root = [root / spec.folder, root, *([around] if around else [])]
+    one_down = (place for folder in _folders(root) for place in (folder / spec.folder, folder))
     seen: set[str] = set()
     for candidates in (at_root, one_down):
         found = []
         for folder in candidates:
-            if (folder / spec.csv).is_file() and (real := os.path.realpath(folder)) not in seen:
-                stay_inside(folder, root.parent if folder == root.parent else root)
+            if _holds(folder, subset) and (real := os.path.realpath(folder)) not in seen:
                 seen.add(real)
                 found.append(folder)
         yield found
+
+
+def _holds(folder: Path, subset: str) -> bool:
+    """Whether the subset's table lies in a folder. Other datasets have a metadata.csv, too: AVSS has more beside it, or its columns."""
+    path = folder / SUBSETS[subset].csv
+    if not path.is_file() or subset != "avss" or any((folder / part).exists() for part in ("label2idx.json", *AVSS_SECONDS)):
+        return path.is_file()
+    with path.open("rb") as file:
+        return {column.encode() for column in SUBSETS[subset].needed} <= set(re.findall(rb"\w+", file.readline(10_000)))
 
 
 def _folders(root: Path) -> list[Path]:
@@ -90,14 +127,15 @@ def _folders(root: Path) -> list[Path]:
 def subset_folder(root: str | Path, subset: str) -> Path:
     """The folder that holds a subset's metadata: at root, or else one level down (`places`).
 
-    Raises ValueError, also where there are several, or FileNotFoundError.
+    Raises ValueError, as Copies where there are several and as LinkOut where a link leads to it from root, or FileNotFoundError.
     """
     if subset not in SUBSETS:
         raise ValueError(f"unknown subset {subset!r}; known: {', '.join(SUBSETS)}.")
     for found in places(root, subset):
         if len(found) > 1:
-            raise ValueError(f"{root}: holds {len(found)} copies of {subset}: {', '.join(map(described, found))}. Give the folder of one of them.")
+            raise Copies(f"{root}: holds {len(found)} copies of {subset}: {', '.join(map(described, found))}. Give the folder of one of them.")
         if found:
+            stay_inside(found[0], _home(Path(root), found[0]))
             return found[0]
     raise FileNotFoundError(f"{nothing_found(root, [subset])} `lightavseg data make {root} --subset {subset}` generates one.")
 
@@ -124,7 +162,8 @@ def nothing_found(root: str | Path, subsets: Iterable[str] = SUBSETS) -> str:
     for subset, spec in specs.items():
         parts = tuple(AVSS_SECONDS) if subset == "avss" else (f"{subset}_data",)
         bare = [folder / part for folder in (root, *_folders(root)) for part in parts if (folder / part).is_dir()]
-        bare += [root] if root.name in parts else []
+        bare += [root] if any(_around(root, part) for part in parts) else []
+        hints += [f"its {spec.csv} is another dataset's: it has no columns {', '.join(spec.needed)}"] if (root / spec.csv).is_file() else []
         hints += [f"{spec.csv} is missing beside {bare[0]}: copy it there from the download"] if bare else []
         hints += [f"it is in {folder}: give that folder" for folder in islice(root.resolve().parents, 6) if (folder / spec.csv).is_file()]
     names = sorted(path.name for path in islice(root.iterdir(), 1000))
@@ -135,7 +174,7 @@ def nothing_found(root: str | Path, subsets: Iterable[str] = SUBSETS) -> str:
 
 
 def _read(path: Path, home: Path) -> str:
-    """The text of a table. Raises ValueError where it is none, too large, or behind a link out of home."""
+    """The text of a table. Raises ValueError where it is none or too large, LinkOut behind a link out of home."""
     stay_inside(path, home)
     if (size := path.stat().st_size) > MAX_TABLE:
         raise ValueError(f"{path}: has {size:,} bytes; at most {MAX_TABLE:,} are read. It is no table of this dataset.")
@@ -175,7 +214,9 @@ def read_clips(root: str | Path, subset: str, split: str | None = None, refused:
     if split is not None and split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}.")
     root, folder, spec = Path(root), subset_folder(root, subset), SUBSETS[subset]
-    home = folder if folder == root.parent else root
+    home = _home(root, folder)
+    for part in AVSS_SECONDS if subset == "avss" else (f"{subset}_data/{part}" for part in ("visual_frames", "gt_masks", "audio_wav")):
+        stay_inside(folder / part, home)                           # at once, and not at each of its files
     clips: list[Clip] = []
     for count, (line, values) in enumerate(read_rows(folder / spec.csv, spec.needed, home), start=1):
         if count > MAX_CLIPS:
@@ -231,7 +272,7 @@ def read_labels(root: str | Path) -> dict[str, int]:
     path = (folder := subset_folder(root, "avss")) / "label2idx.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing. It maps class names to indices and comes with AVSBench-semantic.")
-    text = _read(path, folder)
+    text = _read(path, _home(Path(root), folder))
     try:
         labels = {str(name): int(index) for name, index in json.loads(text).items()}
     except (AttributeError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
@@ -247,7 +288,7 @@ def read_events(root: str | Path, subset: str) -> dict[str, list[tuple[int, str]
     if not path.is_file():
         return None
     events: dict[str, list[tuple[int, str]]] = {}
-    for line, row in read_rows(path, ("clip", "second", "category"), folder):
+    for line, row in read_rows(path, ("clip", "second", "category"), _home(Path(root), folder)):
         if not row["second"].isdecimal() or len(row["second"]) > 4 or not row["category"]:
             raise ValueError(f"{path}, line {line}: second is {row['second'][:60]!r}, category {row['category'][:60]!r}; expected a number and a "
                              "name. Correct the line, or remove the file: only audio pretraining needs it.")
