@@ -53,12 +53,12 @@ class TrainConfig:
     seed: int = 0
     precision: Literal["no", "bf16"] = "no"
     """bf16: autocast, on a device that has it."""
-    workers: int = 0
-    """Processes that load data; 0 suits data that fits in memory."""
+    workers: int | None = None
+    """Processes that load data; by default none on a CPU, whose cores the model needs, and on a GPU one for each core, at most 8."""
 
     def check(self) -> None:
         """Raises ValueError for counts that cannot be trained with."""
         least = {"batch_size": 1, "validate_every": 1, "audio_epochs": 1, "epochs": 0, "freeze_visual": 0, "clip_norm": 0, "seed": 0, "workers": 0}
         for name, value in least.items():
-            if getattr(self, name) < value:
+            if getattr(self, name) is not None and getattr(self, name) < value:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {value}.")

@@ -44,7 +44,7 @@ def measure(model: AVSModel, root: str | Path, subset: str, split: str = "train"
     rate(cached, 0)                                                        # fills the cache
     read = {count: rate(bare, count) for count in workers}
     memory = rate(cached, 0)
-    trainer = Trainer(model, TrainConfig(epochs=2, batch_size=batch_size, audio_weights="joint", validate_every=2))
+    trainer = Trainer(model, TrainConfig(epochs=2, batch_size=batch_size, audio_weights="joint", validate_every=2, workers=0))
     trainer.fit(cached, first(split, 1))
     epoch = [entry for entry in trainer.log if entry["event"] == "epoch"][-1]        # the first one warms up
     return {"subset": subset, "clips": len(cached), "size": model.config.size, "seconds": len(cached.clips[0].frames), "batch_size": batch_size,

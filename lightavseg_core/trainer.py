@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import json
 import math
+import os
 import shutil
 import sys
 import time
@@ -37,6 +38,13 @@ def keep_freed_memory() -> None:
                 libc.mallopt(-1, 2**31 - 1)                                  # M_TRIM_THRESHOLD: the heap is not given back
 
 
+def loading_processes(asked: int | None, device: str) -> int:
+    """So many as are asked for; else none on a CPU, whose cores the model needs, and on a GPU one for each core, at most 8."""
+    if asked is not None:
+        return asked
+    return min(8, os.cpu_count() or 1) if device == "cuda" else 0
+
+
 class Trainer:
     """Trains a model and keeps what it needs to be looked at later.
 
@@ -64,8 +72,9 @@ class Trainer:
         self._prepare_audio(train, validation, accelerator.device)
         self._record(event="audio", seconds=time.perf_counter() - start)
 
+        workers = loading_processes(config.workers, accelerator.device.type)
         loader = DataLoader(train, config.batch_size, shuffle=True, drop_last=len(train) >= config.batch_size, collate_fn=collate,
-                            num_workers=config.workers, persistent_workers=config.workers > 0,
+                            num_workers=workers, persistent_workers=workers > 0,
                             generator=torch.Generator().manual_seed(config.seed))
         self.model.to(memory_format=torch.channels_last)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -107,7 +116,7 @@ class Trainer:
                 asked = time.perf_counter()
             self._record(event="epoch", epoch=epoch, clips=clips, seconds=(took := time.perf_counter() - begun), waited=waited)
             if epoch == 2 and waited > took / 5 and accelerator.is_main_process:        # in the first one the cache was filled
-                bar.write(f"{waited / took:.0%} of this epoch was spent waiting for clips to be read, by {config.workers or 'no extra'} processes. "
+                bar.write(f"{waited / took:.0%} of this epoch was spent waiting for clips to be read, by {workers or 'no extra'} processes. "
                           "More workers read more at a time.", file=sys.stderr)
             if epoch % config.validate_every == 0 or epoch == config.epochs:
                 scores = evaluate(self.model, validation)

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from lightavseg_core import TrainConfig, Trainer, cli
 from lightavseg_core.data import AVSBench, avsbench
 from lightavseg_core.loading import lines, measure
+from lightavseg_core.trainer import loading_processes
 
 
 @pytest.fixture
@@ -38,6 +39,22 @@ def test_training_says_that_it_waits(shapes, slow, capsys, cache, words):
     assert first["clips"] == second["clips"] == 6 and 0.9 < first["waited"] < first["seconds"]
     assert (second["waited"] > 0.9) == words
     assert ("waiting for clips to be read" in "".join(capsys.readouterr())) == (words and second["waited"] > second["seconds"] / 5)
+
+
+def test_loading_processes_change_nothing_but_the_time(shapes):
+    data, logs = AVSBench(shapes, "ms3", "train", 64), []
+    for workers in (None, 2):
+        trainer = Trainer(create(size=64), TrainConfig(epochs=1, batch_size=3, audio_weights="joint", workers=workers))
+        trainer.fit(data, AVSBench(shapes, "ms3", "val", 64))
+        logs.append([(entry["loss"], entry["alignment"]) for entry in trainer.log if entry["event"] == "step"])
+    assert len(logs[0]) == 2 and logs[0] == logs[1]
+
+
+def test_how_many_processes_load(monkeypatch):
+    for cores, expected in ((4, 4), (64, 8), (None, 1)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        assert loading_processes(None, "cuda") == expected and loading_processes(None, "cpu") == 0
+        assert [loading_processes(asked, device) for asked in (0, 3) for device in ("cpu", "cuda")] == [0, 0, 3, 3]
 
 
 def kept(items):
