@@ -51,7 +51,9 @@ def read_tensors(source: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint file. Give the path of the file that the authors publish.")
     try:
-        return _tensors_of(load_file(path) if path.suffix == ".safetensors" else _load_pickled(path))
+        tensors = _tensors_of(load_file(path) if path.suffix == ".safetensors" else _load_pickled(path))
+        _check_plain(tensors)
+        return tensors
     except Exception as error:  # a damaged file can fail anywhere in the unpickler, which runs nothing that it does not know
         # PyTorch's own words advise to run it all the same; what it found stands last.
         found = re.split(r"trusted source\.|WeightsUnpickler error:", str(error))[-1].strip() or str(error).split(". ")[0] or type(error).__name__
@@ -103,12 +105,16 @@ def _tensors_of(source: Mapping[str, Tensor]) -> dict[str, Tensor]:
     tensors = {name.removeprefix("module."): value for name, value in source.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(f"the checkpoint holds no tensors; its entries are {[name[:40] for name in source if isinstance(name, str)][:_SHOWN]}.")
+    return tensors
+
+
+def _check_plain(tensors: Mapping[str, Tensor]) -> None:
+    """Raises ValueError for what no checkpoint holds, and only a file made for it would: names with control codes, tensors without numbers."""
     for name, value in tensors.items():
         if not name.isprintable() or len(name) > _LONGEST:
             raise ValueError(f"a tensor has an impossible name, {name[:40]!r}")
         if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested or value.is_complex():
             raise ValueError(f"{name} is no plain tensor of real numbers")
-    return tensors
 
 
 def matched(module: nn.Module, tensors: Mapping[str, Tensor], renamed: Mapping[str, str | Part], may_be_absent: set[str] = frozenset(),
