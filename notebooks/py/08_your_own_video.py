@@ -50,8 +50,6 @@ print(f"{s.video or 'the sample'}; 1 and {s.dense:g} pictures a second")
 import json
 import pprint
 import shutil
-import subprocess
-import sys
 import time
 from itertools import islice
 from pathlib import Path
@@ -67,7 +65,7 @@ from lightavseg_core.data.video import probe
 from lightavseg_core.environment import card
 from lightavseg_core.mixing import wav
 from lightavseg_core.player import VideoPlayer
-from lightavseg_core.predict import load, predict, prepare_frame
+from lightavseg_core.predict import load, predict, prepare_frame, write
 
 SAMPLE, RUNS = "media/sample.mp4", Path("../runs/08_your_own_video")
 RUNS.mkdir(parents=True, exist_ok=True)
@@ -384,22 +382,17 @@ workbook.table(["sound", "marked with its own", "marked with this", "IoU between
 #
 # ## 8.7 To take away: overlay, masks, manifest
 #
-# The command line does the same for files and folders, picture by picture: an hour takes no more memory than a minute, and a run that was stopped
-# goes on where it was.
+# The command line writes a folder for each video, picture by picture: an hour takes no more memory than a minute, and a run that was stopped
+# goes on where it was. `write` is the same for one video.
 #
 # ```
 # lightavseg predict checkpoints/tiny notebooks/media/sample.mp4 --out masks
 # ```
 
 # %%
-out = RUNS / "masks"
-shutil.rmtree(out, ignore_errors=True)
-command = [sys.executable, "-m", "lightavseg_core.cli", "predict", s.checkpoint, chosen, "--out", str(out)]
-done = subprocess.run(command, capture_output=True, text=True)
-if done.returncode:
-    raise RuntimeError(done.stderr)
-made = out / Path(chosen).stem
-manifest = json.loads((made / "manifest.json").read_text())
+made = RUNS / "masks" / Path(chosen).stem
+shutil.rmtree(made, ignore_errors=True)
+manifest = write(segmenter, chosen, made)                          # what the command does for each video
 print(", ".join(f"{path.name}{'/' if path.is_dir() else ''}" for path in sorted(made.iterdir())))
 asked = {name: manifest["asked"][name] for name in ("input", "fps", "size", "threshold", "checkpoint", "runtime")}
 about = {name: manifest[name] for name in ("complete", "video", "heard")}
