@@ -17,7 +17,7 @@ import torch
 from ear import TINY, Ear, command, gradient, segmenter
 from films import film, flat, number, tone
 from PIL import Image
-from torch.utils._python_dispatch import TorchDispatchMode
+from tiny import Largest
 
 import lightavseg_core as lav
 from lightavseg_core.data.audio import LogMel, PANNsLogMel, read_audio
@@ -181,17 +181,6 @@ def test_pictures_too_wide_for_the_encoder(clip, tmp_path, monkeypatch, encoder)
     with av.open(str(tmp_path / "o" / "overlay.mp4")) as container:
         stream = container.streams.video[0]
         assert (stream.width, stream.height, stream.frames) == (8190, 32, 2)
-
-
-class Largest(TorchDispatchMode):
-    """The largest tensor that PyTorch makes, in elements."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        self.elements = max(self.elements, made.numel() if isinstance(made, torch.Tensor) else 0)
-        return made
 
 
 def test_memory_does_not_grow_with_classes(tmp_path):

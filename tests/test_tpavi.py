@@ -5,9 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import inputs
+from tiny import Largest, inputs
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import lightavseg_core as lav
@@ -176,17 +175,6 @@ def test_starts_without_sound():
     torch.manual_seed(0)
     tpavi, (visual, audio) = TPAVI(5, 6).double(), clip()
     assert torch.allclose(tpavi(visual, audio)[0], nn.functional.layer_norm(visual.movedim(2, -1), (6,)).movedim(-1, 2))
-
-
-class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that is made, in the backward pass too."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        self.elements = max(self.elements, result.numel() if isinstance(result, torch.Tensor) else 0)
-        return result
 
 
 def measured(order, side, training=False, seconds=2, width=8):

@@ -1,8 +1,20 @@
 """A model that is small enough for a test, and something to show it."""
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lightavseg_core as lav
+
+
+class Largest(TorchDispatchMode):
+    """Elements of the largest tensor that PyTorch makes, in the backward pass too."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        self.elements = max(self.elements, made.numel() if isinstance(made, torch.Tensor) else 0)
+        return made
 
 
 def create(**options):
