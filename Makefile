@@ -59,11 +59,11 @@ clean: ## remove what make built: .venv, .cache, runs, caches
 	if test -z "$$python"; then echo "make: Python 3.11 or 3.12 is needed; found: $$(python3 --version 2>&1). Install one of them, then run make again." >&2; exit 1; fi; \
 	echo "building .venv with $$python (a download of some 3 GB the first time)"; $$python -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check uv
-	.venv/bin/uv pip install --python $(PY) --requirement requirements.lock
-	.venv/bin/uv pip install --quiet --python $(PY) --no-deps --editable .
+	.venv/bin/uv pip install --compile-bytecode --python $(PY) --requirement requirements.lock
+	.venv/bin/uv pip install --quiet --compile-bytecode --python $(PY) --no-deps --editable .
 	@touch $@
 
 # The runtimes that `lightavseg export` writes for; the demo does without them.
 .venv/.edge: requirements-edge.lock .venv/.complete
-	.venv/bin/uv pip install --python $(PY) --requirement requirements-edge.lock
+	.venv/bin/uv pip install --compile-bytecode --python $(PY) --requirement requirements-edge.lock
 	@touch $@

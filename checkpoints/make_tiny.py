@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 import lightavseg_core as lav
+from lightavseg_core._common.environment import card
 from lightavseg_core.data.shapes import CATEGORIES
-from lightavseg_core.environment import card
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs" / "tiny"
@@ -60,7 +60,7 @@ model = lav.load_model("checkpoints/tiny")
 """
 
 
-def train() -> tuple[lav.methods.AVSModel, float]:
+def train() -> tuple[lav.models.AVSModel, float]:
     """The trained model, and the minutes that it took."""
     lav.data.sounding_shapes.generate(RUNS / "data", "ms3", CLIPS, SIZE, SEED)
     torch.manual_seed(SEED)
@@ -71,7 +71,7 @@ def train() -> tuple[lav.methods.AVSModel, float]:
     return model, (time.perf_counter() - start) / 60
 
 
-def ship(model: lav.methods.AVSModel, minutes: float, commit: str, machine: dict) -> None:
+def ship(model: lav.models.AVSModel, minutes: float, commit: str, machine: dict) -> None:
     """Scores the model and writes checkpoints/tiny with its card. These are the last weights, not the best of the validations."""
     test = lav.data.AVSBench(RUNS / "data", "ms3", "test", SIZE, model.front_end)
     scores = {label: lav.evaluate(model, test, sound) for label, sound in SOUNDS.items()}

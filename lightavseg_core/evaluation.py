@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from torchmetrics import Metric, SumMetric
 
-from .data import AVSBench, collate
+from .data.avsbench import AVSBench, collate
 from .data.sounding_shapes import clip_number, objects
 from .metrics import MaskScore, SemanticScore
 
@@ -88,3 +88,29 @@ def deaf_oracle(dataset: AVSBench) -> dict:
             visible = torch.nn.functional.interpolate(visible[None].float(), item["mask"].shape[-2:], mode="nearest-exact")[0] > 0.5
         score.update((visible.float() * 20 - 10)[item["annotated"]], item["mask"][item["annotated"]] > 0)
     return {name: value.item() for name, value in score.compute().items()}
+
+
+def predict(model: torch.nn.Module, item: dict, log_mel: Tensor | None = None) -> Tensor:
+    """Binary masks (T, H, W) bool of one item of a dataset, hearing its own log-mel (T, 1, F, M) or another."""
+    heard = item["log_mel"] if log_mel is None else log_mel
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        logits = model.eval()(item["frames"][None].to(device), heard[None].to(device)).logits[0]
+    return ((logits[:, 0] > 0) if logits.shape[1] == 1 else logits.argmax(1) > 0).cpu()
+
+
+def frame_iou(predicted: Tensor, truth: Tensor) -> Tensor:
+    """IoU of each frame, (T,): predicted (T, H, W) bool, truth (T, H, W); 1 where both are empty."""
+    truth = truth > 0
+    union = (predicted | truth).flatten(1).sum(1)
+    return torch.where(union > 0, (predicted & truth).flatten(1).sum(1) / union.clamp_min(1), 1.0)
+
+
+def ranked_frames(model: torch.nn.Module, dataset: AVSBench) -> list[tuple[float, int, int]]:
+    """The frames in which something sounds, from the worst to the best: (IoU, clip index, second)."""
+    ranked = []
+    for index in range(len(dataset)):
+        item = dataset[index]
+        scores = frame_iou(predict(model, item), item["mask"])
+        ranked += [(float(iou), index, t) for t, iou in enumerate(scores) if item["annotated"][t] and item["mask"][t].any()]
+    return sorted(ranked)

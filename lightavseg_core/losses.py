@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .encoders import unknown
-from .methods import Output, Scale
+from ._common.names import unknown
+from .models.base import Output, Scale
 
 TEMPERATURE = 0.1                            # tau of the alignment loss
 SCALES = 3                                   # S: the alignment loss looks at the last three decoder scales

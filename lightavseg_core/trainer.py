@@ -18,12 +18,12 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from .audio_pretraining import can_pretrain, load_audio, pretrain_audio
 from .config import TrainConfig
-from .data import AVSBench, collate
+from .data.avsbench import AVSBench, collate
 from .evaluation import evaluate
 from .losses import total_loss
-from .methods import AVSModel
-from .pretrain import can_pretrain, load_audio, pretrain_audio
+from .models.base import AVSModel
 
 
 def keep_freed_memory() -> None:

@@ -35,8 +35,8 @@ def own_copy(shapes, tmp_path):
 def clip(tmp_path_factory):
     """Eight seconds of 5 pictures each, with stereo sound that changes. To be read only."""
     import numpy as np
-    from ear import gradient
-    from films import film, tone
+    from helpers.ear import gradient
+    from helpers.films import film, tone
 
     sound = np.stack([tone(300, 16_000, 8) * np.linspace(0, 1, 8 * 16_000), tone(900, 16_000, 8, 0.2)])
     return film(tmp_path_factory.mktemp("films") / "clip.mp4", (gradient(k // 5) for k in range(40)), sound=sound, rate=16_000)

@@ -11,7 +11,7 @@ import torch
 import torchaudio.functional as AF
 from torch import Tensor
 
-from .media import Tally, decode, open_media
+from .decoding import Tally, decode, open_media
 
 SAMPLE_RATE = 16_000
 MAX_SAMPLES = 64_000_000         # of a track that is read whole: more than an hour at 16 kHz, 22 minutes at 48 kHz

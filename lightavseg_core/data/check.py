@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tqdm.auto import tqdm
 
 from .audio import read_track
-from .avsbench import frame_size, read_mask, same_shape
+from .images import frame_size
 from .layout import (
     SPLITS,
     SUBSETS,
@@ -31,6 +31,7 @@ from .layout import (
     stay_inside,
     subset_folder,
 )
+from .masks import read_mask, same_shape
 
 ADVICE = {
     "table": "correct it, or copy it again from the download",

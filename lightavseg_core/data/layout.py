@@ -11,9 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from ..environment import printable
+from .._common.names import printable
 
 SPLITS = ("train", "val", "test")
 MAX_TABLE, MAX_CLIPS, MAX_CLASSES = 16 << 20, 100_000, 255         # bytes of a CSV or JSON file, clips, classes: many times the real ones
@@ -46,16 +44,6 @@ class Clip(NamedTuple):
     masks: list[Path | None]        # None: not annotated
     audio: Path
     home: Path                      # the dataset's folder: no link may lead out of it
-
-
-def voc_palette(classes: int) -> np.ndarray:
-    """Colours of class indices by interleaving their bits over R, G, B (PASCAL VOC's rule). (classes, 3) uint8."""
-    index = np.arange(classes)
-    palette = np.zeros((classes, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= (((index >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
-    return palette
 
 
 class LinkOut(ValueError):

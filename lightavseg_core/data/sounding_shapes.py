@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .layout import AVSS_SECONDS, SPLITS, SUBSETS, voc_palette
+from .layout import AVSS_SECONDS, SPLITS, SUBSETS
+from .masks import voc_palette
 from .scenes import Recipe, Scene, SoundingObject, draw_pictures, draw_scene, draw_tracks
 from .shapes import CATEGORIES, RATE
 

@@ -1,29 +1,22 @@
 """What turns pixels and sound into features."""
 from __future__ import annotations
 
-import difflib
-
 from torch import nn
 
+from .._common.names import unknown
+from .checkpoints import LoadReport
+from .downloads import download
 from .mobilenetv2 import MobileNetV2Audio
 from .panns import PANNsMobileNetV2
-from .published import LoadReport
 from .resnet import ResNet50
 from .seaformer import SeaFormer
 from .vggish import VGGish
-from .weights import download
 
 VISUAL = {**{f"seaformer_{size}": lambda size=size: SeaFormer(size) for size in "tsbl"}, "resnet50": ResNet50}
 AUDIO = {**{name: lambda name=name: MobileNetV2Audio(name) for name in ("mobilenetv2_050", "mobilenetv2_100")},
          "panns_mobilenetv2": PANNsMobileNetV2, "vggish": VGGish, "vggish_published": lambda: VGGish("published")}
 
 __all__ = ["AUDIO", "VISUAL", "LoadReport", "create_audio_encoder", "create_visual_encoder", "download"]
-
-
-def unknown(kind: str, name: str, known) -> ValueError:
-    """An error for a name that is not known, with the nearest one that is."""
-    near = difflib.get_close_matches(str(name).lower(), list(known), n=1)
-    return ValueError(f"unknown {kind} {name!r}{f': did you mean {near[0]!r}?' if near else '.'} Known: {', '.join(sorted(known))}.")
 
 
 def create_visual_encoder(name: str, stages: int | None = None) -> nn.Module:

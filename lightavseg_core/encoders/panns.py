@@ -7,8 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..data.audio import PANNsLogMel
-from .published import LoadReport
-from .weights import load_checkpoint
+from .checkpoints import LoadReport, load_checkpoint
 
 # Expansion, channels, blocks, stride of the first: as Sandler et al. have them, but for the last halving, which comes three blocks earlier.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 2), (6, 160, 3, 1), (6, 320, 1, 1))

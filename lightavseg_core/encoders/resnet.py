@@ -7,8 +7,7 @@ from pathlib import Path
 import timm
 from torch import Tensor, nn
 
-from .published import LoadReport
-from .weights import load_checkpoint
+from .checkpoints import LoadReport, load_checkpoint
 
 _STEM = {"0": "conv1", "1": "bn1", "4": "layer1"}    # places in the first stage; between them stand a ReLU and a max-pooling
 

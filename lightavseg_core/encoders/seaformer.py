@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .published import LoadReport
-from .weights import load_checkpoint
+from .checkpoints import LoadReport, load_checkpoint
 
 
 class SeaFormerSize(NamedTuple):

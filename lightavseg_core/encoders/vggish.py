@@ -7,8 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..data.audio import LogMel
-from .published import LoadReport
-from .weights import load_checkpoint
+from .checkpoints import LoadReport, load_checkpoint
 
 
 def _convolutions() -> nn.Sequential:

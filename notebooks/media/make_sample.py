@@ -18,7 +18,16 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from lightavseg_core.data.scenes import FADE, LEVEL, Recipe, Scene, SoundingObject, draw_pictures, draw_scene, draw_tracks
+from lightavseg_core.data.scenes import (
+    FADE,
+    LEVEL,
+    Recipe,
+    Scene,
+    SoundingObject,
+    draw_pictures,
+    draw_scene,
+    draw_tracks,
+)
 from lightavseg_core.data.shapes import CATEGORIES, RATE
 
 HERE = Path(__file__).resolve().parent

@@ -55,13 +55,14 @@ from IPython.display import Audio, display
 from PIL import Image
 
 import lightavseg_core as lav
-from lightavseg_core import data_plots, decoding, plots
-from lightavseg_core.data.avsbench import read_mask
+from lightavseg_core import plots
+from lightavseg_core._common.environment import card
 from lightavseg_core.data.check import PUBLISHED, check
-from lightavseg_core.data.layout import read_clips, read_labels, voc_palette
-from lightavseg_core.environment import card
+from lightavseg_core.data.layout import read_clips, read_labels
+from lightavseg_core.data.masks import read_mask, voc_palette
+from lightavseg_core.data.mixing import tracks
+from lightavseg_core.inspection import scales
 from lightavseg_core.metrics import MaskScore, f_curve
-from lightavseg_core.mixing import tracks
 
 size, runs = 128, Path("../runs/01_data")
 tour = runs / f"tour_{s.seed}"                   # a few clips of each subset, to look at
@@ -103,7 +104,7 @@ for track in longest:
     print(label)
     display(Audio((track.sound + floor.sound).numpy(), rate=16_000))
 
-figure = data_plots.truths(item["frames"], rows, "The same frames with another sound have another truth")
+figure = plots.data.truths(item["frames"], rows, "The same frames with another sound have another truth")
 Path("../figures").mkdir(exist_ok=True)
 figure.savefig("../figures/01_task.png", dpi=100, metadata={"Software": None})
 workbook.show(figure, alt="Five frames, and below them what sounds, in green: with the whole sound, with one object "
@@ -146,7 +147,7 @@ semantic = lav.data.AVSBench(tour, "avss", "train")
 rows = {"S4\ntrain": single["train"][0], "S4\ntest": single["test"][0], "MS3\ntrain": several[0],
         **{f"AVSS {clip.kind}\ntrain": semantic[i] for i, clip in enumerate(semantic.clips[:3])}}
 by_class = [name for name in rows if name.startswith("AVSS")]
-workbook.show(data_plots.annotations(rows, by_class, list(labels), "What is annotated"),
+workbook.show(plots.data.annotations(rows, by_class, list(labels), "What is annotated"),
               alt="Six clips, a row each. S4 and AVSS v1s for training have a mask for the first frame only; the others "
               "for all; v2 has ten frames. Masks of AVSS are painted by category, those of S4 and MS3 are green.")
 
@@ -187,7 +188,7 @@ for subset, clip in {"S4": single["train"].clips[0], "MS3": several.clips[0], "A
 # %%
 masks = (read_mask(path, "avss", len(labels)) for clip in semantic.clips for path in clip.masks if path)
 index = next(mask for mask in masks if len(mask.unique()) > 2)          # the first in which two categories sound
-workbook.show(data_plots.palette(index.numpy(), voc_palette(len(labels)), list(labels)),
+workbook.show(plots.data.palette(index.numpy(), voc_palette(len(labels)), list(labels)),
               alt="Left a mask in its file's colours; middle a small square of it, enlarged, with the class index in each "
               "pixel; right the list of indices, classes and the values that labels_semantic holds.")
 
@@ -283,7 +284,7 @@ triangles = torch.minimum(rising, falling).clamp_min(0)
 log_mel = torch.log(spectrum @ triangles + 0.01)                         # (96, 64)
 
 # %%
-figure = data_plots.log_mel_steps(sound, hann, spectrum, triangles, log_mel, window=20)
+figure = plots.data.log_mel_steps(sound, hann, spectrum, triangles, log_mel, window=20)
 workbook.show(figure, alt="Six panels: one second of sound with a window marked; the window's samples, faded in and "
               "out; its spectrum; mel triangles, narrow at low and wide at high frequencies; all spectra; the log-mel.")
 print(f"second {second}: what sounds is", ", ".join(track.name for track in things if track.object.sounding[second]))
@@ -358,7 +359,7 @@ probability[1, :, 2:] = torch.tensor([[0.05, 0.25], [0.15, 0.65], [0.10, 0.45], 
 truth[1, 1:, 3] = True
 probability[2, 2, 1] = 0.70                                                             # silent
 frames = dict(zip(("clear", "timid", "silent"), zip(probability, truth)))
-workbook.show(data_plots.pixels(frames, "Probabilities, and in green what truly sounds"),
+workbook.show(plots.data.pixels(frames, "Probabilities, and in green what truly sounds"),
               alt="Three grids of 4 x 4 probabilities. Clear: four true pixels, all above one half, and one false one. "
               "Timid: three true pixels, one above one half. Silent: no true pixel, one false one at 0.70.")
 
@@ -426,7 +427,7 @@ curves = f_curve(probability[:2].flatten(1), truth[:2].flatten(1))       # (2, 2
 for curve, by_hand in zip(curves, (1.04 / 1.24, (1.3 / 3) / (0.3 + 1 / 3))):
     assert abs(curve[127] - by_hand) < 1e-6                              # thresholds[127] is 0.5
 title = "F by threshold, and where it is highest"
-workbook.show(data_plots.f_curves(thresholds, dict(zip(frames, curves)), title),
+workbook.show(plots.data.f_curves(thresholds, dict(zip(frames, curves)), title),
               alt="Three curves of F by threshold: the clear frame is best near 0.6, the timid one near 0.3, their mean, "
               "best near 0.3, stays below both maxima.")
 
@@ -496,8 +497,8 @@ model = lav.load_model("../checkpoints/tiny")
 sizes = list(dict.fromkeys((1, 2, 4, 8, s.clips)))
 by_size, exact = {}, {}
 for subset, sound in (("s4", "normal"), ("s4", "noisy"), ("ms3", "noisy")):
-    name, truths = f"{subset}, {'own sound' if sound == 'normal' else 'through noise'}", decoding.truth(test[subset])
-    predicted = decoding.maps(model, test[subset].with_sound(sound)).logits.sigmoid()      # once, then scored in batches
+    name, truths = f"{subset}, {'own sound' if sound == 'normal' else 'through noise'}", scales.truth(test[subset])
+    predicted = scales.maps(model, test[subset].with_sound(sound)).logits.sigmoid()      # once, then scored in batches
     scores = {batch: score(predicted, truths, batch) for batch in sizes}
     by_size[name] = {batch: found["M_F_batch"] for batch, found in scores.items()}
     exact[name] = scores[1]["M_F"]
@@ -513,7 +514,7 @@ workbook.table(["$M_F$, the same predictions", *(f"batches of {batch}" for batch
 # %%
 unsure = {subset: by_size[f"{subset}, through noise"] for subset in test}
 title = f"The same predictions, many scores ({s.clips} clips, through noise)"
-workbook.show(data_plots.batch_curves(unsure, {subset: exact[f"{subset}, through noise"] for subset in test}, title),
+workbook.show(plots.data.batch_curves(unsure, {subset: exact[f"{subset}, through noise"] for subset in test}, title),
               alt="M_F through noise by clips in a batch: s4 and ms3 both fall from batches of one clip to larger ones and come "
               "down to the dashed lines, the scores of one curve over all clips.")
 
@@ -560,7 +561,7 @@ kinds = {"listening model, on ms3": ("listening", "ms3"), "salience twin, on its
 scores = {name: twins["models"][who][where] for name, (who, where) in kinds.items()}
 pairs = {name: (found["normal"]["M_J"], found["swapped"]["M_J"]) for name, found in scores.items()}
 print(f"measured on {twins['clips']['test']} test clips, {twins['date']}, commit {twins['commit']}, {twins['machine']['device']}")
-workbook.show(data_plots.swaps(pairs, "What the wrong sound costs"),
+workbook.show(plots.data.swaps(pairs, "What the wrong sound costs"),
               alt="M_J with own and with swapped sound. The listening model loses half of its score; the salience twin "
               "next to nothing, be it on its own kind of clip, where it scores above 0.95, or on ms3.")
 rows = [(name, *(f"{x:.3f}" for x in (own, swapped, own - swapped))) for name, (own, swapped) in pairs.items()]

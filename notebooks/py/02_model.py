@@ -55,13 +55,14 @@ import torch
 import torch.nn.functional as F
 
 import lightavseg_core as lav
-from lightavseg_core import accounting, plots, profiling
-from lightavseg_core.environment import card
-from lightavseg_core.methods.avsbench import TPAVI
-from lightavseg_core.methods.blocks import Attention
-from lightavseg_core.methods.lightavseg import LightAVSegConfig, RAVEStage
-from lightavseg_core.methods.selm import AudioToPixels
-from lightavseg_core.operations import count
+from lightavseg_core import plots, profiling
+from lightavseg_core._common.environment import card
+from lightavseg_core.models.avsbench import TPAVI
+from lightavseg_core.models.blocks import Attention
+from lightavseg_core.models.lightavseg import LightAVSegConfig, RAVEStage
+from lightavseg_core.models.selm import AudioToPixels
+from lightavseg_core.profiling import accounting
+from lightavseg_core.profiling.flops import count
 
 torch.manual_seed(s.seed)
 machine = card()

@@ -53,9 +53,9 @@ import torch
 from IPython.display import Audio, Markdown
 
 import lightavseg_core as lav
-from lightavseg_core import plots
+from lightavseg_core import evaluation, plots
+from lightavseg_core._common.environment import card
 from lightavseg_core.data.layout import read_events
-from lightavseg_core.environment import card
 
 if s.subset not in ("ms3", "s4"):
     raise ValueError(f"subset is {s.subset!r}; this notebook scores binary masks: 'ms3' or 's4'")
@@ -219,11 +219,11 @@ Markdown("\n".join(["| test clips, measured | $M_J$ | $M_F$ | pixels marked |", 
 # the best.
 
 # %%
-ranked = plots.ranked_frames(model, test)
+ranked = evaluation.ranked_frames(model, test)
 chosen = [ranked[round(k * (len(ranked) - 1) / 4)] for k in range(5)]
 silence, columns = test.with_sound("silent"), []
 for _, i, t in chosen:
-    marked = {"own sound": plots.predict(model, test[i])[t], "silence": plots.predict(model, silence[i])[t]}
+    marked = {"own sound": evaluation.predict(model, test[i])[t], "silence": evaluation.predict(model, silence[i])[t]}
     columns.append((test[i]["frames"][t], test[i]["mask"][t], marked))
 figure = plots.prediction_grid(columns, [f"IoU {iou:.2f}" for iou, _, _ in chosen])
 figure.savefig(run / "predictions.png", dpi=110, bbox_inches="tight")
@@ -313,7 +313,7 @@ def sounding(index, second):
 
 iou, same = [], []
 for i in range(len(test)):
-    marked = plots.frame_iou(plots.predict(model, swapped[i]), test[i]["mask"])
+    marked = evaluation.frame_iou(evaluation.predict(model, swapped[i]), test[i]["mask"])
     iou += marked.tolist()
     same += [sounding(i, t) == sounding(swapped.donor(i), t) for t in range(len(marked))]
 print(f"{len(iou)} frames; in {sum(same)} the donor's second holds the same categories")

@@ -64,14 +64,16 @@ from matplotlib import pyplot as plt
 from torch import nn
 
 import lightavseg_core as lav
-from lightavseg_core import bench, breakdown, edge_graph, execution, latency_plots, operations, profiling, reported, timing
+from lightavseg_core import plots, profiling
+from lightavseg_core.deploy import eager, edge_graph
 from lightavseg_core.encoders.seaformer import ConvNorm
-from lightavseg_core.floor import floor
-from lightavseg_core.plots import BLUE, GREY, RED
+from lightavseg_core.plots.common import BLUE, GREY, RED
+from lightavseg_core.profiling import benchmark, breakdown, flops, reported, timing
+from lightavseg_core.profiling.machine import floor
 
 torch.manual_seed(s.seed)
 torch.set_num_threads(s.threads)
-stored = bench.read(Path(s.results))
+stored = benchmark.read(Path(s.results))
 model = lav.create_model("lightavseg", preset="lean").eval()         # its time does not depend on its weights
 tiny = lav.load_model("../checkpoints/tiny").eval()                  # the small trained one
 
@@ -219,7 +221,7 @@ except ValueError as refusal:
 skeleton = profiling.skeleton("lightavseg", "lean")                          # shapes without numbers
 with torch.device("meta"):
     shapes = torch.empty(1, 1, 3, size, size), torch.empty(1, 1, 1, *skeleton.front_end.shape)
-counted = operations.count(skeleton, *shapes, parts=breakdown.latency_parts(skeleton)).by_part()
+counted = flops.count(skeleton, *shapes, parts=breakdown.latency_parts(skeleton)).by_part()
 total = sum(macs for macs, _ in counted.values())
 of_macs = {part: counted[part][0] / total for part in ("visual", "audio", "RAVE", "CMFD", "head")}
 for part, share in of_macs.items():
@@ -241,7 +243,7 @@ phone = {part: ms / sum(told.values()) for part, ms in zip(of_macs, told.values(
 figure, axes = plt.subplots(1, 3, figsize=(9.5, 2.5), layout="constrained", sharey=True)
 panels = {"counted: MACs": of_macs, "measured here: eager": of_time, "reported: the paper's phone": phone}
 for axis, (title, shares) in zip(axes, panels.items()):
-    axis.barh(list(shares), list(shares.values()), color=[latency_plots.PARTS[part] for part in shares])
+    axis.barh(list(shares), list(shares.values()), color=[plots.latency.PARTS[part] for part in shares])
     for y, share in enumerate(shares.values()):
         axis.text(share + 0.02, y, f"{share:.1%}", va="center", fontsize=9)
     axis.set(title=title, xlim=(0, 1.12), xlabel="share of the whole", xticks=[0, 0.5, 1])
@@ -271,7 +273,7 @@ assert sharing["measured here: eager"] > 3 * sharing["counted: MACs"]
 
 # %%
 kinds = breakdown.by_kind(model, *clip(size), s.rounds)
-workbook.show(latency_plots.kinds(kinds, f"LightAVSeg lean, eager, {size} px: counted and measured"),
+workbook.show(plots.latency.kinds(kinds, f"LightAVSeg lean, eager, {size} px: counted and measured"),
               alt="Pairs of bars for each kind of operator: dense 1x1 convolutions have nearly all MACs but a far smaller "
               "share of the time; depthwise convolutions and element-wise operators take far more time than MACs.")
 print(f"{len(kinds.operators)} calls of operators in one forward pass")
@@ -389,7 +391,7 @@ workbook.check("intensity", depthwise_intensity, cases=[((64, 56, 3), 2.24677), 
 # %%
 limits = floor(device="cpu")
 ridge = limits.gflops / limits.bandwidth
-workbook.show(latency_plots.roofline(kinds, limits, f"LightAVSeg lean, eager, {size} px"),
+workbook.show(plots.latency.roofline(kinds, limits, f"LightAVSeg lean, eager, {size} px"),
               alt="Roofline: operators as dots, operations a second against operations a byte, below a slope of memory "
               "bandwidth and a ceiling of arithmetic; depthwise convolutions lie left, far below the ceiling.")
 distance = limits.distance(kinds.whole.median, total)
@@ -413,7 +415,7 @@ assert ridge < 64 and distance > 1
 
 # %%
 methods = stored.profiles["methods"]
-workbook.show(latency_plots.bars(methods, "Stored, 224 px"),
+workbook.show(plots.latency.bars(methods, "Stored, 224 px"),
               alt="Bars of the latency of five methods with light and with heavy encoders, divided by part; LightAVSeg and "
               "AVESFormer are the shortest; in the other three the decoder alone takes more than the encoders.")
 print("stored:", methods.card)
@@ -432,9 +434,9 @@ except ValueError as refusal:
 # %%
 smoke = s.profile == "smoke"
 candidates = {}
-for name, made in bench.models():
+for name, made in benchmark.models():
     if name in ("lightavseg lean", "avsbench seaformer_l") or not smoke and name != "lightavseg paper":
-        run = execution.prepare(made, "cpu", channels_last=True)               # keeps a copy; ours is let go
+        run = eager.prepare(made, "cpu", channels_last=True)               # keeps a copy; ours is let go
         candidates[name] = profiling.Candidate(run, log_mel=made.front_end.shape)
 live = profiling.profile(candidates, size=128, repeats=2 if smoke else 3, warmup=1, device="cpu", with_floor=False)
 del candidates, made, run
@@ -531,7 +533,7 @@ options = {"lightavseg": {}, "avsbench, as published": {}, "avsbench, other orde
 small = {name: lav.create_model(name.split(",")[0], preset="tiny", **given).eval() for name, given in options.items()}
 sides = (96, 192, 384) if s.profile == "default" else (64, 128)
 grown = profiling.scaling(small, sides, repeats=max(2, s.rounds // 5), warmup=1, device="cpu")
-figure = latency_plots.growth(grown, "Live: three tiny models, one frame")
+figure = plots.latency.growth(grown, "Live: three tiny models, one frame")
 workbook.show(figure, alt="Latency against pixels of three tiny models, log-log; AVSBench in published order becomes the "
               "steepest, the other two rise with the pixels or less.")
 medians = {(p.name, p.size[0]): p.timing.median for p in grown.points}
@@ -540,7 +542,7 @@ for name in small:
     print(f"{name:23} {sides[-1]} px take {times:.1f} times as long as {sides[-2]} px")
 
 # %%
-workbook.show(latency_plots.growth(stored.series["scaling"], "Stored: lean models, one frame and five"),
+workbook.show(plots.latency.growth(stored.series["scaling"], "Stored: lean models, one frame and five"),
               alt="Stored latency against all pixels of a clip, log-log, of LightAVSeg and AVSBench with the same encoders, "
               "one and five seconds: LightAVSeg rises slower than the pixels, AVSBench with five seconds faster.")
 print("stored:", stored.series["scaling"].card)
@@ -568,7 +570,7 @@ print("stored:", stored.series["scaling"].card)
 # %%
 runtimes = stored.profiles["runtimes"]
 of_one_model = [row for row in runtimes.rows if "fusion" not in row.name and "avsegformer" not in row.name]
-figure = latency_plots.bars(profiling.Profile(of_one_model, runtimes.card), "Stored: LightAVSeg lean, 224 px, one thread")
+figure = plots.latency.bars(profiling.Profile(of_one_model, runtimes.card), "Stored: LightAVSeg lean, 224 px, one thread")
 workbook.show(figure, alt="Bars of one model's latency: eager, compiled, and exported to ONNX Runtime, OpenVINO and ExecuTorch in "
               "float32 and 8 bits; exported is more than twice as fast as eager, 8 bits about twice as fast again.")
 print("stored:", runtimes.card)
@@ -609,7 +611,7 @@ for width, found in (("lean", runtimes), ("paper", stored.profiles["paper"])):
 x, project = torch.randn(1, 64, 28, 28), nn.Conv2d(64, 32, 1)
 with torch.inference_mode():
     published, commuted = project(x).mean(3, keepdim=True), project(x.mean(3, keepdim=True))
-macs = [operations.count(project, given).total_macs for given in (x, x.mean(3, keepdim=True))]
+macs = [flops.count(project, given).total_macs for given in (x, x.mean(3, keepdim=True))]
 print(f"largest difference {(published - commuted).abs().max():.1e}; MACs {macs[0]:,} and {macs[1]:,}")
 assert torch.allclose(published, commuted, atol=1e-5)
 
@@ -676,8 +678,8 @@ workbook.check("batch norm folded", lambda: F.conv2d(picture, *fold(*numbers)), 
 
 # %%
 if all(find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime")):
-    from lightavseg_core import export
-    from lightavseg_core import runtimes as files
+    from lightavseg_core.deploy import export
+    from lightavseg_core.deploy import runtimes as files
 
     path = Path("../runs/04_latency/tiny.onnx")
     agreement = export.export(tiny, path, "onnx", [given], source="checkpoints/tiny")
@@ -795,14 +797,14 @@ for row in reported.COMPARISON:
 # launch more to do. **bf16** halves the bytes and uses faster units, which helps only once launches no longer decide.
 
 # %%
-gpu = Path("..") / bench.GPU
+gpu = Path("..") / benchmark.GPU
 if torch.cuda.is_available():
     ways = (("fp32", "none"), ("bf16", "none"), ("bf16", "default"), ("bf16", "graphs"))
     for precision, how in ways:
         found = profiling.profile({"lean": model}, repeats=s.rounds, device="cuda", precision=precision, compile=how)
         print(f"{precision}, compile={how!r}: {found.rows[0].timing.median:.2f} ms; {found.card}")
 elif gpu.is_file():
-    for name, found in bench.read(gpu).profiles.items():
+    for name, found in benchmark.read(gpu).profiles.items():
         print(f"stored: {name}", *profiling.lines(found), sep="\n")
 else:
     print("No GPU here, and no stored run of one: on a machine with a GPU, `make bench` measures there.")

@@ -52,9 +52,12 @@ import torch
 import torch.nn.functional as F
 
 import lightavseg_core as lav
-from lightavseg_core import attribution, decoder_plots, decoding, plots, sweep
+from lightavseg_core import plots
+from lightavseg_core._common.environment import card
+from lightavseg_core.data import images
 from lightavseg_core.data.shapes import CATEGORIES
-from lightavseg_core.environment import card
+from lightavseg_core.experiments import statistics, sweep
+from lightavseg_core.inspection import attribution, scales
 
 model = lav.load_model("../checkpoints/tiny")
 size = model.config.size                                   # 128 pixels
@@ -84,8 +87,8 @@ print(", ".join(f"{name} {value}" for name, value in card().items()))
 # The clip is chosen by rule, the first in which something sounds in every second.
 
 # %%
-found = decoding.maps(model, test)       # of every clip the similarity at each scale, and the mask's logits
-truth = decoding.truth(test)             # (clips, 5, 128, 128) bool
+found = scales.maps(model, test)       # of every clip the similarity at each scale, and the mask's logits
+truth = scales.truth(test)             # (clips, 5, 128, 128) bool
 scales = [f"{m.shape[-2]} x {m.shape[-1]}" for m in found.similarity]
 clip = int(truth.flatten(2).any(2).all(1).nonzero()[0])
 
@@ -94,15 +97,15 @@ def row(maps, clip, second):
     """Frame, truth, and what each scale and the mask say of one second."""
     item = test[clip]
     frame, mask = item["frames"][second], item["mask"][second]
-    seen = [decoding.probability(m[clip, second]) for m in maps.similarity]
+    seen = [scales.probability(m[clip, second]) for m in maps.similarity]
     seen.append(maps.logits[clip, second].sigmoid())
-    return [plots.picture(frame), plots.overlay(frame, mask, plots.GREEN), *seen]
+    return [images.picture(frame), plots.overlay(frame, mask, plots.GREEN), *seen]
 
 
 columns = ["frame", "truth", *scales, "mask"]
 rows = {f"second {t}": row(found, clip, t) for t in range(5)}
 title = "What each decoder scale knows: sigmoid(cosine / 0.1), and the mask"
-figure = decoder_plots.map_grid(rows, columns, title, truth={f"second {t}": truth[clip, t] for t in range(5)})
+figure = plots.scales.map_grid(rows, columns, title, truth={f"second {t}": truth[clip, t] for t in range(5)})
 Path("../figures").mkdir(exist_ok=True)
 figure.savefig("../figures/05_decoder.png", dpi=100, metadata={"Software": None})
 workbook.show(figure, alt="Five seconds of a clip: frame, truth, the maps of five decoder scales from coarse to "
@@ -126,7 +129,7 @@ items = [test[i] for i in range(some)]
 frames = torch.stack([item["frames"] for item in items])                                       # (B, T, 3, H, W)
 heard = {name: torch.stack([test.with_sound(sound)[i]["log_mel"] for i in range(some)])
          for name, sound in {"own sound": "normal", "silence": "silent", "swapped": "swapped"}.items()}
-traces = {name: decoding.trace(model, frames, log_mel) for name, log_mel in heard.items()}
+traces = {name: scales.trace(model, frames, log_mel) for name, log_mel in heard.items()}
 own = traces["own sound"]
 
 
@@ -137,15 +140,15 @@ def before(step):
 
 second, parts = 0, {"before": [], "after": []}
 for step in own.decoder:
-    plain, added = decoding.pca_colours([before(step).flatten(0, 1), step.visual.flatten(0, 1)])
+    plain, added = scales.pca_colours([before(step).flatten(0, 1), step.visual.flatten(0, 1)])
     parts["before"].append(plain[5 * (clip % some) + second])
     parts["after"].append(added[5 * (clip % some) + second])
 shown = test[clip % some]
 frame, mask = shown["frames"][second], shown["mask"][second]
-sides = {"before": plots.picture(frame), "after": plots.overlay(frame, mask, plots.GREEN)}
+sides = {"before": images.picture(frame), "after": plots.overlay(frame, mask, plots.GREEN)}
 rows = {name: [sides[name], *pictures] for name, pictures in parts.items()}
 title = "Features as colours, before and after the sound is added"
-workbook.show(decoder_plots.map_grid(rows, ["frame, truth", *scales], title),
+workbook.show(plots.scales.map_grid(rows, ["frame, truth", *scales], title),
               alt="A frame and its truth; beside it the features of five scales as colours, above before and below "
               "after the sound is added: the outlines stay, all colours of a map shift together.")
 
@@ -172,7 +175,7 @@ def ranked_right(inside, outside):
 # %% tags=["check"]
 some_values = torch.linspace(0, 1, 12).square().view(1, 3, 4)
 some_truth = torch.tensor([[[0, 1, 0, 0], [1, 0, 0, 1], [1, 0, 1, 1]]]) > 0
-wanted = decoding.auroc(some_values, some_truth).item()
+wanted = scales.auroc(some_values, some_truth).item()
 workbook.check("AUROC", ranked_right, hint="two nested loops over the pairs; then divide by their number", cases=[
     (([3, 2], [1, 0]), 1.0), (([1], [1]), 0.5), (([0, 2], [1]), 0.5),
     ((some_values[some_truth].tolist(), some_values[~some_truth].tolist()), wanted)])
@@ -180,13 +183,13 @@ workbook.check("AUROC", ranked_right, hint="two nested loops over the pairs; the
 # %%
 def scored(similarity):
     """Scores of the maps of the clips looked into, a dict for each scale."""
-    return decoding.per_frame(decoding.Maps(similarity, own.logits[:, :, 0]), truth[:some])[:-1]
+    return scales.per_frame(scales.Maps(similarity, own.logits[:, :, 0]), truth[:some])[:-1]
 
 
 unbiased = [F.cosine_similarity(before(step), step.audio[..., None, None], dim=2) for step in own.decoder]
 rows = []
 for scale, a, b in zip(scales, scored(unbiased), scored([step.similarity for step in own.decoder])):
-    ranking, marks = (decoding.bootstrap(b[score] - a[score]) for score in ("auroc", "marked"))
+    ranking, marks = (scales.bootstrap(b[score] - a[score]) for score in ("auroc", "marked"))
     rows.append((scale, *(f"{x['auroc'].nanmean():.3f}" for x in (a, b)),
                  f"{ranking.low:+.4f} to {ranking.high:+.4f}",
                  *(f"{x['marked'].nanmean():.1%}" for x in (a, b)), f"{marks.low:+.1%} to {marks.high:+.1%}"))
@@ -206,7 +209,7 @@ workbook.table(["scale", *columns], rows)
 # %%
 finest = {name: trace.decoder[-1] for name, trace in traces.items()}
 title = f"The audio state at {scales[-1]}: five seconds, heard three ways"
-workbook.show(decoder_plots.state_figure(finest, clip % some, title),
+workbook.show(plots.scales.state_figure(finest, clip % some, title),
               alt="Three heat maps, channels across: the state before the gate, the gate, the state after. Lines "
               "are seconds with own sound, silence and swapped sound; most channels of the gate look alike in all lines.")
 
@@ -257,7 +260,7 @@ workbook.check("what gets through", let_through, cases=cases,
 # same categories sound, and those in which others do. The cosine of two states should be higher for the former; how reliably, the AUROC says.
 
 # %%
-things = decoding.marked_objects(found, test)        # of each object, each second: does it sound, is it marked?
+things = scales.marked_objects(found, test)        # of each object, each second: does it sound, is it marked?
 sounding = {(t.clip, t.second): set() for t in things}
 for t in things:
     sounding[t.clip, t.second] |= {t.category} if t.sounding else set()
@@ -276,7 +279,7 @@ for name, state in states:
     unit = F.normalize(state.flatten(0, 1), dim=1)
     cosine = unit @ unit.T                                                           # (seconds, seconds)
     rows.append((name, f"{cosine[alike & pairs].mean():.3f}", f"{cosine[~alike & pairs].mean():.3f}",
-                 f"{decoding.auroc(cosine[pairs][None], alike[pairs][None]).item():.3f}"))
+                 f"{scales.auroc(cosine[pairs][None], alike[pairs][None]).item():.3f}"))
 same, other = (int((which & pairs).sum()) // 2 for which in (alike, ~alike))
 print(f"{same} pairs of seconds with the same categories, {other} with others")
 workbook.table(["state", "cosine, same sound", "other sound", "AUROC of same against other"], rows)
@@ -304,14 +307,14 @@ workbook.table(["state", "cosine, same sound", "other sound", "AUROC of same aga
 # the interval. Clips, not frames: the five frames of a clip are alike, and count as one witness.
 
 # %%
-scores = decoding.per_frame(found, truth)
+scores = scales.per_frame(found, truth)
 names = [*scales, "mask"]
-points = {score: {name: decoding.bootstrap(table[score]) for name, table in zip(names, scores)}
+points = {score: {name: scales.bootstrap(table[score]) for name, table in zip(names, scores)}
           for score in scores[0]}
 panels = {"probability": {"inside the truth": points["inside"], "outside": points["outside"]},
           "AUROC": {"map": points["auroc"]}, "IoU": {"map": points["iou"], "ceiling": points["ceiling"]}}
 title = f"What each scale knows: {s.clips} test clips, 95% intervals over clips"
-workbook.show(decoder_plots.scale_curves(panels, names, title),
+workbook.show(plots.scales.scale_curves(panels, names, title),
               alt="Three panels along the decoder's scales: probability inside and outside the truth, AUROC, IoU and "
               "its ceiling. The two coarse scales are near chance; from 8 x 8 on the background is dark.")
 
@@ -336,7 +339,7 @@ def verdict(gain):
 for (coarse, a), (fine, b) in zip(zip(names, scores), zip(names[1:], scores[1:])):
     steps = {"background": a["outside"] - b["outside"], "ranking": b["auroc"] - a["auroc"],
              "IoU": b["iou"] - a["iou"], "share of the ceiling": b["iou"] / b["ceiling"] - a["iou"] / a["ceiling"]}
-    told = ", ".join(f"{name} {verdict(decoding.bootstrap(step))}" for name, step in steps.items())
+    told = ", ".join(f"{name} {verdict(scales.bootstrap(step))}" for name, step in steps.items())
     print(f"{coarse:>7} -> {fine:7}  {told}")
 
 # %% [markdown]
@@ -380,7 +383,7 @@ for label, maps in kept.items():
     scenes, mask = row(maps, clip, 0)[:2], maps.logits[clip, 0].sigmoid()
     rows[label] = [*scenes, *(by_scale.get(scale) for scale in scales), mask]
 title = "The same frame, six models of one budget (maps stretched to their range)"
-figure = decoder_plots.map_grid(rows, ["frame", "truth", *names], title, "low to high",
+figure = plots.scales.map_grid(rows, ["frame", "truth", *names], title, "low to high",
                                 {label: truth[clip, 0] for label in rows})
 workbook.show(figure, alt="A row for each model: frame, truth, its maps by scale, its mask.")
 
@@ -390,19 +393,19 @@ workbook.show(figure, alt="A row for each model: frame, truth, its maps by scale
 # %%
 tables = {}                                                # label -> scale -> scores (clips, 5)
 for label, maps in kept.items():
-    shown = decoding.Maps([m[:s.clips] for m in maps.similarity], maps.logits[:s.clips])
+    shown = scales.Maps([m[:s.clips] for m in maps.similarity], maps.logits[:s.clips])
     labels = [*(f"{m.shape[-2]} x {m.shape[-1]}" for m in shown.similarity), "mask"]
-    tables[label] = dict(zip(labels, decoding.per_frame(shown, truth)))
-panels = {name: {label: {scale: decoding.bootstrap(table[score]) for scale, table in by_scale.items()}
+    tables[label] = dict(zip(labels, scales.per_frame(shown, truth)))
+panels = {name: {label: {scale: scales.bootstrap(table[score]) for scale, table in by_scale.items()}
                  for label, by_scale in tables.items()} for name, score in (("AUROC", "auroc"), ("IoU", "iou"))}
-workbook.show(decoder_plots.scale_curves(panels, names, "One budget, one training each (95% intervals over clips)"),
+workbook.show(plots.scales.scale_curves(panels, names, "One budget, one training each (95% intervals over clips)"),
               alt="AUROC and IoU by scale for the six models, with intervals over clips.")
 
 # %% tags=["nbval-check-output"]
 for label in list(tables)[1:]:
     told = []
     for scale, score in ((scales[-1], "auroc"), ("mask", "auroc"), ("mask", "iou")):
-        gain = decoding.bootstrap(tables[label][scale][score] - tables["LightAVSeg"][scale][score])
+        gain = scales.bootstrap(tables[label][scale][score] - tables["LightAVSeg"][scale][score])
         told.append(f"{score} of {scale} {verdict(gain)}")
     print(f"{label:14} {', '.join(told)}")
 
@@ -494,18 +497,18 @@ workbook.check("twins", expected_iou, hint="average two cases: a sounds, b sound
 
 # %%
 pairs_of_twins = test_clips(s.twins, twins=True)
-found_twins = decoding.maps(model, pairs_of_twins)
+found_twins = scales.maps(model, pairs_of_twins)
 marked = torch.full((2, s.twins, 5), torch.nan)      # of the sounding twin and of the silent one
-both = [t for t in decoding.marked_objects(found_twins, pairs_of_twins) if t.number < 2]
+both = [t for t in scales.marked_objects(found_twins, pairs_of_twins) if t.number < 2]
 for t in both:
     marked[t.number, t.clip, t.second] = t.share
 sounds = torch.zeros(s.twins, 5, dtype=torch.bool)
 for t in both:
     sounds[t.clip, t.second] |= t.sounding
 loud, still = marked.where(sounds, torch.nan), marked.where(~sounds, torch.nan)
-rows = {"sounding twin": decoding.bootstrap(loud[0]), "silent twin": decoding.bootstrap(loud[1]),
-        "difference": decoding.bootstrap(loud[0] - loud[1]),
-        "either, while neither sounds": decoding.bootstrap(still.nanmean(0))}
+rows = {"sounding twin": scales.bootstrap(loud[0]), "silent twin": scales.bootstrap(loud[1]),
+        "difference": scales.bootstrap(loud[0] - loud[1]),
+        "either, while neither sounds": scales.bootstrap(still.nanmean(0))}
 title = f"Share of a twin that is marked ({s.twins} clips, 95% over clips)"
 workbook.show(plots.intervals(rows, title, "share of its visible pixels"),
               alt="Intervals of the share that is marked: of the sounding twin, of the silent one, their difference, "
@@ -574,7 +577,7 @@ for explained, name in zip(why, ("first", "second")):
     seen = attribution.grad_cam(model, *scene, explained.mask)
     panels = {"Integrated Gradients": explained, "occlusion": lost, "Grad-CAM": seen}
     frame, front_end = item["frames"][second], test.front_end
-    figure = attribution.attribution_figure(frame, item["log_mel"], panels, front_end, second)
+    figure = plots.attribution.attribution_figure(frame, item["log_mel"], panels, front_end, second)
     workbook.show(figure, alt=f"The {name} sounding object's mask, the log-mel, and, blue where logits rise, "
                   "red where they fall, Integrated Gradients and occlusion by time and band, Grad-CAM by place.")
 
@@ -626,7 +629,7 @@ against = {"the area's share": [c.area for c in controls],
            "the other object's attribution": [c.shares.flip(0).diagonal() for c in controls]}
 rows = {}
 for name, values in against.items():
-    rows[name] = mean, low, high = sweep.paired(on_its_own, {i: float(v.mean()) for i, v in enumerate(values)})[:3]
+    rows[name] = mean, low, high = statistics.paired(on_its_own, {i: float(v.mean()) for i, v in enumerate(values)})[:3]
     print(f"{mean:+.3f} ({low:+.3f} to {high:+.3f}) above {name}")
 figure = plots.intervals(rows, f"Share on the object's own sound, {count} clips: above …", "difference")
 workbook.show(figure, alt="Three differences with intervals: the attribution's share on the object's own sound "

@@ -59,15 +59,19 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import lightavseg_core as lav
-from lightavseg_core import attention, plots, profiling, reported, sweep
-from lightavseg_core.attention import AttentionRecorder
-from lightavseg_core.environment import card
-from lightavseg_core.methods.avesformer import TransformerBlock
-from lightavseg_core.methods.avsbench import TPAVI
-from lightavseg_core.methods.blocks import Attention, conv_block
-from lightavseg_core.operations import count
-from lightavseg_core.pretrain import load_audio
-from lightavseg_core.widgets import AttentionExplorer
+from lightavseg_core import evaluation, plots, profiling
+from lightavseg_core._common.environment import card
+from lightavseg_core.audio_pretraining import load_audio
+from lightavseg_core.experiments import statistics, sweep
+from lightavseg_core.experiments.runs import EXPERIMENTS
+from lightavseg_core.inspection import attention
+from lightavseg_core.inspection.attention import AttentionRecorder
+from lightavseg_core.models.avesformer import TransformerBlock
+from lightavseg_core.models.avsbench import TPAVI
+from lightavseg_core.models.blocks import Attention, conv_block
+from lightavseg_core.profiling import reported
+from lightavseg_core.profiling.flops import count
+from lightavseg_core.widgets.attention_explorer import AttentionExplorer
 
 torch.manual_seed(s.seed)
 machine = card()
@@ -417,7 +421,7 @@ assert varied["the sum alone"] < 1e-8 < 1e-6 < varied["feed-forward"]
 keys, focus = sweep.load("keys", s.results), sweep.load("early_focus", s.results)
 for name, found in {"keys": keys, "early_focus": focus}.items():
     runs = [run for seeds in found.values() for run in seeds.values()]
-    if len(found) < len(sweep.EXPERIMENTS[name]) or not all("attention" in run for run in runs):
+    if len(found) < len(EXPERIMENTS[name]) or not all("attention" in run for run in runs):
         raise FileNotFoundError(f"{s.results}: {name} is not complete. Run `lightavseg sweep {name}`.")
     one, hours = runs[0], sum(run["seconds"] for run in runs) / 3600
     print(f"{name}: {len(runs)} trainings of {one['steps']} steps at {one['run']['budget']['size']} px, "
@@ -450,7 +454,7 @@ def mean(values):
     return f"{fmean(values.values()):.3f}"
 
 
-against = {name: sweep.paired(sweep.values(seeds), sweep.values(baseline))
+against = {name: statistics.paired(sweep.values(seeds), sweep.values(baseline))
            for name, seeds in keys.items() if name != "the sound"}
 rows = []
 for name, seeds in keys.items():
@@ -525,11 +529,11 @@ print(f"{steps} steps on {s.clips} clips, seed {s.seed}: M_J {scores['normal']:.
 # five whose weight varies most over the 8 x 8 positions.
 
 # %%
-ranked = plots.ranked_frames(ours, test)
+ranked = evaluation.ranked_frames(ours, test)
 iou, index, second = ranked[len(ranked) // 2]
 item = test[index]
 with AttentionRecorder(ours, "*.cross_attn") as recorder:
-    plots.predict(ours, item)
+    evaluation.predict(ours, item)
 layer = recorder.layers["decoder.2.cross_attn"]
 maps = layer.weights[second].mean(0).T.unflatten(1, layer.query_grid)     # (K, h, w)  mean over the 8 heads
 chosen = maps.flatten(1).std(1).argsort(descending=True)[:5]
@@ -725,7 +729,7 @@ for stage, stride in enumerate((32, 16, 8)):
     layer = f"decoder.{stage}.self_attn"
     measured, even = (fmean(statistic(ttt, name, layer).values()) for name in ("distance", "uniform_distance"))
     relative[stage] = statistic(ttt, "relative_distance", layer)
-    d = sweep.paired(relative[stage], dict.fromkeys(relative[stage], 1.0))
+    d = statistics.paired(relative[stage], dict.fromkeys(relative[stage], 1.0))
     nearer = "nearer" if d.high < 0 else "farther" if d.low > 0 else "undecided"
     n = side // stride
     kernel = (4 + 4 * 2**0.5) / 9 / n
@@ -734,7 +738,7 @@ print("ttt, distances in units of the map's side; the ratio is that of self-atte
 workbook.table(["stage", "map", "3 x 3 kernel", "attention", "uniform", "ratio minus 1 (95%)", "than uniform"], rows)
 
 # %% tags=["nbval-check-output"]
-by_stage = sweep.paired(relative[0], relative[2])
+by_stage = statistics.paired(relative[0], relative[2])
 said = "holds" if by_stage.high < 0 else "is reversed" if by_stage.low > 0 else "is undecided"
 print(f"distance in units of the uniform one, first stage minus last: {interval(by_stage)}")
 print(f"'early stages attend more narrowly than the last' {said} here")
@@ -762,7 +766,7 @@ for kinds, seeds in focus.items():
     macs = (cost["fusion"][0] + cost["decoder"][0]) / 1e6
     parameters = (parts["fusion"].total + parts["decoder"].total) / 1e3
     pace = timing[kinds].median / timing["ttt"].median
-    d = sweep.paired(sweep.values(seeds), sweep.values(ttt))
+    d = statistics.paired(sweep.values(seeds), sweep.values(ttt))
     difference = ("", "") if kinds == "ttt" else (interval(d), verdict(d))
     score = mean(sweep.values(seeds))
     rows.append((kinds, f"{macs:.1f}", f"{parameters:.0f}", f"{pace:.2f}", score, *difference))

@@ -50,8 +50,10 @@ from statistics import fmean
 import torch
 
 import lightavseg_core as lav
-from lightavseg_core import plots, profiling, reported, sweep
-from lightavseg_core.environment import card
+from lightavseg_core import plots, profiling
+from lightavseg_core._common.environment import card
+from lightavseg_core.experiments import runs, statistics, sweep
+from lightavseg_core.profiling import reported
 
 machine = card()
 print(", ".join(f"{name} {value}" for name, value in machine.items()))
@@ -66,7 +68,7 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 # %%
 found = {name: sweep.load(name, s.results) for name in ("ablation", "loss", "backbone", "methods")}
-missing = [label for name in found for label in sweep.EXPERIMENTS[name] if label not in found[name]]
+missing = [label for name in found for label in runs.EXPERIMENTS[name] if label not in found[name]]
 if missing:
     raise FileNotFoundError(f"{s.results}: nothing yet of {', '.join(missing)}. Run `lightavseg sweep`.")
 runs = [run for experiment in found.values() for seeds in experiment.values() for run in seeds.values()]
@@ -109,7 +111,7 @@ full = sweep.values(ablation["all"])
 def against(experiment, baseline, score="M_J", sound="normal"):
     """Each label's mean over the seeds, and its paired difference from the baseline's."""
     values = {label: sweep.values(seeds, score, sound) for label, seeds in experiment.items()}
-    return {label: (fmean(of.values()), sweep.paired(of, values[baseline])) for label, of in values.items()}
+    return {label: (fmean(of.values()), statistics.paired(of, values[baseline])) for label, of in values.items()}
 
 
 def table(rows, baseline, reported_scores):
@@ -144,7 +146,7 @@ verdicts(rows, "all")
 print("\nand step by step:")
 for more, less in (("+AGVE", "static fusion"), ("+AGVE+CMFD", "+AGVE"), ("+AGVE+HAR", "+AGVE"),
                    ("all", "+AGVE+CMFD"), ("all", "+AGVE+HAR")):
-    d = sweep.paired(sweep.values(ablation[more]), sweep.values(ablation[less]))
+    d = statistics.paired(sweep.values(ablation[more]), sweep.values(ablation[less]))
     print(f"{more:11} minus {less:14} {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f})")
 
 # %% [markdown]
@@ -169,7 +171,7 @@ def paired_interval(a, b):
 
 # %% tags=["check"]
 A, B = [0.50, 0.55, 0.60], [0.48, 0.55, 0.55]
-wanted = sweep.paired(dict(enumerate(A)), dict(enumerate(B)))[:3]
+wanted = statistics.paired(dict(enumerate(A)), dict(enumerate(B)))[:3]
 workbook.check("a paired interval", paired_interval,
                hint="subtract seed by seed first; then one mean, one standard deviation, of the differences",
                cases=[((A, B), wanted), ((B, A), (-wanted[0], -wanted[2], -wanted[1]))], tolerance=1e-3)
@@ -249,7 +251,7 @@ rows, deaf = [], []
 for subset in ("ms3", "s4"):
     for name in lav.list_methods():
         own, swapped, silent = (sweep.values(methods[f"{subset}_{name}"], "M_J", sound) for sound in ("normal", "swapped", "silent"))
-        d = sweep.paired(own, swapped)
+        d = statistics.paired(own, swapped)
         deaf += [f"{name} on {subset}"] * (d.low < 0.001)
         means = (f"{fmean(of.values()):.3f}" for of in (own, swapped, silent))
         rows.append((subset, name, *means, f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f})"))
@@ -278,7 +280,7 @@ def added(name):
     return {seed: noisy[seed] - calm[seed] for seed in calm}
 
 
-claims = {"false positives that noise adds, avsbench": sweep.paired(added("avsbench"), added("lightavseg")),
+claims = {"false positives that noise adds, avsbench": statistics.paired(added("avsbench"), added("lightavseg")),
           "boundary F, avsegformer": against(of_ms3, "lightavseg", "boundary_F")["avsegformer"][1]}
 for claim, d in claims.items():
     print(f"{claim} minus lightavseg: {d.mean:+.4f} ({d.low:+.4f} to {d.high:+.4f})")

@@ -59,13 +59,15 @@ import torch
 from IPython.display import Video
 from media import make_sample
 
-from lightavseg_core import plots, video_plots
+from lightavseg_core import evaluation, plots
+from lightavseg_core._common.environment import card
 from lightavseg_core.data.audio import read_audio
-from lightavseg_core.data.video import probe
-from lightavseg_core.environment import card
-from lightavseg_core.mixing import wav
-from lightavseg_core.player import VideoPlayer
-from lightavseg_core.predict import load, predict, prepare_frame, write
+from lightavseg_core.data.images import prepare_frame
+from lightavseg_core.data.mixing import wav
+from lightavseg_core.video.prediction import predict, write
+from lightavseg_core.video.reading import probe
+from lightavseg_core.video.segmenter import load
+from lightavseg_core.widgets.video_player import VideoPlayer
 
 SAMPLE, RUNS = "media/sample.mp4", Path("../runs/08_your_own_video")
 RUNS.mkdir(parents=True, exist_ok=True)
@@ -142,7 +144,7 @@ workbook.table(["act", "", "in view", "what sounds, seconds"], rows)
 
 # %%
 truth = [make_sample.truth_at(one.time) for one in found]
-iou = plots.frame_iou(torch.from_numpy(np.stack(masks)), torch.from_numpy(np.stack(truth)))    # 1: both empty
+iou = evaluation.frame_iou(torch.from_numpy(np.stack(masks)), torch.from_numpy(np.stack(truth)))    # 1: both empty
 
 
 def act(number):
@@ -184,7 +186,7 @@ act(6)
 
 # %%
 title = "Six acts of four seconds: " + "; ".join(f"{n} {act['name']}" for n, act in enumerate(acts, 1))
-figure = video_plots.film_strip([one.picture for one in found], truth, masks, iou.tolist(), title, act=4)
+figure = plots.video.film_strip([one.picture for one in found], truth, masks, iou.tolist(), title, act=4)
 Path("../figures").mkdir(exist_ok=True)
 figure.savefig("../figures/08_acts.png", dpi=100, metadata={"Software": None})
 workbook.show(figure, alt="A strip of 24 pictures with what sounds, below it one with what is marked, and the IoU "
@@ -238,10 +240,10 @@ chance = [one.probabilities[0].numpy() for one in found]
 chance = [1 - x for x in chance] if segmenter.num_classes > 1 else chance             # class 0 is "nothing sounds"
 thresholds = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999]
 sounding = torch.from_numpy(np.stack(truth))
-scores = torch.stack([plots.frame_iou(torch.from_numpy(np.stack(chance) > x), sounding) for x in thresholds])
+scores = torch.stack([evaluation.frame_iou(torch.from_numpy(np.stack(chance) > x), sounding) for x in thresholds])
 scores = scores.view(-1, 6, 4).mean(2)                                                # (thresholds, acts)
 curves = {f"{n + 1} {script['name']}": scores[:, n].tolist() for n, script in enumerate(acts)}
-workbook.show(video_plots.threshold_curves(thresholds, curves),
+workbook.show(plots.video.threshold_curves(thresholds, curves),
               alt="Mean IoU of each act against the threshold from 0.05 to 0.999. The lines of acts 1 and 2 stay high and those of acts 3 "
               "to 5 near the middle, all nearly level; act 6 lies at 0, and from a threshold of 0.9 on at a quarter.")
 
@@ -321,7 +323,7 @@ def share(one):
 fifth = {f"{s.dense:g} a second": [one for one in often if 16 <= one.time < 20], "1 a second": found[16:20]}
 curves = {name: ([one.time for one in some], [share(one) for one in some]) for name, some in fifth.items()}
 sounds = [(sound["start"], sound["end"]) for sound in acts[4]["sounds"]]
-workbook.show(video_plots.against_sound(curves, sounds, "Act 5: the mask runs ahead of the sound"),
+workbook.show(plots.video.against_sound(curves, sounds, "Act 5: the mask runs ahead of the sound"),
               alt="Share of the object that is marked over act 5, with the stretches in which it sounds: the first, of "
               "0.1 s, is never marked; the others are from some tenths of a second before they start, and no longer in their last tenths.")
 
@@ -336,7 +338,7 @@ ordinary = [one for one in often if one.time < 8 and one.time % 4 < 3]
 shown, rows = torch.from_numpy(np.stack([one.mask() > 0 for one in ordinary])), []
 for lead in (0, 0.2, 0.4, 0.6, 0.8):
     later = torch.from_numpy(np.stack([make_sample.truth_at(one.time, lead) for one in ordinary]))
-    rows.append((f"{lead:g} s", f"{plots.frame_iou(shown, later).mean():.2f}"))
+    rows.append((f"{lead:g} s", f"{evaluation.frame_iou(shown, later).mean():.2f}"))
 workbook.table(["lead", f"IoU, {len(ordinary)} pictures"], rows)
 
 # %% [markdown]
@@ -370,7 +372,7 @@ before, rows = marked(), []
 for name in sounds:
     after = marked(RUNS / f"{name}.wav")
     both = (before.flatten(1).any(1) | after.flatten(1).any(1))
-    agree = f"{plots.frame_iou(before, after)[both].mean():.2f}" if both.any() else "nothing is marked"
+    agree = f"{evaluation.frame_iou(before, after)[both].mean():.2f}" if both.any() else "nothing is marked"
     rows.append((name, f"{before.float().mean():.1%}", f"{after.float().mean():.1%}", agree))
 workbook.table(["sound", "marked with its own", "marked with this", "IoU between the two, where either marks"], rows)
 

@@ -1,0 +1,78 @@
+"""Datasets: `lightavseg data make` and `data check`."""
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..config import Subset
+
+
+@dataclass
+class DataMake:
+    """Generate SoundingShapes in AVSBench's layout.
+
+    Example: lightavseg data make data/shapes --subset ms3 --train 400 --val 80 --test 80 --size 128 --seed 0
+    """
+
+    root: Annotated[Path, tyro.conf.Positional]
+    """Folder to write into."""
+    subset: Subset = "ms3"
+    train: int = 400
+    """Clips of each split."""
+    val: int = 80
+    test: int = 80
+    size: int = 128
+    """Side of the frames, pixels."""
+    seed: int = 0
+    distractors: bool = True
+    """Without: the one visible object sounds, so a model can ignore the sound."""
+    twins: bool = False
+    """Two objects of one category, of which one sounds."""
+
+    def run(self) -> int:
+        from ..data.sounding_shapes import generate
+        generate(self.root, self.subset, {"train": self.train, "val": self.val, "test": self.test}, self.size, self.seed,
+                 self.distractors, self.twins)
+        print(f"{self.root}: {self.subset}, {self.train} train, {self.val} val, {self.test} test clips of {self.size} px, seed {self.seed}")
+        return 0
+
+
+@dataclass
+class DataCheck:
+    """Read every file of a dataset, real or generated, and list all that is missing or broken.
+
+    Exit code: 0 nothing is wrong, 1 something is, 2 there is no such dataset.
+
+    Example: lightavseg data check path/to/AVSBench
+    """
+
+    root: Annotated[Path, tyro.conf.Positional]
+    """The folder that holds Single-source, Multi-sources or metadata.csv, or one above or below it."""
+    subset: Subset | None = None
+    """By default all that are found."""
+    json: bool = False
+    """Print the report as JSON: of one --subset, or of all under `subsets`."""
+
+    def run(self) -> int:
+        from ..data.check import SUBSETS, check_all
+        reports = check_all(self.root, [self.subset] if self.subset else SUBSETS)
+        if self.json:
+            found = [report.as_json() for report in reports]
+            print(json.dumps(found[0] if self.subset else {"root": str(self.root), "subsets": {part["subset"]: part for part in found}}, indent=1))
+        else:
+            print("\n\n".join("\n".join(report.lines()) for report in reports))
+        return 0 if all(report.ok for report in reports) else 1
+
+
+@dataclass
+class Data:
+    """Make or check a dataset folder."""
+
+    command: Annotated[DataMake, tyro.conf.subcommand("make")] | Annotated[DataCheck, tyro.conf.subcommand("check")]
+
+    def run(self) -> int:
+        return self.command.run()

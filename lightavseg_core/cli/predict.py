@@ -1,0 +1,102 @@
+"""A trained model put to use: `lightavseg predict` and `export`."""
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ..config import Subset
+
+
+@dataclass
+class Predict:
+    """Masks of what sounds in videos: PNG files, a video with masks and sound, manifest.json. Stopped, the same command goes on where it was.
+
+    Broken inputs are told of and leave nothing; what is damaged in a video is skipped.
+    Example: lightavseg predict runs/first concert.mp4 --out masks --fps 2
+    """
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """A model folder, a run of `train`, or a file of `export`."""
+    inputs: Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT [INPUT ...]")]
+    """Videos, folders of videos; or with --audio a folder of frames, or one picture."""
+    out: Path
+    """Folder; each input gets a folder in it."""
+    fps: float = 1.0
+    """Frames per second that are looked at; of a folder of frames, how many there are in a second."""
+    audio: Path | None = None
+    """A file to hear with one input, instead of its own sound."""
+    probabilities: bool = False
+    """Write them too: float16 (classes, height, width), an .npz file for each frame."""
+    runtime: Literal["pytorch", "onnx", "openvino", "executorch"] | None = None
+    """By default what the checkpoint is for."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: Literal["none", "default", "graphs"] = "none"
+    size: int | None = None
+    """Side of the frames that the model sees, pixels; by default what it was trained at."""
+    threshold: float = 0.5
+    """Probability from which on a pixel is marked, of one class."""
+
+    def run(self) -> int:
+        from ..video.prediction import write_all
+        from ..video.segmenter import load
+        segmenter = load(self.checkpoint, self.runtime, self.precision, self.compile, self.size)
+        failed = write_all(segmenter, self.inputs, self.out, self.audio, fps=self.fps, probabilities=self.probabilities, threshold=self.threshold)
+        return 1 if failed else 0
+
+
+@dataclass
+class Export:
+    """Write a model as a file for ONNX Runtime, ExecuTorch (phones) or OpenVINO, which then runs without PyTorch's code. Needs the extra `edge`.
+
+    The file takes frames of one size and clips of one length. Before it gets its name its own runtime runs it on clips, beside PyTorch.
+    Example: lightavseg export checkpoints/tiny --runtime executorch --precision int8 --data data/shapes --subset ms3
+    """
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """A model folder, or a run of `train` (its best)."""
+    runtime: Literal["onnx", "executorch", "openvino"]
+    precision: Literal["fp32", "int8"] = "fp32"
+    """int8: 8-bit integers, of which the ranges are measured on the clips."""
+    data: Path | None = None
+    """A dataset whose training clips are compared on, and what int8 is measured on. Without, SoundingShapes are generated for it: they say
+    whether the file does what the model does, but give the int8 of a model for real videos wrong ranges."""
+    subset: Subset = "ms3"
+    size: int | None = None
+    """Side of the frames, pixels; by default what the model was trained at."""
+    seconds: int = 1
+    """Frames of a clip, one a second."""
+    clips: int = 64
+    """How many are compared on."""
+    out: Path | None = None
+    """File to write; by default runs/export/NAME_RUNTIME_PRECISION with the runtime's suffix."""
+    json: bool = False
+    """Print one line of JSON."""
+
+    def run(self) -> int:
+        from tempfile import TemporaryDirectory
+
+        from ..data.avsbench import AVSBench
+        from ..data.sounding_shapes import generate
+        from ..deploy.export import checked, clips_of, export
+        from ..deploy.runtimes import SUFFIX
+        from ..models.base import load_model
+        model, name = load_model(self.checkpoint), self.checkpoint.resolve().name
+        out = self.out or Path("runs/export", f"{name}_{self.runtime}_{self.precision}{SUFFIX[self.runtime]}")
+        checked(out, self.runtime, self.precision)                  # before the clips, which take their time
+        size = self.size or model.config.size
+        with TemporaryDirectory() as folder:
+            if not self.data:
+                generate(folder, self.subset, {"train": self.clips}, size)
+            clips = clips_of(AVSBench(self.data or folder, self.subset, "train", size, model.front_end), self.seconds, self.clips)
+        given = [f"--{f.name} {getattr(self, f.name)}" for f in fields(self)[1:] if f.name != "json" and getattr(self, f.name) != f.default]
+        found = export(model, out, self.runtime, clips, self.precision, name, " ".join(["lightavseg export", str(self.checkpoint), *given]))
+        files = [out, out.with_suffix(".bin")] if self.runtime == "openvino" else [out]
+        mb = sum(file.stat().st_size for file in files) / 1e6
+        print(json.dumps({"file": str(out), "mb": round(mb, 3), "clips": len(clips), **found._asdict()}) if self.json else
+              f"{out}: {mb:.1f} MB; logits deviate from PyTorch's by {100 * found.deviation:.2g}% of their mean absolute value, "
+              f"{found.pixels:.2%} of the pixels are marked alike ({len(clips)} clips)")
+        return 0

@@ -1,0 +1,123 @@
+"""Training and scoring: `lightavseg train` and `evaluate`."""
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ..config import Subset, TrainConfig
+from ..recipes import RECIPES, UNVERIFIED
+
+Split = Literal["train", "val", "test"]
+Sound = Literal["normal", "silent", "swapped", "noise", "noisy"]
+
+
+@dataclass
+class _TrainOptions:
+    data: Path
+    """Folder of the dataset."""
+    out: Path
+    """Folder for configuration, log, best and last checkpoint."""
+    subset: Subset = "ms3"
+    recipe: str | None = None
+    """A published training recipe: paper (LightAVSeg), avsbench, avsegformer or selm. What is given beside it wins."""
+    method: str = "lightavseg"
+    preset: Literal["tiny", "lean", "paper"] = "tiny"
+    visual: str | None = None
+    """Visual encoder; by default the preset's, or the recipe's."""
+    audio: str | None = None
+    """Audio encoder, likewise."""
+    visual_weights: Path | None = None
+    """A published ImageNet checkpoint of the visual encoder; by default it starts at random. For the audio encoder: --audio-weights."""
+    size: int | None = None
+    """Side of the frames, pixels; by default what the preset, or the recipe, is meant for."""
+    sound: Sound = "normal"
+    """What is heard in training; `silent` trains a deaf twin."""
+
+
+@dataclass
+class Train(TrainConfig, _TrainOptions):
+    """Train a model on a dataset folder. Ctrl-C keeps the checkpoints written so far.
+
+    Example: lightavseg train --data data/shapes --subset ms3 --preset tiny --epochs 20 --seed 0 --out runs/first
+    """
+
+    def with_recipe(self) -> Train:
+        """This command with the recipe's values as defaults. Raises ValueError where there is no such recipe for the subset."""
+        from .._common.names import unknown
+        if self.recipe not in RECIPES:
+            raise unknown("recipe", self.recipe, RECIPES)
+        recipe = RECIPES[self.recipe]
+        return replace(self, method=recipe.method, preset="paper", **recipe.of(self.subset)[1])
+
+    def run(self) -> int:
+        import torch
+
+        from ..data.avsbench import AVSBench
+        from ..models import create_model
+        from ..trainer import Trainer
+        if (self.out / "log.jsonl").exists():
+            raise FileExistsError(f"{self.out}: holds an earlier run. Give another --out, or remove it.")
+        config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+        given = {name: value for name in ("visual", "audio", "size") if (value := getattr(self, name)) is not None}
+        if self.recipe:
+            recipe = RECIPES[self.recipe]
+            if self.method != recipe.method:
+                raise ValueError(f"--recipe {self.recipe} trains {recipe.method}; found --method {self.method}. Leave one of them out.")
+            given = {**recipe.of(self.subset)[0], **given}
+            print(f"recipe {self.recipe} ({recipe.source}), {UNVERIFIED}")
+            if self.audio_weights == "auto":
+                raise ValueError(f"the published run of {self.recipe} freezes an audio encoder trained on AudioSet: give --audio-weights FILE (for "
+                                 "VGGish see `lightavseg download vggish`; PANNs' file goes with --audio panns_mobilenetv2), or joint, or pretrain.")
+            if not self.visual_weights:
+                print("the published run starts from ImageNet weights: give --visual-weights FILE")
+        classes = AVSBench(self.data, self.subset, "train").num_classes
+        torch.manual_seed(config.seed)
+        model = create_model(self.method, preset=self.preset, num_classes=classes, **given)
+        if self.visual_weights:
+            print(f"visual encoder: {len(model.visual.load_published(self.visual_weights).loaded)} tensors from {self.visual_weights}")
+        size = model.config.size
+        train, validation = (AVSBench(self.data, self.subset, split, size, model.front_end, self.sound, config.seed) for split in ("train", "val"))
+        scores = Trainer(model, config, self.out).fit(train, validation)
+        print(json.dumps({"out": str(self.out), **scores}))
+        return 0
+
+
+@dataclass
+class Evaluate:
+    """Score a run's best checkpoint, or a model folder, also with another sound.
+
+    Example: lightavseg evaluate runs/first --data data/shapes --subset ms3 --split test --sound swapped --json
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """What `train` wrote with --out, or a model folder such as checkpoints/tiny."""
+    data: Path
+    subset: Subset = "ms3"
+    split: Split = "test"
+    sound: Sound = "normal"
+    size: int | None = None
+    """Side of the frames, pixels; by default what the model was trained at."""
+    batch_size: int = 8
+    json: bool = False
+    """Print one line of JSON."""
+
+    def run(self) -> int:
+        import torch
+
+        from ..data.avsbench import AVSBench
+        from ..evaluation import evaluate
+        from ..models.base import load_model
+        model = load_model(self.folder).to("cuda" if torch.cuda.is_available() else "cpu")
+        size = self.size or model.config.size
+        dataset = AVSBench(self.data, self.subset, self.split, size, model.front_end)
+        if dataset.num_classes != model.config.num_classes:
+            raise ValueError(f"{self.folder} has {model.config.num_classes} classes, {self.subset} has {dataset.num_classes}: "
+                             "evaluate it on what it was trained for.")
+        scores = evaluate(model, dataset, self.sound, self.batch_size)
+        lines = (f"{name:18} {value:.4f}" if isinstance(value, float) else f"{name:18} {value}" for name, value in scores.items())
+        print(json.dumps(scores) if self.json else "\n".join(lines))
+        return 0

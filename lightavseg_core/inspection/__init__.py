@@ -1,0 +1,4 @@
+"""Looking inside a trained model, by hooks: its attention, its decoder's scales, what its mask rests on."""
+from . import attention, attribution, scales
+
+__all__ = ["attention", "attribution", "scales"]

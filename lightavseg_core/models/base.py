@@ -1,0 +1,216 @@
+"""What every method has in common: its interface, its configuration, saving and loading."""
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from torch import Tensor, nn
+
+from .._common.names import unknown
+from ..encoders import create_audio_encoder, create_visual_encoder
+from ..encoders.checkpoints import LoadReport, Part, load_renamed, matched, read_tensors
+
+METHODS: dict[str, type[AVSModel]] = {}
+MOST = 4096    # of anything that is counted in a configuration: widths, layers, pixels of a side; also bytes of config.json
+
+
+class Scale(NamedTuple):
+    """One scale of a decoder, for analysis and for losses; which maps these are, each method says."""
+
+    visual: Tensor      # (B, T, D, h, w)  V_dec
+    audio: Tensor       # (B, T, D)        the audio state that it is compared with
+    similarity: Tensor  # (B, T, h, w)     how well they agree: LightAVSeg's cosine along channels, -1 to 1
+
+
+class Output(NamedTuple):
+    """What a model returns."""
+
+    logits: Tensor                      # (B, T, num_classes, H, W)
+    scales: list[Scale] | None = None   # coarse to fine
+
+
+@dataclass
+class ModelConfig:
+    """What every method is configured by; a method adds its own fields in a subclass."""
+
+    method: str = ""
+    visual: str = "seaformer_l"
+    audio: str = "mobilenetv2_100"
+    num_classes: int = 1   # 1: binary masks; more: one logit per class, background first
+    size: int = 224        # side of the frames, pixels, that it is trained at; any other works
+
+
+def register(cls: type[AVSModel]) -> type[AVSModel]:
+    """Class decorator: makes a method known to `create_model` by its configuration's default `method`.
+
+    Raises ValueError for no name, and for the name of another class; a class that is defined again, as in a notebook, replaces itself.
+    """
+    name = cls.config_class.method
+    if not name or METHODS.get(name, cls).__qualname__ != cls.__qualname__:
+        raise ValueError(f"{cls.__name__} is called {name!r}{f', as {METHODS[name].__name__} is' if name else ''}; expected a name of its own: "
+                         "set config_class to a dataclass of which the field `method` has it as default.")
+    METHODS[name] = cls
+    return cls
+
+
+class AVSModel(nn.Module, PyTorchModelHubMixin):
+    """Frames and their sound to mask logits.
+
+    Subclasses set `config_class` and implement `segment`. `visual` and `audio` are the encoders; any module of the audio encoder's shape,
+    (B, 1, F, M) -> (B, D), may replace `audio`.
+    """
+
+    config_class: type[ModelConfig] = ModelConfig
+    auxiliary: str = "none"    # the loss that its paper adds to the masks': a name of `losses.AUXILIARY`
+    stages: int | None = None  # how many stages of the visual encoder it reads, from the finest; None: all
+    fusion: tuple[str, ...] = ()   # its submodules in which sound and vision meet; what is neither these nor an encoder is its decoder
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        if not 1 <= config.num_classes <= 256:
+            raise ValueError(f"num_classes is {config.num_classes}; expected 1 (binary masks) to 256 (masks are 8 bits deep).")
+        self.config = config
+        self.visual = create_visual_encoder(config.visual, self.stages)
+        self.audio = create_audio_encoder(config.audio)
+        self.front_end = self.audio.front_end
+
+    def forward(self, frames: Tensor, log_mel: Tensor, return_scales: bool = False) -> Output:
+        """frames (B, T, 3, H, W) with ImageNet mean and std, any H, W >= 32; log_mel (B, T, 1, F, M) from `front_end` -> Output.
+
+        In training, batch norms need more than one position at the coarsest map: B T > 1 for small frames. `scales` are
+        returned in training and where asked for. Raises ValueError for other shapes.
+        """
+        if frames.ndim != 5 or frames.shape[2] != 3 or min(frames.shape[-2:]) < 32:
+            raise ValueError(f"frames has shape {tuple(frames.shape)}; expected (B, T, 3, H, W) with H and W at least 32.")
+        if log_mel.ndim != 5 or log_mel.shape[:3] != (*frames.shape[:2], 1):
+            raise ValueError(f"log_mel has shape {tuple(log_mel.shape)}; expected ({frames.shape[0]}, {frames.shape[1]}, 1, F, M): "
+                             "one log-mel for each frame, as front_end(waveform, times) gives.")
+        logits, scales = self.segment(frames, log_mel, self.training or return_scales)
+        return Output(logits, scales)
+
+    def segment(self, frames: Tensor, log_mel: Tensor, with_scales: bool) -> tuple[Tensor, list[Scale] | None]:
+        raise NotImplementedError
+
+    def published_names(self) -> dict[str, str | Part]:
+        """Our tensors' names -> the authors', `visual`'s among them; `audio`'s may be left out. Only asked of a model on ResNet-50."""
+        raise NotImplementedError
+
+    def published_dead(self) -> dict[str, nn.Module]:
+        """What the authors' code builds, counts and saves but never runs: the published prefix -> a module of the same tensors."""
+        return {}
+
+    def load_published(self, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
+        """Loads the authors' checkpoint by its tensor names. VGGish's tensors, which not every checkpoint holds, may be absent.
+
+        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, other shapes, a method without a checkpoint).
+        """
+        if type(self).published_names is AVSModel.published_names:
+            raise ValueError(f"{self.config.method}: its authors published no checkpoint.")
+        if self.config.visual != "resnet50":
+            raise ValueError(f"the published checkpoint of {self.config.method} is for visual='resnet50', audio='vggish'; this model has "
+                             f"visual={self.config.visual!r}, audio={self.config.audio!r}.")
+        dead = {f"{prefix}.{name}" for prefix, module in self.published_dead().items() for name in module.state_dict()}
+        audio = {name for name in self.state_dict() if name.startswith("audio.")}
+        renamed = {**{name: f"vggish.{name.removeprefix('audio.')}" for name in audio}, **self.published_names()}
+        return load_renamed(self, read_tensors(source), renamed, dead, audio, what=f"{self.config.method} checkpoint")
+
+    def save_pretrained(self, save_directory: str | Path, *, config: dict | None = None, model_card_kwargs: dict | None = None) -> None:
+        """Writes config.json, model.safetensors and, where there is none, a README.md into a folder.
+
+        Each file is complete before it takes the place of the old one: whoever is killed here leaves the old model, not a broken one.
+        """
+        folder = Path(save_directory)
+        staging = folder / ".saving"
+        staging.mkdir(parents=True, exist_ok=True)
+        try:
+            super().save_pretrained(staging, config=config, model_card_kwargs=model_card_kwargs)
+            for file in staging.iterdir():
+                if file.name != "README.md" or not (folder / file.name).exists():
+                    os.replace(file, folder / file.name)
+        finally:
+            shutil.rmtree(staging)
+
+    def freeze_audio(self) -> None:
+        """No gradient to the audio encoder, and its batch norms keep their statistics (also after `train()`)."""
+        self.audio.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> AVSModel:
+        super().train(mode)
+        if not any(p.requires_grad for p in self.audio.parameters()):
+            self.audio.eval()
+        return self
+
+
+def build(method: str, options: dict) -> AVSModel:
+    """A model from a method's name and its configuration's fields; misspelled names raise ValueError with a suggestion."""
+    if not isinstance(method, str) or method not in METHODS:
+        raise unknown("method", method, METHODS)
+    cls = METHODS[method]
+    fields = cls.config_class.__dataclass_fields__
+    for name, value in options.items():
+        if name not in fields:
+            raise unknown(f"option of {method}", name, fields)
+        expected = type(fields[name].default)
+        if type(value) is not expected and not (expected is float and type(value) is int):
+            raise ValueError(f"option {name} of {method} is {repr(value)[:40]}; expected a value of type {expected.__name__}.")
+        if expected is int and value > MOST:
+            raise ValueError(f"option {name} of {method} is {value}; expected at most {MOST}.")
+    return cls(cls.config_class(**{**options, "method": method}))
+
+
+def _download(hub_id: Path, file: str) -> Path:
+    try:
+        return Path(hf_hub_download(hub_id.as_posix(), file))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FileNotFoundError(f"{hub_id}: no such folder here, and the Hugging Face Hub gave no {file} ({reason[:120]}).") from None
+
+
+def load_model(folder_or_hub_id: str | Path) -> AVSModel:
+    """A model that `save_pretrained` wrote: a folder with config.json and model.safetensors, a run of `train` (its best), or a Hugging Face Hub id.
+
+    Nothing in the files is executed. Raises FileNotFoundError or ValueError, naming the file.
+    """
+    path = Path(folder_or_hub_id)
+    if (path / "best").is_dir():
+        path = path / "best"
+    if path.is_dir():
+        config = path / "config.json"
+    elif path.exists() or path.is_absolute() or len(path.parts) != 2:
+        raise FileNotFoundError(f"{path}: not a model folder (config.json and model.safetensors), and not a hub id (owner/name).")
+    else:
+        config = _download(path, "config.json")
+    if not config.is_file():
+        raise FileNotFoundError(f"{config}: missing. A model folder holds config.json and model.safetensors; write one with save_pretrained.")
+    try:
+        with config.open("rb") as file:
+            options = json.loads(file.read(MOST))                   # cut off, it is no JSON
+        method = options["method"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{config}: not the configuration of a model ({type(error).__name__}: {error}).") from None
+    try:
+        with torch.device("meta"):
+            shapes = build(method, options)                         # takes no memory, however wide
+    except ValueError as error:
+        raise ValueError(f"{config}: {error}") from None
+    weights = config.parent / "model.safetensors"
+    if not weights.is_file():
+        if path.is_dir():
+            raise FileNotFoundError(f"{weights}: missing. The folder holds a configuration without weights.")
+        weights = _download(path, "model.safetensors")
+    tensors, names = read_tensors(weights), {name: name for name in shapes.state_dict()}
+    matched(shapes, tensors, names, what=str(weights))
+    model = build(method, options)
+    report = load_renamed(model, tensors, names, what=str(weights))
+    if report.unexpected:
+        raise ValueError(f"{weights}: holds {len(report.unexpected)} tensors that {config.name} has no place for, first {report.unexpected[0]}. "
+                         "The two files are not of one model.")
+    return model.eval()

@@ -1,0 +1,176 @@
+"""The benchmark that the README shows: eager methods, runtimes, the trained small model and growth, each in one run of turns, with its card.
+
+    lightavseg bench --figure figures/latency.png       # `make bench`: half an hour on 2 cores
+"""
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from .._common import records
+from .._common.names import unknown
+from ..data.avsbench import AVSBench
+from ..data.sounding_shapes import generate
+from ..deploy.eager import prepare
+from ..deploy.export import clips_of, export
+from ..deploy.runtimes import SUFFIX, load
+from ..evaluation import score_segmenter
+from ..models import create_model
+from ..models.base import AVSModel, load_model
+from .profiler import Candidate, Profile, Series, profile, scaling, throughput
+from .timing import here, same_machine, threads
+
+PATH, GPU = Path("results/latency.json"), Path("results/latency_gpu.json")
+TINY = Path("checkpoints/tiny")
+PEERS = ("avesformer", "avsbench", "avsegformer", "selm")
+ENCODERS = {"seaformer_l": "mobilenetv2_100", "resnet50": "vggish"}
+NO_FUSION = {"agve": False, "har": False, "cmfd": False}      # A_0 is projected and added once instead: what is left of listening
+
+
+@dataclass
+class Bench:
+    """What `run` measured: a run each by name, in which rows may be compared."""
+
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    series: dict[str, Series] = field(default_factory=dict)
+    provenance: dict = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        runs = {kind: {name: run.to_dict() for name, run in getattr(self, kind).items()} for kind in ("profiles", "series")}
+        records.write(path, {"provenance": self.provenance, **runs})
+
+
+def read(path: Path = PATH) -> Bench:
+    """Raises FileNotFoundError, or ValueError for another file."""
+    values = records.read(path)
+    try:
+        return Bench({name: Profile.from_dict(run) for name, run in values["profiles"].items()},
+                     {name: Series.from_dict(run) for name, run in values["series"].items()}, values["provenance"])
+    except (KeyError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: not what `lightavseg bench` writes ({error}). Run it again.") from None
+
+
+def models() -> Iterator[tuple[str, AVSModel]]:
+    """Name -> model: LightAVSeg in three sizes, the others on both pairs of encoders."""
+    for preset in ("lean", "paper"):
+        yield f"lightavseg {preset}", create("lightavseg", preset)
+    yield "lightavseg resnet50", create("lightavseg", "paper", visual="resnet50", audio="vggish")
+    for visual, audio in ENCODERS.items():
+        for method in PEERS:
+            yield f"{method} {visual}", create(method, "paper", visual=visual, audio=audio)
+
+
+def create(method: str, preset: str, **options) -> AVSModel:
+    """With random weights, the same each time: they do not change the speed."""
+    torch.manual_seed(0)
+    return create_model(method, preset, **options).eval()
+
+
+def exported(model: AVSModel, name: str, folder: Path, clips: list, precisions: Sequence[str] = ("fp32", "int8"),
+             runtimes: Sequence[str] = tuple(SUFFIX)) -> dict[str, Candidate]:
+    """Row -> the model in each runtime, by way of files in the folder. name: what is said of the model in a row."""
+    rows = {}
+    for runtime, precision in product(runtimes, precisions):
+        row = ", ".join([f"{runtime} {precision}", name] if name else [f"{runtime} {precision}"])
+        path = folder / f"{row}{SUFFIX[runtime]}"
+        agreement = export(model, path, runtime, clips, precision, name, "lightavseg bench")
+        size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.exists())
+        rows[row] = Candidate(load(path), model, {"file, MB": round(size / 1e6, 1), "pixels alike": agreement.pixels})
+    return rows
+
+
+def eager(model: AVSModel) -> dict[str, Candidate]:
+    """The model in both memory layouts. Eager is the faster of the two."""
+    return {f"eager, {layout}": Candidate(prepare(model, "cpu", channels_last=layout == "channels_last"), model)
+            for layout in ("contiguous", "channels_last")}
+
+
+def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Callable[[], Profile | Series]]]:
+    """Name -> a run, made when it is asked for: models are large."""
+    def methods() -> Profile:
+        return profile(dict(models()), repeats=repeats, part_repeats=max(1, repeats // 3))
+
+    def parts() -> Profile:
+        return profile({preset: create("lightavseg", preset) for preset in ("lean", "paper")}, repeats=repeats, part_repeats=repeats)
+
+    def runtimes() -> Profile:
+        lean = create("lightavseg", "lean")
+        clips = random_clips(lean, 4)                          # speed does not depend on what is seen, only on its size
+        rows = eager(lean) | {"compiled": Candidate(prepare(lean, "cpu", compile="default"), lean)}
+        rows |= exported(lean, "", folder, clips)
+        rows |= exported(create("lightavseg", "lean", **NO_FUSION), "no fusion", folder, clips, ("fp32",))
+        heavy = create("avsegformer", "paper", visual="resnet50", audio="vggish")
+        rows["avsegformer resnet50, onnx fp32"], = exported(heavy, "heavy", folder, clips, ("fp32",), ("onnx",)).values()
+        return profile(rows, repeats=repeats)
+
+    def paper() -> Profile:
+        models = {"": create("lightavseg", "paper"), "no fusion": create("lightavseg", "paper", **NO_FUSION)}
+        clips, rows = random_clips(models[""], 4), eager(models[""])
+        for name, model in models.items():
+            rows |= exported(model, name, folder, clips, ("fp32",), ("onnx", "openvino"))
+        return profile(rows, repeats=repeats)
+
+    def tiny() -> Profile:
+        model = load_model(TINY).eval()
+        generate(folder / "shapes", "ms3", {"train": 64, "val": 1, "test": 80}, model.config.size, 0)
+        train, test = (AVSBench(folder / "shapes", "ms3", split, model.config.size, model.front_end) for split in ("train", "test"))
+        rows = eager(model) | exported(model, "", folder, clips_of(train))
+        scored = {name: row._replace(columns={**row.columns, "M_J": score_segmenter(row.run, test)["M_J"]}) for name, row in rows.items()}
+        return profile(scored, size=model.config.size, repeats=repeats)
+
+    def growth() -> Series:
+        rows = {"lightavseg lean": create("lightavseg", "lean"), "avsbench seaformer_l": create("avsbench", "lean")}
+        return scaling(rows, sizes=(96, 128, 224, 320), seconds=(1, 5), repeats=max(3, repeats // 3))
+
+    one_core = threads(1)                                      # as one core of a phone would
+    yield "methods", methods
+    yield "parts", parts
+    yield "runtimes", one_core(runtimes)
+    yield "paper", one_core(paper)
+    yield "tiny", one_core(tiny)
+    yield "scaling", growth
+
+
+def on_gpu(repeats: int) -> Iterator[tuple[str, Callable[[], Profile | Series]]]:
+    """Every method, eager, compiled and with CUDA graphs, in float32 and bfloat16; and LightAVSeg against the batch."""
+    for precision in ("fp32", "bf16"):
+        for compile in ("none", "default", "graphs"):
+            yield (f"{precision}, {'eager' if compile == 'none' else compile}",
+                   partial(lambda **how: profile(dict(models()), repeats=repeats, device="cuda", **how), precision=precision, compile=compile))
+    yield "throughput", lambda: throughput({"lightavseg lean": create("lightavseg", "lean")}, (1, 4, 16, 64), device="cuda")
+
+
+def random_clips(model: AVSModel, count: int) -> list:
+    generator = torch.Generator().manual_seed(0)
+    size = model.config.size
+    return [(torch.randn(1, 1, 3, size, size, generator=generator), torch.randn(1, 1, 1, *model.front_end.shape, generator=generator))
+            for _ in range(count)]
+
+
+def run(path: Path | None = None, device: str | None = None, repeats: int = 30, only: Collection[str] = ()) -> Bench:
+    """Measures everything, and writes it after each run, so that what is done is kept.
+
+    path: by default results/latency.json, on a GPU results/latency_gpu.json. only: names of runs to measure again; the others are kept from the
+    file, which must be of this machine and these versions. Raises ValueError for a name that there is not, and for another machine's file.
+    """
+    device = device or here()
+    path = path or (GPU if device == "cuda" else PATH)
+    bench = read(path) if only else Bench()
+    bench.provenance = records.provenance("lightavseg bench", 0)
+    with tempfile.TemporaryDirectory() as folder:
+        runs = dict(on_gpu(repeats) if device == "cuda" else on_processor(Path(folder), repeats))
+        if wrong := set(only) - set(runs):
+            raise unknown("run", sorted(wrong)[0], runs)
+        for name in tqdm(only or runs, desc="bench", unit="run"):
+            found = runs[name]()
+            (bench.series if isinstance(found, Series) else bench.profiles)[name] = found
+            same_machine(run.card for run in (*bench.profiles.values(), *bench.series.values()))
+            bench.write(path)
+    return bench

@@ -1,0 +1,266 @@
+"""Where the time goes: part by part of a model, by hooks, and operator by operator, by kind.
+
+Both time a model as it is run eagerly, a compiled one has neither parts nor operators, and both say how well their pieces add up to what the
+model takes when nobody looks.
+"""
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from ..deploy.eager import Precision, autocast
+from ..models.base import AVSModel
+from .flops import aten, fused_attention, owner
+from .timing import Clock, Interval, Timing, clock, latency, ratio
+
+
+def latency_parts(model: AVSModel) -> dict[str, str]:
+    """Submodule -> whose its time is: the encoders', that of each place where sound and vision meet, or the rest's.
+
+    The rest is "decoder", and "head" for LightAVSeg, as its paper has it: visual, audio, RAVE, CMFD, head.
+    """
+    rest = "head" if model.config.method == "lightavseg" else "decoder"
+    named = {"rave": "RAVE", "cmfd": "CMFD"}
+    return {"": rest, "visual": "visual", "audio": "audio", **{name: named.get(name, name) for name in model.fusion}}
+
+
+MAIN = ("visual", "audio", "RAVE", "CMFD", "fusion", "decoder", "head")
+
+
+def main_parts(shares: Mapping[str, float]) -> dict[str, float]:
+    """Shares by part, but all places of fusion that only one method has are "fusion": what a table or a picture of several methods shows."""
+    grouped = Counter()
+    for part, share in shares.items():
+        grouped[part if part in MAIN else "fusion"] += share
+    return {part: grouped[part] for part in MAIN if part in grouped}
+
+
+def _runnable(model: nn.Module, frames: Tensor, log_mel: Tensor, precision: Precision) -> Callable[[], object]:
+    if model.training:
+        raise ValueError("the model is in training mode, in which it also makes what its losses need; call model.eval() first.")
+
+    def run() -> object:
+        with autocast(frames.device, precision):
+            return model(frames, log_mel)
+    return run
+
+
+# --- by part ---
+
+
+class Stopwatch:
+    """Gives each stretch of time between two hooks to the part that is on top of the stack: time is exclusive, and nothing is left out."""
+
+    def __init__(self, timer: Clock):
+        self.timer, self.stack, self.marks = timer, [], []
+
+    def enter(self, part: str, module: nn.Module, inputs: tuple) -> None:
+        self.marks.append((self.stack[-1] if self.stack else part, self.timer.stamp()))
+        self.stack.append(part)
+
+    def leave(self, module: nn.Module, inputs: tuple, output: object) -> None:
+        self.marks.append((self.stack.pop(), self.timer.stamp()))
+
+    def totals(self) -> dict[str, float]:
+        """Part -> milliseconds. The stamps are read here, once all is computed: on a GPU a hook must not wait."""
+        self.timer.wait()
+        table = Counter()
+        for (_, start), (part, end) in pairwise(self.marks):
+            table[part] += self.timer.milliseconds(start, end)
+        return dict(table)
+
+
+@contextmanager
+def _hooked(modules: Mapping[nn.Module, str], enter: Callable, leave: Callable):
+    handles = []
+    for module, part in modules.items():
+        handles += [module.register_forward_pre_hook(partial(enter, part)), module.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def boundaries(model: nn.Module, parts: Mapping[str, str], run: Callable[[], object]) -> dict[nn.Module, str]:
+    """The modules, with their parts, at which `run` passes from one part to another: only there must anybody look at the clock."""
+    stack, found = [], {}
+
+    def enter(part: str, module: nn.Module, inputs: tuple) -> None:
+        if not stack or stack[-1] != part:
+            found[module] = part
+        stack.append(part)
+
+    with _hooked({module: owner(name, parts) for name, module in model.named_modules()}, enter, lambda *_: stack.pop() and None):
+        run()
+    return found
+
+
+class PartLatency(NamedTuple):
+    """What a model takes, and its parts, in turns with it."""
+
+    whole: Timing              # without hooks
+    parts: dict[str, Timing]   # exclusive
+
+    @property
+    def shares(self) -> dict[str, float]:
+        total = sum(timing.median for timing in self.parts.values())
+        return {part: timing.median / total for part, timing in self.parts.items()}
+
+    @property
+    def agreement(self) -> Interval:
+        """The sum of the parts over the whole, round by round: above 1 by what the hooks cost."""
+        sums = [sum(rounds) for rounds in zip(*(timing.rounds for timing in self.parts.values()))]
+        return ratio(Timing(statistics.median(sums), sums), self.whole)
+
+
+def module_latency(model: nn.Module, frames: Tensor, log_mel: Tensor, repeats: int = 30, warmup: int = 3, *, parts: Mapping[str, str] | None = None,
+                   precision: Precision = "fp32") -> PartLatency:
+    """The time of a forward pass by part, on the device of the inputs, the model as it is there (see `execution.place`).
+
+    parts: names of submodules -> whose their time is, "" for the rest; by default `latency_parts`. Parts are in the order in which they begin.
+    Raises ValueError for a model in training.
+    """
+    run = _runnable(model, frames, log_mel, precision)
+    parts = parts or latency_parts(model)
+    with torch.inference_mode():
+        modules, timer, totals = boundaries(model, parts, run), clock(frames.device), []
+
+    def hooked() -> None:
+        watch = Stopwatch(timer)
+        with _hooked(modules, watch.enter, watch.leave):
+            run()
+        totals.append(watch.totals())
+
+    whole = latency({"whole": run, "parts": hooked}, repeats, warmup, frames.device.type)["whole"]
+    rounds = {part: [total[part] for total in totals[warmup:]] for part in dict.fromkeys(modules.values()) if part in totals[-1]}
+    return PartLatency(whole, {part: Timing(statistics.median(values), values) for part, values in rounds.items()})
+
+
+# --- by kind of operation ---
+
+KINDS = ("dense 1x1", "dense k x k", "depthwise", "matrix product", "norm, element-wise", "pooling", "resizing", "copies", "other")
+_COPIES = ("cat", "stack", "clone", "copy_", "_to_copy", "repeat", "index", "constant_pad_nd", "fill_", "zeros", "ones", "empty", "arange", "full")
+
+
+def kind_of(func: torch._ops.OpOverload, args: tuple) -> str:
+    """What an operator of torch is, one of KINDS."""
+    name = func._overloadpacket.__name__
+    if name in ("convolution", "_convolution"):
+        weight, groups = args[1], args[8]
+        if groups > 1 and weight.shape[1] == 1:
+            return "depthwise"
+        return "dense 1x1" if weight.shape[2:].numel() == 1 else "dense k x k"
+    if func._overloadpacket in flop_registry or "scaled_dot_product" in name:
+        return "matrix product"
+    if "pool" in name or torch.Tag.reduction in func.tags:
+        return "pooling"
+    if "upsample" in name or "grid_sampler" in name:
+        return "resizing"
+    if "norm" in name or "softmax" in name or torch.Tag.pointwise in func.tags or name == "hardtanh_":
+        return "norm, element-wise"
+    return "copies" if name.startswith(_COPIES) else "other"
+
+
+class Operator(NamedTuple):
+    """One call of one operator in a forward pass."""
+
+    kind: str
+    name: str
+    macs: int
+    bytes: int              # of the tensors that it reads and writes, each once, as if nothing stayed in a cache
+    milliseconds: float     # median over the rounds
+
+    @property
+    def intensity(self) -> float:
+        """Operations a byte, two for a multiply-accumulate."""
+        return 2 * self.macs / max(self.bytes, 1)
+
+    @property
+    def gflops(self) -> float:
+        return 2 * self.macs / self.milliseconds / 1e6
+
+
+class _Operators(TorchDispatchMode):
+    """Stamps the clock around each operator; what else happens here, nobody times."""
+
+    def __init__(self, timer: Clock):
+        super().__init__()
+        self.timer, self.calls = timer, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        start = self.timer.stamp()
+        result = func(*args, **kwargs or {})
+        end = self.timer.stamp()
+        if func.is_view or func is aten._unsafe_view.default:     # no work
+            return result
+        operator, macs = func._overloadpacket, 0
+        if operator in flop_registry:
+            macs = flop_registry[operator](*args, **kwargs or {}, out_val=result) // 2
+        elif operator is aten._scaled_dot_product_flash_attention_for_cpu:
+            macs = fused_attention(*args[:3])
+        moved = sum(x.numel() * x.element_size() for x in tree_leaves((args, result)) if isinstance(x, Tensor))
+        self.calls.append((kind_of(func, args), operator.__name__, macs, moved, start, end))
+        return result
+
+
+class Kind(NamedTuple):
+    """All operators of one kind together, and their shares of all."""
+
+    kind: str
+    calls: int
+    macs: int
+    bytes: int
+    milliseconds: float
+    share_of_macs: float
+    share_of_time: float
+
+
+class KindLatency(NamedTuple):
+    whole: Timing                 # of the model, when nobody looks
+    operators: list[Operator]     # in the order in which they run
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The kinds by falling time. Where the share of MACs is far from the share of time, counting has misled."""
+        macs, milliseconds = (sum(getattr(op, name) for op in self.operators) for name in ("macs", "milliseconds"))
+        table = []
+        for kind in KINDS:
+            if of_kind := [op for op in self.operators if op.kind == kind]:
+                totals = [sum(getattr(op, name) for op in of_kind) for name in ("macs", "bytes", "milliseconds")]
+                table.append(Kind(kind, len(of_kind), *totals, totals[0] / max(macs, 1), totals[2] / milliseconds))
+        return sorted(table, key=lambda kind: -kind.milliseconds)
+
+    @property
+    def covered(self) -> float:
+        """The operators' time over the whole's; what is missing to 1 is Python, and torch's way from one operator to the next."""
+        return sum(op.milliseconds for op in self.operators) / self.whole.median
+
+
+def by_kind(model: nn.Module, frames: Tensor, log_mel: Tensor, repeats: int = 30, warmup: int = 3, precision: Precision = "fp32") -> KindLatency:
+    """Every operator's time in a forward pass, its multiply-accumulates and the bytes that it moves, on the device of the inputs.
+
+    On a GPU an operator too short for it includes the wait for its launch. Raises ValueError for a model in training.
+    """
+    run, timer, rounds = _runnable(model, frames, log_mel, precision), clock(frames.device), []
+
+    def watched() -> None:
+        # Not in inference mode, where torch would report whole layers.
+        with torch.inference_mode(False), torch.no_grad(), _Operators(timer) as operators:
+            run()
+        timer.wait()
+        rounds.append([(*call[:4], timer.milliseconds(*call[4:])) for call in operators.calls])
+
+    whole = latency({"whole": run, "operators": watched}, repeats, warmup, frames.device.type)["whole"]
+    return KindLatency(whole, [Operator(*calls[0][:4], statistics.median(call[4] for call in calls)) for calls in zip(*rounds[warmup:], strict=True)])

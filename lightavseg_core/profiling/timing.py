@@ -1,0 +1,228 @@
+"""The clock: candidates that take turns, medians with intervals, ratios by pairs, and the card without which no time can be read.
+
+    with threads(2):
+        timings, card = measure({"a": run_a, "b": run_b}, repeats=30)
+    timings["a"].interval                          # milliseconds: the median and its 95% interval
+    ratio(timings["b"], timings["a"])              # round by round: what slows the machine for a while slows both
+
+What this machine could do at best, to compare with, is in `floor.py`.
+"""
+from __future__ import annotations
+
+import datetime
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from .._common.environment import card as machine_card
+from .._common.environment import processor, versions
+from .._common.records import provenance
+
+RUNTIMES = ("torch", "numpy", "onnxruntime", "openvino", "executorch")
+
+
+class Interval(NamedTuple):
+    """A median and the 95% interval of it."""
+
+    median: float
+    low: float
+    high: float
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The median of independent values and its interval by order statistics, which assumes no distribution.
+
+    Between the k-th smallest and the k-th largest, k as large as a probability of 95% or more allows. Fewer than six values cannot reach it:
+    then it is their whole range. Raises ValueError for no values.
+    """
+    if not values:
+        raise ValueError("no values; expected one at least to take the median of.")
+    ordered, n = sorted(values), len(values)
+    k, below = 0, 1 / 2 ** n                                  # below: the probability that at most k values are under the true median
+    while below <= 0.025:
+        k += 1
+        below += math.comb(n, k) / 2 ** n
+    k = max(k - 1, 0)                                         # 0-based: the (k + 1)-th smallest
+    return Interval(statistics.median(ordered), ordered[k], ordered[n - 1 - k])
+
+
+class Timing(NamedTuple):
+    median: float          # milliseconds
+    rounds: list[float]    # of each round, in the same order for all candidates: their ratio, round by round, is a paired comparison
+
+    @property
+    def interval(self) -> Interval:
+        return interval(self.rounds)
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range as a share of the median; 0 for a single round."""
+        if len(self.rounds) < 2:
+            return 0.0
+        first, _, third = statistics.quantiles(self.rounds, method="inclusive")
+        return (third - first) / self.median
+
+
+def ratio(a: Timing, b: Timing) -> Interval:
+    """How many times as long a takes as b: the median of the rounds' ratios, and its interval. Both from one `latency`."""
+    if len(a.rounds) != len(b.rounds):
+        raise ValueError(f"{len(a.rounds)} and {len(b.rounds)} rounds; only timings of one call to latency can be paired.")
+    return interval([x / y for x, y in zip(a.rounds, b.rounds)])
+
+
+# --- the clock ---
+
+
+class Clock(NamedTuple):
+    stamp: Callable[[], Any]                     # now, in the order of what the device computes
+    milliseconds: Callable[[Any, Any], float]    # between two stamps, once `wait` has returned
+    wait: Callable[[], None]                     # until the device has done all that it was given
+
+
+def _event() -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def clock(device: str | torch.device) -> Clock:
+    """Events on a GPU, which returns from a call before it is done; else the processor's clock."""
+    if torch.device(device).type == "cuda":
+        return Clock(_event, lambda start, end: start.elapsed_time(end), torch.cuda.synchronize)
+    return Clock(lambda: time.perf_counter(), lambda start, end: (end - start) * 1000, lambda: None)
+
+
+def here() -> str:
+    """The device that is timed where none is named: a GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def latency(candidates: Mapping[Hashable, Callable[[], object]], repeats: int = 30, warmup: int = 3, device: str | None = None) -> dict:
+    """Name -> Timing of one call, in inference mode. Only ratios within one result mean something: machines change their pace.
+
+    Candidates take turns, so that what slows the machine down for a while slows all, and each round has another order, so that none
+    always finds the caches that the same other one left. Raises ValueError for nothing to time.
+    """
+    if not candidates or repeats < 1:
+        raise ValueError(f"{len(candidates)} candidates, {repeats} repeats; expected at least one of each.")
+    names, times, timer = list(candidates), {name: [] for name in candidates}, clock(device or here())
+    with torch.inference_mode():
+        for turn in range(warmup + repeats):
+            for name in random.Random(turn).sample(names, len(names)):
+                timer.wait()
+                start = timer.stamp()
+                candidates[name]()
+                end = timer.stamp()
+                timer.wait()
+                if turn >= warmup:
+                    times[name].append(timer.milliseconds(start, end))
+    return {name: Timing(statistics.median(rounds), rounds) for name, rounds in times.items()}
+
+
+@contextmanager
+def threads(n: int | None) -> Iterator[int]:
+    """torch on n threads, afterwards on as many as before; None leaves them as they are. Yields how many there are.
+
+    Only torch's own: other runtimes are told their threads when they are made. Raises ValueError for n below 1.
+    """
+    before = torch.get_num_threads()
+    if n is not None and n < 1:
+        raise ValueError(f"threads is {n}; expected 1 or more.")
+    try:
+        torch.set_num_threads(n or before)
+        yield n or before
+    finally:
+        torch.set_num_threads(before)
+
+
+# --- the card ---
+
+
+class Noise(NamedTuple):
+    """What a fixed small matrix product, taking its turn among the candidates, says of the machine during the run."""
+
+    milliseconds: float    # its median
+    scatter: float         # its interquartile range, as a share of the median
+    drift: float           # how much longer it took in the last third of the rounds than in the first, as a share
+
+
+def noise(probe: Timing) -> Noise:
+    third = max(1, len(probe.rounds) // 3)
+    first, last = statistics.median(probe.rounds[:third]), statistics.median(probe.rounds[-third:])
+    return Noise(probe.median, probe.spread, last / first - 1)
+
+
+@dataclass(frozen=True)
+class LatencyCard:
+    """Where, when and on what something was timed. What is None differs from row to row, and is said there."""
+
+    device: str
+    cores: int
+    system: str
+    versions: dict[str, str]
+    threads: int
+    precision: str
+    batch: int | None
+    size: tuple[int, int] | None     # (H, W), pixels
+    seconds: int | None
+    warmup: int                      # rounds that were not counted
+    repeats: int                     # rounds that were
+    date: str
+    noise: Noise
+    commit: str
+
+    def to_dict(self) -> dict:
+        return {**asdict(self), "noise": self.noise._asdict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LatencyCard:
+        """Of `to_dict`, also after JSON. Raises ValueError for other fields."""
+        if set(values) != set(cls.__dataclass_fields__):
+            raise ValueError(f"a latency card with the fields {sorted(values)}; expected {sorted(cls.__dataclass_fields__)}.")
+        size = values["size"]
+        return cls(**{**values, "size": size and tuple(size), "noise": Noise(**values["noise"])})
+
+    def __str__(self) -> str:
+        shape = [f"batch {self.batch}" if self.batch else "", f"{self.size[0]} x {self.size[1]} px" if self.size else "",
+                 f"{self.seconds} s" if self.seconds else ""]
+        what = ", ".join(part for part in (*shape, self.precision, f"{self.threads} thread{'s' * (self.threads > 1)}") if part)
+        software = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return (f"{self.device} ({self.cores} cores, {self.system}), {what}; {self.repeats} rounds after {self.warmup}, {self.date}; {software}; "
+                f"a fixed product scattered by {self.noise.scatter:.1%} and drifted by {self.noise.drift:+.1%}; commit {self.commit}")
+
+
+MACHINE = ("device", "cores", "system", "versions")
+
+
+def same_machine(cards: Iterable[LatencyCard]) -> None:
+    """Raises ValueError, saying what differs, where times are of different machines or versions: those do not belong in one table."""
+    first, *others = cards
+    for card in others:
+        differ = [f"{name} is {getattr(first, name)!r} here and {getattr(card, name)!r} there" for name in MACHINE
+                  if getattr(first, name) != getattr(card, name)]
+        if differ:
+            raise ValueError(f"times of two machines do not belong in one table: {'; '.join(differ)}. Measure both on one, in one run.")
+
+
+def measure(candidates: Mapping[str, Callable[[], object]], repeats: int = 30, warmup: int = 3, device: str | None = None, *,
+            precision: str = "fp32", batch: int | None = None, size: tuple[int, int] | None = None, seconds: int | None = None,
+            ) -> tuple[dict[str, Timing], LatencyCard]:
+    """`latency` of any callables by name, with its card. precision to seconds only describe, for the card, what the candidates compute."""
+    if not candidates:
+        raise ValueError("no candidates; expected one at least to time.")
+    device = device or here()
+    a = torch.ones(256, 256, device=device)
+    timings = latency({**candidates, None: lambda: a @ a}, repeats, warmup, device)
+    name = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else processor()
+    machine, made = machine_card(), provenance("", 0)
+    installed = {package: version for package, version in versions(RUNTIMES).items() if version}
+    card = LatencyCard(name, machine["cores"], machine["system"], {"python": machine["python"], **installed}, machine["threads"], precision, batch,
+                       size, seconds, warmup, repeats, datetime.date.today().isoformat(), noise(timings.pop(None)), made["commit"])
+    return timings, card

@@ -1,0 +1,132 @@
+"""The commands do what their help says; a mistake ends in one line, exit code 2 and no traceback."""
+
+import json
+import re
+import shlex
+
+import pytest
+import torch
+
+from lightavseg_core import cli
+
+COMMANDS = {"check": cli.machine.Check, "data make": cli.data.DataMake, "data check": cli.data.DataCheck, "train": cli.train.Train, "evaluate": cli.train.Evaluate,
+            "predict": cli.predict.Predict, "profile": cli.profile.Profile, "export": cli.predict.Export, "bench": cli.profile.Bench, "sweep": cli.sweep.Sweep,
+            "download": cli.machine.Download}
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `lightavseg ...`."""
+    with pytest.raises(SystemExit) as exit:
+        cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return exit.value.code or 0, captured.out, captured.err
+
+
+@pytest.fixture(autouse=True)
+def determinism_as_before():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["data", "make", str(root), "--subset", "ms3", "--train", "4", "--val", "1", "--test", "2", "--size", "64", "--seed", "0"])
+    assert not exit.value.code
+    return root
+
+
+def example(command) -> list[str]:
+    return shlex.split(re.search(r"Example: lightavseg (.+)", command.__doc__).group(1))
+
+
+def test_check(capsys):
+    code, out, _ = run(capsys, "check")
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert code == 0 and torch.__version__ in lines["torch"] and "threads" in lines and out.splitlines()[-1] == "ready"
+
+
+def test_check_names_what_is_missing(capsys, monkeypatch):
+    monkeypatch.setattr("lightavseg_core._common.environment.CORE", ("torch", "no-such-package"))
+    monkeypatch.setattr("lightavseg_core._common.environment.versions.__defaults__", (("torch", "no-such-package"),))
+    code, out, _ = run(capsys, "check")
+    assert code == 1 and re.search(r"no-such-package +MISSING: run", out) and out.splitlines()[-1] == "not ready"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_holds_an_example(capsys, name):
+    code, out, _ = run(capsys, *name.split(), "--help")
+    assert code == 0 and f"Example: lightavseg {name}" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_are_valid(capsys, monkeypatch, name):
+    seen = []
+    monkeypatch.setattr(COMMANDS[name], "run", lambda self: seen.append(self) or 0)
+    assert run(capsys, *example(COMMANDS[name]))[0] == 0
+    assert type(seen[0]) is COMMANDS[name]
+
+
+def test_train_and_evaluate(capsys, data, tmp_path):
+    out = tmp_path / "run"
+    train = ["train", "--data", data, "--subset", "ms3", "--preset", "tiny", "--size", "64", "--epochs", "1", "--audio-epochs", "1",
+             "--seed", "3", "--out", out]
+    code, printed, _ = run(capsys, *train)
+    assert code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["best", "last", "log.jsonl", "train.json"]
+    settings = json.loads((out / "train.json").read_text())
+    assert (settings["epochs"], settings["seed"], settings["data"]["size"]) == (1, 3, 64)
+    scores = json.loads(printed.splitlines()[-1])
+    assert scores["out"] == str(out) and 0 <= scores["M_J"] <= 1
+    assert json.loads((out / "best" / "config.json").read_text())["size"] == 64
+    code, _, error = run(capsys, *train)
+    assert code == 2 and str(out) in error and "earlier run" in error and error.count("\n") == 1
+
+    found = {}
+    for sound in ("normal", "silent", "swapped", "noise"):
+        code, printed, _ = run(capsys, "evaluate", out, "--data", data, "--subset", "ms3", "--split", "test", "--sound", sound, "--json")
+        found[sound] = json.loads(printed)
+        assert code == 0 and printed.count("\n") == 1 and found[sound]["sound"] == sound and found[sound]["frames"] == 10
+        assert {"M_J", "M_F", "M_F_batch", "batch_size", "foreground_share"} < set(found[sound])
+    code, table, _ = run(capsys, "evaluate", out / "last", "--data", data)
+    assert code == 0 and re.search(r"M_J +0\.\d{4}", table) and re.search(r"sound +normal", table)
+    code, _, error = run(capsys, "evaluate", out, "--data", data, "--size", "16")
+    assert code == 2 and "at least 32" in error
+
+
+SMALL = ["train", "--data", "{data}", "--size", "64", "--out", "{tmp}/o"]
+ERRORS = {
+    "no such folder": (["train", "--data", "{tmp}/absent", "--out", "{tmp}/o"], "absent"),
+    "no such dataset": (["train", "--data", "{tmp}", "--out", "{tmp}/o"], "ms3_meta_data.csv"),
+    "another subset": (["train", "--data", "{data}", "--subset", "avss", "--out", "{tmp}/o"], "metadata.csv"),
+    "no such method": (["train", "--data", "{data}", "--method", "lightavsegg", "--out", "{tmp}/o"], "did you mean 'lightavseg'"),
+    "no such audio weights": ([*SMALL, "--audio-weights", "{tmp}/a.pth"], "a.pth"),
+    "batches of nothing": ([*SMALL, "--audio-weights", "joint", "--batch-size", "0"], "batch"),
+    "validation never": ([*SMALL, "--audio-weights", "joint", "--validate-every", "0"], "validate_every"),
+    "less than no epochs": ([*SMALL, "--audio-weights", "joint", "--epochs", "-1"], "epochs"),
+    "no such run": (["evaluate", "{tmp}/absent", "--data", "{data}"], "absent"),
+    "no model in the run": (["evaluate", "{tmp}", "--data", "{data}"], "config.json"),
+    "no such data": (["data", "check", "{tmp}/absent"], "absent"),
+    "other data in the folder": (["data", "make", "{data}", "--seed", "5"], "another ms3 dataset"),
+    "frames too small": (["data", "make", "{tmp}/d", "--size", "16"], "32"),
+    "no such experiment": (["sweep", "ablatoin", "--out", "{tmp}", "--work", "{tmp}"], "did you mean 'ablation'"),
+    "fewer than no clips": (["data", "make", "{tmp}/d", "--train", "-1"], "-1"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_mistakes_end_in_one_line(capsys, data, tmp_path, case):
+    arguments, named = ERRORS[case]
+    code, _, error = run(capsys, *(argument.format(tmp=tmp_path, data=data) for argument in arguments))
+    assert code == 2 and error.startswith("lightavseg: ") and named in error
+    assert len(error.strip().splitlines()) == 1 and "Traceback" not in error
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["frobnicate"], ["train"], ["data", "make"], ["train", "--data", "x", "--out", "y", "--subset", "ms4"],
+    ["train", "--data", "x", "--out", "y", "--epochs", "many"], ["evaluate", "x", "--data", "y", "--sound", "loud"],
+    ["evaluate", "x", "--data", "y", "--batch_sise", "3"]], ids=" ".join)
+def test_misuse_is_explained(capsys, arguments):
+    code, _, error = run(capsys, *arguments)
+    assert code == 2 and "Traceback" not in error and error.strip()

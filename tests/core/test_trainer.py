@@ -1,0 +1,292 @@
+"""Training repeats bit for bit, learns, keeps good checkpoints whatever happens, and treats sound as it was told."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers.tiny import create
+from safetensors.torch import load_file, save_file
+
+from lightavseg_core import TrainConfig, Trainer, evaluate, load_model
+from lightavseg_core.audio_pretraining import pretrain_audio
+from lightavseg_core.data import AVSBench, collate
+from lightavseg_core.data.sounding_shapes import generate
+from lightavseg_core.losses import total_loss
+from lightavseg_core.models import AVSModel
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return generate(tmp_path_factory.mktemp("mini"), "ms3", {"train": 8, "val": 2, "test": 2}, size=SIZE, seed=0, workers=1)
+
+
+@pytest.fixture(autouse=True)
+def determinism_as_before():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def fit(root, out, splits=("train", "val"), sound="normal", dataset=AVSBench, **options):
+    """Trains a small model and returns it; its first weights are always the same."""
+    model = create(size=SIZE)
+    config = TrainConfig(**{"epochs": 2, "batch_size": 4, "audio_weights": "joint", "audio_epochs": 1, "validate_every": 1, **options})
+    train, validation = (dataset(root, "ms3", split, SIZE, model.front_end, sound) for split in splits)
+    Trainer(model, config, out).fit(train, validation)
+    return model
+
+
+def read_log(out, event=None):
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [entry for entry in entries if event in (None, entry["event"])]
+
+
+def snapshot(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+@pytest.fixture(scope="module")
+def joint(root, tmp_path_factory):
+    """(folder, trained model) of a run that others are compared with."""
+    out = tmp_path_factory.mktemp("runs") / "joint"
+    return out, fit(root, out)
+
+
+# --- what a run is and leaves ---
+
+
+def test_same_seed_same_bytes(root, joint, tmp_path):
+    out, _ = joint
+    torch.randn(1000), torch.manual_seed(99)  # what happened before does not matter
+    fit(root, tmp_path / "again")
+    fit(root, tmp_path / "other", seed=1)
+    for file in ("best/model.safetensors", "last/model.safetensors", "last/config.json"):
+        assert (out / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+    losses = [[entry["loss"] for entry in read_log(folder, "step")] for folder in (out, tmp_path / "again", tmp_path / "other")]
+    assert losses[0] == losses[1] and losses[0][0] != losses[2][0]
+    assert (out / "last/model.safetensors").read_bytes() != (tmp_path / "other/last/model.safetensors").read_bytes()
+
+
+def test_folder_of_a_run(root, joint):
+    out, model = joint
+    assert same(load_model(out / "last").state_dict(), model.state_dict())
+    steps, validations = read_log(out, "step"), read_log(out, "validation")
+    assert [entry["epoch"] for entry in steps] == [1, 1, 2, 2] and [entry["epoch"] for entry in validations] == [1, 2]
+    for entry in steps:
+        assert entry["loss"] == pytest.approx(entry["segmentation"] + 0.5 * entry["alignment"], rel=1e-4) and math.isfinite(entry["loss"])
+    top = max(validations, key=lambda entry: entry["M_J"])
+    best = evaluate(load_model(out / "best"), AVSBench(root, "ms3", "val", SIZE))
+    assert best["M_J"] == pytest.approx(top["M_J"], abs=1e-6) and best["M_F"] == pytest.approx(top["M_F"], abs=1e-6)
+    settings = json.loads((out / "train.json").read_text())
+    assert settings["seed"] == 0 and settings["epochs"] == 2
+    assert settings["data"] == {"root": str(root), "subset": "ms3", "size": SIZE, "sound": "normal"}
+
+
+def test_it_learns(root, tmp_path, monkeypatch):
+    """Two clips by heart. Without an out folder nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    before = evaluate(create(size=SIZE), AVSBench(root, "ms3", "val", SIZE))["M_F"]
+    config = TrainConfig(epochs=30, batch_size=2, learning_rate=1e-2, audio_weights="joint", validate_every=30, flip=False)
+    trainer = Trainer(create(size=SIZE), config)
+    data = AVSBench(root, "ms3", "val", SIZE)
+    scores = trainer.fit(data, data)
+    losses = [entry["loss"] for entry in trainer.log if entry["event"] == "step"]
+    assert len(losses) == 30 and sum(losses[-3:]) < 0.5 * sum(losses[:3])
+    assert scores["M_F"] > before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_frozen_visual_encoder(root, tmp_path):
+    """Its weights stay for the first epochs, while the statistics of its batch norms and everything else move; then it learns."""
+    weights = {}
+    for epochs in (1, 2):
+        model, start = fit(root, tmp_path / str(epochs), epochs=epochs, freeze_visual=1), create(size=SIZE)
+        weights[epochs] = [torch.equal(p, q) for p, q in zip(model.visual.parameters(), start.visual.parameters())]
+        buffers = [torch.equal(p, q) for p, q in zip(model.visual.buffers(), start.visual.buffers())]
+        assert not any(buffers) and not torch.equal(model.head[1].weight, start.head[1].weight)
+    assert all(weights[1]) and not all(weights[2]) and all(p.requires_grad for p in model.visual.parameters())
+
+
+@pytest.mark.parametrize("schedule, varies", [("constant", False), ("one_cycle", True)])
+def test_schedules(root, monkeypatch, schedule, varies):
+    rates, step = [], torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *a, **k: rates.append(self.param_groups[0]["lr"]) or step(self, *a, **k))
+    fit(root, None, epochs=2, schedule=schedule, learning_rate=1e-3)
+    assert len(rates) == 4 and (len(set(rates)) > 1) == varies and max(rates) == pytest.approx(1e-3, rel=0.01)
+
+
+def test_losses_are_the_configured_ones(root, tmp_path):
+    """By default the method's own; another by name; none."""
+    found = {}
+    for auxiliary in ("own", "mixing", "none"):
+        fit(root, tmp_path / auxiliary, epochs=1, batch_size=8, auxiliary=auxiliary, segmentation="bce", clip_norm=0.0)
+        (found[auxiliary],) = read_log(tmp_path / auxiliary, "step")
+    assert [set(entry) - {"event", "epoch", "loss", "segmentation"} for entry in found.values()] == [{"alignment"}, {"mixing"}, set()]
+    assert found["own"]["segmentation"] == found["none"]["segmentation"] == found["none"]["loss"]
+    assert found["mixing"]["loss"] == pytest.approx(found["mixing"]["segmentation"] + 0.1 * found["mixing"]["mixing"], rel=1e-5)
+
+
+class Poisoned(AVSBench):
+    """From its second epoch, one clip is broken."""
+
+    fetched = 0
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        if self.split == "train":
+            self.fetched += 1
+            if self.fetched > len(self) and index == 5:
+                item["frames"] = item["frames"] * float("inf")
+        return item
+
+
+def test_a_loss_that_is_not_finite_stops(root, tmp_path):
+    """With the clip's name; the checkpoint of the epoch before is kept, loads and is finite."""
+    *others, name = [AVSBench(root, "ms3", "train").clips[i].name for i in (0, 1, 2, 3, 4, 6, 7, 5)]
+    with pytest.raises(FloatingPointError, match=name) as caught:
+        fit(root, tmp_path, dataset=Poisoned, epochs=3)
+    assert str(tmp_path / "last") in str(caught.value) and "epoch 2" in str(caught.value)
+    assert not any(other in str(caught.value) for other in others)
+    kept = load_model(tmp_path / "last")
+    assert all(value.isfinite().all() for value in kept.state_dict().values())
+    assert evaluate(kept, AVSBench(root, "ms3", "val", SIZE))["M_J"] == pytest.approx(read_log(tmp_path, "validation")[0]["M_J"], abs=1e-6)
+    assert [entry["epoch"] for entry in read_log(tmp_path, "validation")] == [1]
+    assert all(math.isfinite(entry["loss"]) for entry in read_log(tmp_path, "step"))
+
+
+def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(root, tmp_path, monkeypatch):
+    """Its loss may be finite, and the epoch end before the next loss shows what it did."""
+    def explosive(*arguments):
+        loss, parts = total_loss(*arguments)
+        loss.register_hook(lambda gradient: gradient * float("nan"))
+        return loss, parts
+
+    monkeypatch.setattr("lightavseg_core.trainer.total_loss", explosive)
+    with pytest.raises(FloatingPointError) as caught:
+        fit(root, tmp_path, epochs=1, batch_size=8)
+    assert not (tmp_path / "last").exists() and str(tmp_path / "last") not in str(caught.value)
+
+
+def test_bfloat16(root, tmp_path):
+    """Autocast only: what is kept is float32, and the losses are near those of float32."""
+    model = fit(root, tmp_path / "bf16", epochs=1, batch_size=8, precision="bf16")
+    fit(root, tmp_path / "float", epochs=1, batch_size=8)
+    (rough,), (exact,) = (read_log(tmp_path / name, "step") for name in ("bf16", "float"))
+    assert rough["loss"] == pytest.approx(exact["loss"], rel=0.02) and rough["loss"] != exact["loss"]
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.long
+def test_two_processes(root, tmp_path):
+    """The same loop: each takes half of the clips, one writes, and both score each clip once."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "lightavseg_core.cli"]
+    train = ["train", "--data", root, "--out", tmp_path, "--size", "64", "--epochs", "1", "--batch-size", "2", "--audio-weights", "joint"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*launch, *train], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(read_log(tmp_path, "step")) == 2 and [entry["frames"] for entry in read_log(tmp_path, "validation")] == [10]
+    assert all(value.isfinite().all() for value in load_model(tmp_path / "best").state_dict().values())
+
+
+# --- sound ---
+
+
+def test_pretrained_audio_is_frozen(root, tmp_path, monkeypatch):
+    """The default where events.csv says what sounds: tagging first, then no weight and no statistic of the audio encoder changes."""
+    frozen = []
+    freeze = AVSModel.freeze_audio
+    monkeypatch.setattr(AVSModel, "freeze_audio", lambda self: frozen.append(snapshot(self.audio)) or freeze(self))
+    fitted, start = fit(root, tmp_path, audio_weights="auto", epochs=1), create(size=SIZE)
+    assert same(fitted.audio.state_dict(), frozen[0])
+    assert len(read_log(tmp_path, "tagging")) == 1 and 0 <= read_log(tmp_path, "tagging")[0]["tags_right"] <= 1
+    assert not any(p.requires_grad for p in fitted.audio.parameters())
+    assert not same(fitted.audio.state_dict(), start.audio.state_dict())
+
+
+def test_pretraining_takes_a_step_however_small_the_data(root, monkeypatch):
+    model, start = create(size=SIZE), create(size=SIZE)
+    monkeypatch.setattr("lightavseg_core.audio_pretraining.BATCH", 64)  # 8 clips have 40 seconds
+    train, validation = (AVSBench(root, "ms3", split, SIZE) for split in ("train", "val"))
+    pretrain_audio(model.audio, train, validation, TrainConfig(audio_epochs=1), torch.device("cpu"))
+    assert not torch.equal(model.audio.network.conv_stem.weight, start.audio.network.conv_stem.weight)
+
+
+def test_a_sound_after_the_clip_ends_is_named(root, tmp_path):
+    shutil.copytree(root, tmp_path / "data")
+    events = next((tmp_path / "data").rglob("events.csv"))
+    name = AVSBench(root, "ms3", "val").clips[0].name
+    events.write_text(events.read_text().rstrip() + f"\n{name},7,crescent,0,0,1,1\n")
+    train, validation = (AVSBench(tmp_path / "data", "ms3", split, SIZE) for split in ("train", "val"))
+    with pytest.raises(ValueError, match=f"events.csv.*{name}|{name}.*events.csv"):
+        pretrain_audio(create().audio, train, validation, TrainConfig(audio_epochs=1), torch.device("cpu"))
+
+
+def test_joint_where_nothing_says_what_sounds(root, tmp_path):
+    shutil.copytree(root, tmp_path / "data")
+    for file in (tmp_path / "data").rglob("events.csv"):
+        file.unlink()
+    fitted, start = fit(tmp_path / "data", tmp_path / "run", audio_weights="auto", epochs=1), create(size=SIZE)
+    assert read_log(tmp_path / "run", "tagging") == []
+    moved = [not torch.equal(p, q) for p, q in zip(fitted.audio.parameters(), start.audio.parameters())]
+    assert all(moved) and all(p.requires_grad for p in fitted.audio.parameters())
+    with pytest.raises(ValueError, match="events.csv.*joint"):
+        fit(tmp_path / "data", tmp_path / "refused", audio_weights="pretrain")
+
+
+def test_audio_weights_from_a_file(root, joint, tmp_path):
+    """A model folder, its weights, or the encoder's tensors alone; they are frozen, and the rest is trained."""
+    out, model = joint
+    save_file(model.audio.state_dict(), tmp_path / "audio.safetensors")
+    weights = model.audio.state_dict()
+    for i, source in enumerate((out / "last", out / "last" / "model.safetensors", tmp_path / "audio.safetensors")):
+        fitted = fit(root, tmp_path / str(i), audio_weights=str(source), epochs=int(i == 0), batch_size=8)
+        assert same(fitted.audio.state_dict(), weights)
+    trained = load_file(tmp_path / "0" / "last" / "model.safetensors")
+    assert all(torch.equal(trained[f"audio.{name}"], value) for name, value in weights.items())
+    assert not torch.equal(trained["rave.0.project.weight"], create(size=SIZE).rave[0].project.weight)
+    with pytest.raises(FileNotFoundError, match="absent.safetensors"):
+        fit(root, None, audio_weights=str(tmp_path / "absent.safetensors"))
+    save_file({"a": torch.zeros(1)}, tmp_path / "wrong.safetensors")
+    with pytest.raises(ValueError, match="wrong.safetensors.*missing"):
+        fit(root, None, audio_weights=str(tmp_path / "wrong.safetensors"))
+
+
+def test_a_deaf_twin_hears_silence(root, tmp_path, monkeypatch):
+    heard = []
+
+    def listen(self, frames, log_mel):
+        heard.append(log_mel)
+        raise InterruptedError
+
+    monkeypatch.setattr("lightavseg_core.models.AVSModel.forward", listen)
+    with pytest.raises(InterruptedError):
+        fit(root, tmp_path, sound="silent")
+    silence = create().front_end(torch.zeros(16_000), torch.zeros(1))
+    assert torch.equal(heard[0], silence.expand_as(heard[0])) and heard[0].unique().numel() == 1
+    assert json.loads((tmp_path / "train.json").read_text())["data"]["sound"] == "silent"
+
+
+def test_masks_are_mirrored_with_their_frames(root):
+    data = AVSBench(root, "ms3", "train", SIZE)
+    trainer = Trainer(create(), TrainConfig())
+    torch.manual_seed(0)
+    original, batch = collate([data[i] for i in range(8)]), collate([data[i] for i in range(8)])
+    batch = trainer.augment(batch)
+    flipped = [not torch.equal(a, b) for a, b in zip(batch["frames"], original["frames"])]
+    assert 0 < sum(flipped) < 8
+    for key in ("frames", "mask"):
+        for i, mirrored in enumerate(flipped):
+            assert torch.equal(batch[key][i], original[key][i].flip(-1) if mirrored else original[key][i])
+    assert torch.equal(batch["log_mel"], original["log_mel"])
+    left_alone = Trainer(create(), TrainConfig(flip=False)).augment(collate([data[i] for i in range(8)]))
+    assert all(torch.equal(left_alone[key], original[key]) for key in ("frames", "mask"))

@@ -1,0 +1,106 @@
+"""What a model saves is what it loads; everything else is refused in one line, and a save that fails leaves the old model."""
+
+import json
+import os
+
+import pytest
+import safetensors.torch
+import torch
+from helpers.tiny import create, inputs, trained
+
+import lightavseg_core as lav
+from lightavseg_core.models import base
+
+
+@pytest.fixture(scope="module")
+def model():
+    return trained()
+
+
+
+def test_round_trip(model, tmp_path):
+    assert not model.save_pretrained(tmp_path / "m")
+    assert sorted(os.listdir(tmp_path / "m")) == ["README.md", "config.json", "model.safetensors"]
+    loaded = lav.load_model(tmp_path / "m")
+    assert loaded.config == model.config and type(loaded.config) is type(model.config) and not loaded.training
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
+    frames, log_mel = inputs(1, 2)
+    with torch.inference_mode():
+        assert torch.equal(loaded(frames, log_mel).logits, model(frames, log_mel).logits)
+    loaded.save_pretrained(tmp_path / "again")
+    assert all((tmp_path / "m" / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in ("config.json", "model.safetensors"))
+
+
+@pytest.mark.parametrize("broken", ["weights", "rename"])
+def test_a_save_that_fails_leaves_the_old_model(model, tmp_path, monkeypatch, broken):
+    model.save_pretrained(tmp_path)
+    other = create()
+
+    def write_half(tensors, filename, metadata=None):
+        with open(filename, "wb") as file:
+            file.write(b"\x10" * 1000)
+        raise OSError("no space left on device")
+
+    def refuse(*_):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((safetensors.torch, "save_file", write_half) if broken == "weights" else (os, "replace", refuse)))
+        with pytest.raises(OSError, match="no space"):
+            other.save_pretrained(tmp_path)
+    kept = lav.load_model(tmp_path).state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
+    assert sorted(os.listdir(tmp_path)) == ["README.md", "config.json", "model.safetensors"]
+
+
+def refused(error, path, *expected):
+    with pytest.raises(error) as caught:
+        lav.load_model(path)
+    assert type(caught.value) is error and "\n" not in str(caught.value)
+    for text in (str(path), *expected):
+        assert text in str(caught.value)
+
+
+def test_folders_that_hold_no_model(model, tmp_path, monkeypatch):
+    def offline(repository, file):
+        raise OSError("cannot reach the hub\nand a long explanation")
+
+    monkeypatch.setattr(base, "hf_hub_download", offline)
+    monkeypatch.chdir(tmp_path)
+    refused(FileNotFoundError, "runs/typo", "no such folder", "cannot reach the hub")
+    refused(FileNotFoundError, tmp_path / "absent", "not a model folder")
+    refused(FileNotFoundError, "/absent", "not a model folder")
+    refused(FileNotFoundError, tmp_path, "config.json")
+    model.save_pretrained(tmp_path / "m")
+    refused(FileNotFoundError, tmp_path / "m" / "config.json", "not a model folder")
+    weights = tmp_path / "m" / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-100])
+    refused(ValueError, tmp_path / "m", "model.safetensors", "not a checkpoint")
+    create(width=16).save_pretrained(tmp_path / "wide")
+    weights.write_bytes((tmp_path / "wide" / "model.safetensors").read_bytes())
+    refused(ValueError, tmp_path / "m", "another shape")
+    weights.unlink()
+    refused(FileNotFoundError, tmp_path / "m", "model.safetensors", "without weights")
+
+
+@pytest.mark.parametrize("change", [
+    "{", "[]", "null", "{}", '"lightavseg"', "\xff", {"method": "lightavsec"}, {"method": ["lightavseg"]}, {"widht": 8}, {"width": "8"},
+    {"width": 8.0}, {"width": -8}, {"width": 10**12}, {"visual": 3}, {"visual": "seaformer_xl"}, {"audio": []}, {"num_classes": 0},
+    {"num_classes": 10**12}, {"pooling": "median"}, {"agve": "yes"}, {"agve": None}, {"cmfd": False}], ids=repr)
+def test_a_tampered_configuration_is_refused(model, tmp_path, change):
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_bytes(json.dumps(json.loads(path.read_text()) | change).encode() if isinstance(change, dict) else change.encode("latin1"))
+    with pytest.raises(ValueError) as caught:
+        lav.load_model(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_misspelt_names_get_a_suggestion():
+    for arguments, options, near in ((("lightavsegg",), {}, "lightavseg"), (("lightavseg", "tiney"), {}, "tiny"),
+                                     (("lightavseg",), {"widht": 64}, "width"), (("lightavseg", "tiny"), {"visual": "seaformer-t"}, "seaformer_t"),
+                                     (("lightavseg", "tiny"), {"audio": "mobilenetv2_05"}, "mobilenetv2_050")):
+        with pytest.raises(ValueError, match=f"unknown .*did you mean '{near}'"):
+            lav.create_model(*arguments, **options)
+    assert "lightavseg" in lav.list_methods() == sorted(lav.list_methods())
