@@ -11,7 +11,9 @@ from typing import Any, get_args
 
 import numpy as np
 
-__all__ = ["check", "settings", "show", "table"]
+from ._common.environment import card
+
+__all__ = ["card", "check", "settings", "show", "table"]
 
 PROFILES = ("default", "smoke")
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))  # what a parameter can be

@@ -1,13 +1,13 @@
-"""Measured results on disk, one JSON file each with what made it, and their comparison over seeds."""
+"""Measured results on disk, one JSON file each, with what made it."""
 from __future__ import annotations
 
 import datetime
 import json
-import os
 import subprocess
 from pathlib import Path
 
 from .environment import card, versions
+from .files import whole
 
 
 def provenance(command: str, seed: int) -> dict:
@@ -20,12 +20,8 @@ def provenance(command: str, seed: int) -> dict:
 def write(path: Path, result: dict) -> None:
     """Writes a result; the file is complete before it gets its name, so whoever is killed here leaves none, or the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as staging:
         staging.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(staging, path)
-    finally:
-        staging.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict:

@@ -1,9 +1,7 @@
 """What is heard: a clip's sound made again from its tracks, each at its volume, with white noise and another clip's sound. Pure functions."""
 from __future__ import annotations
 
-import io
 import math
-import wave
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -68,14 +66,3 @@ def mix(sounds: Tensor, gains: Sequence[float], noise: float = 0.0, donor: Tenso
         waveform = waveform + torch.nn.functional.pad(donor_gain * donor[:length], (0, len(waveform) - length))
     factor = 1 / max(waveform.abs().max().item(), 1.0)
     return (waveform * factor).clamp(-1, 1), factor
-
-
-def wav(waveform: Tensor, sample_rate: int) -> bytes:
-    """A mono 16-bit WAV file of a waveform (samples,) in [-1, 1]."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        file.writeframes((waveform * 32767).round().short().numpy().tobytes())
-    return buffer.getvalue()

@@ -3,40 +3,28 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import json
 import os
 import shutil
-import signal
 import tempfile
-import threading
-import wave
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from .._common.processes import end_with_parent
 from .layout import AVSS_SECONDS, SPLITS, SUBSETS
 from .masks import voc_palette
 from .scenes import Recipe, Scene, SoundingObject, draw_pictures, draw_scene, draw_tracks
 from .shapes import CATEGORIES, RATE
+from .writing import wav
 
 RECIPE = "sounding_shapes.json"
-
-
-def _wav(samples: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes(np.round(samples * 32767).astype("<i2").tobytes())
-    return buffer.getvalue()
 
 
 def _png(array: np.ndarray, path: Path) -> None:
@@ -80,7 +68,7 @@ def _write_clip(root: Path, recipe: Recipe, job: tuple[str, int]) -> tuple[dict,
     for t in annotated:
         _png(values[t], mask(t))
     sound.parent.mkdir(parents=True, exist_ok=True)
-    sound.write_bytes(_wav(tracks.sum(0) + noise))
+    sound.write_bytes(wav(tracks.sum(0) + noise, RATE))
     events = [{"clip": name, "second": t, "category": CATEGORIES[o.category].name, **dict(zip(("x0", "y0", "x1", "y1"), map(int, o.boxes[t])))}
               for o in objects for t in range(seconds) if o.sounding[t]]
     return row, events
@@ -94,12 +82,6 @@ def _csv(path: Path, columns: list[str], rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
-def _start_worker() -> None:
-    """A worker leaves Ctrl-C to its parent, and ends with it, also where the parent is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
-
-
 def _write_clips(root: Path, recipe: Recipe, workers: int, chunk: int = 8) -> list[tuple[dict, list[dict]]]:
     """All clips, in processes of which each writes at least `chunk`: a small set needs none but this one."""
     jobs = [(split, index) for split in SPLITS for index in range(recipe.clips[split])]
@@ -107,7 +89,7 @@ def _write_clips(root: Path, recipe: Recipe, workers: int, chunk: int = 8) -> li
     if workers <= 1:
         return [_write_clip(root, recipe, job) for job in jobs]
     # A fork of this process would inherit torch's threads.
-    with ProcessPoolExecutor(workers, get_context("forkserver"), _start_worker) as pool:
+    with ProcessPoolExecutor(workers, get_context("forkserver"), end_with_parent) as pool:
         return list(pool.map(partial(_write_clip, root, recipe), jobs, chunksize=chunk))
 
 

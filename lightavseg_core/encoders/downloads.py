@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from .._common.files import sha256_of
+from .._common.files import sha256 as sha256_of
 from .._common.names import unknown
 from .checkpoints import PUBLISHED
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import statistics
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from .._common.processes import end_with_parent
 from .._common.records import provenance, read, write
 from .runs import BUDGET, EXPERIMENTS, RUNS, SEEDS, SHOWN, SMOKE, Budget, Run
 from .statistics import Difference, paired
@@ -77,8 +76,7 @@ def load_maps(experiment: str, folder: str | Path = "results/sweep") -> dict:
 
 def _work(log: Path, job: Callable, *arguments) -> None:
     """What a process does: one thread, bars, warnings and errors into a log; Ctrl-C is the parent's, and where the parent is killed this ends too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+    end_with_parent()
     import torch
     torch.set_num_threads(1)
     with log.open("w") as file, contextlib.redirect_stderr(file):

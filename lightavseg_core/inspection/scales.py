@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._common.intervals import Interval
 from ..data.avsbench import AVSBench
 from ..data.sounding_shapes import clip_number, objects
 from ..evaluation import evaluating
@@ -34,14 +35,6 @@ class Maps(NamedTuple):
 
     similarity: list[Tensor]   # coarse to fine, (N, T, h, w), -1 to 1: of the methods' `Scale`
     logits: Tensor             # (N, T, H, W) of the mask; (N, T, H / 4, W / 4) where `load_maps` read them
-
-
-class Interval(NamedTuple):
-    """A mean over clips, and the 95% interval of what other clips of the same kind would give."""
-
-    mean: float
-    low: float
-    high: float
 
 
 def probability(similarity: Tensor) -> Tensor:

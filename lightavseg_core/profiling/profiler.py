@@ -146,7 +146,7 @@ class Profile:
 
 
 def _timing(rounds: Sequence[float]) -> Timing:
-    return Timing(interval(rounds).median, list(rounds))
+    return Timing(interval(rounds).estimate, list(rounds))
 
 
 def _entry(name: str, entry: AVSModel | Candidate, device: str, precision: Precision, compile: Compile) -> dict[tuple[str, str], Candidate]:
@@ -191,7 +191,7 @@ def profile(models: Mapping[str, AVSModel | Candidate], size: int | tuple[int, i
                 row.memory = peak_memory(partial(placed, frames, log_mel), device)
             if part_repeats:
                 looked = module_latency(placed, frames, log_mel, part_repeats, warmup, precision=precision)
-                row.shares, row.agreement = looked.shares, looked.agreement.median
+                row.shares, row.agreement = looked.shares, looked.agreement.estimate
         rows.append(row)
     return Profile(rows, card, floor(device=device, precision=precision) if with_floor else None)
 

@@ -23,17 +23,10 @@ import torch
 
 from .._common.environment import card as machine_card
 from .._common.environment import processor, versions
+from .._common.intervals import Interval
 from .._common.records import provenance
 
 RUNTIMES = ("torch", "numpy", "onnxruntime", "openvino", "executorch")
-
-
-class Interval(NamedTuple):
-    """A median and the 95% interval of it."""
-
-    median: float
-    low: float
-    high: float
 
 
 def interval(values: Sequence[float]) -> Interval:

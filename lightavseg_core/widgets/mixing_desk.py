@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ..data.audio import read_audio
 from ..data.avsbench import AVSBench
 from ..data.images import picture
-from ..data.mixing import Track, mix, tracks, wav
+from ..data.mixing import Track, mix, tracks
+from ..data.writing import wav
 from ..evaluation import frame_iou
 from ..plots.common import GREEN, ORANGE, overlay
 from . import canvas
@@ -195,7 +196,7 @@ class MixingDesk(Panel):
     def _hear(self) -> None:
         """The mix has changed."""
         self.waveform, self.factor = self._mixed([strip.level for strip in self.strips], self.noise.level, self.donor.level)
-        self.audio.value = wav(self.waveform, self.rate)
+        self.audio.value = wav(self.waveform.numpy(), self.rate)
         self._answers: dict[int, Seen] = {}
 
     def _look(self, waveform: Tensor, second: int) -> dict[int, Seen]:

@@ -21,7 +21,7 @@ from ipywidgets import HBox
 from PIL import Image, ImageDraw, ImageFont
 
 from .._common.files import digests, whole
-from ..data.mixing import wav
+from ..data.writing import wav
 from ..plots.common import BLUE, RED
 from ..video.inputs import VIDEOS, sound_of
 from ..video.overlay import paint
@@ -203,7 +203,7 @@ class VideoPlayer(Panel):
                         self.about += f"; the first {MOST} pictures are kept here, Export writes all"
                         break
                     window = listener.window(front_end.starts(torch.tensor([found.time], dtype=torch.float64))[0], front_end.samples)
-                    self.shots.append(_shot(found, wav(window.clamp(-1, 1), front_end.sample_rate)))
+                    self.shots.append(_shot(found, wav(window.clamp(-1, 1).numpy(), front_end.sample_rate)))
                     self.progress.update()
                 else:
                     seen = len(self.shots) / self.fps

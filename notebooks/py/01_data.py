@@ -56,7 +56,6 @@ from PIL import Image
 
 import lightavseg_core as lav
 from lightavseg_core import plots
-from lightavseg_core._common.environment import card
 from lightavseg_core.data.check import PUBLISHED, check
 from lightavseg_core.data.layout import read_clips, read_labels
 from lightavseg_core.data.masks import read_mask, voc_palette
@@ -68,7 +67,7 @@ size, runs = 128, Path("../runs/01_data")
 tour = runs / f"tour_{s.seed}"                   # a few clips of each subset, to look at
 for subset in ("s4", "ms3", "avss"):
     lav.data.sounding_shapes.generate(tour, subset, {"train": 6, "test": 1}, size, s.seed)
-print(", ".join(f"{name} {value}" for name, value in card().items()))
+print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
 
 # %% [markdown]
 # ## 1.1 Look and listen

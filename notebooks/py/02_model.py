@@ -56,7 +56,6 @@ import torch.nn.functional as F
 
 import lightavseg_core as lav
 from lightavseg_core import plots, profiling
-from lightavseg_core._common.environment import card
 from lightavseg_core.models.avsbench import TPAVI
 from lightavseg_core.models.blocks import Attention
 from lightavseg_core.models.lightavseg import LightAVSegConfig, RAVEStage
@@ -65,7 +64,7 @@ from lightavseg_core.profiling import accounting
 from lightavseg_core.profiling.flops import count
 
 torch.manual_seed(s.seed)
-machine = card()
+machine = workbook.card()
 print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 # %% [markdown]

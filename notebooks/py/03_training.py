@@ -54,7 +54,6 @@ from IPython.display import Audio, Markdown
 
 import lightavseg_core as lav
 from lightavseg_core import evaluation, plots
-from lightavseg_core._common.environment import card
 from lightavseg_core.data.layout import read_events
 
 if s.subset not in ("ms3", "s4"):
@@ -62,7 +61,7 @@ if s.subset not in ("ms3", "s4"):
 size = 64 if s.profile == "smoke" else lav.create_model(s.method, preset=s.preset).config.size
 held_out = max(s.clips // 5, 4)
 root = Path(f"../runs/03_training/data_{s.subset}_{s.clips}_{size}_{s.seed}")
-machine = card()
+machine = workbook.card()
 print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 # %% [markdown]

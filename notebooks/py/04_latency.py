@@ -105,7 +105,7 @@ in_turns = timing.latency({"a": run, "b": run}, s.rounds, 0, "cpu")
 paired = timing.ratio(in_turns["b"], in_turns["a"])
 means = np.mean(one_by_one["b"].rounds) / np.mean(one_by_one["a"].rounds)
 print(f"one after the other, ratio of the means {means:.3f}")
-print(f"in turns, median of the rounds' ratios  {paired.median:.3f} (95% interval {paired.low:.3f} to {paired.high:.3f})")
+print(f"in turns, median of the rounds' ratios  {paired.estimate:.3f} (95% interval {paired.low:.3f} to {paired.high:.3f})")
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
@@ -257,7 +257,7 @@ workbook.show(figure, alt="Three panels of bars for visual, audio, RAVE, CMFD an
 sharing = {name: shares["RAVE"] + shares["CMFD"] for name, shares in panels.items()}
 for name, share in sharing.items():
     print(f"fusion, {name:30} {share:6.2%}")
-print(f"the parts add up to {looked.agreement.median:.1%} of the latency without hooks")
+print(f"the parts add up to {looked.agreement.estimate:.1%} of the latency without hooks")
 assert sharing["measured here: eager"] > 3 * sharing["counted: MACs"]
 
 # %% [markdown]
@@ -454,8 +454,8 @@ lines = []
 for name, times in own.items():
     told = phone_ms.get(tuple(name.replace("lightavseg lean", "lightavseg seaformer_l").split()))
     told = "" if told is None else f"{told / phone_ms['lightavseg', 'seaformer_l']:.1f}"
-    again = f"{now[name].median:.1f} ({now[name].low:.1f} to {now[name].high:.1f})" if name in now else ""
-    lines.append((name, told, f"{times.median:.1f} ({times.low:.1f} to {times.high:.1f})", again))
+    again = f"{now[name].estimate:.1f} ({now[name].low:.1f} to {now[name].high:.1f})" if name in now else ""
+    lines.append((name, told, f"{times.estimate:.1f} ({times.low:.1f} to {times.high:.1f})", again))
 workbook.table(["times LightAVSeg", "reported: phone, 224 px", "stored: 224 px", "live: 128 px"], lines)
 
 # %% [markdown]
@@ -478,7 +478,7 @@ for name, row in rows.items():
     encoders, decoder = row.shares["visual"] + row.shares["audio"], row.shares.get("decoder", row.shares.get("head"))
     same = rows["lightavseg resnet50" if name.endswith("resnet50") else "lightavseg paper"]
     shares = (encoders, 1 - encoders - decoder, decoder)
-    lines.append((name, *(f"{share:.0%}" for share in shares), f"{timing.ratio(row.timing, same.timing).median:.1f}"))
+    lines.append((name, *(f"{share:.0%}" for share in shares), f"{timing.ratio(row.timing, same.timing).estimate:.1f}"))
 workbook.table(["stored", "encoders", "fusion", "decoder", "times LightAVSeg with the same encoders"], lines)
 
 # %% [markdown]
@@ -586,12 +586,12 @@ print("stored:", runtimes.card)
 # %%
 exported = {row.name: row for row in runtimes.rows}
 pair = timing.ratio(exported["avsegformer resnet50, onnx fp32"].timing, exported["onnx fp32"].timing)
-print(f"AVSegFormer, ResNet-50 and VGGish: {pair.median:.1f} times as long as LightAVSeg lean, both in ONNX Runtime")
+print(f"AVSegFormer, ResNet-50 and VGGish: {pair.estimate:.1f} times as long as LightAVSeg lean, both in ONNX Runtime")
 for width, found in (("lean", runtimes), ("paper", stored.profiles["paper"])):
     rows = {row.name: row for row in found.rows}
     for name in (name for name in rows if f"{name}, no fusion" in rows):
         rest = timing.ratio(rows[f"{name}, no fusion"].timing, rows[name].timing)
-        share = f"{1 - rest.median:5.1%} (95% interval {1 - rest.high:.1%} to {1 - rest.low:.1%})"
+        share = f"{1 - rest.estimate:5.1%} (95% interval {1 - rest.high:.1%} to {1 - rest.low:.1%})"
         print(f"{width:5} {name:15} fusion's share {share}")
 
 # %% [markdown]
@@ -686,7 +686,7 @@ if all(find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime")):
     found = profiling.profile({"eager": tiny, "ONNX Runtime": profiling.Candidate(files.load(path))}, size=128,
                               repeats=2 * s.rounds, device="cpu", with_floor=False)
     times = timing.ratio(found.rows[0].timing, found.rows[1].timing)
-    print(f"eager takes {times.median:.1f} times as long ({times.low:.1f} to {times.high:.1f}); "
+    print(f"eager takes {times.estimate:.1f} times as long ({times.low:.1f} to {times.high:.1f}); "
           f"{agreement.pixels:.2%} of the pixels are marked alike")
 else:
     print("the extra `edge` is not installed (make .venv/.edge): see the stored table below")
@@ -746,7 +746,7 @@ lines = []
 for row in small_runs.rows:
     times = timing.ratio(small_runs.rows[0].timing, row.timing)
     alike = row.columns.get("pixels alike")
-    lines.append((row.name, f"{row.timing.median:.1f}", f"{times.median:.1f} ({times.low:.1f} to {times.high:.1f})",
+    lines.append((row.name, f"{row.timing.median:.1f}", f"{times.estimate:.1f} ({times.low:.1f} to {times.high:.1f})",
                   row.columns.get("file, MB", ""), "" if alike is None else f"{alike:.2%}", f"{row.columns['M_J']:.3f}"))
 print("stored:", small_runs.card)
 workbook.table(["stored: tiny, 128 px", "ms", "times as fast as eager", "file, MB", "pixels alike", "$M_J$"], lines)
@@ -765,7 +765,7 @@ cpuinfo = Path("/proc") / "cpuinfo"
 flags = cpuinfo.read_text().split() if cpuinfo.is_file() else []
 print("this processor has VNNI:", "unknown" if not flags else any("vnni" in flag for flag in flags))
 for name in ("onnx", "openvino", "executorch"):
-    faster = timing.ratio(exported[f"{name} fp32"].timing, exported[f"{name} int8"].timing).median
+    faster = timing.ratio(exported[f"{name} fp32"].timing, exported[f"{name} int8"].timing).estimate
     print(f"{name:11} stored: int8 is {faster:.2f} times as fast as fp32, "
           f"as if {(1 - 1 / faster) / 0.75:.0%} of the time were products")
 

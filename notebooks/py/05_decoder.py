@@ -53,7 +53,6 @@ import torch.nn.functional as F
 
 import lightavseg_core as lav
 from lightavseg_core import plots
-from lightavseg_core._common.environment import card
 from lightavseg_core.data import images
 from lightavseg_core.data.shapes import CATEGORIES
 from lightavseg_core.experiments import statistics, sweep
@@ -71,7 +70,7 @@ def test_clips(count, **kind):
 
 
 test = test_clips(s.clips)
-print(", ".join(f"{name} {value}" for name, value in card().items()))
+print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
 
 # %% [markdown]
 # The model is the small one that the workbook ships; notebook 3 trains its like.
@@ -322,7 +321,7 @@ workbook.show(plots.scales.scale_curves(panels, names, title),
 columns = ["inside", "outside", "contrast", "auroc", "iou", "ceiling"]
 rows = []
 for name in names:
-    values = {score: points[score][name].mean for score in points}
+    values = {score: points[score][name].estimate for score in points}
     rows.append((name, *(f"{values[score]:.3f}" for score in columns),
                  f"{values['iou'] / values['ceiling']:.0%}", f"{values['marked']:.1%}"))
 workbook.table(["scale", *columns, "IoU of ceiling", "background marked"], rows)

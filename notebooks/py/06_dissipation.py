@@ -60,7 +60,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import lightavseg_core as lav
 from lightavseg_core import evaluation, plots, profiling
-from lightavseg_core._common.environment import card
 from lightavseg_core.audio_pretraining import load_audio
 from lightavseg_core.experiments import statistics, sweep
 from lightavseg_core.experiments.runs import EXPERIMENTS
@@ -74,7 +73,7 @@ from lightavseg_core.profiling.flops import count
 from lightavseg_core.widgets.attention_explorer import AttentionExplorer
 
 torch.manual_seed(s.seed)
-machine = card()
+machine = workbook.card()
 print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 # %% [markdown]

@@ -51,11 +51,10 @@ import torch
 
 import lightavseg_core as lav
 from lightavseg_core import plots, profiling
-from lightavseg_core._common.environment import card
 from lightavseg_core.experiments import runs, statistics, sweep
 from lightavseg_core.profiling import reported
 
-machine = card()
+machine = workbook.card()
 print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 # %% [markdown]

@@ -60,10 +60,9 @@ from IPython.display import Video
 from media import make_sample
 
 from lightavseg_core import evaluation, plots
-from lightavseg_core._common.environment import card
 from lightavseg_core.data.audio import read_audio
 from lightavseg_core.data.images import prepare_frame
-from lightavseg_core.data.mixing import wav
+from lightavseg_core.data.writing import wav
 from lightavseg_core.video.prediction import predict, write
 from lightavseg_core.video.reading import probe
 from lightavseg_core.video.segmenter import load
@@ -72,7 +71,7 @@ from lightavseg_core.widgets.video_player import VideoPlayer
 SAMPLE, RUNS = "media/sample.mp4", Path("../runs/08_your_own_video")
 RUNS.mkdir(parents=True, exist_ok=True)
 torch.set_num_threads(1)                                 # so small a model; and the cost below is one core's
-print(", ".join(f"{name} {value}" for name, value in card().items()))
+print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
 
 # %% [markdown]
 # ## 8.1 Three lines
@@ -359,7 +358,7 @@ chosen = s.video or SAMPLE
 own = read_audio(chosen) if probe(chosen).sample_rate else torch.zeros(16_000)        # without a track: silent
 sounds = {"half its length later": torch.roll(own, len(own) // 2), "silence": torch.zeros_like(own)}
 for name, sound in sounds.items():
-    (RUNS / f"{name}.wav").write_bytes(wav(sound.clamp(-1, 1), 16_000))
+    (RUNS / f"{name}.wav").write_bytes(wav(sound.clamp(-1, 1).numpy(), 16_000))
 
 
 def marked(audio=None):

@@ -8,9 +8,8 @@ import torch
 from helpers import parity
 from safetensors.torch import save_file
 
-from lightavseg_core import load_model
+from lightavseg_core import cli, load_model
 from lightavseg_core.audio_pretraining import load_audio
-from lightavseg_core import cli
 from lightavseg_core.config import TrainConfig
 from lightavseg_core.data.sounding_shapes import generate
 from lightavseg_core.encoders import AUDIO, VISUAL, create_audio_encoder, create_visual_encoder

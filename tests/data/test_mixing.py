@@ -10,7 +10,8 @@ import torch
 
 from lightavseg_core.data import AVSBench
 from lightavseg_core.data.audio import read_audio
-from lightavseg_core.data.mixing import mix, tracks, wav
+from lightavseg_core.data.mixing import mix, tracks
+from lightavseg_core.data.writing import wav
 
 LSB = 1 / 32768
 
@@ -86,8 +87,8 @@ def test_an_overload_is_turned_down_as_a_whole():
 
 def test_wav_is_what_a_reader_reads(tmp_path):
     waveform = torch.tensor([-1.0, -0.25, 0.0, 0.5, 1.0])
-    (tmp_path / "a.wav").write_bytes(wav(waveform, 8_000))
-    with wave.open(io.BytesIO(wav(waveform, 8_000))) as file:
+    (tmp_path / "a.wav").write_bytes(wav(waveform.numpy(), 8_000))
+    with wave.open(io.BytesIO(wav(waveform.numpy(), 8_000))) as file:
         assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (8_000, 1, 5)
     assert (read_audio(tmp_path / "a.wav", 8_000) - waveform).abs().max() <= 1.5 * LSB
 

@@ -116,7 +116,7 @@ def test_a_bootstrap_interval_is_that_of_the_mean_over_clips():
 
 def test_a_bootstrap_leaves_out_what_is_not_defined():
     values = torch.tensor([[1.0, torch.nan], [3.0, 5.0], [torch.nan, torch.nan]])
-    assert scales.bootstrap(values).mean == pytest.approx(3)
+    assert scales.bootstrap(values).estimate == pytest.approx(3)
     assert scales.bootstrap(torch.full((4, 3), 2.0)) == (2, 2, 2)
     with pytest.raises(ValueError, match="all NaN"):
         scales.bootstrap(values[2:])
