@@ -83,6 +83,11 @@ class LightAVSeg(AVSModel):
     config_class = LightAVSegConfig
     auxiliary = "alignment"
     fusion = ("rave", "cmfd", "static")
+    presets = {
+        "paper": {"width": 216, "separable": False},
+        "lean": {"width": 128, "separable": True},
+        "tiny": {"width": 64, "separable": True},
+    }
 
     def __init__(self, config: LightAVSegConfig):
         super().__init__(config)
