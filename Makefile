@@ -14,23 +14,36 @@ export JUPYTER_DATA_DIR := $(CACHE)/jupyter/data
 export JUPYTER_RUNTIME_DIR := $(CACHE)/jupyter/runtime
 export NPM_CONFIG_CACHE := $(CACHE)/npm
 
-.PHONY: help demo test test-all lab notebooks checkpoint bench clean
+.PHONY: help env demo lint check test test-all lab notebooks checkpoint bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.complete ## train LightAVSeg on this machine (notebook 03), then see whether it listens: 9 minutes on 2 cores
-	$(PY) notebooks/build.py run 03_training --out runs/demo/03_training.ipynb
+env: .venv/.complete ## build the environment alone, in .venv
+
+demo: .venv/.complete ## train LightAVSeg on this machine (notebook 03), then see whether it listens
+	$(PY) notebooks/build.py run 03_training --out runs/demo/03_training.ipynb --follow runs/03_training
+	@echo
+	@echo "Next: make lab opens the notebooks, the executed one (runs/demo/03_training.ipynb) among them;"
+	@echo ".venv/bin/lightavseg predict checkpoints/tiny notebooks/media/sample.mp4 --out runs/masks marks a video."
+
+lint: .venv/.complete ## style, and what must never import what
+	$(PY) -m ruff check .
+	.venv/bin/lint-imports --no-logo
 
 # Two workers of one thread each: the same load on two cores as one worker of two threads, in less time.
-test: export OMP_NUM_THREADS = 1
-test: .venv/.edge ## prove that it works: every test but the long ones
-	$(PY) -m pytest -n 2 --dist worksteal -m "not long"
+check test test-all: export OMP_NUM_THREADS = 1
+PYTEST := $(PY) -m pytest -n 2 --dist worksteal
 
-test-all: export OMP_NUM_THREADS = 1
-test-all: .venv/.edge ## every test, the long ones included: an hour or more
-	$(PY) -m pytest -n 2 --dist worksteal
+check: lint .venv/.edge ## lint and the fast tests: two minutes on 2 cores
+	$(PYTEST) -m "not slow"
+
+test: lint .venv/.edge ## prove that it works: every test but the long ones
+	$(PYTEST) -m "not long" --durations 20
+
+test-all: lint .venv/.edge ## every test, the long ones included: an hour
+	$(PYTEST) --durations 20
 
 lab: .venv/.complete ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
@@ -53,7 +66,7 @@ clean: ## remove what make built: .venv, .cache, runs, caches
 # --python keeps uv from another environment that happens to be active.
 .venv/.complete: requirements.lock pyproject.toml
 	@test -e $@ || rm -rf .venv
-	@for python in python3.11 python3.12 python3; do \
+	@for python in $(PYTHON) python3.11 python3.12 python3; do \
 	    $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && break; python=; \
 	done; \
 	if test -z "$$python"; then echo "make: Python 3.11 or 3.12 is needed; found: $$(python3 --version 2>&1). Install one of them, then run make again." >&2; exit 1; fi; \

@@ -12,8 +12,9 @@ from typing import Any, get_args
 import numpy as np
 
 from ._common.environment import card
+from ._common.places import places
 
-__all__ = ["card", "check", "settings", "show", "table"]
+__all__ = ["card", "check", "places", "settings", "show", "table"]
 
 PROFILES = ("default", "smoke")
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))  # what a parameter can be

@@ -11,13 +11,18 @@ cell, tagged `check`, calls `workbook.check`. The notebook has `...  # your code
 import ast
 import hashlib
 import html
+import json
 import os
 import re
+import statistics
 import sys
 import textwrap
+import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Literal
 
 import jupytext
@@ -94,7 +99,7 @@ def execute(notebook: NotebookNode, out: Path | None = None, parameters: dict | 
 
     Raises papermill.PapermillExecutionError when a cell does.
     """
-    quiet = {"progress_bar": sys.stderr.isatty(), "extra_arguments": ["--log-level=ERROR"]}
+    quiet = {"progress_bar": False, "extra_arguments": ["--log-level=ERROR"]}
     done = papermill.execute_notebook(notebook, out and out.resolve(), parameters, cwd=folder, **quiet)
     tidy(done)
     if out:
@@ -172,8 +177,57 @@ def build(names: tyro.conf.Positional[list[str]] = []) -> None:  # noqa: B006 - 
         nbformat.write(execute(notebook_from_source(_source(name))), HERE / f"{name}.ipynb")
 
 
-def run(name: tyro.conf.Positional[str], out: Path, parameters: list[str] = [], strict: bool = False) -> None:  # noqa: B006
-    """Execute one notebook into OUT, with `--parameters key=value ...`, and print its result; --strict also proves every exercise."""
+def _progress(folder: Path, since: float) -> str:
+    """What the training that logs below folder has come to, in a line; a log from before `since` is another run's."""
+    logs = [log for log in folder.glob("*/log.jsonl") if log.stat().st_mtime > since]
+    if not logs:
+        return "data, and the encoder of sound"
+    log = max(logs, key=lambda log: log.stat().st_mtime)
+    lines = log.read_text().splitlines(keepends=True)
+    entries = [json.loads(line) for line in lines if line.endswith("\n")]
+    steps = [entry for entry in entries if entry["event"] == "step"]
+    if not steps:
+        return "the encoder of sound"
+    epochs = json.loads((log.parent / "train.json").read_text())["epochs"]
+    loss = statistics.fmean(step["loss"] for step in steps[-20:])
+    scores = [f", M_J {entry['M_J']:.3f} on validation" for entry in entries if entry["event"] == "validation"]
+    return f"epoch {steps[-1]['epoch']} of {epochs}, step {len(steps)}, loss {loss:.3f}{scores[-1] if scores else ''}"
+
+
+def _tell(folder: Path, ended: Event) -> None:
+    """Tells how a training goes until it has ended: on a terminal in one line, elsewhere in a line every ten seconds."""
+    began, terminal = time.time(), sys.stdout.isatty()
+    while not ended.wait(1 if terminal else 10):
+        line = f"{time.time() - began:4.0f} s  {_progress(folder, began)}"
+        print(f"\r{line}\x1b[K" if terminal else line, end="" if terminal else "\n", flush=True)
+    print(end="\n" if terminal else "")
+
+
+@contextmanager
+def _told(folder: Path | None) -> Iterator[None]:
+    ended = Event()
+    teller = Thread(target=_tell, args=(folder, ended), daemon=True)
+    try:
+        if folder:
+            teller.start()
+        yield
+    finally:
+        ended.set()
+        if folder:
+            teller.join()
+
+
+def run(
+    name: tyro.conf.Positional[str],
+    out: Path,
+    parameters: list[str] = [],  # noqa: B006
+    strict: bool = False,
+    follow: Path | None = None,
+) -> None:
+    """Execute one notebook into OUT, with `--parameters key=value ...`, and print its result.
+
+    --strict also proves every exercise. --follow FOLDER tells how the training goes that keeps its log below it.
+    """
     values = dict(pair.partition("=")[::2] for pair in parameters)
     for key, value in values.items():
         with suppress(SyntaxError, ValueError):  # a word is no literal: it stays a string
@@ -182,7 +236,8 @@ def run(name: tyro.conf.Positional[str], out: Path, parameters: list[str] = [], 
     out.parent.mkdir(parents=True, exist_ok=True)
     print(f"running {name} ({', '.join(parameters) or 'default parameters'})", flush=True)
     try:
-        done = execute(notebook_from_source(_source(name), "both" if strict else "stub"), out, values)
+        with _told(follow):
+            done = execute(notebook_from_source(_source(name), "both" if strict else "stub"), out, values)
     except papermill.PapermillExecutionError as error:
         raise SystemExit(f"{error}\n{name} stopped; {out} shows how far it came") from None
     for cell in done.cells:

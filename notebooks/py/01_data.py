@@ -34,11 +34,12 @@
 profile = "default"    # "smoke": the shortest run that touches everything
 clips = 32             # test clips of each kind that are scored; a multiple of 8
 seed = 0
+out = None    # folder for what is written; None: the checkout, or your cache where it is read-only
 
 # %%
 from lightavseg_core import workbook
 
-s = workbook.settings(globals(), clips=int, seed=int)
+s = workbook.settings(globals(), clips=int, seed=int, out=str | None)
 if s.clips < 8 or s.clips % 8:
     raise ValueError(f"clips is {s.clips}; expected 8 or a multiple of it, for batches of 1, 2, 4 and 8")
 if s.profile == "smoke":
@@ -48,7 +49,6 @@ print(f"{s.clips} test clips of each kind, seed {s.seed}")
 # %%
 import json
 import shutil
-from pathlib import Path
 
 import torch
 from IPython.display import Audio, display
@@ -63,8 +63,9 @@ from lightavseg_core.data.mixing import tracks
 from lightavseg_core.inspection import scales
 from lightavseg_core.metrics import MaskScore, f_curve
 
-size, runs = 128, Path("../runs/01_data")
-tour = runs / f"tour_{s.seed}"                   # a few clips of each subset, to look at
+size = 128
+here = workbook.places("01_data", s.out)
+tour = here.runs / f"tour_{s.seed}"                   # a few clips of each subset, to look at
 for subset in ("s4", "ms3", "avss"):
     lav.data.sounding_shapes.generate(tour, subset, {"train": 6, "test": 1}, size, s.seed)
 print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
@@ -104,8 +105,7 @@ for track in longest:
     display(Audio((track.sound + floor.sound).numpy(), rate=16_000))
 
 figure = plots.data.truths(item["frames"], rows, "The same frames with another sound have another truth")
-Path("../figures").mkdir(exist_ok=True)
-figure.savefig("../figures/01_task.png", dpi=100, metadata={"Software": None})
+figure.savefig(here.figures / "01_task.png", dpi=100, metadata={"Software": None})
 workbook.show(figure, alt="Five frames, and below them what sounds, in green: with the whole sound, with one object "
               "alone, with another alone. The marked objects differ though the frames are the same.")
 
@@ -196,7 +196,7 @@ workbook.show(plots.data.palette(index.numpy(), voc_palette(len(labels)), list(l
 # as 8-bit numbers; so the background, index 0, is 255. Read such a file as indices and everything is off by one. A proof by writing one:
 
 # %%
-folder = runs / "labels_semantic"
+folder = here.runs / "labels_semantic"
 folder.mkdir(parents=True, exist_ok=True)
 Image.fromarray((index - 1).numpy()).save(folder / "0.png")             # uint8: 0 - 1 wraps around to 255
 again = read_mask(folder / "0.png", "avss", len(labels))
@@ -220,7 +220,7 @@ for subset in ("s4", "ms3", "avss"):
 # Does it also find what is wrong? Take a copy, delete one frame and cut a mask off after 100 bytes:
 
 # %%
-broken = runs / f"broken_{s.seed}"
+broken = here.runs / f"broken_{s.seed}"
 shutil.copytree(tour, broken, dirs_exist_ok=True)
 victim, other = read_clips(broken, "ms3", "train")[:2]
 victim.frames[2].unlink()
@@ -486,13 +486,13 @@ assert abs(score(probability, truth, 3)["M_F_batch"] - highest) < 1e-6          
 # %%
 def test_clips(subset, **kind):
     """Unseen clips of a subset, the same in each run."""
-    root = runs / f"{'_'.join(['test', *kind])}_{s.clips}_{s.seed}"
+    root = here.runs / f"{'_'.join(['test', *kind])}_{s.clips}_{s.seed}"
     lav.data.sounding_shapes.generate(root, subset, {"test": s.clips}, size, s.seed, **kind)
     return lav.data.AVSBench(root, subset, "test", size)
 
 
 test = {subset: test_clips(subset) for subset in ("s4", "ms3")}
-model = lav.load_model("../checkpoints/tiny")
+model = lav.load_model(here.root / "checkpoints/tiny")
 sizes = list(dict.fromkeys((1, 2, 4, 8, s.clips)))
 by_size, exact = {}, {}
 for subset, sound in (("s4", "normal"), ("s4", "noisy"), ("ms3", "noisy")):
@@ -554,7 +554,7 @@ workbook.show(plots.bars(bars, "Perfect eyes, no ears", "$M_J$"),
 # stands out) saw only clips of one object that always sounds. The test is simple: swap the sound for another clip's. Who listens must lose.
 
 # %%
-twins = json.loads(Path("../results/twins.json").read_text())
+twins = json.loads((here.root / "results/twins.json").read_text())
 kinds = {"listening model, on ms3": ("listening", "ms3"), "salience twin, on its own kind": ("salience", "alone"),
          "salience twin, on ms3": ("salience", "ms3")}
 scores = {name: twins["models"][who][where] for name, (who, where) in kinds.items()}

@@ -35,17 +35,19 @@ subset = "ms3"         # several sounding objects; "s4": one
 clips = 400            # for training; a fifth of it for validation, and for test
 epochs = 20
 seed = 0
+out = None    # folder for what is written; None: the checkout, or your cache where it is read-only
 
 # %%
 from lightavseg_core import workbook
 
-s = workbook.settings(globals(), method=str, preset=str, subset=str, clips=int, epochs=int, seed=int)
+s = workbook.settings(globals(), method=str, preset=str, subset=str, clips=int, epochs=int, seed=int, out=str | None)
 if s.profile == "smoke":
     s.clips, s.epochs = min(s.clips, 16), 1
 print(f"{s.method}, preset {s.preset}: {s.clips} clips of {s.subset}, {s.epochs} epochs, seed {s.seed}")
 
 # %%
 import json
+import os
 import time
 from pathlib import Path
 
@@ -60,7 +62,8 @@ if s.subset not in ("ms3", "s4"):
     raise ValueError(f"subset is {s.subset!r}; this notebook scores binary masks: 'ms3' or 's4'")
 size = 64 if s.profile == "smoke" else lav.create_model(s.method, preset=s.preset).config.size
 held_out = max(s.clips // 5, 4)
-root = Path(f"../runs/03_training/data_{s.subset}_{s.clips}_{size}_{s.seed}")
+here = workbook.places("03_training", s.out)
+root = here.runs / f"data_{s.subset}_{s.clips}_{size}_{s.seed}"
 machine = workbook.card()
 print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
@@ -184,7 +187,7 @@ assert losses[-1] < losses[0]
 
 # %%
 started = time.perf_counter()
-run = Path(f"../runs/03_training/{s.method}_{s.preset}_{s.subset}_{s.profile}")
+run = here.runs / f"{s.method}_{s.preset}_{s.subset}_{s.profile}"
 config = lav.TrainConfig(epochs=s.epochs, seed=s.seed)
 if s.profile == "smoke":
     config.audio_epochs = 1
@@ -246,14 +249,15 @@ workbook.show(figure, alt="Five test frames from the worst to the best: the fram
 claims = {"beats perfect eyes without ears (deaf oracle)": scores["normal"]["M_J"] > oracle["M_J"],
           "falls below them with swapped sound": scores["swapped"]["M_J"] < oracle["M_J"],
           "goes dark in silence (under 0.5% of pixels)": scores["silent"]["foreground_share"] < 0.005}
-print("\n".join(f"{'yes' if holds else 'NO '}  {claim}" for claim, holds in claims.items()))
+verdicts = "\n".join(f"{'yes' if holds else 'NO '}  {claim}" for claim, holds in claims.items())
+print(verdicts)
 
 # %% [markdown]
 # Training the twins takes as long as training the model, so they are read from `results/twins.json`. The deaf twin is scored as it was trained,
 # in silence: hearing for the first time would only confuse it.
 
 # %%
-twins = json.loads(Path("../results/twins.json").read_text())
+twins = json.loads((here.root / "results/twins.json").read_text())
 print(f"{twins['command']}, {twins['date']}, commit {twins['commit']}, {twins['machine']['device']}")
 rows = []
 for name, label in {"listening": "the listening model", "deaf": "deaf twin", "salience": "salience twin"}.items():
@@ -338,6 +342,7 @@ for answer, label in ((True, "the same"), (False, "other")):
 # ## Result
 
 # %% tags=["result", "nbval-check-output"]
+told = Path(os.path.relpath(run, here.root))
 print(f"""{s.method}, preset {s.preset}, {s.clips} clips of {s.subset}, {s.epochs} epochs, seed {s.seed}
 measured on {machine['device']}, {machine['threads']} threads, torch {machine['torch']}
 training (audio pretraining included)  {training_seconds:.0f} s
@@ -346,8 +351,11 @@ M_F                                    {scores['normal']['M_F']:.3f}
 M_J with swapped sound                 {scores['swapped']['M_J']:.3f}
 M_J of the deaf oracle                 {oracle['M_J']:.3f}
 pixels marked with silent sound        {scores['silent']['foreground_share']:.3%}
-figure                                 {run.relative_to('..')}/predictions.png
-trained model                          {run.relative_to('..')}/last""")
+figure                                 {told / 'predictions.png'}
+trained model                          {told / 'last'}
+
+Does it listen?
+{verdicts}""")
 
 # %% [markdown]
 # ## Summary

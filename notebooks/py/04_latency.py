@@ -33,15 +33,16 @@
 
 # %% tags=["parameters"]
 profile = "default"                    # "smoke": the shortest run that touches everything
-results = "../results/latency.json"    # what `make bench` wrote
+results = "results/latency.json"    # what `make bench` wrote
 threads = 1                            # of torch, for what is measured live
 rounds = 15                            # of most live measurements
 seed = 0
+out = None    # folder for what is written; None: the checkout, or your cache where it is read-only
 
 # %%
 from lightavseg_core import workbook
 
-s = workbook.settings(globals(), results=str, threads=int, rounds=int, seed=int)
+s = workbook.settings(globals(), results=str, threads=int, rounds=int, seed=int, out=str | None)
 if s.threads < 1 or s.rounds < 3:
     raise ValueError(f"threads is {s.threads}, rounds is {s.rounds}; expected at least 1 thread and 3 rounds")
 if s.profile == "smoke":
@@ -73,9 +74,10 @@ from lightavseg_core.profiling.machine import floor
 
 torch.manual_seed(s.seed)
 torch.set_num_threads(s.threads)
-stored = benchmark.read(Path(s.results))
+here = workbook.places("04_latency", s.out)
+stored = benchmark.read(here.root / s.results)
 model = lav.create_model("lightavseg", preset="lean").eval()         # its time does not depend on its weights
-tiny = lav.load_model("../checkpoints/tiny").eval()                  # the small trained one
+tiny = lav.load_model(here.root / "checkpoints/tiny").eval()                  # the small trained one
 
 
 def clip(side):
@@ -681,7 +683,7 @@ if all(find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime")):
     from lightavseg_core.deploy import export
     from lightavseg_core.deploy import runtimes as files
 
-    path = Path("../runs/04_latency/tiny.onnx")
+    path = here.runs / "tiny.onnx"
     agreement = export.export(tiny, path, "onnx", [given], source="checkpoints/tiny")
     found = profiling.profile({"eager": tiny, "ONNX Runtime": profiling.Candidate(files.load(path))}, size=128,
                               repeats=2 * s.rounds, device="cpu", with_floor=False)
@@ -797,7 +799,7 @@ for row in reported.COMPARISON:
 # launch more to do. **bf16** halves the bytes and uses faster units, which helps only once launches no longer decide.
 
 # %%
-gpu = Path("..") / benchmark.GPU
+gpu = here.root / benchmark.GPU
 if torch.cuda.is_available():
     ways = (("fp32", "none"), ("bf16", "none"), ("bf16", "default"), ("bf16", "graphs"))
     for precision, how in ways:

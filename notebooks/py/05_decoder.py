@@ -34,11 +34,12 @@
 profile = "default"    # "smoke": the shortest run that touches everything
 clips = 60             # test clips, 5 frames each; at most 60, for which the sweep's maps are kept
 twins = 40             # clips with two objects of one timbre
+out = None    # folder for what is written; None: the checkout, or your cache where it is read-only
 
 # %%
 from lightavseg_core import workbook
 
-s = workbook.settings(globals(), clips=int, twins=int)
+s = workbook.settings(globals(), clips=int, twins=int, out=str | None)
 if not 12 <= s.clips <= 60 or s.twins < 8:
     raise ValueError(f"clips is {s.clips}, twins is {s.twins}; expected 12 to 60 clips, at least 8 with twins")
 if s.profile == "smoke":
@@ -46,7 +47,6 @@ if s.profile == "smoke":
 print(f"{s.clips} test clips, {s.twins} with twins")
 
 # %%
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -58,13 +58,14 @@ from lightavseg_core.data.shapes import CATEGORIES
 from lightavseg_core.experiments import statistics, sweep
 from lightavseg_core.inspection import attribution, scales
 
-model = lav.load_model("../checkpoints/tiny")
+here = workbook.places("05_decoder", s.out)
+model = lav.load_model(here.root / "checkpoints/tiny")
 size = model.config.size                                   # 128 pixels
 
 
 def test_clips(count, **kind):
     """Test clips of ms3, the same in each run and on each machine; never seen in training."""
-    root = Path(f"../runs/05_decoder/{'twins' if kind else 'clips'}_{count}")
+    root = here.runs / f"{'twins' if kind else 'clips'}_{count}"
     lav.data.sounding_shapes.generate(root, "ms3", {"test": count}, size, seed=0, **kind)
     return lav.data.AVSBench(root, "ms3", "test", size, model.front_end)
 
@@ -105,8 +106,7 @@ columns = ["frame", "truth", *scales, "mask"]
 rows = {f"second {t}": row(found, clip, t) for t in range(5)}
 title = "What each decoder scale knows: sigmoid(cosine / 0.1), and the mask"
 figure = plots.scales.map_grid(rows, columns, title, truth={f"second {t}": truth[clip, t] for t in range(5)})
-Path("../figures").mkdir(exist_ok=True)
-figure.savefig("../figures/05_decoder.png", dpi=100, metadata={"Software": None})
+figure.savefig(here.figures / "05_decoder.png", dpi=100, metadata={"Software": None})
 workbook.show(figure, alt="Five seconds of a clip: frame, truth, the maps of five decoder scales from coarse to "
               "fine, and the mask. The two coarsest maps do not follow the objects, the three finer ones do.")
 
@@ -367,7 +367,8 @@ for (coarse, a), (fine, b) in zip(zip(names, scores), zip(names[1:], scores[1:])
 # not what other trainings would.
 
 # %%
-runs, kept = sweep.load("scales", "../results/sweep"), sweep.load_maps("scales", "../results/sweep")
+stored = here.root / "results/sweep"
+runs, kept = sweep.load("scales", stored), sweep.load_maps("scales", stored)
 one = runs["LightAVSeg"][0]
 print(f"{one['steps']} steps each, seed {one['seed']}, {one['date']}, {one['machine']['device']}, torch {one['machine']['torch']}")
 

@@ -35,22 +35,22 @@
 
 # %% tags=["parameters"]
 profile = "default"             # "smoke": the shortest run that touches everything
-results = "../results/sweep"    # what `lightavseg sweep keys early_focus` wrote
+results = "results/sweep"    # what `lightavseg sweep keys early_focus` wrote
 clips = 80                      # that the model of section 6.7 learns from
 epochs = 6
 seed = 0
+out = None    # folder for what is written; None: the checkout, or your cache where it is read-only
 
 # %%
 from lightavseg_core import workbook
 
-s = workbook.settings(globals(), results=str, clips=int, epochs=int, seed=int)
+s = workbook.settings(globals(), results=str, clips=int, epochs=int, seed=int, out=str | None)
 if s.profile == "smoke":
     s.clips, s.epochs = min(s.clips, 12), 1
 print(f"results of {s.results}; {s.clips} clips and {s.epochs} epochs of a training of our own, seed {s.seed}")
 
 # %%
 import math
-from pathlib import Path
 from statistics import fmean
 
 import torch
@@ -121,16 +121,18 @@ for kernel in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
 # the workbook ships, and hear and see already; the audio encoder stays as it is, so we keep its vectors instead of asking it again and again.
 
 # %%
-size, root = 64, Path(f"../runs/06_dissipation/data_{s.clips}_{s.seed}")
+size = 64
+here = workbook.places("06_dissipation", s.out)
+root = here.runs / f"data_{s.clips}_{s.seed}"
 lav.data.sounding_shapes.generate(root, "ms3", {"train": s.clips, "val": 4, "test": 20}, size, s.seed)
-shipped = lav.load_model("../checkpoints/tiny")
+shipped = lav.load_model(here.root / "checkpoints/tiny")
 
 
 def avesformer(**options):
     """The tiny model with encoders that have learnt; its fusion and its decoder have not."""
     torch.manual_seed(s.seed)
     model = lav.create_model("avesformer", preset="tiny", size=size, **options)
-    load_audio(model.audio, "../checkpoints/tiny")
+    load_audio(model.audio, here.root / "checkpoints/tiny")
     model.visual.load_state_dict(shipped.visual.state_dict(), strict=False)    # four of its five stages
     model.front_end, model.audio = sweep.Embedding(model.audio), nn.Flatten()
     return model
@@ -417,7 +419,7 @@ assert varied["the sum alone"] < 1e-8 < 1e-6 < varied["feed-forward"]
 # it back.
 
 # %%
-keys, focus = sweep.load("keys", s.results), sweep.load("early_focus", s.results)
+keys, focus = sweep.load("keys", here.root / s.results), sweep.load("early_focus", here.root / s.results)
 for name, found in {"keys": keys, "early_focus": focus}.items():
     runs = [run for seeds in found.values() for run in seeds.values()]
     if len(found) < len(EXPERIMENTS[name]) or not all("attention" in run for run in runs):
@@ -467,7 +469,7 @@ for label in ("relative entropy", "effective keys", "spatial variance"):
     panels[label] = {name: statistic(seeds, label.replace(" ", "_")).values() for name, seeds in keys.items()}
 title = "AVESFormer by its keys, trained alike: a dot for each seed, a bar at their mean"
 figure = plots.seed_dots(panels, title, {"$M_J$": (oracle, "deaf oracle")})
-figure.savefig("../figures/06_keys.png", dpi=110, metadata={"Software": None})
+figure.savefig(here.figures / "06_keys.png", dpi=110, metadata={"Software": None})
 workbook.show(figure, alt="For each way to make keys: M_J, relative entropy, effective keys and spatial "
               "variance of the cross-attention, a dot for each seed.")
 

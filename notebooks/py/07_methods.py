@@ -31,20 +31,20 @@
 
 # %% tags=["parameters"]
 profile = "default"         # "smoke": the shortest run that touches everything
-results = "../results/sweep"    # what `lightavseg sweep` wrote
+results = "results/sweep"    # what `lightavseg sweep` wrote
 clips = 60                  # of the small training at the end
 seed = 0
+out = None    # folder for what is written; None: the checkout, or your cache where it is read-only
 
 # %%
 from lightavseg_core import workbook
 
-s = workbook.settings(globals(), results=str, clips=int, seed=int)
+s = workbook.settings(globals(), results=str, clips=int, seed=int, out=str | None)
 if s.profile == "smoke":
     s.clips = min(s.clips, 12)
 print(f"results of {s.results}; {s.clips} clips to train on at the end, seed {s.seed}")
 
 # %%
-from pathlib import Path
 from statistics import fmean
 
 import torch
@@ -66,7 +66,8 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 # and the order of the clips.
 
 # %%
-found = {name: sweep.load(name, s.results) for name in ("ablation", "loss", "backbone", "methods")}
+here = workbook.places("07_methods", s.out)
+found = {name: sweep.load(name, here.root / s.results) for name in ("ablation", "loss", "backbone", "methods")}
 missing = [label for name in found for label in runs.EXPERIMENTS[name] if label not in found[name]]
 if missing:
     raise FileNotFoundError(f"{s.results}: nothing yet of {', '.join(missing)}. Run `lightavseg sweep`.")
@@ -360,14 +361,16 @@ workbook.table(["method", "visual encoder", *columns], rows)
 # order from above: with so little training the two may hardly differ. What you see is that a row of the table is a dozen lines.
 
 # %%
-root, size, epochs = Path(f"../runs/07_methods/data_{s.clips}_{s.seed}"), 64, 8 if s.profile == "default" else 1
+root = here.runs / f"data_{s.clips}_{s.seed}"
+size = 64
+epochs = 8 if s.profile == "default" else 1
 lav.data.sounding_shapes.generate(root, "ms3", {"train": s.clips, "val": 4, "test": 20}, size, s.seed)
 live = {}
 for label, options in {"static fusion": {"agve": False, "har": False, "cmfd": False}, "all": {}}.items():
     torch.manual_seed(s.seed)
     model = lav.create_model("lightavseg", preset="tiny", size=size, **options)
     train, validation, test = (lav.data.AVSBench(root, "ms3", split, size) for split in ("train", "val", "test"))
-    config = lav.TrainConfig(epochs=epochs, seed=s.seed, validate_every=epochs, audio_weights="../checkpoints/tiny")
+    config = lav.TrainConfig(epochs=epochs, seed=s.seed, validate_every=epochs, audio_weights=str(here.root / "checkpoints/tiny"))
     lav.Trainer(model, config).fit(train, validation)
     live[label] = lav.evaluate(model, test)
 

@@ -32,14 +32,15 @@
 
 # %% tags=["parameters"]
 profile = "default"                   # "smoke": the shortest run that touches everything
-checkpoint = "../checkpoints/tiny"    # a model's folder, a run of `lightavseg train`, or an exported file
+checkpoint = "checkpoints/tiny"    # a model's folder, a run of `lightavseg train`, or an exported file
 video = None                          # the path of your own; None is the sample
 dense = 5.0                           # pictures a second in section 8.5, where 1 is not enough
+out = None    # folder for what is written; None: the checkout, or your cache where it is read-only
 
 # %%
 from lightavseg_core import workbook
 
-s = workbook.settings(globals(), checkpoint=str, video=str | None, dense=float)
+s = workbook.settings(globals(), checkpoint=str, video=str | None, dense=float, out=str | None)
 if not 2 <= s.dense <= 25:
     raise ValueError(f"dense is {s.dense}; expected 2 to 25 pictures a second")
 if s.profile == "smoke":
@@ -50,6 +51,7 @@ print(f"{s.video or 'the sample'}; 1 and {s.dense:g} pictures a second")
 import json
 import pprint
 import shutil
+import sys
 import time
 from itertools import islice
 from pathlib import Path
@@ -57,7 +59,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from IPython.display import Video
-from media import make_sample
 
 from lightavseg_core import evaluation, plots
 from lightavseg_core.data.audio import read_audio
@@ -68,8 +69,12 @@ from lightavseg_core.video.reading import probe
 from lightavseg_core.video.segmenter import load
 from lightavseg_core.widgets.video_player import VideoPlayer
 
-SAMPLE, RUNS = "media/sample.mp4", Path("../runs/08_your_own_video")
-RUNS.mkdir(parents=True, exist_ok=True)
+here = workbook.places("08_your_own_video", s.out)
+SAMPLE, RUNS = here.root / "notebooks/media/sample.mp4", here.runs
+OWN = s.video and here.root / s.video                  # of a path from the root, or an absolute one
+sys.path.insert(0, str(here.root / "notebooks/media"))
+import make_sample                                       # the script that made the sample
+
 torch.set_num_threads(1)                                 # so small a model; and the cost below is one core's
 print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
 
@@ -88,7 +93,7 @@ Video(SAMPLE, width=320)
 # something that sounds. The picture at second $t$ goes with the sound from $t$ to $t + 0.975$: the model hears what comes *after* the picture.
 
 # %%
-segmenter = load(s.checkpoint)
+segmenter = load(here.root / s.checkpoint)
 found = list(predict(segmenter, SAMPLE))                 # one picture a second
 masks = [one.mask() > 0 for one in found]                # where the probability is above 0.5
 
@@ -108,7 +113,7 @@ print(f"picture {first.picture.shape}, probabilities {tuple(first.probabilities.
 # Where no widget can run, as on GitHub, you see six of the pictures and, under each, how much of it is marked.
 
 # %%
-player = VideoPlayer(segmenter, RUNS, [s.video or SAMPLE, SAMPLE])
+player = VideoPlayer(segmenter, RUNS, [OWN or SAMPLE, SAMPLE])
 player.predict()                                         # what the button does
 player
 
@@ -120,7 +125,7 @@ player
 # 1 is also what nothing marked gets where nothing sounds. Your own video has no truth, so this section and the next two stay with the sample.
 
 # %%
-acts = json.loads(Path("media/truth.json").read_text())["acts"]
+acts = json.loads((here.root / "notebooks/media/truth.json").read_text())["acts"]
 rows = []
 for number, act in enumerate(acts, 1):
     sounds = [f"{sound['what']} {sound['start']:g} to {sound['end']:g}" for sound in act["sounds"]]
@@ -186,8 +191,7 @@ act(6)
 # %%
 title = "Six acts of four seconds: " + "; ".join(f"{n} {act['name']}" for n, act in enumerate(acts, 1))
 figure = plots.video.film_strip([one.picture for one in found], truth, masks, iou.tolist(), title, act=4)
-Path("../figures").mkdir(exist_ok=True)
-figure.savefig("../figures/08_acts.png", dpi=100, metadata={"Software": None})
+figure.savefig(here.figures / "08_acts.png", dpi=100, metadata={"Software": None})
 workbook.show(figure, alt="A strip of 24 pictures with what sounds, below it one with what is marked, and the IoU "
               "of each second as a bar: near 1 in the first two acts, low in most seconds of the others.")
 
@@ -354,7 +358,7 @@ workbook.table(["lead", f"IoU, {len(ordinary)} pictures"], rows)
 # > **Prediction.** How alike are the masks with the video's own sound and those with another? Their IoU, one against the other: near 1, or near 0?
 
 # %%
-chosen = s.video or SAMPLE
+chosen = OWN or SAMPLE
 own = read_audio(chosen) if probe(chosen).sample_rate else torch.zeros(16_000)        # without a track: silent
 sounds = {"half its length later": torch.roll(own, len(own) // 2), "silence": torch.zeros_like(own)}
 for name, sound in sounds.items():
@@ -422,7 +426,7 @@ Video(str(overlay), embed=overlay.stat().st_size < 2e6, width=320)
 #    ([how to get it and where to put it](../docs/avsbench.md));
 # 2. train on a GPU, e.g. `lightavseg train --data path/to/AVSBench --subset ms3 --recipe paper --audio-weights joint --out runs/real` (the
 #    recipes are *unverified*: nobody has run them on the real data here);
-# 3. set `checkpoint = "../runs/real"`, and run the same cells. Expect little of it on the sample, which is to it what act 6 is to this one; what it
+# 3. set `checkpoint = "runs/real"`, and run the same cells. Expect little of it on the sample, which is to it what act 6 is to this one; what it
 #    marks in your video will be worth a look.
 #
 # Then ask the questions of this notebook. Silence it: does it go dark? Give it another sound: does the mask move? Find a second with two of a kind.
