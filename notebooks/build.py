@@ -1,11 +1,12 @@
 """Make the notebooks from their text source, run them, and say which are out of date.
 
-python notebooks/build.py build [NAME ...]        notebooks/NAME.ipynb from notebooks/py/NAME.py, executed, with outputs
-python notebooks/build.py run NAME --out FILE     execute one with other parameters; FILE is the executed copy
-python notebooks/build.py sync                    which notebooks differ from their source
+python notebooks/build.py build [NAME ...]      notebooks/NAME.ipynb from notebooks/py/NAME.py, with outputs
+python notebooks/build.py run NAME --out FILE   execute one with other parameters; FILE is the executed copy
+python notebooks/build.py sync                  which notebooks differ from their source
 
-In the source an exercise is a cell tagged `exercise`, its answer between the lines `# solution` and `# end solution`; the next
-cell, tagged `check`, calls `workbook.check`. The notebook has `...  # your code here`, the check, and the solution folded away.
+In the source an exercise is a cell tagged `exercise`, its answer between the lines `# solution` and
+`# end solution`; the next cell, tagged `check`, calls `workbook.check`. The notebook has
+`...  # your code here`, the check, and the solution folded away.
 """
 
 import ast
@@ -33,10 +34,15 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 HERE = Path(__file__).resolve().parent
-SOLUTION = re.compile(r"^([ \t]*)# solution[ \t]*\n(.*?)^[ \t]*# end solution[ \t]*$", re.MULTILINE | re.DOTALL)
+SOLUTION = re.compile(r"^([ \t]*)# solution[ \t]*\n(.*?)^[ \t]*# end solution[ \t]*$", re.M | re.S)
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-    "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"},
+    "language_info": {
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "name": "python",
+        "pygments_lexer": "ipython3",
+    },
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FOLDED = "<details><summary>Solution</summary>\n\n```python\n{}\n```\n\n</details>"
@@ -49,12 +55,15 @@ else:
     raise RuntimeError("this check passes on the unfilled exercise above")"""
 
 
-def notebook_from_source(path: Path, exercises: Literal["stub", "solution", "both"] = "stub") -> NotebookNode:
+Exercises = Literal["stub", "solution", "both"]
+
+
+def notebook_from_source(path: Path, exercises: Exercises = "stub") -> NotebookNode:
     """The notebook, without outputs, that a py:percent file describes.
 
-    exercises: "stub" leaves the gap and folds the solution away below the check (what readers get); "solution" fills it in;
-    "both" (what tests run, under LAV_STRICT=1) proves that the check fails on the gap and passes on the solution.
-    Raises ValueError when an exercise has no solution lines or no check cell after it.
+    exercises: "stub" leaves the gap and folds the solution away below the check (what readers get);
+    "solution" fills it in; "both" (what tests run, under LAV_STRICT=1) proves that the check fails on the gap
+    and passes on the solution. Raises ValueError when an exercise has no solution lines or no check after it.
     """
     cells, source = [], iter(jupytext.read(path).cells)
     for cell in source:
@@ -63,15 +72,21 @@ def notebook_from_source(path: Path, exercises: Literal["stub", "solution", "bot
             continue
         check = next(source, None)
         if not SOLUTION.search(cell.source):
-            raise ValueError(f"{path}: this exercise has no lines `# solution` and `# end solution` around its answer:\n{cell.source}")
+            raise ValueError(
+                f"{path}: this exercise has no lines `# solution` and `# end solution` around its answer:\n"
+                f"{cell.source}"
+            )
         if check is None or "check" not in check.metadata.get("tags", []):
-            raise ValueError(f"{path}: the cell after this exercise must be its check, tagged `check`:\n{cell.source}")
+            raise ValueError(
+                f"{path}: the cell after this exercise must be its check, tagged `check`:\n{cell.source}"
+            )
         tags = cell.metadata.tags, check.metadata.tags
         stub = SOLUTION.sub(_gap, cell.source)
         solved = SOLUTION.sub(lambda match: match[2].rstrip("\n"), cell.source)
         if exercises != "solution":
             must_fail = MUST_FAIL.format(textwrap.indent(check.source, "    "))
-            cells += [_cell("code", stub, tags[0]), _cell("code", must_fail if exercises == "both" else check.source, tags[1])]
+            first_check = must_fail if exercises == "both" else check.source
+            cells += [_cell("code", stub, tags[0]), _cell("code", first_check, tags[1])]
         if exercises != "stub":
             cells += [_cell("code", solved, tags[0]), _cell("code", check.source, tags[1])]
         else:
@@ -86,17 +101,22 @@ def notebook_from_source(path: Path, exercises: Literal["stub", "solution", "bot
 
 def _gap(solution: re.Match) -> str:
     last_line = solution[2].rstrip().rpartition("\n")[2]
-    assigned = re.match(re.escape(solution[1]) + r"\w+ = ", last_line)  # `answer = ...` says which name the check reads
+    # `answer = ...` says which name the check reads.
+    assigned = re.match(re.escape(solution[1]) + r"\w+ = ", last_line)
     return f"{assigned[0] if assigned else solution[1]}...  # your code here"
 
 
 def _cell(kind: str, source: str, tags: list[str] | None = None) -> NotebookNode:
-    return (new_code_cell if kind == "code" else new_markdown_cell)(source, metadata={"tags": tags} if tags else {})
+    make = new_code_cell if kind == "code" else new_markdown_cell
+    return make(source, metadata={"tags": tags} if tags else {})
 
 
-def execute(notebook: NotebookNode, out: Path | None = None, parameters: dict | None = None, folder: Path = HERE) -> NotebookNode:
-    """Run a notebook through papermill, as if it lay in folder, and return it with tidy outputs; out also keeps what ran when a cell fails.
+def execute(
+    notebook: NotebookNode, out: Path | None = None, parameters: dict | None = None, folder: Path = HERE
+) -> NotebookNode:
+    """Run a notebook through papermill, as if it lay in folder, and return it with tidy outputs.
 
+    out: a file that gets it, and keeps what ran when a cell fails.
     Raises papermill.PapermillExecutionError when a cell does.
     """
     quiet = {"progress_bar": False, "extra_arguments": ["--log-level=ERROR"]}
@@ -108,7 +128,7 @@ def execute(notebook: NotebookNode, out: Path | None = None, parameters: dict | 
 
 
 def tidy(notebook: NotebookNode) -> None:
-    """Take away, in place, what the machine and the moment left: timings, versions, every step of a progress bar."""
+    """Take away, in place, what machine and moment left: timings, versions, steps of progress bars."""
     widgets, views = notebook.metadata.get("widgets", {}), False
     models = next(iter(widgets.values()), {}).get("state", {})
     for cell in notebook.cells:
@@ -123,12 +143,14 @@ def tidy(notebook: NotebookNode) -> None:
                 if bar == "":
                     continue
                 output = output if bar is None else new_output("display_data", {"text/plain": bar})
-            if outputs and output.output_type == outputs[-1].output_type == "stream" and output.name == outputs[-1].name:
-                outputs[-1].text += output.text
+            last = outputs[-1] if outputs else {}
+            if output.output_type == last.get("output_type") == "stream" and output.name == last.name:
+                last.text += output.text
             else:
                 outputs.append(output)
-        for stream in [output for output in outputs if output.output_type == "stream"]:  # a carriage return overwrites its line
-            stream.text = re.sub(r"^.*\r(?=[^\n])", "", stream.text, flags=re.MULTILINE)
+        for output in outputs:
+            if output.output_type == "stream":  # a carriage return overwrites its line
+                output.text = re.sub(r"^.*\r(?=[^\n])", "", output.text, flags=re.MULTILINE)
         cell.outputs = outputs
     notebook.metadata = {**METADATA, "widgets": widgets} if views else dict(METADATA)
 
@@ -139,7 +161,8 @@ def _progress_bar(models: dict, model: str) -> str | None:
     parts = [models[child.removeprefix("IPY_MODEL_")]["state"] for child in state.get("children", [])]
     if [part.get("_model_name") for part in parts] != ["HTMLModel", "FloatProgressModel", "HTMLModel"]:
         return None
-    if models[state["layout"].removeprefix("IPY_MODEL_")]["state"].get("visibility") == "hidden":  # tqdm(leave=False), at its end
+    layout = models[state["layout"].removeprefix("IPY_MODEL_")]["state"]
+    if layout.get("visibility") == "hidden":  # tqdm(leave=False), at its end
         return ""
     return html.unescape(parts[0]["value"] + parts[2]["value"]).replace("\u2007", " ").strip()
 
@@ -154,22 +177,26 @@ def differences(folder: Path = HERE) -> list[str]:
         elif not target.exists():
             lines.append(f"{name}: not built yet")
         else:
-            wanted, built = (
-                [(cell.id, cell.cell_type, cell.source, cell.metadata) for cell in notebook.cells]
-                for notebook in (notebook_from_source(source), nbformat.read(target, 4))
-            )
-            if wanted != built:
-                lines.append(f"{name}: differs from py/{name}.py; `make notebooks` or `python notebooks/build.py build {name}` rebuilds it")
+            if _text_of(notebook_from_source(source)) != _text_of(nbformat.read(target, 4)):
+                lines.append(
+                    f"{name}: differs from py/{name}.py; `make notebooks` or "
+                    f"`python notebooks/build.py build {name}` rebuilds it"
+                )
     return lines
 
 
+def _text_of(notebook: NotebookNode) -> list[tuple]:
+    return [(cell.id, cell.cell_type, cell.source, cell.metadata) for cell in notebook.cells]
+
+
 def _source(name: str) -> Path:
-    if not (path := HERE / "py" / f"{name}.py").exists():
-        raise SystemExit(f"no notebook {name}: notebooks/py has {', '.join(sorted(p.stem for p in path.parent.glob('*.py'))) or 'none'}")
-    return path
+    known = sorted(path.stem for path in HERE.glob("py/*.py"))
+    if name not in known:
+        raise SystemExit(f"no notebook {name}: notebooks/py has {', '.join(known) or 'none'}")
+    return HERE / "py" / f"{name}.py"
 
 
-def build(names: tyro.conf.Positional[list[str]] = []) -> None:  # noqa: B006 - tyro reads the default, nothing writes it
+def build(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
     """Generate and execute notebooks (all, if none is named)."""
     os.environ.pop("LAV_STRICT", None)  # a reader's notebook has unfilled exercises
     for name in names or sorted(path.stem for path in HERE.glob("py/*.py")):
@@ -178,7 +205,7 @@ def build(names: tyro.conf.Positional[list[str]] = []) -> None:  # noqa: B006 - 
 
 
 def _progress(folder: Path, since: float) -> str:
-    """What the training that logs below folder has come to, in a line; a log from before `since` is another run's."""
+    """What the training that logs below folder has come to; a log from before `since` is another run's."""
     logs = [log for log in folder.glob("*/log.jsonl") if log.stat().st_mtime > since]
     if not logs:
         return "data, and the encoder of sound"
@@ -190,12 +217,13 @@ def _progress(folder: Path, since: float) -> str:
         return "the encoder of sound"
     epochs = json.loads((log.parent / "train.json").read_text())["epochs"]
     loss = statistics.fmean(step["loss"] for step in steps[-20:])
-    scores = [f", M_J {entry['M_J']:.3f} on validation" for entry in entries if entry["event"] == "validation"]
-    return f"epoch {steps[-1]['epoch']} of {epochs}, step {len(steps)}, loss {loss:.3f}{scores[-1] if scores else ''}"
+    line = f"epoch {steps[-1]['epoch']} of {epochs}, step {len(steps)}, loss {loss:.3f}"
+    scores = [entry["M_J"] for entry in entries if entry["event"] == "validation"]
+    return line + (f", M_J {scores[-1]:.3f} on validation" if scores else "")
 
 
 def _tell(folder: Path, ended: Event) -> None:
-    """Tells how a training goes until it has ended: on a terminal in one line, elsewhere in a line every ten seconds."""
+    """Tells how a training goes until it has ended, on a terminal in one line, else one every ten seconds."""
     began, terminal = time.time(), sys.stdout.isatty()
     while not ended.wait(1 if terminal else 10):
         line = f"{time.time() - began:4.0f} s  {_progress(folder, began)}"
@@ -220,13 +248,13 @@ def _told(folder: Path | None) -> Iterator[None]:
 def run(
     name: tyro.conf.Positional[str],
     out: Path,
-    parameters: list[str] = [],  # noqa: B006
+    parameters: tuple[str, ...] = (),
     strict: bool = False,
     follow: Path | None = None,
 ) -> None:
     """Execute one notebook into OUT, with `--parameters key=value ...`, and print its result.
 
-    --strict also proves every exercise. --follow FOLDER tells how the training goes that keeps its log below it.
+    --strict also proves every exercise. --follow FOLDER tells how the training goes that logs below it.
     """
     values = dict(pair.partition("=")[::2] for pair in parameters)
     for key, value in values.items():
@@ -242,7 +270,8 @@ def run(
         raise SystemExit(f"{error}\n{name} stopped; {out} shows how far it came") from None
     for cell in done.cells:
         if "result" in cell.metadata.get("tags", []):
-            print("".join(output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs).rstrip())
+            shown = [output.get("text") or output.data.get("text/plain", "") for output in cell.outputs]
+            print("".join(shown).rstrip())
     print(f"executed notebook: {out}")
 
 
@@ -252,4 +281,5 @@ def sync() -> None:
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"build": build, "run": run, "sync": sync}, description=__doc__.splitlines()[0])
+    commands = {"build": build, "run": run, "sync": sync}
+    tyro.extras.subcommand_cli_from_dict(commands, description=__doc__.splitlines()[0])
