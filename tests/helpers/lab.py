@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+IN_BROWSER = "05_decoder", "06_dissipation"  # notebooks with widgets: `make test` runs them as a reader does
 KEPT = ROOT / "runs" / "browser"  # pictures, and the server's log where something failed
 PATIENCE = 180  # seconds for what takes a few on an idle machine
 
@@ -26,20 +27,34 @@ from jupyterlab.labapp import main
 main()
 """
 SETTINGS = {
-    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},  # nothing pops up or asks a network
-    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # what is below the window is drawn too
+    # Nothing pops up or asks a network, and what is below the window is drawn too.
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
 }
-CHROMIUM = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+CHROMIUM = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 OUTPUT = ".jp-OutputArea-output"
-ERROR = f'{OUTPUT}[data-mime-type="application/vnd.jupyter.stderr"]:has([class*="ansi-"])'  # a traceback has colours, a warning has none
+# A traceback has colours, a warning has none.
+ERROR = f'{OUTPUT}[data-mime-type="application/vnd.jupyter.stderr"]:has([class*="ansi-"])'
 FAILURES = f'{ERROR}, {OUTPUT}:has-text("Error displaying widget"), {OUTPUT}:has-text("model not found")'
-HAVE_RUN = '() => [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].every(prompt => /[0-9]/.test(prompt.innerText))'
+HAVE_RUN = """() => [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")]
+    .every(prompt => /[0-9]/.test(prompt.innerText))"""
+WIDGETS = '[data-mime-type="application/vnd.jupyter.widget-view+json"]'
 NOT_DRAWN = "images => images.filter(image => !image.complete || !image.naturalWidth).length"
 
 
 def lay_out(folder: Path) -> Path:
-    """In a folder all that a notebook finds beside it, but where what it writes disturbs nobody; returns its `notebooks`, which has only `media`."""
+    """In a folder all that a notebook finds beside it, but where what it writes disturbs nobody.
+
+    Returns its `notebooks`, which has only `media`.
+    """
     for made in ("figures", "notebooks"):
         (folder / made).mkdir(parents=True)
     for entry in ROOT.iterdir():
@@ -51,17 +66,20 @@ def lay_out(folder: Path) -> Path:
 
 @contextmanager
 def chromium() -> Iterator:
-    """A browser, driven through playwright. Where none is installed the test is skipped, or fails under CI."""
+    """A browser, driven through playwright. Where there is none the test is skipped; under CI it fails."""
     names = "chromium", "chromium-browser", "google-chrome"
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
-        missing = f"a browser is missing: none of {', '.join(names)} is on PATH; on Debian: apt-get install chromium"
-        pytest.fail(missing, pytrace=False) if os.environ.get("CI") else pytest.skip(missing)
+        missing = f"a browser is missing: none of {', '.join(names)} is on PATH (apt-get install chromium)"
+        if os.environ.get("CI"):
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM + as_root, timeout=PATIENCE * 1000)
+        options = {"args": CHROMIUM + as_root, "timeout": PATIENCE * 1000}
+        browser = playwright.chromium.launch(executable_path=path, **options)
         try:
             yield browser
         finally:
@@ -79,9 +97,13 @@ class Lab:
 
     @contextmanager
     def opened(self, path: str) -> Iterator["Notebook"]:
-        """The notebook at path, below the folder that is served. A failure leaves its picture and the server's log in KEPT."""
+        """The notebook at path, below the folder that is served.
+
+        A failure leaves its picture and the server's log in KEPT.
+        """
         login = {"Authorization": f"token {self._token}"}
-        with self.browser.new_context(viewport={"width": 1200, "height": 1400}, extra_http_headers=login) as context:
+        view = {"viewport": {"width": 1200, "height": 1400}, "extra_http_headers": login}
+        with self.browser.new_context(**view) as context:
             context.set_default_timeout(PATIENCE * 1000)
             notebook = Notebook(context.new_page(), Path(path).stem)
             for old in KEPT.glob(f"{notebook.name}_*"):
@@ -115,11 +137,17 @@ class Notebook:
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         failures = self.page.locator(FAILURES)
-        self.until(lambda: failures.count() or self.page.evaluate(HAVE_RUN), "every cell to have run", 10 * PATIENCE)
+
+        def over():
+            return failures.count() or self.page.evaluate(HAVE_RUN)
+
+        self.until(over, "every cell to have run", 10 * PATIENCE)
         assert not failures.count(), f"{self.name}: {failures.first.inner_text()}"
-        self.until(lambda: not self.page.locator(f"{OUTPUT} img").evaluate_all(NOT_DRAWN), "every picture to be drawn")
-        views = self.page.locator(f'{OUTPUT}[data-mime-type="application/vnd.jupyter.widget-view+json"]')
-        self.until(lambda: views.count() == views.filter(has=self.page.locator(".jupyter-widgets")).count(), "every widget to be drawn")
+        pictures = self.page.locator(f"{OUTPUT} img")
+        self.until(lambda: not pictures.evaluate_all(NOT_DRAWN), "every picture to be drawn")
+        views = self.page.locator(f"{OUTPUT}{WIDGETS}")
+        drawn = views.filter(has=self.page.locator(".jupyter-widgets"))
+        self.until(lambda: views.count() == drawn.count(), "every widget to be drawn")
         assert not failures.count(), f"{self.name}: {failures.first.inner_text()}"
 
     def until(self, happens: Callable, what: str, seconds: float = PATIENCE):
@@ -143,8 +171,15 @@ def serve(folder: Path, home: Path, browser) -> Iterator[Lab]:
     environment = {**os.environ, **places, "IPYTHONDIR": str(home / "ipython"), "JUPYTER_TOKEN": token}
     options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", f"--ServerApp.root_dir={folder}"]
     with log.open("w") as out:
-        server = subprocess.Popen([sys.executable, "-c", SERVER, *options], cwd=folder, env=environment, stdin=subprocess.PIPE,
-                                  stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        server = subprocess.Popen(
+            [sys.executable, "-c", SERVER, *options],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     lab, end = Lab(browser, "", token, log), time.monotonic() + PATIENCE
     try:
         while not lab.url:
