@@ -2,8 +2,8 @@
 
     make checkpoint        (about an hour on two cores; the data and the run land in runs/tiny)
 
-The test clips are those of notebook 3 (seed 0): a clip is a function of seed, subset, split and index, whatever
-the number of clips.
+The test clips are those of notebook 3 (seed 0): a clip is a function of seed, subset, split and index,
+whatever the number of clips.
 """
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ tags: [audio-visual-segmentation]
 {millions:.2f} million parameters: SeaFormer-T, MobileNetV2-0.5, decoder width {width}. For frames of {size} px.
 
 **It knows seven silhouettes and their timbres, and nothing else**: {names}.
-They were generated; no photograph and no recording was ever seen or heard. On a real video it will mark nothing, or
-anything: what it marks there means nothing. It shows how the method works, and lets `predict` and the notebooks run
-at once.
+They were generated; no photograph and no recording was ever seen or heard. On a real video it will mark
+nothing, or anything: what it marks there means nothing. It shows how the method works, and lets `predict` and
+the notebooks run at once.
 
-Two objects of one timbre cannot be told apart by a global audio vector: it marks both, or one without knowing which.
+Two objects of one timbre cannot be told apart by a global audio vector: it marks both, or one without knowing
+which.
 
 | | |
 |---|---|
 | data | SoundingShapes `ms3`, {train} training, {val} validation clips of 5 frames, {size} px, seed {seed} |
 | command | `make checkpoint` (commit {commit}) |
 | training | {epochs} epochs, batch of {batch} clips, AdamW, one-cycle to {rate:g} |
-| machine | {device}, {threads} thread(s), torch {torch}, {date}: {minutes:.0f} minutes, other work running beside it |
+| machine | {device}, {threads} thread(s), torch {torch}, {date}: {minutes:.0f} minutes |
 | audio encoder | pretrained on the same clips to tag each second, then frozen |
 
 Measured on {test} unseen test clips ({frames} frames):
@@ -81,7 +82,7 @@ def row(label: str, scores: dict) -> str:
 def ship(model: lav.models.AVSModel, minutes: float, made: dict) -> None:
     """Scores the model, and writes checkpoints/tiny with its card.
 
-    These are the last weights, not the best of the validations. made: of `provenance`, from before the training.
+    These are the last weights, not the best of the validations. made: `provenance`, from before the training.
     """
     test = dataset("test", model)
     scores = {label: lav.evaluate(model, test, sound) for label, sound in SOUNDS.items()}
