@@ -29,7 +29,8 @@ tags: [audio-visual-segmentation]
 
 # LightAVSeg, preset `tiny`, trained on SoundingShapes
 
-{millions:.2f} million parameters: SeaFormer-T, MobileNetV2-0.5, decoder width {width}. For frames of {size} px.
+{millions:.2f} million parameters: SeaFormer-T, MobileNetV2-0.5, decoder width {width}.
+For frames of {size} px.
 
 **It knows seven silhouettes and their timbres, and nothing else**: {names}.
 They were generated; no photograph and no recording was ever seen or heard. On a real video it will mark
