@@ -5,12 +5,14 @@ A command imports what it needs when it runs: --help answers at once, and `check
 from __future__ import annotations
 
 import sys
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Annotated
 
 import tyro
 
 from .._common.names import printable
+from .compare import Compare
 from .data import Data
 from .machine import Check, Download
 from .predict import Export, Predict
@@ -18,22 +20,28 @@ from .profile import Bench, Profile
 from .sweep import Sweep
 from .train import Evaluate, Train
 
+COMMANDS = (Check, Data, Train, Evaluate, Compare, Predict, Profile, Export, Bench, Sweep, Download)
+
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point. A mistake of the user's ends in one line on stderr and exit code 2, without a traceback."""
-    commands = (Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Data, tyro.conf.subcommand("data")]
-                | Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-                | Annotated[Predict, tyro.conf.subcommand("predict")]
-                | Annotated[Profile, tyro.conf.subcommand("profile")]
-                | Annotated[Export, tyro.conf.subcommand("export")]
-                | Annotated[Bench, tyro.conf.subcommand("bench")]
-                | Annotated[Sweep, tyro.conf.subcommand("sweep")] | Annotated[Download, tyro.conf.subcommand("download")])
-    parse = partial(tyro.cli, commands, prog="lightavseg", description=__doc__, args=arguments,
-                    config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes))
+    """Entry point. A mistake of the user's ends in one line on stderr and exit code 2, not in a traceback."""
+    subcommands = (Annotated[cls, tyro.conf.subcommand(cls.__name__.lower())] for cls in COMMANDS)
+    parse = partial(
+        tyro.cli,
+        reduce(or_, subcommands),
+        prog="lightavseg",
+        description=__doc__,
+        args=arguments,
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+    )
     command = parse()
     try:
         if isinstance(command, Train) and command.recipe:
-            command = parse(default=command.with_recipe())         # once more: what is given wins over the recipe
+            command = parse(default=command.with_recipe())  # once more: what is given wins over the recipe
+        if getattr(command, "imports", None):
+            from ..experiments.outside import import_file
+
+            import_file(command.imports)
         sys.exit(command.run())
     except KeyboardInterrupt:
         print("stopped; what was written until now is kept", file=sys.stderr)

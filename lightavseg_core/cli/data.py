@@ -35,9 +35,11 @@ class DataMake:
 
     def run(self) -> int:
         from ..data.sounding_shapes import generate
-        generate(self.root, self.subset, {"train": self.train, "val": self.val, "test": self.test}, self.size, self.seed,
-                 self.distractors, self.twins)
-        print(f"{self.root}: {self.subset}, {self.train} train, {self.val} val, {self.test} test clips of {self.size} px, seed {self.seed}")
+
+        clips = {"train": self.train, "val": self.val, "test": self.test}
+        generate(self.root, self.subset, clips, self.size, self.seed, self.distractors, self.twins)
+        counts = ", ".join(f"{count} {split}" for split, count in clips.items())
+        print(f"{self.root}: {self.subset}, {counts} clips of {self.size} px, seed {self.seed}")
         return 0
 
 
@@ -59,10 +61,12 @@ class DataCheck:
 
     def run(self) -> int:
         from ..data.check import SUBSETS, check_all
+
         reports = check_all(self.root, [self.subset] if self.subset else SUBSETS)
         if self.json:
-            found = [report.as_json() for report in reports]
-            print(json.dumps(found[0] if self.subset else {"root": str(self.root), "subsets": {part["subset"]: part for part in found}}, indent=1))
+            found = {part["subset"]: part for part in (report.as_json() for report in reports)}
+            shown = found[self.subset] if self.subset else {"root": str(self.root), "subsets": found}
+            print(json.dumps(shown, indent=1))
         else:
             print("\n\n".join("\n".join(report.lines()) for report in reports))
         return 0 if all(report.ok for report in reports) else 1
@@ -72,7 +76,10 @@ class DataCheck:
 class Data:
     """Make or check a dataset folder."""
 
-    command: Annotated[DataMake, tyro.conf.subcommand("make")] | Annotated[DataCheck, tyro.conf.subcommand("check")]
+    command: (
+        Annotated[DataMake, tyro.conf.subcommand("make")]
+        | Annotated[DataCheck, tyro.conf.subcommand("check")]
+    )
 
     def run(self) -> int:
         return self.command.run()

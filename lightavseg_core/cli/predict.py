@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ..config import Subset
+from .options import Import
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Predict:
     """Side of the frames that the model sees, pixels; by default what it was trained at."""
     threshold: float = 0.5
     """Probability from which on a pixel is marked, of one class."""
+    imports: Import = None
 
     def run(self) -> int:
         from ..video.prediction import write_all
@@ -73,6 +75,7 @@ class Export:
     """How many are compared on."""
     out: Path | None = None
     """File to write; by default runs/export/NAME_RUNTIME_PRECISION with the runtime's suffix."""
+    imports: Import = None
     json: bool = False
     """Print one line of JSON."""
 

@@ -10,6 +10,7 @@ import tyro
 
 from ..config import Subset, TrainConfig
 from ..recipes import RECIPES, UNVERIFIED
+from .options import Import
 
 Split = Literal["train", "val", "test"]
 Sound = Literal["normal", "silent", "swapped", "noise", "noisy"]
@@ -23,7 +24,8 @@ class _TrainOptions:
     """Folder for configuration, log, best and last checkpoint."""
     subset: Subset = "ms3"
     recipe: str | None = None
-    """A published training recipe: paper (LightAVSeg), avsbench, avsegformer or selm. What is given beside it wins."""
+    """A published training recipe: paper (LightAVSeg), avsbench, avsegformer or selm. What is given beside it
+    wins."""
     method: str = "lightavseg"
     preset: Literal["tiny", "lean", "paper"] = "tiny"
     visual: str | None = None
@@ -31,23 +33,26 @@ class _TrainOptions:
     audio: str | None = None
     """Audio encoder, likewise."""
     visual_weights: Path | None = None
-    """A published ImageNet checkpoint of the visual encoder; by default it starts at random. For the audio encoder: --audio-weights."""
+    """A published ImageNet checkpoint of the visual encoder; by default it starts at random. For the audio
+    encoder: --audio-weights."""
     size: int | None = None
     """Side of the frames, pixels; by default what the preset, or the recipe, is meant for."""
     sound: Sound = "normal"
     """What is heard in training; `silent` trains a deaf twin."""
+    imports: Import = None
 
 
 @dataclass
 class Train(TrainConfig, _TrainOptions):
     """Train a model on a dataset folder. Ctrl-C keeps the checkpoints written so far.
 
-    Example: lightavseg train --data data/shapes --subset ms3 --preset tiny --epochs 20 --seed 0 --out runs/first
+    Example: lightavseg train --data data/shapes --subset ms3 --preset tiny --epochs 20 --out runs/first
     """
 
     def with_recipe(self) -> Train:
-        """This command with the recipe's values as defaults. Raises ValueError where there is no such recipe for the subset."""
+        """This command with the recipe's values as defaults. Raises ValueError where the subset has none."""
         from .._common.names import unknown
+
         if self.recipe not in RECIPES:
             raise unknown("recipe", self.recipe, RECIPES)
         recipe = RECIPES[self.recipe]
@@ -62,35 +67,47 @@ class Train(TrainConfig, _TrainOptions):
         if (self.out / "log.jsonl").exists():
             raise FileExistsError(f"{self.out}: holds an earlier run. Give another --out, or remove it.")
         config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
-        given = {name: value for name in ("visual", "audio", "size") if (value := getattr(self, name)) is not None}
+        options = {name: getattr(self, name) for name in ("visual", "audio", "size")}
+        options = {name: value for name, value in options.items() if value is not None}
         if self.recipe:
-            recipe = RECIPES[self.recipe]
-            if self.method != recipe.method:
-                raise ValueError(f"--recipe {self.recipe} trains {recipe.method}; found --method {self.method}. Leave one of them out.")
-            given = {**recipe.of(self.subset)[0], **given}
-            print(f"recipe {self.recipe} ({recipe.source}), {UNVERIFIED}")
-            if self.audio_weights == "auto":
-                raise ValueError(f"the published run of {self.recipe} freezes an audio encoder trained on AudioSet: give --audio-weights FILE (for "
-                                 "VGGish see `lightavseg download vggish`; PANNs' file goes with --audio panns_mobilenetv2), or joint, or pretrain.")
-            if not self.visual_weights:
-                print("the published run starts from ImageNet weights: give --visual-weights FILE")
+            options = self._published_options() | options
         classes = AVSBench(self.data, self.subset, "train").num_classes
         torch.manual_seed(config.seed)
-        model = create_model(self.method, preset=self.preset, num_classes=classes, **given)
+        model = create_model(self.method, preset=self.preset, num_classes=classes, **options)
         if self.visual_weights:
-            print(f"visual encoder: {len(model.visual.load_published(self.visual_weights).loaded)} tensors from {self.visual_weights}")
-        size = model.config.size
-        train, validation = (AVSBench(self.data, self.subset, split, size, model.front_end, self.sound, config.seed) for split in ("train", "val"))
+            loaded = model.visual.load_published(self.visual_weights).loaded
+            print(f"visual encoder: {len(loaded)} tensors from {self.visual_weights}")
+        how = (model.config.size, model.front_end, self.sound, config.seed)
+        train, validation = (AVSBench(self.data, self.subset, split, *how) for split in ("train", "val"))
         scores = Trainer(model, config, self.out).fit(train, validation)
         print(json.dumps({"out": str(self.out), **scores}))
         return 0
+
+    def _published_options(self) -> dict:
+        """The recipe's options of the model. Raises ValueError for what does not go with the recipe."""
+        recipe = RECIPES[self.recipe]
+        if self.method != recipe.method:
+            raise ValueError(
+                f"--recipe {self.recipe} trains {recipe.method}; found --method {self.method}. "
+                "Leave one of them out."
+            )
+        print(f"recipe {self.recipe} ({recipe.source}), {UNVERIFIED}")
+        if self.audio_weights == "auto":
+            raise ValueError(
+                f"the published run of {self.recipe} freezes an audio encoder trained on AudioSet: give "
+                "--audio-weights FILE (for VGGish see `lightavseg download vggish`; PANNs' file goes with "
+                "--audio panns_mobilenetv2), or joint, or pretrain."
+            )
+        if not self.visual_weights:
+            print("the published run starts from ImageNet weights: give --visual-weights FILE")
+        return recipe.of(self.subset)[0]
 
 
 @dataclass
 class Evaluate:
     """Score a run's best checkpoint, or a model folder, also with another sound.
 
-    Example: lightavseg evaluate runs/first --data data/shapes --subset ms3 --split test --sound swapped --json
+    Example: lightavseg evaluate runs/first --data data/shapes --subset ms3 --sound swapped --json
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -102,6 +119,7 @@ class Evaluate:
     size: int | None = None
     """Side of the frames, pixels; by default what the model was trained at."""
     batch_size: int = 8
+    imports: Import = None
     json: bool = False
     """Print one line of JSON."""
 
@@ -115,9 +133,14 @@ class Evaluate:
         size = self.size or model.config.size
         dataset = AVSBench(self.data, self.subset, self.split, size, model.front_end)
         if dataset.num_classes != model.config.num_classes:
-            raise ValueError(f"{self.folder} has {model.config.num_classes} classes, {self.subset} has {dataset.num_classes}: "
-                             "evaluate it on what it was trained for.")
+            raise ValueError(
+                f"{self.folder} has {model.config.num_classes} classes, {self.subset} has "
+                f"{dataset.num_classes}: evaluate it on what it was trained for."
+            )
         scores = evaluate(model, dataset, self.sound, self.batch_size)
-        lines = (f"{name:18} {value:.4f}" if isinstance(value, float) else f"{name:18} {value}" for name, value in scores.items())
-        print(json.dumps(scores) if self.json else "\n".join(lines))
+        if self.json:
+            print(json.dumps(scores))
+            return 0
+        for name, value in scores.items():
+            print(f"{name:18} {value:.4f}" if isinstance(value, float) else f"{name:18} {value}")
         return 0

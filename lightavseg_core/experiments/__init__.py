@@ -1,4 +1,11 @@
-"""Many runs, declared and resumable, and what they say over seeds."""
-from . import runs, statistics, sweep
+"""Many runs, declared and resumable, and what they say over seeds; a method of one's own beside the five."""
+from importlib import import_module
 
-__all__ = ["runs", "statistics", "sweep"]
+__all__ = ["compare", "outside", "results", "runs", "statistics", "sweep", "training"]
+
+
+def __getattr__(name: str):
+    """Imports a part when it is first asked for: a --help needs `runs` alone, and torch takes seconds."""
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"{__name__} has no {name!r}; it has {', '.join(__all__)}")

@@ -3,15 +3,29 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from lightavseg_core import cli
+from lightavseg_core.experiments.runs import EXPERIMENTS
 
-COMMANDS = {"check": cli.machine.Check, "data make": cli.data.DataMake, "data check": cli.data.DataCheck, "train": cli.train.Train, "evaluate": cli.train.Evaluate,
-            "predict": cli.predict.Predict, "profile": cli.profile.Profile, "export": cli.predict.Export, "bench": cli.profile.Bench, "sweep": cli.sweep.Sweep,
-            "download": cli.machine.Download}
+COMMANDS = {
+    "check": cli.machine.Check,
+    "data make": cli.data.DataMake,
+    "data check": cli.data.DataCheck,
+    "train": cli.train.Train,
+    "evaluate": cli.train.Evaluate,
+    "compare": cli.compare.Compare,
+    "predict": cli.predict.Predict,
+    "profile": cli.profile.Profile,
+    "export": cli.predict.Export,
+    "bench": cli.profile.Bench,
+    "sweep": cli.sweep.Sweep,
+    "download": cli.machine.Download,
+}
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
@@ -32,26 +46,35 @@ def determinism_as_before():
 def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     with pytest.raises(SystemExit) as exit:
-        cli.main(["data", "make", str(root), "--subset", "ms3", "--train", "4", "--val", "1", "--test", "2", "--size", "64", "--seed", "0"])
+        cli.main(f"data make {root} --train 4 --val 1 --test 2 --size 64".split())
     assert not exit.value.code
     return root
 
 
 def example(command) -> list[str]:
-    return shlex.split(re.search(r"Example: lightavseg (.+)", command.__doc__).group(1))
+    """The arguments of its help's example, which may take two lines."""
+    found = re.search(r"Example: lightavseg (.+?)(\n\s*\n|$)", command.__doc__.strip(), re.DOTALL)
+    return shlex.split(found.group(1))
 
 
 def test_check(capsys):
     code, out, _ = run(capsys, "check")
     lines = {line.split()[0]: line for line in out.splitlines()}
-    assert code == 0 and torch.__version__ in lines["torch"] and "threads" in lines and out.splitlines()[-1] == "ready"
+    assert code == 0 and torch.__version__ in lines["torch"] and "threads" in lines
+    assert out.splitlines()[-1] == "ready"
 
 
 def test_check_names_what_is_missing(capsys, monkeypatch):
-    monkeypatch.setattr("lightavseg_core._common.environment.CORE", ("torch", "no-such-package"))
-    monkeypatch.setattr("lightavseg_core._common.environment.versions.__defaults__", (("torch", "no-such-package"),))
+    names = "torch", "no-such-package"
+    monkeypatch.setattr("lightavseg_core._common.environment.CORE", names)
+    monkeypatch.setattr("lightavseg_core._common.environment.versions.__defaults__", (names,))
     code, out, _ = run(capsys, "check")
-    assert code == 1 and re.search(r"no-such-package +MISSING: run", out) and out.splitlines()[-1] == "not ready"
+    assert code == 1 and re.search(r"no-such-package +MISSING: run", out)
+    assert out.splitlines()[-1] == "not ready"
+
+
+def test_every_command_is_tested():
+    assert {name.split()[0] for name in COMMANDS} == {cls.__name__.lower() for cls in cli.COMMANDS}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -68,10 +91,38 @@ def test_examples_are_valid(capsys, monkeypatch, name):
     assert type(seen[0]) is COMMANDS[name]
 
 
+def test_help_answers_without_torch():
+    """It takes seconds to import."""
+    code = "import sys, lightavseg_core.cli; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_sweep_names_every_experiment(capsys):
+    _, out, _ = run(capsys, "sweep", "--help")
+    assert f"The experiments: {', '.join(EXPERIMENTS)}." in " ".join(out.split())
+
+
+WITH_IMPORT = {"train", "evaluate", "predict", "profile", "export", "sweep"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_method_from_outside_is_imported(capsys, monkeypatch, tmp_path, name):
+    """By every command that asks for a method or a model, before it runs."""
+    file = tmp_path / "my_method.py"
+    file.write_text(f"open({str(tmp_path / 'seen')!r}, 'a').write('x')\n1 / 0")
+    code, _, error = run(capsys, *example(COMMANDS[name]), "--import", file)
+    assert code == 2 and "Traceback" not in error
+    if name in WITH_IMPORT:
+        assert error == f"lightavseg: {file}, line 2: ZeroDivisionError: division by zero\n"
+        assert (tmp_path / "seen").read_text() == "x"
+    else:
+        assert not (tmp_path / "seen").exists()
+
+
 def test_train_and_evaluate(capsys, data, tmp_path):
     out = tmp_path / "run"
-    train = ["train", "--data", data, "--subset", "ms3", "--preset", "tiny", "--size", "64", "--epochs", "1", "--audio-epochs", "1",
-             "--seed", "3", "--out", out]
+    how = "--subset ms3 --preset tiny --size 64 --epochs 1 --audio-epochs 1 --seed 3"
+    train = f"train --data {data} {how} --out {out}".split()
     code, printed, _ = run(capsys, *train)
     assert code == 0
     assert sorted(path.name for path in out.iterdir()) == ["best", "last", "log.jsonl", "train.json"]
@@ -85,9 +136,11 @@ def test_train_and_evaluate(capsys, data, tmp_path):
 
     found = {}
     for sound in ("normal", "silent", "swapped", "noise"):
-        code, printed, _ = run(capsys, "evaluate", out, "--data", data, "--subset", "ms3", "--split", "test", "--sound", sound, "--json")
+        score = f"evaluate {out} --data {data} --subset ms3 --split test --sound {sound} --json"
+        code, printed, _ = run(capsys, *score.split())
         found[sound] = json.loads(printed)
-        assert code == 0 and printed.count("\n") == 1 and found[sound]["sound"] == sound and found[sound]["frames"] == 10
+        assert code == 0 and printed.count("\n") == 1
+        assert found[sound]["sound"] == sound and found[sound]["frames"] == 10
         assert {"M_J", "M_F", "M_F_batch", "batch_size", "foreground_share"} < set(found[sound])
     code, table, _ = run(capsys, "evaluate", out / "last", "--data", data)
     assert code == 0 and re.search(r"M_J +0\.\d{4}", table) and re.search(r"sound +normal", table)
@@ -95,38 +148,42 @@ def test_train_and_evaluate(capsys, data, tmp_path):
     assert code == 2 and "at least 32" in error
 
 
-SMALL = ["train", "--data", "{data}", "--size", "64", "--out", "{tmp}/o"]
+SMALL = "train --data {data} --size 64 --out {tmp}/o --audio-weights"
 ERRORS = {
-    "no such folder": (["train", "--data", "{tmp}/absent", "--out", "{tmp}/o"], "absent"),
-    "no such dataset": (["train", "--data", "{tmp}", "--out", "{tmp}/o"], "ms3_meta_data.csv"),
-    "another subset": (["train", "--data", "{data}", "--subset", "avss", "--out", "{tmp}/o"], "metadata.csv"),
-    "no such method": (["train", "--data", "{data}", "--method", "lightavsegg", "--out", "{tmp}/o"], "did you mean 'lightavseg'"),
-    "no such audio weights": ([*SMALL, "--audio-weights", "{tmp}/a.pth"], "a.pth"),
-    "batches of nothing": ([*SMALL, "--audio-weights", "joint", "--batch-size", "0"], "batch"),
-    "validation never": ([*SMALL, "--audio-weights", "joint", "--validate-every", "0"], "validate_every"),
-    "less than no epochs": ([*SMALL, "--audio-weights", "joint", "--epochs", "-1"], "epochs"),
-    "no such run": (["evaluate", "{tmp}/absent", "--data", "{data}"], "absent"),
-    "no model in the run": (["evaluate", "{tmp}", "--data", "{data}"], "config.json"),
-    "no such data": (["data", "check", "{tmp}/absent"], "absent"),
-    "other data in the folder": (["data", "make", "{data}", "--seed", "5"], "another ms3 dataset"),
-    "frames too small": (["data", "make", "{tmp}/d", "--size", "16"], "32"),
-    "no such experiment": (["sweep", "ablatoin", "--out", "{tmp}", "--work", "{tmp}"], "did you mean 'ablation'"),
-    "fewer than no clips": (["data", "make", "{tmp}/d", "--train", "-1"], "-1"),
+    "no such folder": ("train --data {tmp}/absent --out {tmp}/o", "absent"),
+    "no such dataset": ("train --data {tmp} --out {tmp}/o", "ms3_meta_data.csv"),
+    "another subset": ("train --data {data} --subset avss --out {tmp}/o", "metadata.csv"),
+    "no such method": ("train --data {data} --method lightavsegg --out {tmp}/o", "did you mean 'lightavseg'"),
+    "no such audio weights": (f"{SMALL} {{tmp}}/a.pth", "a.pth"),
+    "batches of nothing": (f"{SMALL} joint --batch-size 0", "batch"),
+    "validation never": (f"{SMALL} joint --validate-every 0", "validate_every"),
+    "less than no epochs": (f"{SMALL} joint --epochs -1", "epochs"),
+    "no such run": ("evaluate {tmp}/absent --data {data}", "absent"),
+    "no model in the run": ("evaluate {tmp} --data {data}", "config.json"),
+    "no such data": ("data check {tmp}/absent", "absent"),
+    "other data in the folder": ("data make {data} --seed 5", "another ms3 dataset"),
+    "frames too small": ("data make {tmp}/d --size 16", "32"),
+    "no such experiment": ("sweep ablatoin --out {tmp} --work {tmp}", "did you mean 'ablation'"),
+    "no such part": ("sweep loss --method selm --out {tmp} --work {tmp}", "Known: lightavseg."),
+    "no such file": ("compare {tmp}/absent.py --out {tmp}/o", "absent.py: no such file"),
+    "no method in the file": ("compare {tmp}/empty.py --out {tmp}/o", "registers no method"),
+    "fewer than no clips": ("data make {tmp}/d --train -1", "-1"),
 }
 
 
 @pytest.mark.parametrize("case", ERRORS)
 def test_mistakes_end_in_one_line(capsys, data, tmp_path, case):
-    arguments, named = ERRORS[case]
-    code, _, error = run(capsys, *(argument.format(tmp=tmp_path, data=data) for argument in arguments))
+    command, named = ERRORS[case]
+    (tmp_path / "empty.py").write_text("")
+    code, _, error = run(capsys, *command.format(tmp=tmp_path, data=data).split())
     assert code == 2 and error.startswith("lightavseg: ") and named in error
     assert len(error.strip().splitlines()) == 1 and "Traceback" not in error
 
 
 @pytest.mark.parametrize("arguments", [
-    [], ["frobnicate"], ["train"], ["data", "make"], ["train", "--data", "x", "--out", "y", "--subset", "ms4"],
-    ["train", "--data", "x", "--out", "y", "--epochs", "many"], ["evaluate", "x", "--data", "y", "--sound", "loud"],
-    ["evaluate", "x", "--data", "y", "--batch_sise", "3"]], ids=" ".join)
+    "", "frobnicate", "train", "data make", "compare", "train --data x --out y --subset ms4",
+    "train --data x --out y --epochs many", "evaluate x --data y --sound loud",
+    "evaluate x --data y --batch_sise 3"])
 def test_misuse_is_explained(capsys, arguments):
-    code, _, error = run(capsys, *arguments)
+    code, _, error = run(capsys, *arguments.split())
     assert code == 2 and "Traceback" not in error and error.strip()

@@ -1,0 +1,11 @@
+"""Options that several commands have."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+# A field of this type is called `imports`, since `import` is a word of Python's; `main` runs the file.
+HELP = "A Python file with a method of your own: see docs/adding_a_method.md."
+Import = Annotated[Path | None, tyro.conf.arg(name="import", metavar="FILE", help=HELP)]

@@ -1,0 +1,113 @@
+"""What runs leave, a JSON file each: found again, and read by the notebooks with `load`."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+
+from .._common.records import read, write
+from ..inspection import scales
+from .runs import EXPERIMENTS, RUNS, Run, runs_of
+
+
+def path_of(folder: str | Path, name: str, seed: int) -> Path:
+    return Path(folder, f"{name}_seed{seed}.json")
+
+
+def maps_path(folder: str | Path, name: str) -> Path:
+    return Path(folder, f"{name}_maps.npz")
+
+
+def load(experiment: str, folder: str | Path = "results/sweep") -> dict[str, dict[int, dict]]:
+    """The finished runs of an experiment: label -> seed -> result, with scores by sound, parameters, seconds,
+    settings and provenance; "scales" is `inspection.scales.survey`, and "attention" is
+    `inspection.attention.survey`, of a method that attends.
+
+    Raises ValueError for an unknown experiment, FileNotFoundError where none of its runs is finished.
+    """
+    found = {}
+    for label, name in runs_of(experiment).items():
+        paths = {seed: path_of(folder, name, seed) for seed in range(RUNS[name].seeds)}
+        seeds = {seed: read(path) for seed, path in paths.items() if path.exists()}
+        if seeds:
+            found[label] = seeds
+    if not found:
+        raise FileNotFoundError(
+            f"{folder}: holds no finished run of {experiment}. Run `lightavseg sweep {experiment}`."
+        )
+    return found
+
+
+def values(seeds: Mapping[int, dict], score: str = "M_J", sound: str = "normal") -> dict[int, float]:
+    """A score by seed, as `statistics.paired` takes it. seeds: what `load` gives for a label."""
+    return {seed: result["scores"][sound][score] for seed, result in seeds.items()}
+
+
+def load_maps(experiment: str, folder: str | Path = "results/sweep") -> dict[str, scales.Maps]:
+    """Label -> `inspection.scales.Maps` of its model of seed 0 for the test clips, of an experiment that
+    keeps them ("scales"). Errors as of `load`."""
+    paths = {label: maps_path(folder, name) for label, name in runs_of(experiment).items()}
+    found = {label: scales.load_maps(path) for label, path in paths.items() if path.exists()}
+    if not found:
+        raise FileNotFoundError(
+            f"{folder}: holds no maps of {experiment}. Run `lightavseg sweep {experiment}`."
+        )
+    return found
+
+
+def is_of(stored: object, asked: object) -> bool:
+    """Whether stored settings are those that are asked for, a Run or a part of one.
+
+    What is stored must be equal. A field that is not stored came later: it must have its default, which is
+    what runs did before there was a choice.
+    """
+    if not is_dataclass(asked):
+        return stored == asked
+    known = {part.name: part for part in fields(asked)}
+    if not isinstance(stored, Mapping) or not stored.keys() <= known.keys():
+        return False
+    for name, part in known.items():
+        value = getattr(asked, name)
+        default = part.default if part.default_factory is MISSING else part.default_factory()
+        if not (is_of(stored[name], value) if name in stored else value == default):
+            return False
+    return True
+
+
+def finished(folder: str | Path, name: str, seed: int, run: Run) -> dict | None:
+    """The result of a run, None where there is none. Raises ValueError where it is one of other settings."""
+    path = path_of(folder, name, seed)
+    if not path.exists():
+        return None
+    result = read(path)
+    if not is_of(result.get("run"), run):
+        raise ValueError(
+            f"{path}: is of a run with other settings, {result.get('run')}. Give another --out, or remove it."
+        )
+    return result
+
+
+def write_twins(out: Path) -> None:
+    """twins.json, as notebook 03 reads it, from the results of the three twins once they are all there."""
+    paths = {label: path_of(out / "sweep", name, 0) for label, name in EXPERIMENTS["twins"].items()}
+    if not all(path.exists() for path in paths.values()):
+        return
+    results = {label: read(path) for label, path in paths.items()}
+    models = {}
+    for label, result in results.items():
+        models[label] = {"ms3": result["scores"]}
+        if "scores_alone" in result:
+            models[label]["alone"] = result["scores_alone"]
+    first = results["listening"]
+    budget = first["run"]["budget"]
+    write(
+        out / "twins.json",
+        {
+            **{key: first[key] for key in ("command", "commit", "date", "seed")},
+            "clips": {split: budget[split] for split in ("train", "val", "test")},
+            "size": budget["size"],
+            "machine": first["machine"],
+            "models": models,
+            "deaf_oracle": first["deaf_oracle"],
+        },
+    )

@@ -1,0 +1,216 @@
+"""One run, in a process of its own: its data, the audio encoder that runs share, training, and the scores.
+
+The data are the same for all seeds; a seed draws the weights and the order of the clips. All runs but the
+twins share one audio encoder, the ear, trained once to tag sounds and then frozen: it stands for the AudioSet
+pretraining that the published methods share.
+"""
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torchmetrics import MetricCollection
+
+from .._common.files import sha256, whole
+from .._common.records import provenance, write
+from ..audio_pretraining import load_audio, pretrain_audio
+from ..config import TrainConfig
+from ..data.avsbench import AVSBench
+from ..data.sounding_shapes import generate
+from ..encoders import create_audio_encoder
+from ..evaluation import deaf_oracle, evaluate
+from ..inspection import attention, scales
+from ..metrics import BoundaryScore, FalsePositiveShare, MaskScore
+from ..models import create_model
+from ..models.base import AVSModel
+from ..models.presets import PRESETS
+from ..trainer import Trainer
+from .results import maps_path, path_of
+from .runs import SHOWN, Run, short_digest
+
+SOUNDS = ("normal", "silent", "swapped", "noise", "noisy")
+EAR = Path(__file__).resolve().parents[2] / "checkpoints" / "ear" / "ear.safetensors"
+
+
+# --- data ---
+
+
+def data_folder(work: Path, run: Run, distractors: bool = True) -> Path:
+    """The folder of a run's data, generated where none is given and it is not there yet."""
+    if run.data:
+        return Path(run.data)
+    budget = run.budget
+    clips = {"train": budget.train, "val": budget.val, "test": budget.test}
+    kind = "mixed" if distractors else "alone"
+    root = work / "data" / f"{run.subset}_{kind}_{budget.train}_{budget.val}_{budget.test}_{budget.size}"
+    return generate(root, run.subset, clips, budget.size, seed=0, distractors=distractors)
+
+
+def dataset(root: Path, run: Run, split: str, front_end=None, sound: str = "normal") -> AVSBench:
+    """A split of a run's data: where it has more clips than the budget, so many from all over it."""
+    found = AVSBench(root, run.subset, split, run.budget.size, front_end, sound)
+    most, there = getattr(run.budget, split), len(found)
+    if there > most:
+        found.clips = [found.clips[k * there // most] for k in range(most)]
+    return found
+
+
+# --- the ear ---
+
+
+def heard_by_ear(run: Run) -> Run:
+    """The run of which the data teach a run's ear: itself where these are given, else one of ms3."""
+    return run if run.data else Run(budget=run.budget)
+
+
+def ear_recipe(run: Run) -> dict[str, str]:
+    """What a run's ear is made of: runs with the same recipe share it."""
+    budget = run.budget
+    return {
+        "encoder": PRESETS[run.preset]["audio"],
+        "data": f"{run.data} {run.subset} {run.files}" if run.data else "SoundingShapes ms3, seed 0",
+        "train": str(budget.train),
+        "val": str(budget.val),
+        "audio_epochs": str(budget.audio_epochs),
+    }
+
+
+def ear_of(work: Path, run: Run) -> Path:
+    """The file of a run's ear: the workbook's if that was made so, else one of `work`'s own."""
+    recipe = ear_recipe(run)
+    if EAR.is_file():
+        with safe_open(EAR, "pt") as file:
+            if recipe.items() <= (file.metadata() or {}).items():
+                return EAR
+    return work / f"ear_{short_digest(recipe)}.safetensors"
+
+
+def pretrain(path: Path, work: Path, run: Run) -> None:
+    """Trains a run's ear into a file; its recipe and its scores are the file's metadata."""
+    torch.manual_seed(0)
+    recipe = ear_recipe(run)
+    audio = create_audio_encoder(recipe["encoder"])
+    heard = heard_by_ear(run)
+    root = data_folder(work, heard)
+    train, validation = (dataset(root, heard, split, audio.front_end) for split in ("train", "val"))
+    config = TrainConfig(audio_epochs=run.budget.audio_epochs)
+    tagging = pretrain_audio(audio, train, validation, config, torch.device("cpu"))
+    scores = {name: str(share) for name, share in tagging.items()}
+    with whole(path) as staging:
+        save_file(audio.state_dict(), staging, {**recipe, **scores})
+
+
+class Embedding:
+    """A front end that goes on to the frozen audio encoder's vectors, (T, 1, 1, D).
+
+    They are the same in every epoch, and a dataset keeps them.
+    """
+
+    def __init__(self, audio: torch.nn.Module):
+        self.audio, self.sample_rate = audio.eval(), audio.front_end.sample_rate
+
+    def __call__(self, waveform: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return self.audio(self.audio.front_end(waveform, times))[:, None, None]
+
+
+# --- the run ---
+
+
+def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str) -> None:
+    """Trains, scores, and writes the result."""
+    start, budget = time.perf_counter(), run.budget
+    root = data_folder(work, run, run.distractors)
+    torch.manual_seed(seed)
+    classes = dataset(root, run, "train").num_classes
+    options = {"size": budget.size, "num_classes": classes, **run.options}
+    model = create_model(run.method, preset=run.preset, **options)
+    parameters = {part: _count(module) for part, module in model.named_children()}
+    ear = {}
+    if "audio_weights" not in run.train:
+        ear["ear"] = _give_ear(model, ear_of(work, run), ear_recipe(run)["encoder"])
+    train, validation = (dataset(root, run, split, model.front_end, run.sound) for split in ("train", "val"))
+    how = {
+        "epochs": budget.epochs,
+        "batch_size": budget.batch_size,
+        "seed": seed,
+        "validate_every": budget.epochs,
+        "audio_epochs": budget.audio_epochs,
+        "audio_weights": "joint",
+        "workers": 0,  # this process may have none of its own
+    }
+    config = TrainConfig(**how | run.train)
+    trainer = Trainer(model, config)
+    trainer.fit(train, validation)
+    state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+    save_file(state, work / f"{name}_seed{seed}.safetensors")
+    steps = [entry for entry in trainer.log if entry["event"] == "step"]
+    losses = {}
+    for step in steps:
+        losses.setdefault(step["epoch"], []).append(step["loss"])
+    result = {
+        "name": name,
+        "run": asdict(run),
+        **ear,
+        "steps": len(steps),
+        "train_seconds": time.perf_counter() - start,
+        "parameters": parameters,
+        "loss": [statistics.fmean(epoch) for epoch in losses.values()],
+        **_scores(model, run, work, maps_path(out, name) if (name, seed) in SHOWN else None),
+    }
+    seconds = time.perf_counter() - start
+    write(path_of(out, name, seed), {**result, "seconds": seconds, **provenance(command, seed)})
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _give_ear(model: AVSModel, path: Path, encoder: str) -> str:
+    """Puts the frozen encoder into the model's front end, and returns its file's SHA-256."""
+    if model.config.audio != encoder:
+        raise ValueError(
+            f"{model.config.method} hears with {model.config.audio}, and runs share a trained {encoder}. "
+            "Leave the option `audio` to the preset."
+        )
+    load_audio(model.audio, path)
+    model.front_end, model.audio = Embedding(model.audio), torch.nn.Flatten()
+    return sha256(path)
+
+
+def _scores(model: AVSModel, run: Run, work: Path, maps_file: Path | None) -> dict:
+    """What the model scores by sound; of binary masks also the deaf oracle, and what there is to see inside.
+
+    maps_file: where the maps go that are seen there; None: nowhere.
+    """
+    binary = model.config.num_classes == 1
+    metric = MetricCollection([MaskScore(), BoundaryScore(), FalsePositiveShare()], compute_groups=False)
+    found = {}
+    for place, distractors in {"scores": True, "scores_alone": False}.items():
+        if not distractors and run.distractors:
+            continue
+        test = dataset(data_folder(work, run, distractors), run, "test", model.front_end)
+        found[place] = {}
+        for sound in SOUNDS:
+            found[place][sound] = evaluate(model, test, sound, score=metric.clone() if binary else None)
+        if binary and distractors and not run.data:
+            found["deaf_oracle"] = deaf_oracle(test)
+        if binary and distractors and not run.files:  # another's decoder may have nothing to show
+            found |= _look_inside(model, test, maps_file)
+    return found
+
+
+def _look_inside(model: AVSModel, test: AVSBench, maps_file: Path | None) -> dict:
+    """What each scale of the decoder knows of the mask, and the statistics of each layer of attention."""
+    maps = scales.maps(model, test)
+    if maps_file:
+        scales.save_maps(maps_file, maps)
+    inside = {"scales": scales.survey(maps, scales.truth(test))}
+    if attention.attends(model):
+        inside["attention"] = attention.survey(model, test)
+    return inside
