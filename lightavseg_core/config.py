@@ -1,14 +1,14 @@
-"""Presets of the models, and the training configuration."""
-from __future__ import annotations
+"""How a model is trained: one dataclass, from which the command line is made too."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Subset = Literal["s4", "ms3", "avss"]
 
+
 @dataclass
 class TrainConfig:
-    """How to train. Defaults: what two cores do in about five minutes with the `tiny` preset and 400 clips."""
+    """How to train. Defaults: what two cores do in about five minutes with preset `tiny` and 400 clips."""
 
     epochs: int = 20
     batch_size: int = 4
@@ -22,15 +22,16 @@ class TrainConfig:
     segmentation: Literal["dice_bce", "bce", "squared_dice", "squared_dice_bce"] = "dice_bce"
     """Loss of the masks: LightAVSeg's, AVSBench's, AVSegFormer's, SelM's."""
     auxiliary: Literal["own", "alignment", "alignment_kl", "matching", "mixing", "selection", "none"] = "own"
-    """What is added to it: the method's own, or by name those of LightAVSeg (and with KL), AVSBench, AVSegFormer, SelM."""
+    """What is added to it: the method's own, or by name those of LightAVSeg (and with KL), AVSBench,
+    AVSegFormer, SelM."""
     alignment_weight: float = 0.5
     """Lambda of L_msa; the others have their published weights."""
     freeze_visual: int = 0
-    """Epochs at the start in which the visual encoder learns nothing (the statistics of its batch norms still move)."""
+    """Epochs at the start in which the visual encoder learns nothing (its batch norms' statistics move)."""
     flip: bool = True
     """Mirror clips at random."""
     audio_weights: str = "auto"
-    """pretrain (needs events.csv), joint, or the path of a checkpoint; auto: pretrain where it can be, else joint."""
+    """pretrain (needs events.csv), joint, or a checkpoint's path; auto: pretrain if possible, else joint."""
     audio_epochs: int = 8
     """Of pretraining."""
     validate_every: int = 5
@@ -39,11 +40,14 @@ class TrainConfig:
     precision: Literal["no", "bf16"] = "no"
     """bf16: autocast, on a device that has it."""
     workers: int | None = None
-    """Processes that load data; by default none on a CPU, whose cores the model needs, and on a GPU one for each core, at most 8."""
+    """Processes that load data; by default none on a CPU, whose cores the model needs, and on a GPU one for
+    each core, at most 8."""
 
     def check(self) -> None:
         """Raises ValueError for counts that cannot be trained with."""
-        least = {"batch_size": 1, "validate_every": 1, "audio_epochs": 1, "epochs": 0, "freeze_visual": 0, "clip_norm": 0, "seed": 0, "workers": 0}
-        for name, value in least.items():
-            if getattr(self, name) is not None and getattr(self, name) < value:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {value}.")
+        least = dict.fromkeys(("batch_size", "validate_every", "audio_epochs"), 1)
+        least |= dict.fromkeys(("epochs", "freeze_visual", "clip_norm", "seed", "workers"), 0)
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                raise ValueError(f"{name} is {value}; expected at least {smallest}.")

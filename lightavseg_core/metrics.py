@@ -1,5 +1,4 @@
-"""M_J and M_F of AVSBench, and scores of boundaries and false positives, as torchmetrics metrics: exact over a split, whatever the batch size."""
-from __future__ import annotations
+"""M_J and M_F of AVSBench, boundaries and false positives: exact over a split, whatever the batch size."""
 
 import math
 
@@ -10,111 +9,141 @@ from torchmetrics import Metric
 
 BETA_SQUARED = 0.3
 THRESHOLDS = 255
+TOLERANCE = 0.008  # of a contour, as a share of the frame's diagonal
 
 
-def f_curve(probability: Tensor, target: Tensor) -> Tensor:
-    """F-measure (beta squared 0.3) of each frame at 255 thresholds linspace(0, 1 - 1e-10), prediction p >= t. (N, P), (N, P) bool -> (N, 255)."""
-    thresholds = torch.linspace(0, 1 - 1e-10, THRESHOLDS, device=probability.device)
-    # A pixel counts at every threshold up to its probability: a histogram of the last one it reaches, summed from above.
-    reached = torch.searchsorted(thresholds, probability.contiguous(), right=True) - 1                       # (N, P), 0 to 254
-    flat = reached + THRESHOLDS * torch.arange(len(reached), device=reached.device).unsqueeze(1)
-    count = lambda weight: torch.bincount(flat.flatten(), weight.flatten().double(), len(flat) * THRESHOLDS)  # noqa: E731
-    above = lambda histogram: histogram.view(-1, THRESHOLDS).flip(-1).cumsum(-1).flip(-1)                     # noqa: E731
-    hits, predicted = above(count(target)), above(count(torch.ones_like(target)))
-    precision, recall = hits / (predicted + 1e-20), hits / (target.sum(1, keepdim=True) + 1e-20)
+def f_measure(precision: Tensor, recall: Tensor) -> Tensor:
+    """With beta squared 0.3, which weighs precision; 0 where both are 0."""
     score = (1 + BETA_SQUARED) * precision * recall / (BETA_SQUARED * precision + recall)
     return torch.nan_to_num(score, nan=0.0)
 
 
-class MaskScore(Metric):
+def histogram(values: Tensor, bins: int, keep: Tensor | None = None) -> Tensor:
+    """How many pixels of a frame, of those to keep (bool), have each value: (N, P) -> (N, bins) float64."""
+    flat = values + bins * torch.arange(len(values), device=values.device).unsqueeze(1)
+    chosen = flat.flatten() if keep is None else flat[keep]
+    return torch.bincount(chosen, minlength=len(values) * bins).view(-1, bins).double()
+
+
+def f_curve(probability: Tensor, target: Tensor) -> Tensor:
+    """F-measure of each frame at 255 thresholds linspace(0, 1 - 1e-10), prediction p >= t.
+
+    probability (N, P), target (N, P) bool -> (N, 255).
+    """
+    thresholds = torch.linspace(0, 1 - 1e-10, THRESHOLDS, device=probability.device)
+    # A pixel counts at each threshold up to its probability: a histogram of the last one, summed from above.
+    reached = torch.searchsorted(thresholds, probability.contiguous(), right=True) - 1  # (N, P), 0 to 254
+    hits = histogram(reached, THRESHOLDS, keep=target).flip(-1).cumsum(-1).flip(-1)
+    predicted = histogram(reached, THRESHOLDS).flip(-1).cumsum(-1).flip(-1)
+    return f_measure(hits / (predicted + 1e-20), hits / (target.sum(1, keepdim=True) + 1e-20))
+
+
+class Sums(Metric):
+    """A metric whose states are sums over frames, so that batches, and processes, add up exactly."""
+
+    full_state_update = False
+    higher_is_better = True
+    numbers: tuple[str, ...]  # names of the states that are single numbers
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.add_sums(*self.numbers)
+
+    def add_sums(self, *names: str, size: tuple[int, ...] = ()) -> None:
+        for name in names:
+            self.add_state(name, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
+
+
+class MaskScore(Sums):
     """M_J and M_F of binary masks over a whole split, and the reference's M_F, which depends on the batch.
 
-    update(logits (..., H, W), target (..., H, W) 0 or 1): call it once a batch with the annotated frames only.
+    update(logits (..., H, W), target (..., H, W) 0 or 1): call it once a batch with annotated frames only.
     compute() -> dict of float tensors, 0 to 1:
-    M_J: mean over frames of IoU at sigmoid(logit) > 0.5; a frame with an empty truth scores the share of pixels predicted as background.
+    M_J: mean over frames of IoU at sigmoid(logit) > 0.5; a frame with an empty truth scores the share of
+    pixels predicted as background.
     M_F: the maximum over 255 thresholds of the F-measure averaged over all frames with a non-empty truth.
-    M_F_batch: the reference's rule: that maximum per update, averaged over updates (a batch without foreground counts 0).
+    M_F_batch: the reference's rule: that maximum per update, averaged over updates (a batch without
+    foreground counts 0).
     foreground_share: the share of pixels predicted as foreground.
     Source: AVSBench (Zhou et al., ECCV 2022), Section 5.1, and its published evaluation.
     """
 
-    full_state_update = False
-    higher_is_better = True
+    numbers = ("iou", "frames", "foreground", "pixels", "occupied", "batch_f", "batches")
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        for name in ("iou", "frames", "foreground", "pixels", "occupied", "batch_f", "batches"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("curve", torch.zeros(THRESHOLDS, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_sums("curve", size=(THRESHOLDS,))
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         if logits.shape != target.shape or logits.ndim < 2:
-            raise ValueError(f"logits {tuple(logits.shape)} and target {tuple(target.shape)}: expected (..., H, W) of both.")
+            found = f"logits {tuple(logits.shape)} and target {tuple(target.shape)}"
+            raise ValueError(f"{found}: expected (..., H, W) of both.")
         if not target.numel():
             return
         pixels = target.shape[-2] * target.shape[-1]
-        probability = logits.detach().float().sigmoid().reshape(-1, pixels)                        # (N, H*W)
+        probability = logits.detach().float().sigmoid().reshape(-1, pixels)  # (N, P)
         target = target.reshape(-1, pixels) > 0
         predicted = probability > 0.5
-        overlap, union = (predicted & target).sum(1).double(), (predicted | target).sum(1).double()
-        empty = ~target.any(1)
-        iou = torch.where(empty, (~predicted).double().mean(1), overlap / (union + 1e-7))
+        overlap = (predicted & target).sum(1).double()
+        union = (predicted | target).sum(1).double()
+        occupied = target.any(1)  # (N,)
+        iou = torch.where(occupied, overlap / (union + 1e-7), (~predicted).double().mean(1))
         self.iou += iou.sum()
         self.frames += len(iou)
         self.foreground += predicted.sum()
         self.pixels += predicted.numel()
-        curve = f_curve(probability[~empty], target[~empty]).sum(0)
+        curve = f_curve(probability[occupied], target[occupied]).sum(0)
         self.curve += curve
-        self.occupied += (~empty).sum()
-        self.batch_f += (curve / (~empty).sum().clamp_min(1)).max()
+        self.occupied += occupied.sum()
+        self.batch_f += (curve / occupied.sum().clamp_min(1)).max()
         self.batches += 1
 
     def compute(self) -> dict[str, Tensor]:
-        return {"M_J": (self.iou / self.frames).float(), "M_F": (self.curve / self.occupied.clamp_min(1)).max().float(),
-                "M_F_batch": (self.batch_f / self.batches).float(), "foreground_share": (self.foreground / self.pixels).float()}
+        return {
+            "M_J": (self.iou / self.frames).float(),
+            "M_F": (self.curve / self.occupied.clamp_min(1)).max().float(),
+            "M_F_batch": (self.batch_f / self.batches).float(),
+            "foreground_share": (self.foreground / self.pixels).float(),
+        }
 
 
-class SemanticScore(Metric):
+class SemanticScore(Sums):
     """M_J and M_F of AVSBench-semantic over a whole split.
 
-    update(logits (..., C, H, W), target (..., H, W) class indices): annotated frames only, padding left out by the caller.
-    Per frame and class IoU and F are summed, divided by the number of frames in which the class occurs in prediction or truth, and
-    averaged over all classes, background included; a class that never occurs counts 0, as in the reference. compute() -> M_J, M_F,
-    foreground_share, and iou, f (C,) per class. The states iou_sum, f_sum and count (C,) are the reference's.
+    update(logits (..., C, H, W), target (..., H, W) class indices): annotated frames only, padding left out
+    by the caller. Per frame and class IoU and F are summed, divided by the number of frames in which the
+    class occurs in prediction or truth, and averaged over all classes, background included; a class that
+    never occurs counts 0, as in the reference. compute() -> M_J, M_F, foreground_share, and iou, f (C,) per
+    class. The states iou_sum, f_sum and count (C,) are the reference's.
     """
 
-    full_state_update = False
-    higher_is_better = True
+    numbers = ("foreground", "pixels")
 
     def __init__(self, num_classes: int, **kwargs):
         super().__init__(**kwargs)
         self.num_classes = num_classes
-        for name in ("iou_sum", "f_sum", "count"):
-            self.add_state(name, torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
-        for name in ("foreground", "pixels"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_sums("iou_sum", "f_sum", "count", size=(num_classes,))
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        if logits.ndim < 3 or logits.shape[-3] != self.num_classes or logits.shape[:-3] + logits.shape[-2:] != target.shape:
-            raise ValueError(f"logits {tuple(logits.shape)} and target {tuple(target.shape)}: "
-                             f"expected (..., {self.num_classes}, H, W) and (..., H, W).")
+        classes = self.num_classes
+        expected = (*target.shape[:-2], classes, *target.shape[-2:])
+        if target.ndim < 2 or logits.shape != expected:
+            found = f"logits {tuple(logits.shape)} and target {tuple(target.shape)}"
+            raise ValueError(f"{found}: expected (..., {classes}, H, W) and (..., H, W).")
         if not target.numel():
             return
         pixels = target.shape[-2] * target.shape[-1]
-        predicted = logits.detach().argmax(-3).reshape(-1, pixels)                                    # (N, P)
+        predicted = logits.detach().argmax(-3).reshape(-1, pixels)  # (N, P)
         target = target.long().reshape(-1, pixels)
-        n, c = len(target), self.num_classes
-        if target.min() < 0 or target.max() >= c:
-            raise ValueError(f"target holds classes {int(target.min())} to {int(target.max())}; expected 0 to {c - 1}.")
-        offset = c * torch.arange(n, device=target.device).unsqueeze(1)
-        area = lambda labels, keep: torch.bincount((labels + offset)[keep], minlength=n * c).view(n, c).double()  # noqa: E731
-        everywhere = torch.ones_like(target, dtype=torch.bool)
-        hits, of_prediction, of_truth = area(target, predicted == target), area(predicted, everywhere), area(target, everywhere)
+        if target.min() < 0 or target.max() >= classes:
+            found = f"{int(target.min())} to {int(target.max())}"
+            raise ValueError(f"target holds classes {found}; expected 0 to {classes - 1}.")
+        hits = histogram(target, classes, keep=predicted == target)  # (N, C) pixels
+        of_prediction, of_truth = histogram(predicted, classes), histogram(target, classes)
         union = of_prediction + of_truth - hits
         occurs = union > 0
         iou = hits / union.clamp_min(1)
-        precision, recall = hits / of_prediction.clamp_min(1), hits / of_truth.clamp_min(1)
-        f = torch.nan_to_num((1 + BETA_SQUARED) * precision * recall / (BETA_SQUARED * precision + recall), nan=0.0)
+        f = f_measure(hits / of_prediction.clamp_min(1), hits / of_truth.clamp_min(1))
         self.iou_sum += (iou * occurs).sum(0)
         self.f_sum += (f * occurs).sum(0)
         self.count += occurs.sum(0)
@@ -123,49 +152,51 @@ class SemanticScore(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         iou, f = self.iou_sum / self.count.clamp_min(1), self.f_sum / self.count.clamp_min(1)
-        return {"M_J": iou.mean().float(), "M_F": f.mean().float(), "foreground_share": (self.foreground / self.pixels).float(),
-                "iou": iou.float(), "f": f.float()}
+        marked = self.foreground / self.pixels
+        scores = {"M_J": iou.mean(), "M_F": f.mean(), "foreground_share": marked, "iou": iou, "f": f}
+        return {name: value.float() for name, value in scores.items()}
 
 
 def contour(mask: Tensor) -> Tensor:
-    """Pixels that differ from their right, lower or lower right neighbour. (N, H, W) bool -> (N, H, W) bool."""
+    """Pixels that differ from their right, lower or lower right neighbour, (N, H, W) bool."""
     padded = F.pad(mask[:, None].float(), (0, 1, 0, 1), mode="replicate")[:, 0] > 0
-    return (mask ^ padded[:, :-1, 1:]) | (mask ^ padded[:, 1:, :-1]) | (mask ^ padded[:, 1:, 1:])
+    right, lower, lower_right = padded[:, :-1, 1:], padded[:, 1:, :-1], padded[:, 1:, 1:]
+    return (mask ^ right) | (mask ^ lower) | (mask ^ lower_right)
 
 
-class BoundaryScore(Metric):
+def share_within(edge: Tensor, other: Tensor, disk: Tensor) -> Tensor:
+    """The share of a contour's pixels with the other one in a disk around them: (N, H, W) bool -> (N,)."""
+    near = F.conv2d(other[:, None].float(), disk, padding="same")[:, 0] > 0.5
+    return (edge & near).sum((1, 2)) / edge.sum((1, 2)).clamp_min(1)
+
+
+class BoundaryScore(Sums):
     """How well the contour of a binary mask runs along that of the truth, the boundary measure F of DAVIS.
 
-    update(logits (..., H, W), target (..., H, W) 0 or 1): annotated frames only. Precision is the share of the predicted contour (of
-    sigmoid(logit) > 0.5) within a tolerance of the true one, recall the share of the true contour within that of the predicted one; the
-    tolerance is a disk of 0.8% of the frame's diagonal, rounded up to pixels (2 at 128 x 128). compute() -> boundary_F: the mean over frames
-    with a non-empty truth of 2 P R / (P + R), 0 to 1; a frame left dark counts 0.
-    Source: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation", CVPR 2016, with the
-    tolerance of its published evaluation. DAVIS averages over all frames; here an empty truth has no contour to find, as in M_F.
+    update(logits (..., H, W), target (..., H, W) 0 or 1): annotated frames only. Precision is the share of
+    the predicted contour (of sigmoid(logit) > 0.5) within a tolerance of the true one, recall the share of
+    the true contour within that of the predicted one; the tolerance is a disk of 0.8% of the frame's
+    diagonal, rounded up to pixels (2 at 128 x 128). compute() -> boundary_F: the mean over frames with a
+    non-empty truth of 2 P R / (P + R), 0 to 1; a frame left dark counts 0.
+    Source: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation",
+    CVPR 2016, with the tolerance of its published evaluation. DAVIS averages over all frames; here an empty
+    truth has no contour to find, as in M_F.
     """
 
-    full_state_update = False
-    higher_is_better = True
-
-    def __init__(self, tolerance: float = 0.008, **kwargs):
-        super().__init__(**kwargs)
-        self.tolerance = tolerance
-        for name in ("total", "frames"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+    numbers = ("total", "frames")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         height, width = target.shape[-2:]
-        predicted, target = (logits.detach() > 0).reshape(-1, height, width), target.reshape(-1, height, width) > 0
+        predicted = (logits.detach() > 0).reshape(-1, height, width)  # (N, H, W)
+        target = target.reshape(-1, height, width) > 0
         sounding = target.flatten(1).any(1)
         if not sounding.any():
             return
-        found, true = contour(predicted[sounding]), contour(target[sounding])                                   # (N, H, W)
-        radius = math.ceil(self.tolerance * math.hypot(height, width))
+        found, true = contour(predicted[sounding]), contour(target[sounding])
+        radius = math.ceil(TOLERANCE * math.hypot(height, width))
         offset = torch.arange(-radius, radius + 1, device=target.device).square()
-        disk = (offset[:, None] + offset <= radius**2).float()[None, None]
-        near = lambda edge: F.conv2d(edge[:, None].float(), disk, padding=radius)[:, 0] > 0.5                   # noqa: E731
-        share = lambda edge, of: (edge & of).sum((1, 2)) / edge.sum((1, 2)).clamp_min(1)                        # noqa: E731
-        precision, recall = share(found, near(true)), share(true, near(found))
+        disk = (offset[:, None] + offset <= radius**2).float()[None, None]  # (1, 1, D, D), D = 2 radius + 1
+        precision, recall = share_within(found, true, disk), share_within(true, found, disk)
         self.total += (2 * precision * recall / (precision + recall).clamp_min(1e-9)).double().sum()
         self.frames += len(found)
 
@@ -173,19 +204,15 @@ class BoundaryScore(Metric):
         return {"boundary_F": (self.total / self.frames.clamp_min(1)).float()}
 
 
-class FalsePositiveShare(Metric):
-    """What is marked and does not sound. update(logits (..., H, W), target (..., H, W) 0 or 1): annotated frames only.
+class FalsePositiveShare(Sums):
+    """What is marked and does not sound.
 
+    update(logits (..., H, W), target (..., H, W) 0 or 1): annotated frames only.
     compute() -> false_positive_share: of all background pixels, the share with sigmoid(logit) > 0.5.
     """
 
-    full_state_update = False
     higher_is_better = False
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        for name in ("marked", "background"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+    numbers = ("marked", "background")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         background = target == 0

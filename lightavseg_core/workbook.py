@@ -1,4 +1,4 @@
-"""What every notebook leans on: parameters that are checked, exercises that answer, pictures that can be read aloud."""
+"""What every notebook leans on: checked parameters, exercises that answer, pictures that are read aloud."""
 
 import base64
 import difflib
@@ -21,12 +21,14 @@ PLAIN = (bool, int, float, str, list, tuple, dict, type(None))  # what a paramet
 
 
 def settings(namespace: dict[str, Any], **types: Any) -> SimpleNamespace:
-    """Check the parameters cell above, and return its values: `s = settings(globals(), clips=int, subset=str | None)`.
+    """Check the parameters cell above, and return its values: `s = settings(globals(), clips=int, seed=int)`.
 
-    namespace: the notebook's globals(). types: the type of each parameter; an int does for a float, None only for `... | None`.
+    namespace: the notebook's globals(). types: the type of each parameter; an int does for a float, None only
+    for `... | None`.
     `profile` is always a parameter: "default", or "smoke" for the shortest run that touches everything.
-    The first call in a kernel, which stands before any other cell, also refuses every other plain value that it finds
-    (papermill's `-p clps 20`, a misspelt line): nobody would read it. Later calls, in a notebook being worked on, cannot tell.
+    The first call in a kernel, which stands before any other cell, also refuses every other plain value that
+    it finds (papermill's `-p clps 20`, a misspelt line): nobody would read it. Later calls, in a notebook
+    being worked on, cannot tell.
 
     Raises ValueError that lists all that is wrong: unknown or missing parameters, values of another type.
     """
@@ -36,16 +38,19 @@ def settings(namespace: dict[str, Any], **types: Any) -> SimpleNamespace:
         if name not in namespace:
             wrong.append(f"{name} is missing: the parameters cell must set it")
         elif not _is(namespace[name], kind):
-            found = namespace[name]
-            wrong.append(f"{name} is {found!r}, of type {type(found).__name__}; expected {getattr(kind, '__name__', kind)}")
-    if isinstance(namespace.get("profile"), str) and namespace["profile"] not in PROFILES:
-        wrong.append(f"profile is {namespace['profile']!r}; expected one of {', '.join(map(repr, PROFILES))}")
+            found, expected = namespace[name], getattr(kind, "__name__", kind)
+            wrong.append(f"{name} is {found!r}, of type {type(found).__name__}; expected {expected}")
+    profile = namespace.get("profile")
+    if isinstance(profile, str) and profile not in PROFILES:
+        wrong.append(f"profile is {profile!r}; expected one of {', '.join(map(repr, PROFILES))}")
     if "_parameters" not in namespace:
         for name, value in namespace.items():
-            if name not in types and not name.startswith("_") and name not in ("In", "Out") and isinstance(value, PLAIN):
-                close = difflib.get_close_matches(name, types, n=1)
-                meant = f"did you mean {close[0]}?" if close else f"it has {', '.join(types)}."
-                wrong.append(f"{name} is not a parameter of this notebook; {meant} Correct it and restart the kernel.")
+            if name in (*types, "In", "Out") or name.startswith("_") or not isinstance(value, PLAIN):
+                continue
+            close = difflib.get_close_matches(name, types, n=1)
+            meant = f"did you mean {close[0]}?" if close else f"it has {', '.join(types)}."
+            advice = f"{meant} Correct it and restart the kernel."
+            wrong.append(f"{name} is not a parameter of this notebook; {advice}")
     if wrong:
         raise ValueError("parameters: " + "\n            ".join(wrong))
     namespace["_parameters"] = SimpleNamespace(**{name: namespace[name] for name in types})
@@ -53,39 +58,53 @@ def settings(namespace: dict[str, Any], **types: Any) -> SimpleNamespace:
 
 
 def _is(value: Any, kind: Any) -> bool:
+    kinds = get_args(kind) or (kind,)
     if isinstance(value, bool):  # Python's bool is an int; clips=True is a mistake all the same
-        return bool in (get_args(kind) or (kind,))
-    return isinstance(value, kind) or isinstance(value, int) and float in (get_args(kind) or (kind,))
+        return bool in kinds
+    return isinstance(value, kind) or (isinstance(value, int) and float in kinds)
 
 
 def check(
-    name: str, candidate: Any, *, hint: str, expected: Any = None, cases: list[tuple[Any, Any]] | None = None, tolerance: float = 1e-4
+    name: str,
+    candidate: Any,
+    *,
+    hint: str,
+    expected: Any = None,
+    cases: list[tuple[Any, Any]] | None = None,
+    tolerance: float = 1e-4,
 ) -> None:
     """Say whether an exercise is solved: "✔ name: pass", or "✘ name: not yet. Hint: ..." with what was found.
 
-    expected: what candidate should be; a candidate that is a function is called without arguments (`lambda: answer` may be undefined yet).
+    expected: what candidate should be; a candidate that is a function is called without arguments
+    (`lambda: answer` may be undefined yet).
     cases: pairs (arguments, expected) for a candidate that is a function; several arguments come as a tuple.
-    What is expected is a number, an array, a tensor of any shape (compared within tolerance, relative and absolute), a string,
-    a list, tuple or dict of these, or a function that returns True for a right result.
+    What is expected is a number, an array, a tensor of any shape (compared within tolerance, relative and
+    absolute), a string, a list, tuple or dict of these, or a function that returns True for a right result.
 
-    Never raises for what the candidate does, or returns, or leaves open (`...`, None), but under LAV_STRICT=1 raises AssertionError.
+    Never raises for what the candidate does, or returns, or leaves open (`...`, None), but under LAV_STRICT=1
+    raises AssertionError.
     """
     if (expected is None) == (cases is None):
         raise TypeError("check() takes either expected=... or cases=[(arguments, expected), ...]")
-    if cases is None:
-        cases, candidate = [((), expected)], candidate if callable(candidate) else lambda value=candidate: value
+    plain = cases is None and not callable(candidate)
+    cases = [((), expected)] if cases is None else cases
     for arguments, wanted in cases:
+        several = arguments if isinstance(arguments, tuple) else (arguments,)
         try:
-            problem = _problem(candidate(*arguments if isinstance(arguments, tuple) else (arguments,)), wanted, tolerance)
+            found = candidate if plain else candidate(*several)
+            problem = _problem(found, wanted, tolerance)
         except Exception as error:
             problem = f"it raises {type(error).__name__}: {error}"
-        if problem is not None:
+        if problem is None:
+            continue
+        message = f"✘ {name}: not yet. Hint: {hint}"
+        if problem:
             given = f" for {_brief(arguments)}" if len(cases) > 1 else ""
-            message = f"✘ {name}: not yet. Hint: {hint}" + (f"\n  Now{given}: {problem}" if problem else "")
-            if os.environ.get("LAV_STRICT") == "1":
-                raise AssertionError(message)
-            print(message)
-            return
+            message += f"\n  Now{given}: {problem}"
+        if os.environ.get("LAV_STRICT") == "1":
+            raise AssertionError(message)
+        print(message)
+        return
     print(f"✔ {name}: pass")
 
 
@@ -100,13 +119,17 @@ def _problem(found: Any, wanted: Any, tolerance: float) -> str | None:
 
 def _equal(found: Any, wanted: Any, tolerance: float) -> bool:
     if isinstance(wanted, dict):
-        return isinstance(found, dict) and found.keys() == wanted.keys() and all(_equal(found[k], wanted[k], tolerance) for k in wanted)
+        if not isinstance(found, dict) or found.keys() != wanted.keys():
+            return False
+        return all(_equal(found[key], wanted[key], tolerance) for key in wanted)
     if isinstance(wanted, (list, tuple)) and isinstance(found, (list, tuple)):
-        return len(found) == len(wanted) and all(_equal(f, w, tolerance) for f, w in zip(found, wanted, strict=True))
+        return len(found) == len(wanted) and all(_equal(f, w, tolerance) for f, w in zip(found, wanted))
     if isinstance(wanted, str) or wanted is None:
         return isinstance(found, type(wanted)) and found == wanted
     found, wanted = _array(found), _array(wanted)
-    return found.dtype.kind in "biufc" and found.shape == wanted.shape and np.allclose(found, wanted, tolerance, tolerance, equal_nan=True)
+    if found.dtype.kind not in "biufc" or found.shape != wanted.shape:
+        return False
+    return np.allclose(found, wanted, tolerance, tolerance, equal_nan=True)
 
 
 def _array(value: Any) -> np.ndarray:
@@ -121,7 +144,8 @@ def _brief(value: Any) -> str:
     if not shape:
         return reprlib.repr(value.item() if hasattr(value, "item") else value)
     array = _array(value)
-    return f"values of shape {shape} from {array.min():.4g} to {array.max():.4g}" if array.size else f"values of shape {shape}"
+    span = f" from {array.min():.4g} to {array.max():.4g}" if array.size else ""
+    return f"values of shape {shape}{span}"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
@@ -133,9 +157,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
 
 
 def show(figure, alt: str) -> None:
-    """Display a matplotlib figure, once, as a PNG that carries alt, one sentence that says what a reader sees in it.
+    """Display a matplotlib figure, once, as a PNG that carries alt, one sentence: what a reader sees in it.
 
-    The sentence goes where the notebook format keeps it, the picture's `alt` metadata, and is the picture's form in plain text.
+    The sentence goes where the notebook format keeps it, the picture's `alt` metadata, and is the picture's
+    form in plain text.
     Raises ValueError when alt is empty.
     """
     from IPython.display import display

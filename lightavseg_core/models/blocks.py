@@ -1,5 +1,4 @@
 """Small blocks that methods share."""
-from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,23 +6,30 @@ from torch import Tensor, nn
 
 def conv_block(inputs: int, outputs: int, kernel: int = 3, separable: bool = False) -> nn.Sequential:
     """Convolution, batch norm, ReLU; separable: a depthwise kernel and then a 1x1 that mixes channels."""
+    padding = kernel // 2
     if separable:
-        layers = [nn.Conv2d(inputs, inputs, kernel, padding=kernel // 2, groups=inputs, bias=False), nn.BatchNorm2d(inputs),
-                  nn.Conv2d(inputs, outputs, 1, bias=False)]
+        layers = [
+            nn.Conv2d(inputs, inputs, kernel, padding=padding, groups=inputs, bias=False),
+            nn.BatchNorm2d(inputs),
+            nn.Conv2d(inputs, outputs, 1, bias=False),
+        ]
     else:
-        layers = [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)]
+        layers = [nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False)]
     return nn.Sequential(*layers, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al., NeurIPS 2017). Query, key, value and output projections are submodules, so that hooks see them.
+    """Multi-head attention (Vaswani et al., NeurIPS 2017). Query, key, value and output projections are
+    submodules, so that hooks see them.
 
-    forward: query (B, Q, C), key (B, K, C), and value like key where it differs -> (B, Q, C); softmax over the K keys.
-    dropout: of the softmax's weights, in training. temperature: divides the scores, beside the usual square root of the head's width;
-    a plain attribute, so that it may be turned on a trained model.
+    forward: query (B, Q, C), key (B, K, C), and value like key where it differs -> (B, Q, C); softmax over
+    the K keys. dropout: of the softmax's weights, in training. temperature: divides the scores, beside the
+    usual square root of the head's width; a plain attribute, so that it may be turned on a trained model.
     """
 
-    def __init__(self, channels: int, heads: int = 8, bias: bool = True, dropout: float = 0.0, temperature: float = 1.0):
+    def __init__(
+        self, channels: int, heads: int = 8, bias: bool = True, dropout: float = 0.0, temperature: float = 1.0
+    ):
         super().__init__()
         if channels % heads:
             raise ValueError(f"width {channels} does not divide into {heads} attention heads.")
@@ -38,21 +44,26 @@ class Attention(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor | None = None) -> Tensor:
         value = key if value is None else value
         projected = (self.query(query), self.key(key), self.value(value))
-        query, key, value = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in projected)      # (B, heads, L, C / heads)
-        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout if self.training else 0.0, scale=self.scale)
+        # (B, L, C) -> (B, heads, L, C / heads)
+        query, key, value = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in projected)
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=self.scale)
         return self.out(attended.transpose(1, 2).flatten(2))
 
 
 def resize_as(x: Tensor, like: Tensor) -> Tensor:
     """Bilinear resize of x (B, C, h, w) to the height and width of `like`."""
-    return x if x.shape[-2:] == like.shape[-2:] else F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+    size = like.shape[-2:]
+    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def cosine(visual: Tensor, audio: Tensor) -> Tensor:
-    """Cosine similarity of every position with one vector: visual (B, C, H, W), audio (B, C, 1, 1) -> (B, H, W) float32.
+    """Cosine similarity of every position with one vector: visual (B, C, H, W), audio (B, C, 1, 1)
+    -> (B, H, W) float32.
 
-    The same numbers as F.cosine_similarity, which broadcasts the vector over all positions first and takes three times as long. In float32
-    also under autocast: divided by tau = 0.1 a cosine does not survive bfloat16.
+    The same numbers as F.cosine_similarity, which broadcasts the vector over all positions first and takes
+    three times as long. In float32 also under autocast: divided by tau = 0.1 a cosine does not survive
+    bfloat16.
     """
     visual, audio = visual.float(), audio.float()
     return (visual * F.normalize(audio, dim=1)).sum(1) / visual.square().sum(1).clamp_min(1e-16).sqrt()
