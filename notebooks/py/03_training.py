@@ -40,10 +40,14 @@ out = None    # folder for what is written; None: the checkout, or your cache wh
 # %%
 from lightavseg_core import workbook
 
-s = workbook.settings(globals(), method=str, preset=str, subset=str, clips=int, epochs=int, seed=int, out=str | None)
+s = workbook.settings(
+    globals(), method=str, preset=str, subset=str, clips=int, epochs=int, seed=int, out=str | None
+)
 if s.profile == "smoke":
     s.clips, s.epochs = min(s.clips, 16), 1
-print(f"{s.method}, preset {s.preset}: {s.clips} clips of {s.subset}, {s.epochs} epochs, seed {s.seed}")
+what = f"{s.method}, preset {s.preset}, {s.clips} clips of {s.subset}, {s.epochs} epochs"
+what += f", seed {s.seed}"
+print(what)
 
 # %%
 import json
@@ -52,7 +56,7 @@ import time
 from pathlib import Path
 
 import torch
-from IPython.display import Audio, Markdown
+from IPython.display import Audio
 
 import lightavseg_core as lav
 from lightavseg_core import evaluation, plots
@@ -76,14 +80,19 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 # %%
 started = time.perf_counter()
-lav.data.sounding_shapes.generate(root, s.subset, {"train": s.clips, "val": held_out, "test": held_out}, size, s.seed)
-train, validation, test = (lav.data.AVSBench(root, s.subset, split, size) for split in ("train", "val", "test"))
-print(f"{len(train)} + {len(validation)} + {len(test)} clips in {time.perf_counter() - started:.0f} s")
+clips = {"train": s.clips, "val": held_out, "test": held_out}
+lav.data.sounding_shapes.generate(root, s.subset, clips, size, s.seed)
+train, validation, test = (lav.data.AVSBench(root, s.subset, split, size) for split in clips)
+made_in = time.perf_counter() - started
+print(f"{len(train)} + {len(validation)} + {len(test)} clips in {made_in:.0f} s")
 
 # %%
 example = train[0]
-workbook.show(plots.clip_figure(example), alt="Five frames of a clip; below each, in green, the objects that sound; "
-              "below that the log-mel spectrogram of the second that the frame hears.")
+workbook.show(
+    plots.clip_figure(example),
+    alt="Five frames of a clip; below each, in green, the objects that sound; "
+    "below that the log-mel spectrogram of the second that the frame hears.",
+)
 Audio(train.waveform(0).numpy(), rate=train.front_end.sample_rate)
 
 # %% [markdown]
@@ -100,8 +109,11 @@ Audio(train.waveform(0).numpy(), rate=train.front_end.sample_rate)
 # %%
 def silent_share(dataset):
     """Of each clip the share of annotated frames in which nothing sounds, (clips,)."""
-    items = (dataset[i] for i in range(len(dataset)))
-    return torch.stack([(item["mask"][item["annotated"]].flatten(1).sum(1) == 0).float().mean() for item in items])
+    shares = []
+    for item in (dataset[i] for i in range(len(dataset))):
+        annotated = item["mask"][item["annotated"]]                # (T, H, W)
+        shares.append((annotated.flatten(1).sum(1) == 0).float().mean())
+    return torch.stack(shares)
 
 
 measured = silent_share(train)
@@ -144,9 +156,18 @@ def dice(probability, mask):
 square = torch.zeros(1, 4, 4)
 square[:, :2, :2] = 1
 dark = torch.zeros(1, 4, 4)
-workbook.check("Dice loss", dice, hint="sum over height and width, and mind the + 1 above and below the line", cases=[
-    ((square, square), 0.0), ((dark, dark), 0.0), ((1 - square, square), 1 - 1 / 17),
-    ((torch.cat([square, 1 - square]), torch.cat([square, square])), (1 - 1 / 17) / 2)])
+right_and_wrong = torch.cat([square, 1 - square])
+workbook.check(
+    "Dice loss",
+    dice,
+    hint="sum over height and width, and mind the + 1 above and below the line",
+    cases=[
+        ((square, square), 0.0),
+        ((dark, dark), 0.0),
+        ((1 - square, square), 1 - 1 / 17),
+        ((right_and_wrong, torch.cat([square, square])), (1 - 1 / 17) / 2),
+    ],
+)
 
 # %% [markdown]
 # ## 3.3 The model and one step of training
@@ -159,10 +180,14 @@ workbook.check("Dice loss", dice, hint="sum over height and width, and mind the 
 # %%
 torch.manual_seed(s.seed)
 model = lav.create_model(s.method, preset=s.preset, size=size, num_classes=train.num_classes)
-millions = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
-print(f"{sum(millions.values()):.2f} M parameters:", ", ".join(f"{name} {n:.2f}" for name, n in millions.items()))
+millions = {}
+for name, part in model.named_children():
+    millions[name] = sum(p.numel() for p in part.parameters()) / 1e6
+by_part = ", ".join(f"{name} {n:.2f}" for name, n in millions.items())
+print(f"{sum(millions.values()):.2f} M parameters: {by_part}")
 
-rehearsal = lav.create_model(s.method, preset=s.preset, size=size, num_classes=train.num_classes).train()
+rehearsal = lav.create_model(s.method, preset=s.preset, size=size, num_classes=train.num_classes)
+rehearsal.train()
 optimizer = torch.optim.AdamW(rehearsal.parameters(), lr=1e-3)
 batch = lav.data.collate([train[i] for i in range(2)])
 
@@ -198,8 +223,12 @@ training_seconds = time.perf_counter() - started
 # %%
 tagging = [entry for entry in trainer.log if entry["event"] == "tagging"]
 if tagging:
-    print(f"audio alone: in {tagging[0]['sets_right']:.0%} of unseen seconds it names exactly the categories that sound")
-workbook.show(plots.training_curves(trainer.log), alt="Left: the loss and its parts by step. Right: validation M_J by epoch.")
+    share = tagging[0]["sets_right"]
+    print(f"audio alone: in {share:.0%} of unseen seconds it names just what sounds")
+workbook.show(
+    plots.training_curves(trainer.log),
+    alt="Left: the loss and its parts by step. Right: validation M_J by epoch.",
+)
 
 # %% [markdown]
 # ## 3.5 How good is it?
@@ -209,12 +238,15 @@ workbook.show(plots.training_curves(trainer.log), alt="Left: the loss and its pa
 
 # %%
 oracle = lav.deaf_oracle(test)
-scores = {sound: lav.evaluate(model, test, sound) for sound in ("normal", "silent", "swapped", "noise")}
-table = {"own sound": scores["normal"], "swapped sound": scores["swapped"], "noise": scores["noise"],
-         "silence": scores["silent"], "deaf oracle": oracle}
-rows = [f"| {name} | {v['M_J']:.3f} | {v['M_F']:.3f} | {v['foreground_share']:.2%} |" for name, v in table.items()]
-Markdown("\n".join(["| test clips, measured | $M_J$ | $M_F$ | pixels marked |", "|---|---|---|---|", *rows,
-                    f"| always dark | {always_dark:.3f} | 0 | 0 |"]))
+sounds = {"own sound": "normal", "swapped sound": "swapped", "noise": "noise", "silence": "silent"}
+scores = {sound: lav.evaluate(model, test, sound) for sound in sounds.values()}
+measured = {name: scores[sound] for name, sound in sounds.items()} | {"deaf oracle": oracle}
+rows = []
+for name, found in measured.items():
+    share = f"{found['foreground_share']:.2%}"
+    rows.append((name, f"{found['M_J']:.3f}", f"{found['M_F']:.3f}", share))
+rows.append(("always dark", f"{always_dark:.3f}", 0, 0))
+workbook.table(["test clips, measured", "$M_J$", "$M_F$", "pixels marked"], rows)
 
 # %% [markdown]
 # Frames by rule, not by taste: the test frames in which something sounds, sorted by IoU, and five of them at equal steps from the worst to
@@ -223,14 +255,21 @@ Markdown("\n".join(["| test clips, measured | $M_J$ | $M_F$ | pixels marked |", 
 # %%
 ranked = evaluation.ranked_frames(model, test)
 chosen = [ranked[round(k * (len(ranked) - 1) / 4)] for k in range(5)]
-silence, columns = test.with_sound("silent"), []
+silence = test.with_sound("silent")
+columns = []
 for _, i, t in chosen:
-    marked = {"own sound": evaluation.predict(model, test[i])[t], "silence": evaluation.predict(model, silence[i])[t]}
+    marked = {
+        "own sound": evaluation.predict(model, test[i])[t],
+        "silence": evaluation.predict(model, silence[i])[t],
+    }
     columns.append((test[i]["frames"][t], test[i]["mask"][t], marked))
 figure = plots.prediction_grid(columns, [f"IoU {iou:.2f}" for iou, _, _ in chosen])
 figure.savefig(run / "predictions.png", dpi=110, bbox_inches="tight")
-workbook.show(figure, alt="Five test frames from the worst to the best: the frame, the truth, the prediction with its "
-              "own sound, and the prediction with silence.")
+workbook.show(
+    figure,
+    alt="Five test frames from the worst to the best: the frame, the truth, the prediction with "
+    "its own sound, and the prediction with silence.",
+)
 
 # %% [markdown]
 # ## 3.6 Does it listen?
@@ -246,9 +285,12 @@ workbook.show(figure, alt="Five test frames from the worst to the best: the fram
 # First the verdict on the model that you just trained:
 
 # %%
-claims = {"beats perfect eyes without ears (deaf oracle)": scores["normal"]["M_J"] > oracle["M_J"],
-          "falls below them with swapped sound": scores["swapped"]["M_J"] < oracle["M_J"],
-          "goes dark in silence (under 0.5% of pixels)": scores["silent"]["foreground_share"] < 0.005}
+dark_share = scores["silent"]["foreground_share"]
+claims = {
+    "beats perfect eyes without ears (deaf oracle)": scores["normal"]["M_J"] > oracle["M_J"],
+    "falls below them with swapped sound": scores["swapped"]["M_J"] < oracle["M_J"],
+    "goes dark in silence (under 0.5% of pixels)": dark_share < 0.005,
+}
 verdicts = "\n".join(f"{'yes' if holds else 'NO '}  {claim}" for claim, holds in claims.items())
 print(verdicts)
 
@@ -258,14 +300,16 @@ print(verdicts)
 
 # %%
 twins = json.loads((here.root / "results/twins.json").read_text())
-print(f"{twins['command']}, {twins['date']}, commit {twins['commit']}, {twins['machine']['device']}")
+device = twins["machine"]["device"]
+print(f"{twins['command']}, {twins['date']}, commit {twins['commit']}, {device}")
+labels = {"listening": "the listening model", "deaf": "deaf twin", "salience": "salience twin"}
 rows = []
-for name, label in {"listening": "the listening model", "deaf": "deaf twin", "salience": "salience twin"}.items():
-    m = twins["models"][name]["ms3"]
-    rows.append(f"| {label} | {m['normal']['M_J']:.3f} | {m['swapped']['M_J']:.3f} | {m['silent']['M_J']:.3f} "
-                f"| {m['silent']['foreground_share']:.2%} |")
-Markdown("\n".join([f"| $M_J$, {twins['clips']['train']} clips of ms3 | own sound | swapped | silence | pixels marked in silence |",
-                    "|---|---|---|---|---|", *rows]))
+for name, label in labels.items():
+    found = twins["models"][name]["ms3"]
+    each = [f"{found[sound]['M_J']:.3f}" for sound in ("normal", "swapped", "silent")]
+    rows.append((label, *each, f"{found['silent']['foreground_share']:.2%}"))
+first = f"$M_J$, {twins['clips']['train']} clips of ms3"
+workbook.table([first, "own sound", "swapped", "silence", "pixels marked in silence"], rows)
 
 # %%
 alone = twins["models"]["salience"]["alone"]
@@ -274,10 +318,19 @@ print(f"the salience twin on its own kind of clip, one object that always sounds
 of_twins = {"deaf twin, in silence": twins["models"]["deaf"]["ms3"]["silent"]["M_J"],
             "salience twin": twins["models"]["salience"]["ms3"]["normal"]["M_J"]}
 comparable = (s.subset, s.clips, s.preset) == ("ms3", twins["clips"]["train"], "tiny")
-comparison = {"this model": scores["normal"]["M_J"], "deaf oracle": oracle["M_J"], **(of_twins if comparable else {}),
-              "this model, swapped": scores["swapped"]["M_J"], "always dark": always_dark}
-figure = plots.bars(comparison, "Who listens? Test clips with silent objects in view", "$M_J$", {"this model": plots.ORANGE})
-workbook.show(figure, alt="Bars of M_J: this model, the deaf oracle, the twins, this model with swapped sound, always dark.")
+comparison = {
+    "this model": scores["normal"]["M_J"],
+    "deaf oracle": oracle["M_J"],
+    **(of_twins if comparable else {}),
+    "this model, swapped": scores["swapped"]["M_J"],
+    "always dark": always_dark,
+}
+title = "Who listens? Test clips with silent objects in view"
+workbook.show(
+    plots.bars(comparison, title, "$M_J$", {"this model": plots.ORANGE}),
+    alt="Bars of M_J: this model, the deaf oracle, the twins, this model with swapped sound, "
+    "always dark.",
+)
 
 # %% [markdown]
 # **Read the salience twin with care.** On its own kind of clip it looks excellent, and stays so with the *wrong* sound: it has learnt "mark
@@ -297,8 +350,17 @@ def share_of_hearing(own, swapped, oracle):
     # end solution
 
 # %% tags=["check"]
-workbook.check("share of hearing", share_of_hearing, hint="first ask whether it beats the oracle at all",
-               cases=[((0.8, 0.4, 0.6), 0.5), ((0.5, 0.4, 0.6), 0.0), ((0.9, 0.3, 0.3), 1.0), ((0.5, 0.5, 0.6), 0.0)])
+workbook.check(
+    "share of hearing",
+    share_of_hearing,
+    hint="first ask whether it beats the oracle at all",
+    cases=[
+        ((0.8, 0.4, 0.6), 0.5),
+        ((0.5, 0.4, 0.6), 0.0),
+        ((0.9, 0.3, 0.3), 1.0),
+        ((0.5, 0.5, 0.6), 0.0),
+    ],
+)
 
 # %% [markdown]
 # ### Exercise 3: which frames does swapping spare?
@@ -324,7 +386,8 @@ print(f"{len(iou)} frames; in {sum(same)} the donor's second holds the same cate
 # %% tags=["exercise"]
 def spared(iou, same):
     # solution
-    yes, no = [x for x, y in zip(iou, same) if y], [x for x, y in zip(iou, same) if not y]
+    yes = [x for x, y in zip(iou, same) if y]
+    no = [x for x, y in zip(iou, same) if not y]
     return sum(yes) / len(yes), sum(no) / len(no)
     # end solution
 
@@ -336,14 +399,17 @@ workbook.check("spared frames", spared, hint="two lists, two means; then try spa
 for answer, label in ((True, "the same"), (False, "other")):
     spared_iou = [x for x, y in zip(iou, same) if y == answer]
     if spared_iou:
-        print(f"mean IoU {sum(spared_iou) / len(spared_iou):.3f} where the donor's second holds {label} categories")
+        mean = sum(spared_iou) / len(spared_iou)
+        print(f"mean IoU {mean:.3f} where the donor's second holds {label} categories")
 
 # %% [markdown]
 # ## Result
 
 # %% tags=["result", "nbval-check-output"]
 told = Path(os.path.relpath(run, here.root))
-print(f"""{s.method}, preset {s.preset}, {s.clips} clips of {s.subset}, {s.epochs} epochs, seed {s.seed}
+result = {"scores": scores, "deaf_oracle": oracle, "always_dark": always_dark}
+workbook.record(run / "scores.json", what, s.seed, **result, seconds=training_seconds)
+print(f"""{what}
 measured on {machine['device']}, {machine['threads']} threads, torch {machine['torch']}
 training (audio pretraining included)  {training_seconds:.0f} s
 M_J on {len(test):3} unseen clips                {scores['normal']['M_J']:.3f}
