@@ -1,5 +1,4 @@
 """MobileNetV2 (Sandler et al., CVPR 2018) from timm, with one input channel, as an audio encoder."""
-from __future__ import annotations
 
 import timm
 from torch import Tensor, nn
@@ -10,7 +9,8 @@ from ..data.audio import LogMel
 class MobileNetV2Audio(nn.Module):
     """A log-mel picture to one vector. forward: (B, 1, F, M), 96 x 64 from its front end -> (B, 1280).
 
-    name: timm's, "mobilenetv2_050" or "mobilenetv2_100". The weights are random: train them (`pretrain_audio`) or load some.
+    name: timm's, "mobilenetv2_050" or "mobilenetv2_100". The weights are random: train them
+    (`pretrain_audio`) or load some.
     """
 
     def __init__(self, name: str):
@@ -20,5 +20,6 @@ class MobileNetV2Audio(nn.Module):
         self.channels = self.network.num_features
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        # The log-mel of silence is log 0.01; shifted and scaled so that silence is about -1 and loud sound about 1.
+        # The log-mel of silence is log 0.01; shifted and scaled so that silence is about -1 and loud sound
+        # about 1.
         return self.network((log_mel + 1.3) / 3.3)

@@ -1,26 +1,29 @@
 """The MobileNetV2 of PANNs (Kong et al., TASLP 2020, arXiv 1912.10211), trained to tag AudioSet."""
-from __future__ import annotations
-
-from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor, nn
 
 from ..data.audio import PANNsLogMel
-from .checkpoints import LoadReport, load_checkpoint
+from .checkpoints import Published
 
-# Expansion, channels, blocks, stride of the first: as Sandler et al. have them, but for the last halving, which comes three blocks earlier.
-STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 2), (6, 160, 3, 1), (6, 320, 1, 1))
-
-# In the published file, not on the way to the pooled vector: the tagging head, and the front end's windows and filters.
-_DEAD = {f"{layer}.{kind}" for layer in ("fc1", "fc_audioset") for kind in ("weight", "bias")} | {
-    "spectrogram_extractor.stft.conv_real.weight", "spectrogram_extractor.stft.conv_imag.weight", "logmel_extractor.melW"}
+# Expansion, channels, blocks, stride of the first: as Sandler et al. have them, but for the last halving,
+# which comes three blocks earlier.
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 2),
+    (6, 160, 3, 1),
+    (6, 320, 1, 1),
+)
 
 
 def _filter(inputs: int, outputs: int, stride: int, groups: int = 1) -> list[nn.Module]:
-    """A 3x3 convolution at full resolution, then averaged down: where MobileNetV2 has a stride, PANNs has a pooling, which drops odd edges."""
+    """A 3x3 convolution at full resolution, then averaged down: where MobileNetV2 has a stride, PANNs has a
+    pooling, which drops odd edges."""
     pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
-    return [nn.Conv2d(inputs, outputs, 3, padding=1, groups=groups, bias=False), pool, nn.BatchNorm2d(outputs), nn.ReLU6(inplace=True)]
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, groups=groups, bias=False)
+    return [convolution, pool, nn.BatchNorm2d(outputs), nn.ReLU6(inplace=True)]
 
 
 def _pointwise(inputs: int, outputs: int) -> list[nn.Module]:
@@ -34,19 +37,33 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden = inputs * expansion
         widen = [*_pointwise(inputs, hidden), nn.ReLU6(inplace=True)] if expansion != 1 else []
-        self.conv = nn.Sequential(*widen, *_filter(hidden, hidden, stride, groups=hidden), *_pointwise(hidden, outputs))
+        each = _filter(hidden, hidden, stride, groups=hidden)
+        self.conv = nn.Sequential(*widen, *each, *_pointwise(hidden, outputs))
         self.skip = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv(x) if self.skip else self.conv(x)
 
 
-class PANNsMobileNetV2(nn.Module):
-    """A log-mel in dB to the vector that the tagging head reads. forward: (B, 1, F, 64), F >= 32, 101 from its front end -> (B, 1280).
+class PANNsMobileNetV2(Published):
+    """A log-mel in dB to the vector that the tagging head reads. forward: (B, 1, F, 64), F >= 32, 101 from
+    its front end -> (B, 1280).
 
-    The weights are random: load the published ones, or train them. The modules have the names of the published tensors.
+    The weights are random: load the published ones, or train them. The modules have the names of the
+    published tensors.
     """
 
+    checkpoint = "panns_mobilenetv2"
+    # The tagging head, and the front end's windows and filters.
+    dead = (
+        "fc1.weight",
+        "fc1.bias",
+        "fc_audioset.weight",
+        "fc_audioset.bias",
+        "spectrogram_extractor.stft.conv_real.weight",
+        "spectrogram_extractor.stft.conv_imag.weight",
+        "logmel_extractor.melW",
+    )
     channels = 1280
 
     def __init__(self):
@@ -58,18 +75,15 @@ class PANNsMobileNetV2(nn.Module):
             for block in range(blocks):
                 layers.append(InvertedResidual(inputs, outputs, stride if block == 0 else 1, expansion))
                 inputs = outputs
-        self.features = nn.Sequential(*layers, nn.Sequential(*_pointwise(inputs, self.channels), nn.ReLU6(inplace=True)))
+        layers.append(nn.Sequential(*_pointwise(inputs, self.channels), nn.ReLU6(inplace=True)))
+        self.features = nn.Sequential(*layers)
 
     def forward(self, log_mel: Tensor) -> Tensor:
         if log_mel.shape[1] != 1 or log_mel.shape[2] < 32 or log_mel.shape[3] != self.front_end.shape[1]:
-            raise ValueError(f"log_mel has shape {tuple(log_mel.shape)}; PANNs reads (B, 1, F, 64) with F at least 32, as its front end gives.")
-        x = self.bn0(log_mel.transpose(1, 3)).transpose(1, 3)   # (B, 1, F, 64)  each mel band has its mean and spread
-        x = self.features(x).mean(3)                            # (B, 1280, F / 32)  averaged over frequency
-        return x.amax(2) + x.mean(2)                            # (B, 1280)
-
-    def load_published(self, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
-        """Loads the authors' checkpoint, MobileNetV2_mAP=0.383.pth. The tagging head and the stored front end are reported as dead.
-
-        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, other shapes), saying where the file is published.
-        """
-        return load_checkpoint("panns_mobilenetv2", self, source, {name: name for name in self.state_dict()}, _DEAD)
+            raise ValueError(
+                f"log_mel has shape {tuple(log_mel.shape)}; PANNs reads (B, 1, F, 64) with F at least 32, as "
+                "its front end gives."
+            )
+        x = self.bn0(log_mel.transpose(1, 3)).transpose(1, 3)  # (B, 1, F, 64)  each mel band by itself
+        x = self.features(x).mean(3)                           # (B, 1280, F / 32)  averaged over frequency
+        return x.amax(2) + x.mean(2)                           # (B, 1280)

@@ -1,13 +1,10 @@
-"""VGGish (Hershey et al., ICASSP 2017, arXiv 1609.09430): the audio encoder of AVSBench, AVSegFormer and SelM."""
-from __future__ import annotations
-
-from collections.abc import Mapping
-from pathlib import Path
+"""VGGish (Hershey et al., ICASSP 2017, arXiv 1609.09430): the audio encoder of AVSBench, AVSegFormer and
+SelM."""
 
 from torch import Tensor, nn
 
 from ..data.audio import LogMel
-from .checkpoints import LoadReport, load_checkpoint
+from .checkpoints import Published
 
 
 def _convolutions() -> nn.Sequential:
@@ -22,32 +19,32 @@ def _convolutions() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class VGGish(nn.Module):
-    """A log-mel of 0.975 s to the embedding after the last ReLU, neither whitened (PCA) nor quantised. forward: (B, 1, 96, 64) -> (B, 128).
+class VGGish(Published):
+    """A log-mel of 0.975 s to the embedding after the last ReLU, neither whitened (PCA) nor quantised.
+    forward: (B, 1, 96, 64) -> (B, 128).
 
-    mode: how its front end cuts a track, "frame" or "published" (see `LogMel`). Its 72.1M parameters are random: load the published ones, or
-    train them. The modules have the names of the published tensors.
+    mode: how its front end cuts a track, "frame" or "published" (see `LogMel`). Its 72.1M parameters are
+    random: load the published ones, or train them. The modules have the names of the published tensors.
     """
 
+    checkpoint = "vggish"
     channels = 128
 
     def __init__(self, mode: str = "frame"):
         super().__init__()
         self.front_end = LogMel(mode)
         self.features = _convolutions()
-        self.embeddings = nn.Sequential(nn.Linear(6 * 4 * 512, 4096), nn.ReLU(inplace=True), nn.Linear(4096, 4096), nn.ReLU(inplace=True),
-                                        nn.Linear(4096, self.channels), nn.ReLU(inplace=True))
+        layers = []
+        for inputs, outputs in ((6 * 4 * 512, 4096), (4096, 4096), (4096, self.channels)):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
+        self.embeddings = nn.Sequential(*layers)
 
     def forward(self, log_mel: Tensor) -> Tensor:
         if log_mel.shape[1:] != (1, *self.front_end.shape):
-            raise ValueError(f"log_mel has shape {tuple(log_mel.shape)}; VGGish reads (B, 1, 96, 64), as its front end gives.")
-        x = self.features(log_mel)                              # (B, 512, 6, 4)
-        x = x.permute(0, 2, 3, 1).flatten(1)                    # (B, 12288)  channels last, as where it was first trained
-        return self.embeddings(x)                               # (B, 128)
-
-    def load_published(self, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
-        """Loads torchvggish's checkpoint, vggish-10086976.pth. source: path or state dict.
-
-        Raises FileNotFoundError or ValueError (missing tensors, other shapes), saying where the file is published.
-        """
-        return load_checkpoint("vggish", self, source, {name: name for name in self.state_dict()})
+            raise ValueError(
+                f"log_mel has shape {tuple(log_mel.shape)}; VGGish reads (B, 1, 96, 64), as its front end "
+                "gives."
+            )
+        x = self.features(log_mel)            # (B, 512, 6, 4)
+        x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 12288)  channels last, as where it was first trained
+        return self.embeddings(x)             # (B, 128)

@@ -4,10 +4,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -15,10 +14,13 @@ from torch import Tensor, nn
 
 from .._common.names import unknown
 from ..encoders import create_audio_encoder, create_visual_encoder
-from ..encoders.checkpoints import LoadReport, Part, load_renamed, matched, read_tensors
+from ..encoders.checkpoints import LoadReport, Part, Source, load_renamed, matched, read_tensors
+from ..encoders.resnet import two_branch_name
+from .blocks import cosine
 
-METHODS: dict[str, type[AVSModel]] = {}
-MOST = 4096    # of anything that is counted in a configuration: widths, layers, pixels of a side; also bytes of config.json
+METHODS: dict[str, type[AVSModel]] = {}  # in the order of their registration
+# Of anything that is counted in a configuration: widths, layers, pixels of a side; also bytes of config.json.
+MOST = 4096
 
 
 class Scale(NamedTuple):
@@ -27,6 +29,13 @@ class Scale(NamedTuple):
     visual: Tensor      # (B, T, D, h, w)  V_dec
     audio: Tensor       # (B, T, D)        the audio state that it is compared with
     similarity: Tensor  # (B, T, h, w)     how well they agree: LightAVSeg's cosine along channels, -1 to 1
+
+    @classmethod
+    def compared(cls, visual: Tensor, audio: Tensor, clips: tuple[int, int]) -> Scale:
+        """By their cosine: visual (B*T, D, h, w), audio (B*T, D), clips (B, T)."""
+        seen, heard = visual.unflatten(0, clips), audio.unflatten(0, clips)
+        similarity = cosine(visual, audio[..., None, None])  # (B*T, h, w)
+        return cls(seen, heard, similarity.unflatten(0, clips))
 
 
 class Output(NamedTuple):
@@ -50,12 +59,21 @@ class ModelConfig:
 def register(cls: type[AVSModel]) -> type[AVSModel]:
     """Class decorator: makes a method known to `create_model` by its configuration's default `method`.
 
-    Raises ValueError for no name, and for the name of another class; a class that is defined again, as in a notebook, replaces itself.
+    Raises ValueError for no name, and for the name of another class. A class that is defined again, as by a
+    notebook's cell that runs twice, replaces itself: it has the same name in the same module.
     """
     name = cls.config_class.method
-    if not name or METHODS.get(name, cls).__qualname__ != cls.__qualname__:
-        raise ValueError(f"{cls.__name__} is called {name!r}{f', as {METHODS[name].__name__} is' if name else ''}; expected a name of its own: "
-                         "set config_class to a dataclass of which the field `method` has it as default.")
+    if not name:
+        raise ValueError(
+            f"{cls.__name__} is called {name!r}; expected a name of its own: set config_class to a dataclass "
+            "of which the field `method` has it as default."
+        )
+    known = METHODS.get(name, cls)
+    if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(
+            f"{cls.__name__} is called {name!r}, as {known.__name__} is, which {known.__module__} holds; "
+            "expected a name of its own: give the field `method` of its configuration another default."
+        )
     METHODS[name] = cls
     return cls
 
@@ -63,68 +81,108 @@ def register(cls: type[AVSModel]) -> type[AVSModel]:
 class AVSModel(nn.Module, PyTorchModelHubMixin):
     """Frames and their sound to mask logits.
 
-    Subclasses set `config_class` and implement `segment`. `visual` and `audio` are the encoders; any module of the audio encoder's shape,
-    (B, 1, F, M) -> (B, D), may replace `audio`.
+    Subclasses set `config_class` and implement `segment`. `visual` and `audio` are the encoders; any module
+    of the audio encoder's shape, (B, 1, F, M) -> (B, D), may replace `audio`.
     """
 
     config_class: type[ModelConfig] = ModelConfig
+    # Its own options of `create_model` by preset, over the encoders and size of models.presets.
+    presets: ClassVar[dict[str, dict]] = {}
     auxiliary: str = "none"    # the loss that its paper adds to the masks': a name of `losses.AUXILIARY`
     stages: int | None = None  # how many stages of the visual encoder it reads, from the finest; None: all
-    fusion: tuple[str, ...] = ()   # its submodules in which sound and vision meet; what is neither these nor an encoder is its decoder
+    # Its submodules in which sound and vision meet; what is neither these nor an encoder is its decoder.
+    fusion: tuple[str, ...] = ()
+    # What the authors' checkpoint, for ResNet-50 and VGGish, calls `visual`; None: they published none.
+    published_visual: str | None = None
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         if not 1 <= config.num_classes <= 256:
-            raise ValueError(f"num_classes is {config.num_classes}; expected 1 (binary masks) to 256 (masks are 8 bits deep).")
+            raise ValueError(
+                f"num_classes is {config.num_classes}; expected 1 (binary masks) to 256 (8-bit masks)."
+            )
         self.config = config
         self.visual = create_visual_encoder(config.visual, self.stages)
         self.audio = create_audio_encoder(config.audio)
         self.front_end = self.audio.front_end
 
     def forward(self, frames: Tensor, log_mel: Tensor, return_scales: bool = False) -> Output:
-        """frames (B, T, 3, H, W) with ImageNet mean and std, any H, W >= 32; log_mel (B, T, 1, F, M) from `front_end` -> Output.
+        """frames (B, T, 3, H, W) with ImageNet mean and std, any H, W >= 32; log_mel (B, T, 1, F, M) from
+        `front_end` -> Output.
 
-        In training, batch norms need more than one position at the coarsest map: B T > 1 for small frames. `scales` are
-        returned in training and where asked for. Raises ValueError for other shapes.
+        In training, batch norms need more than one position at the coarsest map: B T > 1 for small frames.
+        `scales` are returned in training and where asked for. Raises ValueError for other shapes.
         """
         if frames.ndim != 5 or frames.shape[2] != 3 or min(frames.shape[-2:]) < 32:
-            raise ValueError(f"frames has shape {tuple(frames.shape)}; expected (B, T, 3, H, W) with H and W at least 32.")
+            raise ValueError(
+                f"frames has shape {tuple(frames.shape)}; expected (B, T, 3, H, W) with H and W at least 32."
+            )
         if log_mel.ndim != 5 or log_mel.shape[:3] != (*frames.shape[:2], 1):
-            raise ValueError(f"log_mel has shape {tuple(log_mel.shape)}; expected ({frames.shape[0]}, {frames.shape[1]}, 1, F, M): "
-                             "one log-mel for each frame, as front_end(waveform, times) gives.")
+            raise ValueError(
+                f"log_mel has shape {tuple(log_mel.shape)}; expected ({frames.shape[0]}, {frames.shape[1]}, "
+                "1, F, M): one log-mel for each frame, as front_end(waveform, times) gives."
+            )
         logits, scales = self.segment(frames, log_mel, self.training or return_scales)
         return Output(logits, scales)
 
-    def segment(self, frames: Tensor, log_mel: Tensor, with_scales: bool) -> tuple[Tensor, list[Scale] | None]:
+    def segment(
+        self, frames: Tensor, log_mel: Tensor, with_scales: bool
+    ) -> tuple[Tensor, list[Scale] | None]:
+        raise NotImplementedError
+
+    def published_name(self, name: str) -> str | Part:
+        """Our name of a tensor that is in neither encoder -> the authors'."""
         raise NotImplementedError
 
     def published_names(self) -> dict[str, str | Part]:
-        """Our tensors' names -> the authors', `visual`'s among them; `audio`'s may be left out. Only asked of a model on ResNet-50."""
-        raise NotImplementedError
+        """Our tensors' names -> the authors'."""
+        names = {}
+        for name in self.state_dict():
+            part, _, rest = name.partition(".")
+            if part == "visual":
+                names[name] = f"{self.published_visual}.{two_branch_name(rest)}"
+            elif part == "audio":
+                names[name] = f"vggish.{rest}"
+            else:
+                names[name] = self.published_name(name)
+        return names
 
     def published_dead(self) -> dict[str, nn.Module]:
-        """What the authors' code builds, counts and saves but never runs: the published prefix -> a module of the same tensors."""
-        return {}
+        """What the authors' code builds, counts and saves but never runs: the published prefix -> a module of
+        the same tensors. The second branch of their ResNet-50; a method adds its own."""
+        if self.published_visual is None:
+            return {}
+        return {f"{self.published_visual}.layer{i + 1}_2": self.visual.stages[i] for i in (2, 3)}
 
-    def load_published(self, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
-        """Loads the authors' checkpoint by its tensor names. VGGish's tensors, which not every checkpoint holds, may be absent.
+    def load_published(self, source: Source) -> LoadReport:
+        """Loads the authors' checkpoint by its tensor names. VGGish's tensors, which not every checkpoint
+        holds, may be absent.
 
-        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, other shapes, a method without a checkpoint).
+        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, other shapes, a
+        method without a checkpoint).
         """
-        if type(self).published_names is AVSModel.published_names:
-            raise ValueError(f"{self.config.method}: its authors published no checkpoint.")
-        if self.config.visual != "resnet50":
-            raise ValueError(f"the published checkpoint of {self.config.method} is for visual='resnet50', audio='vggish'; this model has "
-                             f"visual={self.config.visual!r}, audio={self.config.audio!r}.")
-        dead = {f"{prefix}.{name}" for prefix, module in self.published_dead().items() for name in module.state_dict()}
-        audio = {name for name in self.state_dict() if name.startswith("audio.")}
-        renamed = {**{name: f"vggish.{name.removeprefix('audio.')}" for name in audio}, **self.published_names()}
-        return load_renamed(self, read_tensors(source), renamed, dead, audio, what=f"{self.config.method} checkpoint")
+        config = self.config
+        if self.published_visual is None:
+            raise ValueError(f"{config.method}: its authors published no checkpoint.")
+        if config.visual != "resnet50":
+            raise ValueError(
+                f"the published checkpoint of {config.method} is for visual='resnet50', audio='vggish'; this "
+                f"model has visual={config.visual!r}, audio={config.audio!r}."
+            )
+        names = self.published_names()
+        audio = {name for name in names if name.startswith("audio.")}
+        dead = set()
+        for prefix, module in self.published_dead().items():
+            dead |= {f"{prefix}.{name}" for name in module.state_dict()}
+        return load_renamed(self, read_tensors(source), names, f"{config.method} checkpoint", audio, dead)
 
-    def save_pretrained(self, save_directory: str | Path, *, config: dict | None = None, model_card_kwargs: dict | None = None) -> None:
+    def save_pretrained(
+        self, save_directory: str | Path, *, config: dict | None = None, model_card_kwargs: dict | None = None
+    ) -> None:
         """Writes config.json, model.safetensors and, where there is none, a README.md into a folder.
 
-        Each file is complete before it takes the place of the old one: whoever is killed here leaves the old model, not a broken one.
+        Each file is complete before it takes the place of the old one: whoever is killed here leaves the old
+        model, not a broken one.
         """
         folder = Path(save_directory)
         staging = folder / ".saving"
@@ -138,7 +196,8 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
             shutil.rmtree(staging)
 
     def freeze_audio(self) -> None:
-        """No gradient to the audio encoder, and its batch norms keep their statistics (also after `train()`)."""
+        """No gradient to the audio encoder, and its batch norms keep their statistics (also after
+        `train()`)."""
         self.audio.requires_grad_(False)
         self.train(self.training)
 
@@ -149,68 +208,86 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
         return self
 
 
-def build(method: str, options: dict) -> AVSModel:
-    """A model from a method's name and its configuration's fields; misspelled names raise ValueError with a suggestion."""
+def class_of(method: str) -> type[AVSModel]:
+    """Raises ValueError, with a suggestion, for a name that is not known."""
     if not isinstance(method, str) or method not in METHODS:
         raise unknown("method", method, METHODS)
-    cls = METHODS[method]
+    return METHODS[method]
+
+
+def build(method: str, options: dict) -> AVSModel:
+    """A model from a method's name and its configuration's fields; misspelled names raise ValueError with a
+    suggestion."""
+    cls = class_of(method)
     fields = cls.config_class.__dataclass_fields__
     for name, value in options.items():
         if name not in fields:
             raise unknown(f"option of {method}", name, fields)
         expected = type(fields[name].default)
         if type(value) is not expected and not (expected is float and type(value) is int):
-            raise ValueError(f"option {name} of {method} is {repr(value)[:40]}; expected a value of type {expected.__name__}.")
+            raise ValueError(
+                f"option {name} of {method} is {repr(value)[:40]}; expected a value of type "
+                f"{expected.__name__}."
+            )
         if expected is int and value > MOST:
             raise ValueError(f"option {name} of {method} is {value}; expected at most {MOST}.")
     return cls(cls.config_class(**{**options, "method": method}))
 
 
-def _download(hub_id: Path, file: str) -> Path:
+def _find(model: Path, name: str) -> Path:
+    """A file of a model, in its folder or from the Hugging Face Hub."""
+    file = model / name
+    if file.is_file():
+        return file
+    if model.is_dir():
+        raise FileNotFoundError(
+            f"{file}: missing. A model folder holds config.json and model.safetensors; without weights, or "
+            "without a configuration, it is none. Write one with save_pretrained."
+        )
+    if model.exists() or model.is_absolute() or len(model.parts) != 2:
+        raise FileNotFoundError(
+            f"{model}: not a model folder (config.json and model.safetensors), and not a hub id (owner/name)."
+        )
     try:
-        return Path(hf_hub_download(hub_id.as_posix(), file))
+        return Path(hf_hub_download(model.as_posix(), name))
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FileNotFoundError(f"{hub_id}: no such folder here, and the Hugging Face Hub gave no {file} ({reason[:120]}).") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FileNotFoundError(
+            f"{model}: no such folder here, and the Hugging Face Hub gave no {name} ({reason[:120]})."
+        ) from None
 
 
 def load_model(folder_or_hub_id: str | Path) -> AVSModel:
-    """A model that `save_pretrained` wrote: a folder with config.json and model.safetensors, a run of `train` (its best), or a Hugging Face Hub id.
+    """A model that `save_pretrained` wrote: a folder with config.json and model.safetensors, a run of `train`
+    (its best), or a Hugging Face Hub id.
 
     Nothing in the files is executed. Raises FileNotFoundError or ValueError, naming the file.
     """
     path = Path(folder_or_hub_id)
     if (path / "best").is_dir():
         path = path / "best"
-    if path.is_dir():
-        config = path / "config.json"
-    elif path.exists() or path.is_absolute() or len(path.parts) != 2:
-        raise FileNotFoundError(f"{path}: not a model folder (config.json and model.safetensors), and not a hub id (owner/name).")
-    else:
-        config = _download(path, "config.json")
-    if not config.is_file():
-        raise FileNotFoundError(f"{config}: missing. A model folder holds config.json and model.safetensors; write one with save_pretrained.")
+    config = _find(path, "config.json")
     try:
         with config.open("rb") as file:
-            options = json.loads(file.read(MOST))                   # cut off, it is no JSON
+            options = json.loads(file.read(MOST))  # cut off, it is no JSON
         method = options["method"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{config}: not the configuration of a model ({type(error).__name__}: {error}).") from None
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{config}: not the configuration of a model ({reason}).") from None
     try:
         with torch.device("meta"):
-            shapes = build(method, options)                         # takes no memory, however wide
+            shapes = build(method, options)  # takes no memory, however wide
     except ValueError as error:
         raise ValueError(f"{config}: {error}") from None
-    weights = config.parent / "model.safetensors"
-    if not weights.is_file():
-        if path.is_dir():
-            raise FileNotFoundError(f"{weights}: missing. The folder holds a configuration without weights.")
-        weights = _download(path, "model.safetensors")
-    tensors, names = read_tensors(weights), {name: name for name in shapes.state_dict()}
-    matched(shapes, tensors, names, what=str(weights))
+    weights = _find(path, "model.safetensors")
+    tensors, names = read_tensors(weights), shapes.state_dict().keys()
+    present = matched(shapes, tensors, {name: name for name in names}, str(weights))
+    unexpected = [name for name in tensors if name not in names]
+    if unexpected:
+        raise ValueError(
+            f"{weights}: holds {len(unexpected)} tensors that {config.name} has no place for, first "
+            f"{unexpected[0]}. The two files are not of one model."
+        )
     model = build(method, options)
-    report = load_renamed(model, tensors, names, what=str(weights))
-    if report.unexpected:
-        raise ValueError(f"{weights}: holds {len(report.unexpected)} tensors that {config.name} has no place for, first {report.unexpected[0]}. "
-                         "The two files are not of one model.")
+    model.load_state_dict(present, strict=False)
     return model.eval()

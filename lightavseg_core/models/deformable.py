@@ -1,5 +1,4 @@
 """Multi-scale deformable attention (Zhu et al., "Deformable DETR", ICLR 2021), in plain PyTorch."""
-from __future__ import annotations
 
 import math
 
@@ -9,7 +8,8 @@ from torch import Tensor, nn
 
 
 def pixel_centres(shapes: list[tuple[int, int]], like: Tensor) -> Tensor:
-    """Where the positions of maps of (h, w) lie: their pixels' centres as (x, y), 0 to 1 across the map, map after map -> (S, 2)."""
+    """Where the positions of maps of (h, w) lie: their pixels' centres as (x, y), 0 to 1 across the map, map
+    after map -> (S, 2)."""
     centres = []
     for h, w in shapes:
         y = (torch.arange(h, device=like.device, dtype=like.dtype) + 0.5) / h
@@ -19,11 +19,13 @@ def pixel_centres(shapes: list[tuple[int, int]], like: Tensor) -> Tensor:
 
 
 class DeformableAttention(nn.Module):
-    """Each query looks at a few places around itself, in maps of several scales, instead of at every position.
+    """Each query looks at a few places around itself, in maps of several scales, instead of at every
+    position.
 
-    Where to look and how much each place weighs come from the query alone, not from a product with keys: per head, `points` offsets for each of
-    `levels` maps, in pixels of that map, and a softmax over all these places; the values there are read bilinearly, zero outside the map (Eq. 3 of
-    the paper). Over S positions that is O(S C^2) where full attention takes O(S^2 C).
+    Where to look and how much each place weighs come from the query alone, not from a product with keys: per
+    head, `points` offsets for each of `levels` maps, in pixels of that map, and a softmax over all these
+    places; the values there are read bilinearly, zero outside the map (Eq. 3 of the paper). Over S positions
+    that is O(S C^2) where full attention takes O(S^2 C).
     """
 
     def __init__(self, channels: int, levels: int = 3, heads: int = 8, points: int = 4):
@@ -36,7 +38,8 @@ class DeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """As in the paper's appendix: at first each head looks 1, 2, ... pixels into a direction of its own, and weighs all places alike."""
+        """As in the paper's appendix: at first each head looks 1, 2, ... pixels into a direction of its own,
+        and weighs all places alike."""
         for linear in (self.sampling_offsets, self.attention_weights):
             nn.init.zeros_(linear.weight)
         for linear in (self.value, self.output):
@@ -45,26 +48,32 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(linear.bias)
         angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
         direction = torch.stack([angle.cos(), angle.sin()], -1)
-        direction = direction / direction.abs().amax(-1, keepdim=True)                                # (heads, 2)  onto a square
+        direction = direction / direction.abs().amax(-1, keepdim=True)  # (heads, 2)  onto a square
         steps = torch.arange(1, self.points + 1)
-        offsets = direction[:, None, None] * steps[:, None]                                           # (heads, 1, points, 2)
+        offsets = direction[:, None, None] * steps[:, None]             # (heads, 1, points, 2)
         with torch.no_grad():
             self.sampling_offsets.bias.copy_(offsets.expand(-1, self.levels, -1, -1).flatten())
 
-    def forward(self, query: Tensor, source: Tensor, centres: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        """query (B, Q, C) at centres (Q, 2), source (B, S, C): the maps' positions, row by row, map after map; shapes their (h, w).
-        -> (B, Q, C)."""
+    def forward(
+        self, query: Tensor, source: Tensor, centres: Tensor, shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        """query (B, Q, C) at centres (Q, 2), source (B, S, C): the maps' positions, row by row, map after
+        map; shapes their (h, w). -> (B, Q, C)."""
         split = (self.heads, self.levels, self.points)
-        offsets = self.sampling_offsets(query).unflatten(-1, (*split, 2))                             # (B, Q, heads, levels, points, 2)
-        weights = self.attention_weights(query).unflatten(-1, (self.heads, -1)).softmax(-1)           # (B, Q, heads, levels * points)
-        offsets = offsets.permute(3, 0, 2, 4, 1, 5).flatten(1, 2)                                     # (levels, B * heads, points, Q, 2)
-        weights = weights.unflatten(-1, split[1:]).permute(3, 0, 2, 4, 1).flatten(1, 2)               # (levels, B * heads, points, Q)
-        sizes = offsets.new_tensor([(w, h) for h, w in shapes])[:, None, None, None]                  # (levels, 1, 1, 1, 2)
-        places = 2 * (centres + offsets / sizes) - 1                                                  # -1 to 1 from edge to edge of each map
-        values = self.value(source).transpose(1, 2).split([h * w for h, w in shapes], dim=-1)         # per level (B, C, h * w)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*split, 2))  # (B, Q, heads, levels, points, 2)
+        offsets = offsets.permute(3, 0, 2, 4, 1, 5).flatten(1, 2)          # (levels, B * heads, points, Q, 2)
+        weights = self.attention_weights(query).unflatten(-1, (self.heads, -1)).softmax(-1)
+        weights = weights.unflatten(-1, split[1:])                         # (B, Q, heads, levels, points)
+        weights = weights.permute(3, 0, 2, 4, 1).flatten(1, 2)             # (levels, B * heads, points, Q)
+        sizes = offsets.new_tensor([(w, h) for h, w in shapes])            # (levels, 2)
+        places = centres + offsets / sizes[:, None, None, None]            # 0 to 1 across each map
+        places = 2 * places - 1                                            # -1 to 1 from edge to edge
+        lengths = [h * w for h, w in shapes]
+        values = self.value(source).transpose(1, 2).split(lengths, dim=-1)  # per level (B, C, h * w)
         out = 0
         for value, place, weight, (h, w) in zip(values, places, weights, shapes, strict=True):
-            value = value.reshape(-1, value.shape[1] // self.heads, h, w)                             # (B * heads, c, h, w)
+            value = value.reshape(-1, value.shape[1] // self.heads, h, w)  # (B * heads, c, h, w)
             seen = F.grid_sample(value, place, mode="bilinear", padding_mode="zeros", align_corners=False)
-            out = out + (seen * weight[:, None]).sum(2)                                               # (B * heads, c, Q)
-        return self.output(out.unflatten(0, (-1, self.heads)).flatten(1, 2).transpose(1, 2))
+            out = out + (seen * weight[:, None]).sum(2)                    # (B * heads, c, Q)
+        out = out.unflatten(0, (-1, self.heads)).flatten(1, 2)             # (B, C, Q)
+        return self.output(out.transpose(1, 2))

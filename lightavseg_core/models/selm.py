@@ -1,67 +1,116 @@
-"""SelM (Li et al., ACM MM 2024): state spaces over time select what to listen to, hard token attention selects where.
+"""SelM (Li et al., ACM MM 2024): state spaces over time select what to listen to, hard token attention
+selects where.
 
-Sound meets the image three times: while the backbone runs (DAM), once per second and channel (BCSM), and in the decoder, where two tokens,
-one of which has heard the sound, share the pixels out among them. Written from the published code's behaviour; checked by its numbers.
+Sound meets the image three times: while the backbone runs (DAM), once per second and channel (BCSM), and in
+the decoder, where two tokens, one of which has heard the sound, share the pixels out among them. Written from
+the published code's behaviour; checked by its numbers.
 """
-from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..encoders.checkpoints import Part
-from ..encoders.resnet import two_branch_name
 from .base import AVSModel, ModelConfig, Scale, register
 from .mamba import Mamba
 from .selm_decoder import Decoder, DynamicHead, Mlp, stretch
 
-STAGES = 4    # of the encoder that are read: strides 4 to 32
+STAGES = 4  # of the encoder that are read: strides 4 to 32
 
-# Prefixes of our tensors' names -> the authors', within a DAM and within a level of the decoder ({0}: its index, {1}: counted from 1).
+# Prefixes of our tensors' names -> the authors', within a DAM and within a level of the decoder ({0}: its
+# index, {1}: counted from 1).
 _ATTENTION = "fusion.audio_visual_att"
 DAM_NAMES = {
-    "to_pixels.visual": "fusion.vis_project.0", "to_pixels.query1": f"{_ATTENTION}.align_vis.query_conv.0",
-    "to_pixels.query2": f"{_ATTENTION}.align_vis.query_conv2.0", "to_pixels.key": f"{_ATTENTION}.align_vis.key_conv.0",
-    "to_pixels.value": f"{_ATTENTION}.audio_value_conv.0", "to_pixels.weight": f"{_ATTENTION}.vis_weight",
-    "to_pixels.heard": f"{_ATTENTION}.vis_out.0", "to_pixels.out": "fusion.out_conv.0",
-    "to_audio.query1": f"{_ATTENTION}.align_audio.f_query.0", "to_audio.query2": f"{_ATTENTION}.align_audio.f_query2.0",
-    "to_audio.key": f"{_ATTENTION}.align_audio.f_key.0", "to_audio.value": f"{_ATTENTION}.vis_value_conv.0",
-    "to_audio.weight": f"{_ATTENTION}.audio_weight", "to_audio.out": f"{_ATTENTION}.audio_out.0",
-    "gate1": "gate.0", "gate2": "gate.2", "out": "audio_out_conv.0",
+    "to_pixels.visual": "fusion.vis_project.0",
+    "to_pixels.query1": f"{_ATTENTION}.align_vis.query_conv.0",
+    "to_pixels.query2": f"{_ATTENTION}.align_vis.query_conv2.0",
+    "to_pixels.key": f"{_ATTENTION}.align_vis.key_conv.0",
+    "to_pixels.value": f"{_ATTENTION}.audio_value_conv.0",
+    "to_pixels.weight": f"{_ATTENTION}.vis_weight",
+    "to_pixels.heard": f"{_ATTENTION}.vis_out.0",
+    "to_pixels.out": "fusion.out_conv.0",
+    "to_audio.query1": f"{_ATTENTION}.align_audio.f_query.0",
+    "to_audio.query2": f"{_ATTENTION}.align_audio.f_query2.0",
+    "to_audio.key": f"{_ATTENTION}.align_audio.f_key.0",
+    "to_audio.value": f"{_ATTENTION}.vis_value_conv.0",
+    "to_audio.weight": f"{_ATTENTION}.audio_weight",
+    "to_audio.out": f"{_ATTENTION}.audio_out.0",
+    "gate1": "gate.0",
+    "gate2": "gate.2",
+    "out": "audio_out_conv.0",
 }
 LEVEL_NAMES = {
-    "fuse": "fuses.{0}.fusion", "position": "layers.{0}.positional_embedding", "load.norm": "layers.{0}.norm", "load.mlp": "layers.{0}.mlp",
-    "load.norm_query": "layers.{0}.loadtoken.normq", "load.norm_key": "layers.{0}.loadtoken.normk",
-    "load.query": "layers.{0}.loadtoken.cross_attn.q_proj", "load.key": "layers.{0}.loadtoken.cross_attn.k_proj",
-    "load.value": "layers.{0}.loadtoken.cross_attn.v_proj", "load.out": "layers.{0}.loadtoken.cross_attn.proj",
-    "attention": "cgattention{1}", "attention.norm_visual": "cgattention{1}.norm_v", "attention.norm_tokens": "cgattention{1}.norm_t",
-    "attention.query": "cgattention{1}.q_proj", "attention.key": "cgattention{1}.k_proj", "attention.value": "cgattention{1}.v_proj",
+    "fuse": "fuses.{0}.fusion",
+    "position": "layers.{0}.positional_embedding",
+    "load.norm": "layers.{0}.norm",
+    "load.mlp": "layers.{0}.mlp",
+    "load.norm_query": "layers.{0}.loadtoken.normq",
+    "load.norm_key": "layers.{0}.loadtoken.normk",
+    "load.query": "layers.{0}.loadtoken.cross_attn.q_proj",
+    "load.key": "layers.{0}.loadtoken.cross_attn.k_proj",
+    "load.value": "layers.{0}.loadtoken.cross_attn.v_proj",
+    "load.out": "layers.{0}.loadtoken.cross_attn.proj",
+    "attention": "cgattention{1}",
+    "attention.norm_visual": "cgattention{1}.norm_v",
+    "attention.norm_tokens": "cgattention{1}.norm_t",
+    "attention.query": "cgattention{1}.q_proj",
+    "attention.key": "cgattention{1}.k_proj",
+    "attention.value": "cgattention{1}.v_proj",
     "attention.out": "cgattention{1}.proj",
 }
+
+
+@cache
+def _prefixes(layers: int, upsamplings: int) -> dict[str, str]:
+    """Of our tensors' names -> the authors'."""
+    prefixes = {
+        "audio_proj": "audio_proj",
+        "audio_norm": "audio_norm",
+        "decoder.tokens": "decoder.tokens.weight",
+        "head.kernel": "decoder.proj.audio_linear",
+        "head.out": f"decoder.proj.vis.{2 * upsamplings}",
+    }
+    for i in range(upsamplings):
+        prefixes[f"head.up.{i}"] = f"decoder.proj.vis.{2 * i + 1}"
+    for i in range(STAGES):
+        prefixes |= {f"bcsm.visual_in.{i}": f"BCSM.vis_linear.{i}", f"in_proj.{i}": f"in_proj{i + 1}"}
+        prefixes |= {f"dam.{i}.{ours}": f"DAM_Fusion{i + 1}.{theirs}" for ours, theirs in DAM_NAMES.items()}
+        for ours, theirs in (("visual", "video"), ("audio", "audio")):
+            prefixes[f"bcsm.{ours}_gate.{i}"] = f"BCSM.{theirs}_gated.{i}.0"
+            for layer in range(layers):
+                block, published = f"{ours}_encoder.{i}.{layer}", f"{theirs}_encoder.{i}.layers.{layer}"
+                prefixes[f"bcsm.{block}.norm"] = f"BCSM.{published}.layernorm"
+                prefixes[f"bcsm.{block}.mamba"] = f"BCSM.{published}.mamba_block"
+    for i in range(STAGES - 1):
+        for ours, theirs in LEVEL_NAMES.items():
+            prefixes[f"decoder.levels.{i}.{ours}"] = f"decoder.{theirs.format(i, i + 1)}"
+    return prefixes
 
 
 @dataclass
 class SelMConfig(ModelConfig):
     method: str = "selm"
-    width: int = 256          # D: channels of the projected maps, the audio state and the tokens
-    layers: int = 3           # Mamba blocks in each of BCSM's eight encoders
-    upsamplings: int = 2      # of the head: 2 as published for S4 and AVSS, 1 as published for MS3, which is trained at size 448
-    published: bool = False   # as the published code behaves: random also in eval, and clips of a batch mix (see BCSM)
+    width: int = 256         # D: channels of the projected maps, the audio state and the tokens
+    layers: int = 3          # Mamba blocks in each of BCSM's eight encoders
+    upsamplings: int = 2     # of the head: as published 2 for S4 and AVSS, 1 for MS3, at size 448
+    published: bool = False  # as the published code behaves: random also in eval, and clips mix (see BCSM)
 
 
 def instance_norm(x: Tensor) -> Tensor:
-    """Each channel of each frame to mean 0 and variance 1 over its positions: (N, C, L), any L >= 1. torch's own refuses L = 1."""
+    """Each channel of each frame to mean 0 and variance 1 over its positions: (N, C, L), any L >= 1. torch's
+    own refuses L = 1."""
     return F.layer_norm(x, x.shape[-1:])
 
 
 class AudioToPixels(nn.Module):
     """DAM, visual side: every pixel asks the sound of its second. x (N, C, P), audio (N, D, 1) -> (N, C, P).
 
-    Computed as published, and it comes to nothing: there is one key, so the softmax over it is 1, every pixel hears the same vector, and the
-    instance norm takes the mean away from a constant. What is left is GELU(bias of `out`), one number per channel, whatever is seen or heard:
-    attention dissipation again, and here the norm removes even the broadcast vector. (In floating point a constant misses its mean by a
+    Computed as published, and it comes to nothing: there is one key, so the softmax over it is 1, every pixel
+    hears the same vector, and the instance norm takes the mean away from a constant. What is left is
+    GELU(bias of `out`), one number per channel, whatever is seen or heard: attention dissipation again, and
+    here the norm removes even the broadcast vector. (In floating point a constant misses its mean by a
     rounding error, and the norm divides that by sqrt(1e-5): about 1e-5 instead of 0.)
     """
 
@@ -75,16 +124,17 @@ class AudioToPixels(nn.Module):
         self.out = nn.Conv1d(channels, channels, 1)
 
     def forward(self, x: Tensor, audio: Tensor) -> Tensor:
-        query = instance_norm(self.query2(instance_norm(self.query1(x))))                  # (N, C, P)
-        attention = query.transpose(1, 2) @ self.key(audio) * x.shape[1] ** -0.5           # (N, P, 1)
-        attention = attention.softmax(-1) * self.weight.softmax(0)                         # 1 everywhere: one key, one weight
-        heard = self.value(audio) @ attention.transpose(1, 2)                              # (N, C, P)  the same at every pixel
-        heard = instance_norm(self.heard(heard))                                           # so 0
-        return F.gelu(self.out(F.gelu(self.visual(x)) * heard))                            # GELU(bias)
+        query = instance_norm(self.query2(instance_norm(self.query1(x))))         # (N, C, P)
+        attention = query.transpose(1, 2) @ self.key(audio) * x.shape[1] ** -0.5  # (N, P, 1)
+        attention = attention.softmax(-1) * self.weight.softmax(0)                # 1: one key, one weight
+        heard = self.value(audio) @ attention.transpose(1, 2)                     # (N, C, P)  one vector,
+        heard = instance_norm(self.heard(heard))                                  # so 0
+        return F.gelu(self.out(F.gelu(self.visual(x)) * heard))                   # GELU(bias)
 
 
 class PixelsToAudio(nn.Module):
-    """DAM, audio side: the sound asks all pixels. x (N, C, P), audio (N, D, 1) -> (N, D, 1). This is where the image reaches the sound."""
+    """DAM, audio side: the sound asks all pixels. x (N, C, P), audio (N, D, 1) -> (N, D, 1). This is where
+    the image reaches the sound."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
@@ -94,32 +144,34 @@ class PixelsToAudio(nn.Module):
         self.out = nn.Conv1d(width, width, 1)
 
     def forward(self, x: Tensor, audio: Tensor) -> Tensor:
-        query = self.query2(self.query1(audio))                                            # (N, D, 1)
-        key, value = instance_norm(self.key(x)), instance_norm(self.value(x))              # (N, D, P)
-        attention = query.transpose(1, 2) @ key * x.shape[1] ** -0.5                       # (N, 1, P)  published: scaled by C, not D
+        query = self.query2(self.query1(audio))                                # (N, D, 1)
+        key, value = instance_norm(self.key(x)), instance_norm(self.value(x))  # (N, D, P)
+        attention = query.transpose(1, 2) @ key * x.shape[1] ** -0.5           # (N, 1, P)  as published by C
         attention = attention.softmax(-1) * self.weight.softmax(0)
-        return self.out(value @ attention.transpose(1, 2))                                 # (N, D, 1)
+        return self.out(value @ attention.transpose(1, 2))                     # (N, D, 1)
 
 
 class DAM(nn.Module):
-    """Dual Alignment Module, after a stage of the backbone; both sides read what came in. x (N, C, h, w), audio (N, D, 1) -> the same."""
+    """Dual Alignment Module, after a stage of the backbone; both sides read what came in. x (N, C, h, w),
+    audio (N, D, 1) -> the same."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
         self.to_pixels, self.to_audio = AudioToPixels(channels, width), PixelsToAudio(channels, width)
-        self.gate1, self.gate2 = nn.Linear(channels, channels, bias=False), nn.Linear(channels, channels, bias=False)
+        self.gate1, self.gate2 = (nn.Linear(channels, channels, bias=False) for _ in range(2))
         self.out = nn.Conv1d(width, width, 1)
 
     def forward(self, x: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = x.flatten(2)                                                              # (N, C, P)
-        update = self.to_pixels(pixels, audio).transpose(1, 2)                             # (N, P, C)
+        pixels = x.flatten(2)                                   # (N, C, P)
+        update = self.to_pixels(pixels, audio).transpose(1, 2)  # (N, P, C)
         update = self.gate2(F.relu(self.gate1(update))).tanh() * update
         audio = audio + F.gelu(self.out(self.to_audio(pixels, audio)))
         return x + update.transpose(1, 2).unflatten(2, x.shape[-2:]), audio
 
 
 class MambaLayer(nn.Module):
-    """Layer norm, then a Mamba block around which the *normed* signal passes (published). (B, T, D) -> the same."""
+    """Layer norm, then a Mamba block around which the *normed* signal passes (published). (B, T, D) -> the
+    same."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -131,119 +183,136 @@ class MambaLayer(nn.Module):
 
 
 class BCSM(nn.Module):
-    """Bidirectional gates over time: at each scale the sound gates the image's channels, and the images together gate the sound's.
+    """Bidirectional gates over time: at each scale the sound gates the image's channels, and the images
+    together gate the sound's.
 
-    maps: four of (B*T, D, h, w), clips (B, T), audio (B*T, D) -> the same. Each frame's gate is its own. With `published`, as in the authors'
-    code, all but the first audio gate are flattened with time before clip while the features are flattened with clip before time: frame k of
-    the batch takes the gate of second k // B of clip k % B. For one clip that is right; for more, clips mix, and the scores were made so.
+    maps: four of (B*T, D, h, w), clips (B, T), audio (B*T, D) -> the same. Each frame's gate is its own. With
+    `published`, as in the authors' code, all but the first audio gate are flattened with time before clip
+    while the features are flattened with clip before time: frame k of the batch takes the gate of second k //
+    B of clip k % B. For one clip that is right; for more, clips mix, and the scores were made so.
     """
 
     def __init__(self, width: int, layers: int, published: bool):
         super().__init__()
         self.published = published
-        self.visual_in, self.visual_gate, self.audio_gate = (
-            nn.ModuleList(nn.Linear(width, width) for _ in range(STAGES)) for _ in range(3))
-        self.visual_encoder, self.audio_encoder = (
-            nn.ModuleList(nn.Sequential(*(MambaLayer(width) for _ in range(layers))) for _ in range(STAGES)) for _ in range(2))
 
-    def forward(self, maps: list[Tensor], audio: Tensor, clips: tuple[int, int]) -> tuple[list[Tensor], Tensor]:
-        sound, gated, total = audio.unflatten(0, clips), [], 0                             # (B, T, D)
+        def linears() -> nn.ModuleList:
+            return nn.ModuleList(nn.Linear(width, width) for _ in range(STAGES))
+
+        def encoder() -> nn.Sequential:
+            return nn.Sequential(*(MambaLayer(width) for _ in range(layers)))
+
+        self.visual_in, self.visual_gate, self.audio_gate = linears(), linears(), linears()
+        self.visual_encoder = nn.ModuleList(encoder() for _ in range(STAGES))
+        self.audio_encoder = nn.ModuleList(encoder() for _ in range(STAGES))
+
+    def forward(
+        self, maps: list[Tensor], audio: Tensor, clips: tuple[int, int]
+    ) -> tuple[list[Tensor], Tensor]:
+        sound, gated, total = audio.unflatten(0, clips), [], 0                       # (B, T, D)
         for i, x in enumerate(maps):
-            seen = self.visual_in[i](x.mean((-2, -1))).unflatten(0, clips)                 # (B, T, D)
-            visual_gate = F.silu(self.visual_gate[i](self.visual_encoder[i](seen)))        # (B, T, D)
-            audio_gate = F.silu(self.audio_gate[i](self.audio_encoder[i](sound)))          # (B, T, D)
+            seen = self.visual_in[i](x.mean((-2, -1))).unflatten(0, clips)           # (B, T, D)
+            visual_gate = F.silu(self.visual_gate[i](self.visual_encoder[i](seen)))  # (B, T, D)
+            audio_gate = F.silu(self.audio_gate[i](self.audio_encoder[i](sound)))    # (B, T, D)
             if self.published:
                 visual_gate = visual_gate.transpose(0, 1)
                 audio_gate = audio_gate.transpose(0, 1) if i else audio_gate
-            gated.append(x + audio_gate.flatten(0, 1)[..., None, None] * x)                # each channel scaled: no positions in the gate
-            total = total + visual_gate.flatten(0, 1)
+            gate = audio_gate.flatten(0, 1)[..., None, None]                         # (B*T, D, 1, 1)
+            gated.append(x + gate * x)                                               # (B*T, D, h, w)
+            total = total + visual_gate.flatten(0, 1)                                # (B*T, D)
         return gated, audio + total / len(maps) * audio
 
 
 @register
 class SelM(AVSModel):
-    """SelM. Paper: Li, Yu, Wang, Wang and Lu, "SelM: Selective Mechanism based Audio-Visual Segmentation", ACM MM 2024.
+    """SelM. Paper: Li, Yu, Wang, Wang and Lu, "SelM: Selective Mechanism based Audio-Visual Segmentation",
+    ACM MM 2024.
 
-    Found in the published code, and kept: the early fusion adds one constant per channel (AudioToPixels), so sound reaches the pixels only
-    through BCSM's gates and the decoder. Found, and kept behind `published=True`: clips of a batch mix in the gates, and Gumbel noise is drawn
-    in evaluation too, so that the published model is random. By default evaluation is deterministic and clips stand alone. Removed: one
-    image size only (positional embeddings are resized), five frames only, and a temperature that never learned (TokenAttention).
-    Chosen here: of SeaFormer the first four stages are read, strides 4 to 32 as of ResNet-50. As published, several classes (AVSS) have one
-    generated kernel each, without the bias that the binary head generates.
-    `scales`: at each token attention the map, the second token, which has heard the sound, and its hit map: 1 where a pixel chose it, else 0.
+    Found in the published code, and kept: the early fusion adds one constant per channel (AudioToPixels), so
+    sound reaches the pixels only through BCSM's gates and the decoder. Found, and kept behind
+    `published=True`: clips of a batch mix in the gates, and Gumbel noise is drawn in evaluation too, so that
+    the published model is random. By default evaluation is deterministic and clips stand alone. Removed: one
+    image size only (positional embeddings are resized), five frames only, and a temperature that never
+    learned (TokenAttention). Chosen here: of SeaFormer the first four stages are read, strides 4 to 32 as of
+    ResNet-50. As published, several classes (AVSS) have one generated kernel each, without the bias that the
+    binary head generates. `scales`: at each token attention the map, the second token, which has heard the
+    sound, and its hit map: 1 where a pixel chose it, else 0.
     """
 
     config_class = SelMConfig
     stages = STAGES
     auxiliary = "selection"
-    fusion = ("audio_proj", "audio_norm", "dam", "bcsm", *(f"decoder.levels.{i}.load" for i in range(STAGES - 1)))
+    fusion = (
+        "audio_proj",
+        "audio_norm",
+        "dam",
+        "bcsm",
+        *(f"decoder.levels.{i}.load" for i in range(STAGES - 1)),
+    )
+    published_visual = "resnet"
+    presets = {"tiny": {"width": 64, "layers": 2}}
 
     def __init__(self, config: SelMConfig):
         super().__init__(config)
         width = config.width
         if not 64 <= width <= 4096 or width % 32:
-            raise ValueError(f"width is {width}; expected a multiple of 32 (the groups of its norms) from 64 to 4096.")
+            raise ValueError(
+                f"width is {width}; expected a multiple of 32 (the groups of its norms) from 64 to 4096."
+            )
         for name, least, most in (("layers", 1, 64), ("upsamplings", 0, 4), ("size", 32, 4096)):
-            if not least <= getattr(config, name) <= most:
-                raise ValueError(f"{name} is {getattr(config, name)}; expected {least} to {most}.")
+            value = getattr(config, name)
+            if not least <= value <= most:
+                raise ValueError(f"{name} is {value}; expected {least} to {most}.")
         channels = self.visual.channels
-        sides = [-(-config.size // stride) for stride in self.visual.strides]              # of the maps at the size it is trained at
+        # Of the maps, at the size that it is trained at.
+        sides = [-(-config.size // stride) for stride in self.visual.strides]
         self.audio_proj, self.audio_norm = nn.Linear(self.audio.channels, width), nn.LayerNorm(width)
         self.dam = nn.ModuleList(DAM(c, width) for c in channels)
-        self.in_proj = nn.ModuleList(nn.Sequential(nn.Conv2d(c, width, 1), nn.GroupNorm(32, width)) for c in channels)
+        self.in_proj = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, width, 1), nn.GroupNorm(32, width)) for c in channels
+        )
         self.bcsm = BCSM(width, config.layers, config.published)
         self.decoder = Decoder(width, sides[-2::-1], config.published)
         self.head = DynamicHead(width, config.num_classes, config.upsamplings)
 
     def encode(self, frames: Tensor, audio: Tensor) -> tuple[list[Tensor], Tensor]:
-        """frames (N, 3, H, W), audio (N, D, 1) -> the stages' fused maps at width D, fine to coarse, and the audio (N, D, 1)."""
+        """frames (N, 3, H, W), audio (N, D, 1) -> the stages' fused maps at width D, fine to coarse, and the
+        audio (N, D, 1)."""
         x, maps = frames, []
         for stage, dam, project in zip(self.visual.stages, self.dam, self.in_proj):
-            x, audio = dam(stage(x), audio)                                                # the next stage reads the fused map
+            x, audio = dam(stage(x), audio)  # the next stage reads the fused map
             maps.append(project(x))
         return maps, audio
 
-    def segment(self, frames: Tensor, log_mel: Tensor, with_scales: bool) -> tuple[Tensor, list[Scale] | None]:
+    def segment(
+        self, frames: Tensor, log_mel: Tensor, with_scales: bool
+    ) -> tuple[Tensor, list[Scale] | None]:
         clips, size = frames.shape[:2], frames.shape[-2:]
-        frames, log_mel = frames.flatten(0, 1), log_mel.flatten(0, 1)                      # (B*T, 3, H, W), (B*T, 1, F, M)
-        audio = self.audio_norm(self.audio_proj(self.audio(log_mel)))[..., None]           # (B*T, D, 1)
-        maps, audio = self.encode(frames, audio)
-        maps, audio = self.bcsm(maps, audio[..., 0], clips)                                # the only step that knows of time
+        frames, log_mel = frames.flatten(0, 1), log_mel.flatten(0, 1)   # (B*T, 3, H, W), (B*T, 1, F, M)
+        audio = self.audio_norm(self.audio_proj(self.audio(log_mel)))   # (B*T, D)
+        maps, audio = self.encode(frames, audio[..., None])             # (B*T, D, h, w) each, (B*T, D, 1)
+        maps, audio = self.bcsm(maps, audio[..., 0], clips)             # the only step that knows of time
         levels = self.decoder(maps, audio)
-        visual, tokens, _ = levels[-1]
-        logits = stretch(self.head(visual, tokens[:, -1]), size)                           # (B*T, K, H, W)
-        scales = None
-        if with_scales:
-            scales = [Scale(v.unflatten(0, clips), t[:, -1].unflatten(0, clips), hit[:, -1].unflatten(0, clips)) for v, t, hit in levels]
-        return logits.unflatten(0, clips), scales
+        visual, tokens, _ = levels[-1]                                  # (B*T, D, h, w), (B*T, 2, D)
+        logits = stretch(self.head(visual, tokens[:, -1]), size)        # (B*T, K, H, W)
+        logits = logits.unflatten(0, clips)
+        if not with_scales:
+            return logits, None
+        scales = []
+        for visual, tokens, hits in levels:
+            listening = (visual, tokens[:, -1], hits[:, -1])
+            scales.append(Scale(*(x.unflatten(0, clips) for x in listening)))
+        return logits, scales
 
-    def published_names(self) -> dict[str, str | Part]:
-        prefixes = {"audio_proj": "audio_proj", "audio_norm": "audio_norm", "decoder.tokens": "decoder.tokens.weight",
-                    "head.kernel": "decoder.proj.audio_linear", "head.out": f"decoder.proj.vis.{2 * self.config.upsamplings}"}
-        for i in range(STAGES):
-            prefixes |= {f"dam.{i}.{ours}": f"DAM_Fusion{i + 1}.{theirs}" for ours, theirs in DAM_NAMES.items()}
-            prefixes |= {f"bcsm.visual_in.{i}": f"BCSM.vis_linear.{i}", f"in_proj.{i}": f"in_proj{i + 1}"}
-            for ours, theirs in (("visual", "video"), ("audio", "audio")):
-                prefixes[f"bcsm.{ours}_gate.{i}"] = f"BCSM.{theirs}_gated.{i}.0"
-                for layer in range(self.config.layers):
-                    for part, name in (("norm", "layernorm"), ("mamba", "mamba_block")):
-                        prefixes[f"bcsm.{ours}_encoder.{i}.{layer}.{part}"] = f"BCSM.{theirs}_encoder.{i}.layers.{layer}.{name}"
-        for i in range(STAGES - 1):
-            prefixes |= {f"decoder.levels.{i}.{ours}": f"decoder.{theirs.format(i, i + 1)}" for ours, theirs in LEVEL_NAMES.items()}
-        prefixes |= {f"head.up.{i}": f"decoder.proj.vis.{2 * i + 1}" for i in range(self.config.upsamplings)}
-        names = {}
-        for name in self.state_dict():
-            if name.startswith("visual."):
-                names[name] = f"resnet.{two_branch_name(name.removeprefix('visual.'))}"
-            elif not name.startswith("audio."):
-                prefix = max((p for p in prefixes if f"{name}.".startswith(f"{p}.")), key=len)
-                names[name] = prefixes[prefix] + name.removeprefix(prefix)
-        return names
+    def published_name(self, name: str) -> str:
+        prefixes = _prefixes(self.config.layers, self.config.upsamplings)
+        longest = max((p for p in prefixes if f"{name}.".startswith(f"{p}.")), key=len)
+        return prefixes[longest] + name.removeprefix(longest)
 
     def published_dead(self) -> dict[str, nn.Module]:
-        dead = {"resnet.layer3_2": self.visual.stages[2], "resnet.layer4_2": self.visual.stages[3]}
+        dead, width = super().published_dead(), self.config.width
         with torch.device("meta"):
             for i in range(STAGES - 1):
                 load = f"decoder.layers.{i}.loadtoken"
-                dead |= {f"{load}.norm": nn.LayerNorm(self.config.width), f"{load}.mlp": Mlp(self.config.width, 0.0)}
+                dead |= {f"{load}.norm": nn.LayerNorm(width), f"{load}.mlp": Mlp(width, 0.0)}
         return dead
