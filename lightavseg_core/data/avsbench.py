@@ -1,16 +1,18 @@
 """The one dataset class: AVSBench's S4, MS3 and AVSS layouts, real or generated."""
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .audio import FrontEnd, LogMel, read_audio
-from .images import MEAN, STD, read_frame
-from .layout import Clip, as_stored, read_clips, read_events, read_labels, stay_inside
+from .audio import FrontEnd, LogMel
+from .images import MEAN, STD, read_frame, resized
+from .layout import Clip, as_stored, read_clips, read_events, read_labels
 from .masks import read_mask, same_shape
 
 SOUNDS = ("normal", "silent", "swapped", "noise", "noisy")
@@ -19,40 +21,48 @@ SOUNDS = ("normal", "silent", "swapped", "noise", "noisy")
 class AVSBench(torch.utils.data.Dataset):
     """Clips of a subset's split, in AVSBench's layout.
 
-    An item is a dict: frames (T, 3, size, size) float32 with ImageNet mean and std; log_mel (T, 1, F, M) from `front_end`; mask
-    (T, size, size) uint8, class indices (binary: 0 and 1), 0 where not annotated; annotated (T,) bool; name. T is 5, or 10 for AVSS v2; less
-    where a clip's last frames are missing.
+    An item is a dict: frames (T, 3, size, size) float32 with ImageNet mean and std; log_mel (T, 1, F, M) from
+    `front_end`; mask (T, size, size) uint8, class indices (binary: 0 and 1), 0 where not annotated; annotated
+    (T,) bool; name. T is 5, or 10 for AVSS v2; less where a clip's last frames are missing.
 
-    root: the folder that holds `Single-source`, `Multi-sources` or `metadata.csv`, or one above or below it. size: side in pixels, None: as
-    stored. AVSS frames are resized for testing and cropped for training. front_end: that of the model which will listen; None: VGGish's.
-    sound: "normal", or what is heard instead while the truth stays: "silent" (a zero waveform), "swapped" (another clip's, in which something
-    else sounds), "noise" (white, at the clip's level), "noisy" (its own and that noise, 0 dB).
-    Clips are decoded once and kept in memory while they fit `cache_bytes`. `.pkl` files are never opened: log-mels come from the WAV.
+    root: the folder that holds `Single-source`, `Multi-sources` or `metadata.csv`, or one above or below it.
+    size: side in pixels, None: as stored. AVSS frames are resized for testing and cropped for training.
+    front_end: that of the model which will listen; None: VGGish's. sound: "normal", or what is heard instead
+    while the truth stays: "silent" (a zero waveform), "swapped" (another clip's, in which something else
+    sounds), "noise" (white, at the clip's level), "noisy" (its own and that noise, 0 dB).
+    Pictures are turned upright, as their EXIF notes say. Clips are decoded once and kept in memory while they
+    fit `cache_bytes`. `.pkl` files are never opened: log-mels come from the WAV.
     Raises FileNotFoundError or ValueError that names the file.
     """
 
-    def __init__(self, root: str | Path, subset: str = "ms3", split: str = "train", size: int | None = None,
-                 front_end: FrontEnd | None = None, sound: str = "normal", seed: int = 0, cache_bytes: int = 2 << 30):
-        if sound not in SOUNDS:
-            raise ValueError(f"unknown sound {sound!r}; known: {', '.join(SOUNDS)}.")
-        self.root, self.subset, self.split, self.size, self.sound, self.seed = Path(root), subset, split, size, sound, seed
+    def __init__(
+        self,
+        root: str | Path,
+        subset: str = "ms3",
+        split: str = "train",
+        size: int | None = None,
+        front_end: FrontEnd | None = None,
+        sound: str = "normal",
+        seed: int = 0,
+        cache_bytes: int = 2 << 30,
+    ):
+        self.root, self.subset, self.split = Path(root), subset, split
+        self.size, self.sound, self.seed = size, _known(sound), seed
         self.clips = [as_stored(clip) for clip in read_clips(root, subset, split)]
         if not self.clips:
             raise ValueError(f"{root}: the metadata of {subset} has no {split} clips.")
         self.front_end = front_end or LogMel()
         self.num_classes = len(read_labels(root)) if subset == "avss" else 1
         self._cache: dict[tuple, tuple] = {}
-        self._cache_left = [cache_bytes]                            # shared by with_sound, like the cache
+        self._cache_left = [cache_bytes]  # shared by with_sound, like the cache
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def with_sound(self, sound: str) -> AVSBench:
         """The same clips, heard differently; decoded pictures are shared."""
-        other = object.__new__(AVSBench)
-        other.__dict__ = {**self.__dict__, "sound": sound}
-        if sound not in SOUNDS:
-            raise ValueError(f"unknown sound {sound!r}; known: {', '.join(SOUNDS)}.")
+        other = copy.copy(self)
+        other.sound = _known(sound)
         return other
 
     def __getitem__(self, index: int) -> dict:
@@ -60,14 +70,21 @@ class AVSBench(torch.utils.data.Dataset):
         frames, mask = self._cached(("pictures", index), lambda: self._pictures(clip))
         if self.subset == "avss" and self.split == "train" and self.size:
             frames, mask = self._crop(frames, mask)
-        return {"frames": (frames.float() / 255 - MEAN) / STD, "log_mel": self._cached((self.sound, index), lambda: (self.log_mel(index),))[0],
-                "mask": mask, "annotated": torch.tensor([path is not None for path in clip.masks]), "name": clip.name}
+        (log_mel,) = self._cached((self.sound, index), lambda: (self.log_mel(index),))
+        return {
+            "frames": (frames.float() / 255 - MEAN) / STD,
+            "log_mel": log_mel,
+            "mask": mask,
+            "annotated": torch.tensor([path is not None for path in clip.masks]),
+            "name": clip.name,
+        }
 
     def _cached(self, key: tuple, make: Callable[[], tuple]) -> tuple:
         if key in self._cache:
             return self._cache[key]
         value = make()
-        worker = torch.utils.data.get_worker_info()                 # each process that loads data keeps what it read, and all share the room
+        # Each process that loads data keeps what it read, and all share the room.
+        worker = torch.utils.data.get_worker_info()
         size = sum(tensor.nbytes for tensor in value) * (worker.num_workers if worker else 1)
         if size <= self._cache_left[0]:
             self._cache_left[0] -= size
@@ -75,7 +92,8 @@ class AVSBench(torch.utils.data.Dataset):
         return value
 
     def waveform(self, index: int) -> Tensor:
-        """What is heard with clip `index`: (samples,) at the front end's rate; what is missing at its end is silence."""
+        """What is heard with clip `index`: (samples,) at the front end's rate; what is missing at its end is
+        silence."""
         own = self._sound(index)
         if self.sound == "silent":
             return torch.zeros_like(own)
@@ -88,7 +106,9 @@ class AVSBench(torch.utils.data.Dataset):
         return own
 
     def _sound(self, index: int) -> Tensor:
-        stay_inside(self.clips[index].audio, self.clips[index].home)
+        # Here, so that PyAV, which no picture needs, is loaded when the first sound is read.
+        from .decoding import read_audio
+
         return read_audio(self.clips[index].audio, self.front_end.sample_rate)
 
     def log_mel(self, index: int) -> Tensor:
@@ -96,48 +116,52 @@ class AVSBench(torch.utils.data.Dataset):
         return self.front_end(self.waveform(index), torch.arange(len(self.clips[index].frames)))
 
     def donor(self, index: int) -> int:
-        """Whose sound clip `index` gets when swapped. Each clip's sound goes to one other clip, where something else sounds if it can be.
+        """Whose sound clip `index` gets when swapped. Each clip's sound goes to one other clip, where
+        something else sounds if it can be.
 
-        With clips sorted by what sounds in them, the sound moves on by as many as the largest group has: to the next clip, where all differ.
+        With clips sorted by what sounds in them, the sound moves on by as many as the largest group has: to
+        the next clip, where all differ.
         """
-        if "donors" not in self.__dict__:
-            if len(self) < 2:
-                raise ValueError(f"{self.root}: a split of one clip has no other sound to swap in.")
-            groups: dict[object, list[int]] = {}
-            for i in range(len(self)):
-                groups.setdefault(i if (heard := self._sounding_set(i)) is None else heard, []).append(i)
-            order = [i for group in groups.values() for i in group]
-            step = max(map(len, groups.values())) % len(self) or 1
-            self.donors = dict(zip(order, order[step:] + order[:step]))
         return self.donors[index]
 
+    @cached_property
+    def donors(self) -> dict[int, int]:
+        if len(self) < 2:
+            raise ValueError(f"{self.root}: a split of one clip has no other sound to swap in.")
+        groups: dict[object, list[int]] = {}
+        for i in range(len(self)):
+            heard = self._sounding_set(i)
+            groups.setdefault(i if heard is None else heard, []).append(i)
+        order = [i for group in groups.values() for i in group]
+        step = max(map(len, groups.values())) % len(self) or 1
+        return dict(zip(order, order[step:] + order[:step]))
+
+    @cached_property
+    def events(self) -> dict[str, list[tuple[int, str]]] | None:
+        return read_events(self.root, self.subset)
+
     def _sounding_set(self, index: int) -> frozenset | None:
-        """What sounds in a clip: its category in S4, events.csv where there is one; None where nobody knows."""
-        if "events" not in self.__dict__:
-            self.events = read_events(self.root, self.subset)
+        """What sounds in a clip: its category in S4, events.csv where there is one; None where nobody
+        knows."""
+        clip = self.clips[index]
         if self.events is not None:
-            return frozenset(self.events.get(self.clips[index].name, ()))
-        return frozenset([self.clips[index].category]) if self.clips[index].category else None
+            return frozenset(self.events.get(clip.name, ()))
+        return frozenset([clip.category]) if clip.category else None
 
     def _pictures(self, clip: Clip) -> tuple[Tensor, Tensor]:
-        """Frames (T, 3, H, W) uint8 and mask (T, H, W) uint8, at `size` (AVSS train: the shorter side at least `size`)."""
-        for path in filter(None, (*clip.frames, *clip.masks)):
-            stay_inside(path, clip.home)
+        """Frames (T, 3, H, W) uint8 and mask (T, H, W) uint8, at `size` (AVSS train: the shorter side at
+        least `size`)."""
         frames = [read_frame(path) for path in clip.frames]
         if len({frame.shape for frame in frames}) > 1:
-            raise ValueError(f"{clip.frames[0].parent}: frames differ in size: {sorted({tuple(f.shape[1:]) for f in frames})}. Make them one size.")
-        frames = torch.stack([frame.permute(1, 2, 0) for frame in frames]).permute(0, 3, 1, 2)       # pixel by pixel in memory, as decoded
-        masks = torch.zeros(len(frames), *frames.shape[-2:], dtype=torch.uint8)
-        for i, path in enumerate(clip.masks):
-            if path is not None:
-                mask = read_mask(path, self.subset, self.num_classes)
-                if not same_shape(mask.shape, masks.shape[1:]):
-                    raise ValueError(f"{path}: is {mask.shape[1]} x {mask.shape[0]} pixels, which is not the shape of its frame, {masks.shape[2]} x "
-                                     f"{masks.shape[1]}. Copy the clip again.")
-                if mask.shape != masks.shape[1:]:
-                    mask = F.interpolate(mask[None, None], masks.shape[1:], mode="nearest-exact")[0, 0]
-                masks[i] = mask
+            sizes = sorted({tuple(frame.shape[1:]) for frame in frames})
+            raise ValueError(f"{clip.frames[0].parent}: frames differ in size: {sizes}. Make them one size.")
+        # Pixel by pixel in memory, as decoded.
+        frames = torch.stack([frame.permute(1, 2, 0) for frame in frames]).permute(0, 3, 1, 2)
         height, width = frames.shape[-2:]
+        masks = torch.zeros(len(frames), height, width, dtype=torch.uint8)
+        for mask, path in zip(masks, clip.masks, strict=True):
+            if path is not None:
+                mask.copy_(self._mask(path, height, width))
         target = (height, width)
         if self.size and self.subset == "avss" and self.split == "train":
             scale = max(1.0, self.size / min(height, width))
@@ -146,31 +170,50 @@ class AVSBench(torch.utils.data.Dataset):
             target = (self.size, self.size)
         if target != (height, width):
             # One by one: ten frames of 1280 x 720 take 110 MB as float32, and longer than one at a time.
-            frames = torch.cat([F.interpolate(frame[None].float(), target, mode="bilinear", antialias=True).round().clamp(0, 255).byte()
-                                for frame in frames])
+            frames = torch.cat([resized(frame[None], target).byte() for frame in frames])
             masks = F.interpolate(masks[None], target, mode="nearest-exact")[0]
         return frames.contiguous(), masks
 
+    def _mask(self, path: Path, height: int, width: int) -> Tensor:
+        """(height, width) uint8, those of its frame."""
+        mask = read_mask(path, self.subset, self.num_classes)
+        if mask.shape == (height, width):
+            return mask
+        if not same_shape(mask.shape, (height, width)):
+            raise ValueError(
+                f"{path}: is {mask.shape[1]} x {mask.shape[0]} pixels, which is not the shape of its frame, "
+                f"{width} x {height}. Copy the clip again."
+            )
+        return F.interpolate(mask[None, None], (height, width), mode="nearest-exact")[0, 0]
+
     def _crop(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """A random square of side `size`, the same in all frames (AVSS train). Uses torch's generator, which the trainer seeds."""
+        """A random square of side `size`, the same in all frames (AVSS train). Uses torch's generator, which
+        the trainer seeds."""
         top = int(torch.randint(frames.shape[-2] - self.size + 1, ()))
         left = int(torch.randint(frames.shape[-1] - self.size + 1, ()))
         area = (..., slice(top, top + self.size), slice(left, left + self.size))
         return frames[area], mask[area]
 
 
+def _known(sound: str) -> str:
+    if sound not in SOUNDS:
+        raise ValueError(f"unknown sound {sound!r}; known: {', '.join(SOUNDS)}.")
+    return sound
+
+
 def collate(items: list[dict]) -> dict:
     """Items to a batch (B, T, ...); `lengths` (B,) tells how many frames are the clip's own.
 
-    Shorter clips are padded to the longest by repeating their last frame and sound, so that batch norms see nothing strange; padding is
-    not annotated, so it is neither learned from nor scored.
+    Shorter clips are padded to the longest by repeating their last frame and sound, so that batch norms see
+    nothing strange; padding is not annotated, so it is neither learned from nor scored.
     """
-    longest = max(len(item["annotated"]) for item in items)
-
-    def pad(tensor: Tensor, repeat: bool) -> Tensor:
-        last = tensor[-1:] if repeat else torch.zeros_like(tensor[-1:])
-        return torch.cat([tensor, last.expand(longest - len(tensor), *tensor.shape[1:])])
-
-    batch = {key: torch.stack([pad(item[key], key in ("frames", "log_mel")) for item in items])
-             for key in ("frames", "log_mel", "mask", "annotated")}
-    return {**batch, "lengths": torch.tensor([len(item["annotated"]) for item in items]), "name": [item["name"] for item in items]}
+    lengths = [len(item["annotated"]) for item in items]
+    batch = {}
+    for key in ("frames", "log_mel", "mask", "annotated"):
+        padded = []
+        for item, length in zip(items, lengths):
+            last = item[key][-1:] if key in ("frames", "log_mel") else torch.zeros_like(item[key][-1:])
+            padding = last.expand(max(lengths) - length, *last.shape[1:])
+            padded.append(torch.cat([item[key], padding]))
+        batch[key] = torch.stack(padded)
+    return {**batch, "lengths": torch.tensor(lengths), "name": [item["name"] for item in items]}

@@ -1,8 +1,10 @@
-"""`lightavseg data check`: everything that is wrong with a dataset folder, at once, and what to do about it."""
+"""`lightavseg data check`: everything that is wrong with a dataset folder, at once, and what to do about
+it."""
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,14 +14,13 @@ from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from .audio import read_track
-from .images import frame_size
+from .._common.names import printable
+from .decoding import read_track
+from .images import frame_size, open_upright
 from .layout import (
     SPLITS,
     SUBSETS,
     Clip,
-    Copies,
-    LinkOut,
     as_stored,
     described,
     is_generated,
@@ -28,10 +29,9 @@ from .layout import (
     read_clips,
     read_events,
     read_labels,
-    stay_inside,
     subset_folder,
 )
-from .masks import read_mask, same_shape
+from .masks import mask_of, same_shape
 
 ADVICE = {
     "table": "correct it, or copy it again from the download",
@@ -41,11 +41,12 @@ ADVICE = {
     "broken": "it is damaged: copy it again from the download",
     "sound": "copy it again; if it has no sound there either, remove its line from the metadata",
     "size": "make the clip's frames one size, and its masks of the same shape",
+    "range": "save it with 8 bits, or with 16 of which 65,535 is white",
     "class": "check label2idx.json, or copy the mask again",
-    "link": "give a folder that holds all of the dataset, or put the file or folder itself into it",
     "copies": "give the folder of one of them",
 }
-# Reported sizes, with their sources in docs/avsbench.md: clips of S4 and MS3 by split, of AVSS by kind (of its splits two counts circulate).
+# Reported sizes, with their sources in docs/avsbench.md: clips of S4 and MS3 by split, of AVSS by kind (of
+# its splits two counts circulate).
 PUBLISHED = {
     "s4": {"train": 3452, "val": 740, "test": 740},
     "ms3": {"train": 296, "val": 64, "test": 64},
@@ -58,10 +59,14 @@ def several(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+
+
 class Problem(NamedTuple):
-    clip: str       # or the line of the metadata
-    kind: str       # a key of ADVICE
-    part: str       # frame, mask, sound or metadata
+    clip: str  # or the line of the metadata
+    kind: str  # a key of ADVICE
+    part: str  # frame, mask, sound or metadata
     found: str
 
 
@@ -71,9 +76,9 @@ class Report:
 
     subset: str
     folder: Path
-    clips: dict[str, int] = field(default_factory=dict)        # by split
-    kinds: dict[str, int] = field(default_factory=dict)        # AVSS: v1s, v1m, v2
-    categories: dict[str, int] = field(default_factory=dict)   # S4: clips of each
+    clips: dict[str, int] = field(default_factory=dict)  # by split
+    kinds: dict[str, int] = field(default_factory=dict)  # AVSS: v1s, v1m, v2
+    categories: dict[str, int] = field(default_factory=dict)  # S4: clips of each
     files: int = 0
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -90,124 +95,208 @@ class Report:
         return dict(sorted(found.items(), key=lambda item: -item[1].total()))
 
     def as_json(self) -> dict:
-        return {"subset": self.subset, "folder": str(self.folder), "clips": self.clips, "kinds": self.kinds, "categories": self.categories,
-                "files": self.files, "notes": self.notes, "summary": self.summary(),
-                "problems": [{**problem._asdict(), "to_do": ADVICE[problem.kind]} for problem in self.problems]}
+        found = {**vars(self), "folder": str(self.folder), "summary": self.summary()}
+        del found["problems"]
+        problems = [{**problem._asdict(), "to_do": ADVICE[problem.kind]} for problem in self.problems]
+        return {**found, "problems": problems}
 
     def lines(self) -> list[str]:
         """The report for a reader: a summary by kind, then every problem, by kind and clip."""
-        counts = f"{', '.join(f'{n:,} {name}' for name, n in self.clips.items())} clips; {several(self.files, 'file')} read"
-        counts = counts if self.clips else "its clips are unknown, and no file was read"
+        counts = ", ".join(f"{n:,} {name}" for name, n in self.clips.items())
+        counts = f"{counts} clips; {several(self.files, 'file')} read"
+        if not self.clips:
+            counts = "its clips are unknown, and no file was read"
         text = [f"{self.subset} in {self.folder}: {counts}", *(f"note: {note}" for note in self.notes)]
         if self.ok:
             return [*text, f"{self.subset}: all files are there and readable"]
-        summary = self.summary()
-        rows = [(kind, f"{parts.total():,}", ", ".join(f"{n:,} {part}" for part, n in parts.most_common()), ADVICE[kind])
-                for kind, parts in summary.items()]
-        rows.insert(0, ("problem", "number", "of these", "to do"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        text += ["", *("  ".join((row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].ljust(widths[2]), row[3])) for row in rows)]
-        for kind in summary:
+        rows = [("problem", "number", "of these", "to do")]
+        for kind, parts in self.summary().items():
+            these = ", ".join(f"{n:,} {part}" for part, n in parts.most_common())
+            rows.append((kind, f"{parts.total():,}", these, ADVICE[kind]))
+        kinds, numbers, these = (max(map(len, column)) for column in list(zip(*rows))[:3])
+        text.append("")
+        text += [f"{a:<{kinds}}  {b:>{numbers}}  {c:<{these}}  {to_do}" for a, b, c, to_do in rows]
+        for kind in self.summary():
             text += ["", f"{kind}:"]
-            for clip, problems in groupby((p for p in self.problems if p.kind == kind), key=lambda problem: problem.clip):
-                text += [f"  {clip}", *(f"    {p.part}: {p.found.removeprefix(f'{self.folder}/')}" for p in problems)]
-        return [*text, "", f"{self.subset}: {several(len(self.problems), 'problem')}; paths are under {self.folder}"]
+            of_kind = [problem for problem in self.problems if problem.kind == kind]
+            for clip, problems in groupby(of_kind, key=lambda problem: problem.clip):
+                text.append(f"  {clip}")
+                text += [f"    {p.part}: {p.found.removeprefix(f'{self.folder}/')}" for p in problems]
+        number = several(len(self.problems), "problem")
+        return [*text, "", f"{self.subset}: {number}; paths are under {self.folder}"]
 
 
-def _check_clip(clip: Clip, subset: str, classes: int) -> tuple[int, list[Problem], float | None]:
-    """Files read, problems, and the length of the sound in seconds. Every file is decoded once."""
-    problems: list[Problem] = []
-    length, read = len(as_stored(clip).frames), 0
+@dataclass
+class _Found:
+    """What reading one clip found."""
+
+    read: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    turned: list[tuple[str, Path]] = field(default_factory=list)  # by their EXIF notes: part, file
+    short: bool = False  # the sound, shorter than the clip
+    links: set[Path] = field(default_factory=set)
+
+
+def _check_clip(clip: Clip, subset: str, classes: int, home: Path) -> _Found:
+    """Every file is decoded once."""
+    found = _Found()
+    length = len(as_stored(clip).frames)
+
+    def problem(kind: str, part: str, said: str) -> None:
+        found.problems.append(Problem(clip.name, kind, part, said))
 
     def use(part: str, path: Path, reader: Callable, more: str = ""):
-        nonlocal read
+        """What a reader gives; None where it cannot read."""
         try:
-            stay_inside(path, clip.home)
             result = reader(path)
         except (ValueError, OSError) as error:
-            said = str(error).replace(str(path), "")
-            kind = ("missing" if isinstance(error, FileNotFoundError) else "link" if isinstance(error, LinkOut) else "class" if "class" in said
-                    else "sound" if part == "sound" and any(words in said for words in ("no sound", "minutes of sound")) else "broken")
-            problems.append(Problem(clip.name, kind, part, str(error).rstrip(".") + more))
+            kind = "missing" if isinstance(error, FileNotFoundError) else getattr(error, "kind", "broken")
+            problem(kind, part, str(error).rstrip(".") + more)
             return None
-        read += 1
+        found.read += 1
         return result
 
-    sizes = [use("frame", path, frame_size, f"; the clip is read with {length} frames" if index >= length else "")
-             for index, path in enumerate(clip.frames)]
+    def look(part: str, path: Path, reader: Callable, more: str = "") -> tuple[int, int] | None:
+        """A picture's size."""
+        size, orientation = use(part, path, reader, more) or (None, 1)
+        if orientation > 1:
+            found.turned.append((part, path))
+        return size
+
+    def mask_size(path: Path) -> tuple[tuple[int, int], int]:
+        image, orientation = open_upright(path)
+        mask_of(image, path, subset, classes)
+        return image.size, orientation
+
+    sizes = []
+    for index, path in enumerate(clip.frames):
+        more = f"; the clip is read with {length} frames" if index >= length else ""
+        sizes.append(look("frame", path, frame_size, more))
     if len(different := {size for size in sizes if size}) > 1:
-        problems.append(Problem(clip.name, "size", "frame", f"{clip.frames[0].parent}: frames of different sizes, {sorted(different)}"))
+        problem("size", "frame", f"{clip.frames[0].parent}: frames of different sizes, {sorted(different)}")
     for path, size in zip(clip.masks, sizes, strict=True):
-        mask = use("mask", path, lambda path: tuple(read_mask(path, subset, classes).shape)[::-1]) if path else None
+        mask = path and look("mask", path, mask_size)
         if mask and size and not same_shape(mask, size):
-            problems.append(Problem(clip.name, "size", "mask", f"{path}: is {mask[0]} x {mask[1]} pixels, its frame {size[0]} x {size[1]}"))
-    track = use("sound", clip.audio, read_track)
-    return read, problems, track and len(track[1]) / track[0]
+            said = f"{path}: is {mask[0]} x {mask[1]} pixels, its frame {size[0]} x {size[1]}"
+            problem("size", "mask", said)
+    if track := use("sound", clip.audio, read_track):
+        rate, samples = track
+        found.short = len(samples) / rate < len(clip.frames) - 0.025
+    found.links = _links([*clip.frames, *filter(None, clip.masks), clip.audio], home)
+    return found
+
+
+def _links(files: list[Path], home: Path) -> set[Path]:
+    """Those of these files, and of the folders on the way to them from home, that are links."""
+    steps: set[Path] = set()
+    for path in files:
+        while path != home and path not in steps:
+            steps.add(path)
+            path = path.parent
+    return {step for step in steps if step.is_symlink()}
 
 
 def _compared(report: Report, labels: int | None) -> list[str]:
     """The counts beside the published ones, as notes: a partial copy is no mistake."""
     if is_generated(report.folder):
         return ["generated (it has an events.csv), so its size is not compared with the published one"]
-    counts = report.kinds or report.clips
+    counts, published = report.kinds or report.clips, PUBLISHED[report.subset]
     notes = []
-    for name, published in PUBLISHED[report.subset].items():
-        if less := published - counts[name]:
-            notes.append(f"{name} has {several(counts[name], 'clip')}, {abs(less):,} {'fewer' if less > 0 else 'more'} than the published "
-                         f"{published:,}")
+    for name, number in published.items():
+        if less := number - counts[name]:
+            less = f"{abs(less):,} {'fewer' if less > 0 else 'more'}"
+            notes.append(f"{name} has {several(counts[name], 'clip')}, {less} than the published {number:,}")
     categories = labels - 1 if labels else len(report.categories)
-    if report.subset in PUBLISHED_CATEGORIES and categories != PUBLISHED_CATEGORIES[report.subset]:
-        notes.append(f"categories: {categories}; published are {PUBLISHED_CATEGORIES[report.subset]}")
-    return notes or [f"as many clips as published: {', '.join(f'{n:,} {name}' for name, n in PUBLISHED[report.subset].items())}"]
+    expected = PUBLISHED_CATEGORIES.get(report.subset, categories)
+    if categories != expected:
+        notes.append(f"categories: {categories}; published are {expected}")
+    if notes:
+        return notes
+    return ["as many clips as published: " + ", ".join(f"{n:,} {name}" for name, n in published.items())]
+
+
+def _of_turned(turned: list[tuple[str, Path]], folder: Path) -> Iterator[str]:
+    for part in ("frame", "mask"):
+        names = [printable(path.relative_to(folder)) for which, path in turned if which == part]
+        if names:
+            carry, are = ("carries", "it is") if len(names) == 1 else ("carry", "they are")
+            number = several(len(names), part)
+            yield f"{number} {carry} an EXIF rotation; {are} turned upright when read: {_first(names)}"
+
+
+def _of_links(links: set[Path], home: Path, most: int = 10) -> Iterator[str]:
+    """Links that lead out of home, which may itself be reached through one; those nearest to home first."""
+    top = os.path.realpath(home)
+    leads_to = {link: Path(os.path.realpath(link)) for link in links}
+    out = [link for link, target in leads_to.items() if not target.is_relative_to(top)]
+    out.sort(key=lambda link: (len(link.parts), link))
+    for link in out[:most]:
+        nothing = "" if link.exists() else ", where nothing is"
+        yield f"{printable(link)} is a link out of the dataset, to {printable(leads_to[link])}{nothing}"
+    if len(out) > most:
+        yield f"so are {several(len(out) - most, 'more link')}"
 
 
 def check(root: str | Path, subset: str, workers: int = 2) -> Report:
     """Reads every file of a subset and reports all that is missing or broken; changes nothing.
 
-    Raises FileNotFoundError or ValueError where there is no such dataset to look into (no metadata, missing columns, unknown subset).
+    Raises FileNotFoundError or ValueError where there is no such dataset to look into (no metadata, missing
+    columns, unknown subset).
     """
     refused: list[tuple[str, str]] = []
     clips = read_clips(root, subset, refused=refused)
     labels = len(read_labels(root)) if subset == "avss" else None
-    report = Report(subset, subset_folder(root, subset), {split: sum(clip.split == split for clip in clips) for split in SPLITS})
+    report = Report(subset, subset_folder(root, subset))
+    report.clips = {split: sum(clip.split == split for clip in clips) for split in SPLITS}
     report.problems += [Problem(line, "line", "metadata", found) for line, found in refused]
     if subset == "avss":
         report.kinds = {kind: sum(clip.kind == kind for clip in clips) for kind in PUBLISHED["avss"]}
     report.categories = dict(sorted(Counter(clip.category for clip in clips if clip.category).items()))
     report.notes += _compared(report, labels)
-    report.notes += [f"not checked: {described(other)}, one folder down" for found in list(places(root, subset))[1:] for other in found
-                     if other != report.folder]
+    for other in places(root, subset)[1]:
+        if other != report.folder:
+            report.notes.append(f"not checked: {described(other)}, one folder down")
     if not clips:
         report.problems.append(Problem(SUBSETS[subset].csv, "empty", "metadata", "names no clip"))
     if others := len(clips) - sum(report.clips.values()):
-        report.notes.append(f"{several(others, 'clip')} of a split other than {', '.join(SPLITS)}: never used")
+        known = ", ".join(SPLITS)
+        report.notes.append(f"{several(others, 'clip')} of a split other than {known}: never used")
     if twice := [name for name, n in Counter(clip.name for clip in clips).items() if n > 1]:
-        report.notes.append(f"{several(len(twice), 'name')} in the metadata more than once: {', '.join(twice[:5])}{', ...' * (len(twice) > 5)}")
+        report.notes.append(f"{several(len(twice), 'name')} in the metadata more than once: {_first(twice)}")
     try:
         read_events(root, subset)
     except ValueError as error:
-        report.problems.append(Problem("events.csv", "link" if isinstance(error, LinkOut) else "line", "metadata", str(error).split(". ")[0]))
-    short, links = 0, set()
-    pool = ThreadPoolExecutor(workers)                             # PIL decodes without holding Python's lock
-    try:
-        results = pool.map(partial(_check_clip, subset=subset, classes=labels or 1), clips)
-        for clip, (read, problems, seconds) in tqdm(zip(clips, results, strict=True), total=len(clips), desc=f"checking {subset}", leave=False):
-            report.files += read
-            for problem in problems:
-                if problem.found not in links:
-                    report.problems.append(problem)
-                if problem.kind == "link":                         # of a folder: said once, not for each of its files
-                    links.add(problem.found)
-            short += seconds is not None and seconds < len(clip.frames) - 0.025
-    finally:
-        pool.shutdown(cancel_futures=True)                         # Ctrl-C does not wait for the rest
-    if short:
-        report.notes.append(f"{several(short, 'sound')} shorter than the clip; the rest is heard as silence")
+        report.problems.append(Problem("events.csv", "line", "metadata", str(error).split(". ")[0]))
+    _read_all(report, clips, Path(root), labels or 1, workers)
     return report
 
 
+def _read_all(report: Report, clips: list[Clip], root: Path, classes: int, workers: int) -> None:
+    """Reads every file of these clips."""
+    home = root if report.folder.is_relative_to(root) else report.folder
+    tables = (SUBSETS[report.subset].csv, "label2idx.json", "events.csv")
+    links = _links([report.folder / name for name in tables], home)
+    short, turned = 0, []
+    use = partial(_check_clip, subset=report.subset, classes=classes, home=home)
+    pool = ThreadPoolExecutor(workers)  # PIL decodes without holding Python's lock
+    try:
+        results = pool.map(use, clips)
+        for found in tqdm(results, total=len(clips), desc=f"checking {report.subset}", leave=False):
+            report.files += found.read
+            report.problems += found.problems
+            short += found.short
+            turned += found.turned
+            links |= found.links
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
+    if short:
+        report.notes.append(f"{several(short, 'sound')} shorter than the clip; the rest is heard as silence")
+    report.notes += [*_of_turned(turned, report.folder), *_of_links(links, home)]
+
+
 def check_all(root: str | Path, subsets: Iterable[str] = SUBSETS) -> list[Report]:
-    """`check` of every one of these subsets that is found at root. Where it cannot begin, what is wrong with the table is the one problem.
+    """`check` of every one of these subsets that is found at root. Where it cannot begin, what is wrong with
+    the table is the one problem.
 
     Raises FileNotFoundError where there is none of them.
     """
@@ -220,8 +309,9 @@ def check_all(root: str | Path, subsets: Iterable[str] = SUBSETS) -> list[Report
         except (ValueError, OSError) as error:
             if folder is None and isinstance(error, FileNotFoundError):
                 continue
-            kind = "copies" if isinstance(error, Copies) else "link" if isinstance(error, LinkOut) else "table"
-            reports.append(Report(subset, folder or Path(root), problems=[Problem(SUBSETS[subset].csv, kind, "metadata", str(error).rstrip("."))]))
+            kind = getattr(error, "kind", "table")
+            problem = Problem(SUBSETS[subset].csv, kind, "metadata", str(error).rstrip("."))
+            reports.append(Report(subset, folder or Path(root), problems=[problem]))
     if not reports:
         raise FileNotFoundError(nothing_found(root, subsets))
     return reports

@@ -1,4 +1,5 @@
-"""Files with pictures or sound: only the given one is opened, within bounds, and what is damaged in it is skipped and counted."""
+"""Files with pictures or sound, decoded by PyAV: only the given one is opened, within bounds, and what is
+damaged in it is skipped and counted. And the sound of a file, piece by piece or whole."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -7,35 +8,57 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import numpy as np
+import torch
+from torch import Tensor
 
-MAX_PIXELS = 64_000_000          # of one picture; where a header promises more, nothing is decoded
-MAX_PACKET = 10_000_000          # samples that one packet may hold, for each channel: minutes
-RETRIES = 10                     # errors in a row, without a packet between them, after which a file is not read on
+from .audio import SAMPLE_RATE, resample
+from .images import MAX_PIXELS
+
+MAX_PACKET = 10_000_000  # samples that one packet may hold, for each channel: minutes
+MAX_SAMPLES = 64_000_000  # of a track that is read whole: more than an hour at 16 kHz, 22 minutes at 48 kHz
+RETRIES = 10  # errors in a row, without a packet between them, after which a file is not read on
+
+
+class NoSound(ValueError):
+    """A file that can be read, but holds no sound, or too much of it."""
+
+    kind = "sound"
 
 
 @contextmanager
 def open_media(path: str | Path, kind: str) -> Iterator[av.container.InputContainer]:
-    """A file that PyAV opens; no other file is, nor any address, whatever the file names. kind: "sound" or "video", for what is said of a
-    broken one.
+    """A file that PyAV opens; no other file is, nor any address, whatever the file names. kind: "sound" or
+    "video", for what is said of a broken one.
 
-    Raises FileNotFoundError, or ValueError where FFmpeg stumbles, in the body too; so it does over playlists, which only name other files,
-    and for pipes and devices, which may never end.
+    Raises FileNotFoundError, or ValueError where FFmpeg stumbles, in the body too; so it does over playlists,
+    which only name other files, and for pipes and devices, which may never end.
     """
     path = Path(path)
     if not path.is_file():
         if path.exists() and not path.is_dir():
             raise ValueError(f"{path}: not a regular file but a pipe or a device; only files are read.")
         raise FileNotFoundError(f"{path}: no such {kind} file.")
-    # Also while the file is only looked at, when FFmpeg decodes first pictures and covers to learn what they are.
-    options = {"protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS), "max_samples": str(MAX_PACKET)}
+    # Also while the file is only looked at, when FFmpeg decodes first pictures and covers to learn what they
+    # are.
+    options = {"protocol_whitelist": "none", **_bounds()}
     try:
-        # Python reads the file, so that FFmpeg needs no protocol at all: it could open nothing if it were told to.
+        # Python reads the file, so that FFmpeg needs no protocol at all: it could open nothing if it were
+        # told to.
         with path.open("rb") as file, av.open(file, metadata_errors="ignore", options=options) as container:
             yield container
     except (av.FFmpegError, OSError) as error:
-        cause = None if isinstance(error, av.FFmpegError) else error        # the disk's fault: whoever asks may try again
-        raise ValueError(f"{path}: cannot be decoded as {kind} ({error.strerror or error}). Is it complete? Playlists are not followed: "
-                         "give the files that one names.") from cause
+        # The disk's fault is kept as the cause: whoever asks may try again.
+        cause = None if isinstance(error, av.FFmpegError) else error
+        raise ValueError(
+            f"{path}: cannot be decoded as {kind} ({error.strerror or error}). Is it complete? Playlists are "
+            "not followed: give the files that one names."
+        ) from cause
+
+
+def _bounds() -> dict[str, str]:
+    """FFmpeg's options for what one picture and one packet of sound may hold."""
+    return {"max_pixels": str(MAX_PIXELS), "max_samples": str(MAX_PACKET)}
 
 
 @dataclass
@@ -44,29 +67,41 @@ class Tally:
 
     read: int = 0
     damaged: int = 0
-    reason: str = ""             # of the last
+    reason: str = ""  # of the last
 
     def skip(self, reason: str) -> None:
-        self.damaged, self.reason = self.damaged + 1, reason
+        self.damaged += 1
+        self.reason = reason
 
     def refusal(self, path: str | Path, kind: str) -> ValueError:
         large = f" or hold more than {MAX_PIXELS:,} pixels" if kind == "pictures" else ""
-        return ValueError(f"{path}: {self.damaged:,} of its {self.read:,} packets of {kind} cannot be decoded{large} ({self.reason}). "
-                          "Record or convert it again, or leave it out.")
+        return ValueError(
+            f"{path}: {self.damaged:,} of its {self.read:,} packets of {kind} cannot be decoded{large} "
+            f"({self.reason}). Record or convert it again, or leave it out."
+        )
 
 
 def check_codec(path: str | Path, stream: av.stream.Stream) -> None:
     if stream.codec_context is None:
-        raise ValueError(f"{path}: its {stream.type} is coded in a way that FFmpeg does not know here. Convert it first.")
+        raise ValueError(
+            f"{path}: its {stream.type} is coded in a way that FFmpeg does not know here. Convert it first."
+        )
 
 
-def decode(container: av.container.InputContainer, stream: av.stream.Stream, path: str | Path, kind: str, tally: Tally) -> Iterator[av.frame.Frame]:
-    """A stream's pictures or pieces of sound, in the order of showing. As players do, it skips packets that cannot be decoded, and counts them.
+def decode(
+    container: av.container.InputContainer,
+    stream: av.stream.Stream,
+    path: str | Path,
+    kind: str,
+    tally: Tally,
+) -> Iterator[av.frame.Frame]:
+    """A stream's pictures or pieces of sound, in the order of showing. As players do, it skips packets that
+    cannot be decoded, and counts them.
 
     Raises ValueError at the end where more than half of the packets are such.
     """
     check_codec(path, stream)
-    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS), "max_samples": str(MAX_PACKET)}
+    stream.codec_context.options = _bounds()
     for packet in _packets(container, stream, tally):
         try:
             frames = packet.decode()
@@ -78,18 +113,85 @@ def decode(container: av.container.InputContainer, stream: av.stream.Stream, pat
         raise tally.refusal(path, kind)
 
 
-def _packets(container: av.container.InputContainer, stream: av.stream.Stream, tally: Tally) -> Iterator[av.Packet]:
+def _packets(
+    container: av.container.InputContainer, stream: av.stream.Stream, tally: Tally
+) -> Iterator[av.Packet]:
     """All packets that can be read, and an empty one, after which the decoder gives what it still holds."""
     failures = 0
     while failures < RETRIES:
         try:
             for packet in container.demux(stream):
-                failures, tally.read = 0, tally.read + (packet.size > 0)
+                failures = 0
+                tally.read += packet.size > 0
                 yield packet
             return
-        except av.FFmpegError as error:                            # a container may go on behind a place that it cannot read
-            failures, tally.read = failures + 1, tally.read + 1
+        except av.FFmpegError as error:  # a container may go on behind a place that it cannot read
+            failures += 1
+            tally.read += 1
             tally.skip(error.strerror)
     last = av.Packet()
     last.stream = stream
     yield last
+
+
+def decode_audio(path: str | Path, tally: Tally) -> Iterator[tuple[float | None, int, np.ndarray]]:
+    """A file's first sound track, piece by piece as it is decoded: (time of the piece in seconds, rate in Hz,
+    samples (n, channels) float32).
+
+    Pieces that cannot be decoded, or hold samples that are not finite, are left out and counted in `tally`.
+    Raises FileNotFoundError, or ValueError where there is no sound track, or none that can be decoded, or
+    where more than half of its packets cannot.
+    """
+    with open_media(path, "sound") as container:
+        if not container.streams.audio:
+            raise NoSound(f"{path}: has no sound track. Give a file with sound.")
+        # FFmpeg converts the samples to float; averaging and resampling are ours, so that they are the same
+        # on every FFmpeg. Interleaved ("flt"), because PyAV reads past the end of planar samples of eight
+        # channels and more.
+        to_float = av.AudioResampler(format="flt")
+        for frame in decode(container, container.streams.audio[0], path, "sound", tally):
+            if not 1_000 <= frame.sample_rate <= 1_000_000:
+                raise ValueError(
+                    f"{path}: claims {frame.sample_rate} samples per second; sound has 1,000 to 1,000,000. "
+                    "Record it again, or leave it out."
+                )
+            try:
+                pieces = to_float.resample(frame)
+            except ValueError as error:  # its rate or its channels change midway
+                raise ValueError(f"{path}: cannot be decoded as sound ({error}).") from None
+            for piece in pieces:
+                samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels)
+                if np.isfinite(samples).all():
+                    yield frame.time, frame.sample_rate, samples
+                else:
+                    tally.skip("samples that are not finite numbers")
+
+
+def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Tensor:
+    """`read_track`, resampled to sample_rate (Hz): (samples,) float32 in [-1, 1]."""
+    rate, samples = read_track(path)
+    return samples if rate == sample_rate else resample(samples, rate, sample_rate)
+
+
+def read_track(path: str | Path) -> tuple[int, Tensor]:
+    """A file's first sound track: its rate in Hz, and (samples,) float32 in [-1, 1], channels averaged.
+
+    Any rate, layout and container that PyAV opens. Raises FileNotFoundError, or ValueError where there is no
+    sound to decode, where any of it is damaged, or where there are more than MAX_SAMPLES: a small file may
+    claim days of silence.
+    """
+    count, chunks, tally = 0, [], Tally()
+    for _, piece_rate, samples in decode_audio(path, tally):
+        rate = piece_rate  # that of all pieces
+        chunks.append(samples.mean(1))
+        count += len(samples)
+        if count > MAX_SAMPLES:
+            raise NoSound(
+                f"{path}: holds more than {MAX_SAMPLES / rate / 60:.0f} minutes of sound "
+                f"({MAX_SAMPLES:,} samples at {rate} Hz); a clip has seconds. Cut it."
+            )
+    if tally.damaged:
+        raise tally.refusal(path, "sound")
+    if not count:
+        raise NoSound(f"{path}: holds no sound samples. Record it again, or leave it out.")
+    return rate, torch.from_numpy(np.concatenate(chunks))

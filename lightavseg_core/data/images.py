@@ -1,16 +1,138 @@
-"""data.images."""
+"""Pictures: the one reader of them, for the dataset, `data check` and prediction, and what models read of
+them."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
-from .decoding import MAX_PIXELS
+MAX_PIXELS = 64_000_000  # of one picture; where a header promises more, nothing is decoded
+# Told by content, not by name; PIL reads others with outside programs.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+ORIENTATION = ExifTags.Base.Orientation
+TURNS = {  # what sets a picture upright, by its EXIF orientation; from 5 on its sides change places
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)  # ImageNet's
+STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+
+
+class NoRange(ValueError):
+    """A frame whose numbers do not say which of them is white."""
+
+    kind = "range"
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """PIL raises almost anything over a broken file; here it becomes a ValueError of one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).replace(str(path), "").strip(" '\"") or type(error).__name__
+        raise ValueError(f"{path}: not a readable picture ({' '.join(reason.split())[:100]}).") from None
+
+
+def _header(path: Path) -> Image.Image:
+    """A picture of which nothing is decoded yet."""
+    if not path.is_file():
+        instead = "; in its place is a folder, a pipe or a device" if path.exists() else ""
+        raise FileNotFoundError(f"{path}: missing{instead}.")
+    with _named(path):
+        image = Image.open(path, formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(
+            f"{path}: claims {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read."
+        )
+    return image
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, int]:
+    """A picture decoded and set upright, and the EXIF orientation in which it was stored, 1 to 8."""
+    # PIL itself turns a TIFF while it decodes it.
+    stored = image.tag_v2.get(ORIENTATION) if image.format == "TIFF" else None
+    image.load()
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except Exception:  # a note that is broken spoils no picture
+        orientation = None
+    if orientation in TURNS:
+        return image.transpose(TURNS[orientation]), orientation
+    return image, stored if stored in TURNS else 1
+
+
+def open_upright(path: Path) -> tuple[Image.Image, int]:
+    """A picture decoded and set upright, as its EXIF note says, and the orientation there, 1 to 8; 1: as it
+    was.
+
+    Raises FileNotFoundError or ValueError: missing, broken, truncated, or absurdly large.
+    """
+    image = _header(path)
+    with _named(path):
+        return _upright(image)
+
+
+def open_image(path: Path) -> Image.Image:
+    """`open_upright`, the picture alone."""
+    return open_upright(path)[0]
+
+
+def _frame_header(path: Path) -> Image.Image:
+    """The same as `_header`, of a picture that can be a frame."""
+    image = _header(path)
+    if image.mode == "F" or image.mode == "I" and image.format != "PPM":  # a PPM of mode I has 16 bits
+        numbers = "fractions" if image.mode == "F" else "signed or 32-bit numbers"
+        raise NoRange(f"{path}: its grey is {numbers}, so white is not known. Save it with 8 or 16 bits.")
+    return image
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8. Grey of 16 bits is scaled by its range; PIL would make white of all above 255."""
+    if image.mode.startswith("I"):
+        bits = image.tag_v2[258][0] if image.format == "TIFF" else 16  # BitsPerSample: 12 or 16
+        white = (1 << bits) - 1
+        grey = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((grey * 255 + white // 2) // white).astype(np.uint8))
+    return np.array(image.convert("RGB"))
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """A frame, upright: (H, W, 3) uint8. Raises as `open_upright`, and NoRange."""
+    image = _frame_header(path)
+    with _named(path):
+        return _rgb(_upright(image)[0])
+
+
+def read_frame(path: Path) -> Tensor:
+    """`read_picture` as (3, H, W) uint8."""
+    return torch.from_numpy(read_picture(path)).permute(2, 0, 1)
+
+
+def frame_size(path: Path) -> tuple[tuple[int, int], int]:
+    """A frame's (width, height) when it is upright, and its EXIF orientation, once every byte of it was read.
+    A JPEG is decoded in grey at an eighth of its size: that finds what is damaged as surely, in half the
+    time."""
+    image = _frame_header(path)
+    with _named(path):
+        size = image.size
+        coarse = image.draft("L", (max(image.width // 8, 1), max(image.height // 8, 1)))
+        image, orientation = _upright(image)
+        height, width = _rgb(image).shape[:2]
+    if coarse:
+        width, height = size if orientation < 5 else size[::-1]
+    return (width, height), orientation
 
 
 def picture(frame: Tensor) -> np.ndarray:
@@ -19,51 +141,14 @@ def picture(frame: Tensor) -> np.ndarray:
 
 
 def prepare_frame(picture: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """(H, W, 3) uint8 -> (3, *size) float32 with ImageNet's mean and deviation, as `data.AVSBench` does it."""
+    """(H, W, 3) uint8 -> (3, *size) float32 with ImageNet's mean and deviation, as `data.AVSBench` does
+    it."""
     frame = torch.from_numpy(picture).permute(2, 0, 1)[None]
     if frame.shape[-2:] != size:
-        frame = F.interpolate(frame.float(), size, mode="bilinear", antialias=True).round().clamp(0, 255)
+        frame = resized(frame, size)
     return (frame[0].float() / 255 - MEAN) / STD
 
-MEAN, STD = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1), torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")     # told by content, not by name; PIL reads others with outside programs
-
-
-def open_image(path: Path, before: Callable[[Image.Image], object] | None = None) -> Image.Image:
-    """A decoded picture. Raises FileNotFoundError or ValueError: missing, broken, truncated, or absurdly large.
-
-    before: is given the picture when its header is read, and nothing decoded yet.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: missing{'; in its place is a folder, a pipe or a device' if path.exists() else ''}.")
-    try:
-        image = Image.open(path, formats=FORMATS)
-        if small := image.width * image.height <= MAX_PIXELS:
-            if before:
-                before(image)
-            image.load()
-    except Exception as error:                                     # PIL raises almost anything over a broken file
-        reason = str(error).replace(str(path), "").strip(" '\"") or type(error).__name__
-        raise ValueError(f"{path}: not a readable picture ({' '.join(reason.split())[:100]}).") from None
-    if not small:
-        raise ValueError(f"{path}: claims {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read.")
-    return image
-
-
-def read_frame(path: Path) -> Tensor:
-    """A frame as (3, H, W) uint8."""
-    return torch.from_numpy(np.array(open_image(path).convert("RGB"))).permute(2, 0, 1)
-
-
-def frame_size(path: Path) -> tuple[int, int]:
-    """A frame's (width, height), once every byte of it was read. A JPEG is decoded in grey at an eighth of its size: that finds what is damaged
-    as surely, in half the time."""
-    sizes = []
-
-    def coarse(image: Image.Image) -> None:
-        sizes.append(image.size)
-        image.draft("L", (image.width // 8, image.height // 8))
-
-    open_image(path, coarse)
-    return sizes[0]
+def resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Frames (N, 3, H, W) uint8 as (N, 3, *size), whole numbers from 0 to 255 in float32."""
+    return F.interpolate(frames.float(), size, mode="bilinear", antialias=True).round().clamp(0, 255)

@@ -1,33 +1,39 @@
-"""What is heard: a clip's sound made again from its tracks, each at its volume, with white noise and another clip's sound. Pure functions."""
+"""What is heard: a clip's sound made again from its tracks, each at its volume, with white noise and another
+clip's sound. Pure functions."""
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 import torchaudio.functional as AF
 from torch import Tensor
 
 from . import sounding_shapes
-from .audio import read_audio
 from .avsbench import AVSBench
+from .decoding import read_audio
 from .scenes import SoundingObject
 from .shapes import CATEGORIES, RATE
 
 
 class Track(NamedTuple):
-    """One sound of a clip. object: whose sound it is; None for the noise floor and for the one track of a clip without stems."""
+    """One sound of a clip. object: whose sound it is; None for the noise floor and for the one track of a
+    clip without stems."""
 
     name: str
-    sound: Tensor                    # (samples,) float32
+    sound: Tensor  # (samples,) float32
     object: SoundingObject | None = None
 
 
 def tracks(dataset: AVSBench, index: int, sample_rate: int = RATE) -> list[Track]:
-    """The tracks of clip `index` at sample_rate (Hz): of a generated clip each object's sound, then the noise floor; else the WAV alone.
+    """The tracks of clip `index` at sample_rate (Hz): of a generated clip each object's sound, then the noise
+    floor; else the WAV alone.
 
-    Their sum is the WAV, at 16 kHz to 1 LSB of its 16 bits. Raises ValueError for an index that the dataset has not, and what reading raises.
+    Their sum is the WAV, at 16 kHz to 1 LSB of its 16 bits. Raises ValueError for an index that the dataset
+    has not, and what reading raises.
     """
     if not 0 <= index < len(dataset):
         raise ValueError(f"clip {index}: the dataset has {len(dataset)}, numbered from 0.")
@@ -39,30 +45,41 @@ def tracks(dataset: AVSBench, index: int, sample_rate: int = RATE) -> list[Track
     number = sounding_shapes.clip_number(clip.name)
     where = dataset.root, dataset.split, number, dataset.subset
     objects = sounding_shapes.objects(dataset.root, dataset.subset, dataset.split, number)
-    sounds = [*sounding_shapes.stems(*where), sounding_shapes.noise(*where)]
-    sounds = [AF.resample(torch.from_numpy(sound).float(), RATE, sample_rate) for sound in sounds]
-    return [*(Track(CATEGORIES[o.category].name, sound, o) for o, sound in zip(objects, sounds)), Track("noise floor", sounds[-1])]
+    sounds = np.vstack([sounding_shapes.stems(*where), sounding_shapes.noise(*where)])
+    sounds = AF.resample(torch.from_numpy(sounds).float(), RATE, sample_rate)
+    names = [CATEGORIES[thing.category].name for thing in objects]
+    return [*map(Track, names, sounds, objects), Track("noise floor", sounds[-1])]
 
 
-def mix(sounds: Tensor, gains: Sequence[float], noise: float = 0.0, donor: Tensor | None = None, donor_gain: float = 1.0,
-        seed: int = 0) -> tuple[Tensor, float]:
-    """Waveform (samples,) float32 in [-1, 1], and the factor by which the whole was turned down, 1 where it fitted.
+def mix(
+    sounds: Tensor,
+    gains: Sequence[float],
+    noise: float = 0.0,
+    donor: Tensor | None = None,
+    donor_gain: float = 1.0,
+    seed: int = 0,
+) -> tuple[Tensor, float]:
+    """Waveform (samples,) float32 in [-1, 1], and the factor by which the whole was turned down, 1 where it
+    fitted.
 
-    sounds (K, samples): the tracks, times their gains, amplitude factors of at least 0. noise: of white noise, 1 is as loud as the clip
-    is with all gains 1 (what `AVSBench(sound="noise")` hears, where the seeds agree). donor (any length): cut, or followed by silence.
-    A mix that would overload is turned down as a whole: clipping would add overtones that none of its sources made.
-    Raises ValueError for gains of another number, and for negative or infinite ones.
+    sounds (K, samples): the tracks, times their gains, amplitude factors of at least 0. noise: of white
+    noise, 1 is as loud as the clip is with all gains 1 (what `AVSBench(sound="noise")` hears, where the seeds
+    agree). donor (any length): cut, or followed by silence.
+    A mix that would overload is turned down as a whole: clipping would add overtones that none of its
+    sources made. Raises ValueError for gains of another number, and for negative or infinite ones.
     """
     if sounds.ndim != 2 or len(gains) != len(sounds):
-        raise ValueError(f"{len(gains)} gains for sounds of shape {tuple(sounds.shape)}; expected (tracks, samples), and a gain for each track.")
+        found = f"{len(gains)} gains for sounds of shape {tuple(sounds.shape)}"
+        raise ValueError(f"{found}; expected (tracks, samples), and a gain for each track.")
     if not all(0 <= gain < math.inf for gain in (*gains, noise, donor_gain)):
-        raise ValueError(f"gains {list(gains)}, noise {noise}, donor_gain {donor_gain}: expected factors of at least 0.")
-    waveform = torch.tensor(gains, dtype=sounds.dtype) @ sounds                                     # (samples,)
+        factors = f"gains {list(gains)}, noise {noise}, donor_gain {donor_gain}"
+        raise ValueError(f"{factors}: expected factors of at least 0.")
+    waveform = torch.tensor(gains, dtype=sounds.dtype) @ sounds  # (samples,)
     if noise:
         white = torch.randn(waveform.shape, generator=torch.Generator().manual_seed(seed))
         waveform = waveform + noise * sounds.sum(0).square().mean().sqrt() * white
     if donor is not None and donor_gain:
         length = min(len(donor), len(waveform))
-        waveform = waveform + torch.nn.functional.pad(donor_gain * donor[:length], (0, len(waveform) - length))
+        waveform = waveform + F.pad(donor_gain * donor[:length], (0, len(waveform) - length))
     factor = 1 / max(waveform.abs().max().item(), 1.0)
     return (waveform * factor).clamp(-1, 1), factor

@@ -1,7 +1,9 @@
-"""What a SoundingShapes clip is: objects that move, the seconds in which each sounds, its pictures and its sound.
+"""What a SoundingShapes clip is: objects that move, the seconds in which each sounds, its pictures and its
+sound.
 
-Everything is a function of (seed, subset, split, clip index). Colour, size, place, motion and background are random and never tell the
-category; gains vary by 6 dB either way and the noise floor lies 10 to 30 dB below, so that a score means something.
+Everything is a function of (seed, subset, split, clip index). Colour, size, place, motion and background are
+random and never tell the category; gains vary by 6 dB either way and the noise floor lies 10 to 30 dB below,
+so that a score means something.
 """
 from __future__ import annotations
 
@@ -15,15 +17,17 @@ from PIL import Image
 from .shapes import CATEGORIES, RATE, UNIT_AREA, coverage
 
 SECONDS = {"s4": 5, "ms3": 5, "v1s": 5, "v1m": 5, "v2": 10}
-AREA = (0.02, 0.12)                     # share of the frame that one object covers; 6% on average, for large ones find no place more often
-SOUNDING = 0.4                          # ms3 and avss: probability that an object sounds in a second
-LEVEL = 0.05                            # RMS of an object at 0 dB, full scale 1
-FADE = 0.01                             # seconds in which a sound starts and ends
+# Share of the frame that one object covers; 6% on average, for large ones find no place more often.
+AREA = (0.02, 0.12)
+SOUNDING = 0.4  # ms3 and avss: probability that an object sounds in a second
+LEVEL = 0.05  # RMS of an object at 0 dB, full scale 1
+FADE = 0.01  # seconds in which a sound starts and ends
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a folder was generated from; written beside the data, so that stems and objects can be made again."""
+    """What a folder was generated from; written beside the data, so that stems and objects can be made
+    again."""
 
     subset: str
     clips: dict[str, int]
@@ -34,7 +38,8 @@ class Recipe:
 
 
 class SoundingObject(NamedTuple):
-    """One visible object. Boxes (T, 4) are x0, y0, x1, y1 in pixels of what is visible, masks (T, size, size) bool, sounding (T,) bool."""
+    """One visible object. Boxes (T, 4) are x0, y0, x1, y1 in pixels of what is visible, masks (T, size, size)
+    bool, sounding (T,) bool."""
 
     category: int
     sounding: np.ndarray
@@ -47,12 +52,12 @@ class Scene(NamedTuple):
 
     kind: str
     categories: list[int]
-    area: np.ndarray          # (objects,)
-    centers: np.ndarray       # (objects, T, 2)
-    angles: np.ndarray        # (objects, T)
-    sounding: np.ndarray      # (objects, T) bool
-    gains: np.ndarray         # (objects,) amplitude
-    noise: float              # amplitude of the noise floor
+    area: np.ndarray  # (objects,)
+    centers: np.ndarray  # (objects, T, 2)
+    angles: np.ndarray  # (objects, T)
+    sounding: np.ndarray  # (objects, T) bool
+    gains: np.ndarray  # (objects,) amplitude
+    noise: float  # amplitude of the noise floor
     rngs: dict[str, np.random.Generator]
 
 
@@ -61,23 +66,23 @@ def _rng(recipe: Recipe, split: str, index: int, purpose: str) -> np.random.Gene
     return np.random.default_rng([recipe.seed, key, index])
 
 
-def _kind(recipe: Recipe, index: int) -> str:
-    return ("v1s", "v1m", "v2")[index % 3] if recipe.subset == "avss" else recipe.subset
-
-
 def _paths(rng: np.random.Generator, radii: np.ndarray, seconds: int) -> np.ndarray | None:
-    """Centers (objects, T, 2) of discs that move on straight lines, bouncing off the frame's edges, and stay apart; None where none was found."""
+    """Centers (objects, T, 2) of discs that move on straight lines, bouncing off the frame's edges, and stay
+    apart; None where none was found."""
     placed: list[np.ndarray] = []
     for radius in radii:
         span = 1 - 2 * radius
-        speed, heading = rng.uniform(0.05, 0.2, (64, 1)), rng.uniform(0, 2 * np.pi, (64, 1))
+        speed = rng.uniform(0.05, 0.2, (64, 1))
+        heading = rng.uniform(0, 2 * np.pi, (64, 1))
         velocity = speed * np.concatenate([np.cos(heading), np.sin(heading)], 1)
-        lines = rng.uniform(0, span, (64, 1, 2)) + velocity[:, None] * np.arange(seconds)[:, None]     # (candidates, T, 2)
+        start = rng.uniform(0, span, (64, 1, 2))
+        lines = start + velocity[:, None] * np.arange(seconds)[:, None]  # (candidates, T, 2)
         paths = radius + span - np.abs(lines % (2 * span) - span)
         free = np.ones(64, bool)
         for other, reach in zip(placed, radii):
             # Discs may touch a little: silhouettes seldom fill them.
-            free &= (np.hypot(*(paths - other).transpose(2, 0, 1)) > 0.85 * (radius + reach)).all(1)
+            distance = np.hypot(*(paths - other).transpose(2, 0, 1))  # (candidates, T)
+            free &= (distance > 0.85 * (radius + reach)).all(1)
         if not free.any():
             return None
         placed.append(paths[np.argmax(free)])
@@ -90,7 +95,8 @@ def _radii(area: np.ndarray, categories: list[int]) -> np.ndarray:
 
 
 def draw_scene(recipe: Recipe, split: str, index: int) -> Scene:
-    rng, kind = _rng(recipe, split, index, "scene"), _kind(recipe, index)
+    rng = _rng(recipe, split, index, "scene")
+    kind = ("v1s", "v1m", "v2")[index % 3] if recipe.subset == "avss" else recipe.subset
     seconds = SECONDS[kind]
     count = int(rng.integers(2, 5)) if recipe.distractors else 1
     categories = [int(c) for c in rng.permutation(len(CATEGORIES))[:count]]
@@ -101,14 +107,15 @@ def draw_scene(recipe: Recipe, split: str, index: int) -> Scene:
     while centers is None:
         area = AREA[0] + (AREA[1] - AREA[0]) * rng.beta(2.7, 3, count)
         centers = _paths(rng, _radii(area, categories), seconds)
-    angles = rng.uniform(0, 2 * np.pi, (count, 1)) + rng.uniform(-0.4, 0.4, (count, 1)) * np.arange(seconds)
+    angles = rng.uniform(0, 2 * np.pi, (count, 1))
+    angles = angles + rng.uniform(-0.4, 0.4, (count, 1)) * np.arange(seconds)  # (count, T)
     if kind in ("s4", "v1s") or not recipe.distractors:
         sounding = np.zeros((count, seconds), bool)
-        sounding[0] = True                                          # one object sounds through the clip, the others are silent
+        sounding[0] = True  # one object sounds through the clip, the others are silent
     else:
         sounding = rng.random((count, seconds)) < SOUNDING
         if recipe.twins:
-            sounding[1] = False                                     # the silent twin
+            sounding[1] = False  # the silent twin
     gains = LEVEL * 10 ** (rng.uniform(-6, 6, count) / 20)
     noise = LEVEL * 10 ** (-rng.uniform(10, 30) / 20)
     rngs = {name: _rng(recipe, split, index, name) for name in ("sound", "noise", "picture")}
@@ -118,22 +125,24 @@ def draw_scene(recipe: Recipe, split: str, index: int) -> Scene:
 def draw_tracks(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Each object's sound (objects, samples), and the noise floor (samples,)."""
     seconds = scene.sounding.shape[1]
-    time, ramp = np.arange(seconds * RATE) / RATE, np.linspace(0, 1, int(FADE * RATE))
+    time = np.arange(seconds * RATE) / RATE
+    ramp = np.linspace(0, 1, int(FADE * RATE))
     tracks = []
     for category, on, gain in zip(scene.categories, scene.sounding, scene.gains):
         sound = CATEGORIES[category].sound(time, scene.rngs["sound"])
         sound = sound / np.sqrt((sound ** 2).mean())
         envelope = np.repeat(on.astype(np.float64), RATE)
-        for second in np.flatnonzero(np.diff(on.astype(int))) + 1:                         # no click where a sound starts or ends
+        for second in np.flatnonzero(np.diff(on.astype(int))) + 1:  # no click where a sound starts or ends
+            place = second * RATE
             if on[second]:
-                envelope[second * RATE:second * RATE + len(ramp)] = ramp
+                envelope[place : place + len(ramp)] = ramp
             else:
-                envelope[second * RATE - len(ramp):second * RATE] = ramp[::-1]
+                envelope[place - len(ramp) : place] = ramp[::-1]
         tracks.append(gain * sound * envelope)
     noise = scene.noise * scene.rngs["noise"].standard_normal(len(time))
     tracks = np.stack(tracks)
     peak = np.abs(tracks.sum(0) + noise).max()
-    scale = min(1.0, 0.98 / peak)                                                          # the rare clip that would overload
+    scale = min(1.0, 0.98 / peak)  # the rare clip that would overload
     return tracks * scale, noise * scale
 
 
@@ -141,28 +150,30 @@ def draw_pictures(scene: Scene, size: int) -> tuple[np.ndarray, list[SoundingObj
     """Frames (T, size, size, 3) uint8, and the objects with what is visible of each."""
     rng, seconds = scene.rngs["picture"], scene.sounding.shape[1]
     low = rng.uniform(30, 225, 3) + rng.uniform(-40, 40, (4, 4, 3))
-    background = np.stack([np.asarray(Image.fromarray(low[..., c].astype(np.float32)).resize((size, size), Image.BICUBIC)) for c in range(3)], -1)
+    channels = [Image.fromarray(channel.astype(np.float32)) for channel in low.transpose(2, 0, 1)]
+    background = np.stack([channel.resize((size, size), Image.BICUBIC) for channel in channels], -1)
     colors = []
     while len(colors) < len(scene.categories):
         color = rng.uniform(0, 255, 3)
-        if np.linalg.norm(color - low.mean((0, 1))) > 90:                                  # visible against the background
+        if np.linalg.norm(color - low.mean((0, 1))) > 90:  # visible against the background
             colors.append(color)
     shading = rng.uniform(-25, 25, (len(colors), 2))
     radii = _radii(scene.area, scene.categories) * size
-    axis = (np.arange(size) / size - 0.5)
+    axis = np.arange(size) / size - 0.5
     frames = np.empty((seconds, size, size, 3), np.uint8)
     masks = np.zeros((len(colors), seconds, size, size), bool)
     for t in range(seconds):
         picture = background.copy()
         for i, category in enumerate(scene.categories):
-            alpha = coverage(category, tuple(scene.centers[i, t] * size), radii[i], scene.angles[i, t], size)
+            center = tuple(scene.centers[i, t] * size)
+            alpha = coverage(category, center, radii[i], scene.angles[i, t], size)
             shade = shading[i, 0] * axis + shading[i, 1] * axis[:, None]
             picture += alpha[..., None] * (colors[i] + shade[..., None] - picture)
-            masks[:, t] &= ~(alpha > 0.5)                                                  # a later object hides an earlier one
+            masks[:, t] &= ~(alpha > 0.5)  # a later object hides an earlier one
             masks[i, t] = alpha > 0.5
         frames[t] = np.clip(picture + rng.normal(0, 6, picture.shape), 0, 255)
-    return frames, [SoundingObject(c, scene.sounding[i], np.stack([_box(m) for m in masks[i]]), masks[i])
-                    for i, c in enumerate(scene.categories)]
+    boxes = [np.stack([_box(mask) for mask in of_object]) for of_object in masks]
+    return frames, list(map(SoundingObject, scene.categories, scene.sounding, boxes, masks))
 
 
 def _box(mask: np.ndarray) -> np.ndarray:

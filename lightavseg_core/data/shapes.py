@@ -27,7 +27,8 @@ def _triangle(x, y):
 
 
 def _flower(x, y):
-    wedge = np.abs((np.arctan2(x, -y) / (2 * np.pi) * 5 + 0.5) % 1 - 0.5) * 2      # 0 on a petal's axis, 1 between two petals
+    turns = np.arctan2(x, -y) / (2 * np.pi)
+    wedge = np.abs((turns * 5 + 0.5) % 1 - 0.5) * 2  # 0 on a petal's axis, 1 between two petals
     return np.hypot(x, y) < 1 - 0.6 * wedge
 
 
@@ -40,7 +41,8 @@ def _crescent(x, y):
 
 
 def _tone(hertz, time, harmonics, rng):
-    """Harmonics (number, amplitude) of a frequency in Hz, constant or one value per sample, each with a random phase."""
+    """Harmonics (number, amplitude) of a frequency in Hz, constant or one value per sample, each with a
+    random phase."""
     turns = np.cumsum(np.broadcast_to(hertz, time.shape)) / RATE
     return sum(a * np.sin(2 * np.pi * (n * turns + rng.random())) for n, a in harmonics)
 
@@ -57,46 +59,53 @@ def _band_noise(time, low, high, rng):
     return np.fft.irfft(spectrum * ((hertz > low) & (hertz < high)), len(time))
 
 
-def _hum(time, rng):          # low and steady, few harmonics
+def _hum(time, rng):  # low and steady, few harmonics
     return _tone(rng.uniform(110, 165), time, [(1, 1), (2, 0.5), (3, 0.2)], rng)
 
 
-def _reed(time, rng):         # middle pitch, odd harmonics: hollow
+def _reed(time, rng):  # middle pitch, odd harmonics: hollow
     return _tone(rng.uniform(240, 340), time, [(n, 1 / n) for n in (1, 3, 5, 7, 9, 11)], rng)
 
 
-def _bell(time, rng):         # inharmonic partials, struck about twice a second
-    return _tone(rng.uniform(500, 700), time, [(1, 1), (2.76, 0.6), (5.4, 0.4)], rng) * _strikes(time, rng.uniform(1.8, 2.6), 5, rng)
+def _bell(time, rng):  # inharmonic partials, struck about twice a second
+    ring = _tone(rng.uniform(500, 700), time, [(1, 1), (2.76, 0.6), (5.4, 0.4)], rng)
+    return ring * _strikes(time, rng.uniform(1.8, 2.6), 5, rng)
 
 
-def _whistle(time, rng):      # one high partial with vibrato
+def _whistle(time, rng):  # one high partial with vibrato
     vibrato = 1 + 0.03 * np.sin(2 * np.pi * (rng.uniform(5, 7) * time + rng.random()))
     return _tone(rng.uniform(1500, 2200) * vibrato, time, [(1, 1)], rng)
 
 
-def _rattle(time, rng):       # short bursts of high noise
+def _rattle(time, rng):  # short bursts of high noise
     return _band_noise(time, 3000, 7000, rng) * _strikes(time, rng.uniform(7, 11), 45, rng)
 
 
-def _siren(time, rng):        # a frequency that sweeps up and down
+def _siren(time, rng):  # a frequency that sweeps up and down
     sweep = np.sin(2 * np.pi * (rng.uniform(1.0, 1.6) * time + rng.random()))
     return _tone(800 * 2 ** (0.8 * sweep + rng.uniform(-0.15, 0.15)), time, [(1, 1), (2, 0.35)], rng)
 
 
-def _surf(time, rng):         # a band of low noise that swells
+def _surf(time, rng):  # a band of low noise that swells
     swell = 0.6 + 0.4 * np.sin(2 * np.pi * (rng.uniform(2.5, 4) * time + rng.random()))
     return _band_noise(time, 300, 1200, rng) * swell
 
 
 class Category(NamedTuple):
     name: str
-    inside: Callable[[np.ndarray, np.ndarray], np.ndarray]            # points within the unit disc -> bool
-    sound: Callable[[np.ndarray, np.random.Generator], np.ndarray]    # seconds (N,) -> samples (N,), any level
+    inside: Callable[[np.ndarray, np.ndarray], np.ndarray]  # points within the unit disc -> bool
+    sound: Callable[[np.ndarray, np.random.Generator], np.ndarray]  # seconds (N,) -> samples (N,), any level
 
 
-CATEGORIES = [Category("disc", _disc, _hum), Category("square", _square, _reed), Category("triangle", _triangle, _bell),
-              Category("flower", _flower, _whistle), Category("cross", _cross, _rattle), Category("ring", _ring, _siren),
-              Category("crescent", _crescent, _surf)]
+CATEGORIES = [
+    Category("disc", _disc, _hum),
+    Category("square", _square, _reed),
+    Category("triangle", _triangle, _bell),
+    Category("flower", _flower, _whistle),
+    Category("cross", _cross, _rattle),
+    Category("ring", _ring, _siren),
+    Category("crescent", _crescent, _surf),
+]
 
 
 def _unit_area(category: Category) -> float:
@@ -107,14 +116,17 @@ def _unit_area(category: Category) -> float:
 UNIT_AREA = [_unit_area(category) for category in CATEGORIES]
 
 
-def coverage(category: int, center: tuple[float, float], radius: float, angle: float, size: int) -> np.ndarray:
-    """How much of each pixel a silhouette covers. center and radius in pixels (the unit disc's), angle in radians -> (size, size), 0 to 1."""
+def coverage(
+    category: int, center: tuple[float, float], radius: float, angle: float, size: int
+) -> np.ndarray:
+    """How much of each pixel a silhouette covers. center and radius in pixels (the unit disc's), angle in
+    radians -> (size, size), 0 to 1."""
     result = np.zeros((size, size), np.float32)
     x0, y0 = (max(int(c - radius) - 1, 0) for c in center)
     x1, y1 = (min(int(c + radius) + 2, size) for c in center)
     if x0 >= x1 or y0 >= y1:
         return result
-    sub = 4                                                            # points per pixel and axis
+    sub = 4  # points per pixel and axis
     x = (x0 + (np.arange((x1 - x0) * sub) + 0.5) / sub - center[0]) / radius
     y = (y0 + (np.arange((y1 - y0) * sub) + 0.5) / sub - center[1]) / radius
     cos, sin = np.cos(angle), np.sin(angle)

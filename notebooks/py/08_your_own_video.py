@@ -61,7 +61,7 @@ import torch
 from IPython.display import Video
 
 from lightavseg_core import evaluation, plots
-from lightavseg_core.data.audio import read_audio
+from lightavseg_core.data.decoding import read_audio
 from lightavseg_core.data.images import prepare_frame
 from lightavseg_core.data.writing import wav
 from lightavseg_core.video.prediction import predict, write

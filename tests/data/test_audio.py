@@ -10,7 +10,8 @@ import pytest
 import torch
 from helpers import parity
 
-from lightavseg_core.data.audio import LogMel, read_audio
+from lightavseg_core.data.audio import LogMel
+from lightavseg_core.data.decoding import read_audio
 
 RATE = 16_000
 
@@ -186,7 +187,7 @@ def flac(path, seconds, rate):
 
 def test_a_small_file_of_hours_is_refused(tmp_path, monkeypatch):
     """An hour where ten minutes are read: no more than those are ever in memory, which would be 115 MB."""
-    monkeypatch.setattr("lightavseg_core.data.audio.MAX_SAMPLES", 600 * 8000)
+    monkeypatch.setattr("lightavseg_core.data.decoding.MAX_SAMPLES", 600 * 8000)
     assert len(read_audio(flac(tmp_path / "minutes.flac", 600, 8000), 8000)) == 600 * 8000
     path = flac(tmp_path / "hour.flac", 3600, 8000)
     tracemalloc.start()

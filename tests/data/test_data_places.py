@@ -1,4 +1,5 @@
-"""Where a dataset may lie: links, copies, other datasets' tables, and roots that are a part of one. Loader and `data check` say the same."""
+"""Where a dataset may lie: links, copies, other datasets' tables, and roots that are a part of one. Loader and
+`data check` say the same."""
 
 import os
 import re
@@ -13,7 +14,7 @@ import lightavseg_core as lav
 from lightavseg_core.audio_pretraining import _windows
 from lightavseg_core.data.avsbench import AVSBench
 from lightavseg_core.data.check import check, check_all
-from lightavseg_core.data.layout import LinkOut, read_clips, read_labels, subset_folder
+from lightavseg_core.data.layout import read_clips, read_labels, subset_folder
 
 
 def moved(path, target):
@@ -24,75 +25,115 @@ def moved(path, target):
 
 
 def the_one_problem(root, subset):
-    report, = [report for report in check_all(root) if report.subset == subset]
-    problem, = report.problems
+    (report,) = [report for report in check_all(root) if report.subset == subset]
+    (problem,) = report.problems
     return problem
 
 
-LINKS = {                                                          # what is a link in ROOT, where to, what to give instead; None: what holds both
-    "Multi-sources": ("ms3", "store/Multi-sources", "store/Multi-sources"),
-    "Multi-sources/ms3_data": ("ms3", "store/ms3_data", None),
-    "Multi-sources/ms3_data/audio_wav": ("ms3", "store/sounds", None),
-    "Single-source/s4_data": ("s4", "store/s4_data", None),
-    "Single-source/s4_data/visual_frames/val": ("s4", "store/frames", None),
-    "v1m": ("avss", "store/v1m", None),
+def links_noted(root, subset):
+    """What is told of links in a dataset that is whole."""
+    report = check(root, subset)
+    assert report.ok
+    return [note for note in report.notes if "link" in note]
+
+
+LINKS = {  # what is a link in ROOT
+    "Multi-sources": "ms3",
+    "Multi-sources/ms3_meta_data.csv": "ms3",
+    "Multi-sources/ms3_data": "ms3",
+    "Multi-sources/ms3_data/audio_wav": "ms3",
+    "Single-source/s4_data": "s4",
+    "Single-source/s4_data/visual_frames/val": "s4",
+    "v1m": "avss",
+    "label2idx.json": "avss",
+    "v2/avss_val_00002/frames/3.jpg": "avss",
 }
 
 
 @pytest.mark.parametrize("part", LINKS)
-def test_a_linked_folder_is_one_line_that_says_what_to_do(own_copy, tmp_path, part):
-    subset, target, to_give = LINKS[part]
-    moved(own_copy / part, tmp_path / target)
-    problem = the_one_problem(own_copy, subset)                    # and not one for each of its files
-    assert problem.kind == "link"
-    assert problem.found.startswith(f"{own_copy / part}: a link leads out of the dataset's folder, to {tmp_path / target}. ")
-    with pytest.raises(LinkOut, match=f"^{re.escape(problem.found)}.$"):
-        data = AVSBench(own_copy, subset, "val")
-        [data[i] for i in range(len(data))]
-    if to_give:
-        assert f" Give {tmp_path / to_give}, or" in problem.found
-    else:
-        assert problem.found.endswith("or give a folder that holds both")
-    given = tmp_path / (to_give or "")
-    assert check(given, subset).ok and torch.equal(AVSBench(given, subset, "val")[0]["frames"], AVSBench(tmp_path, subset, "val")[0]["frames"])
+def test_a_link_to_another_disk_is_followed_and_noted_once(shapes, own_copy, tmp_path, part):
+    subset, elsewhere = LINKS[part], tmp_path / "disk" / Path(part).name
+    moved(own_copy / part, elsewhere)
+    assert links_noted(own_copy, subset) == [f"{own_copy / part} is a link out of the dataset, to {elsewhere}"]
+    assert check(own_copy, subset).files == check(shapes, subset).files
+    for before, after in zip(AVSBench(shapes, subset, "val"), AVSBench(own_copy, subset, "val"), strict=True):
+        assert all(torch.equal(before[key], after[key]) for key in ("frames", "log_mel", "mask", "annotated"))
 
 
-def test_a_linked_data_folder_with_its_table_beside_it(own_copy, tmp_path):
-    moved(own_copy / "Multi-sources" / "ms3_data", tmp_path / "a" / "b" / "ms3_data")
-    shutil.copy(own_copy / "Multi-sources" / "ms3_meta_data.csv", tmp_path / "a" / "b")
-    assert f"Give {tmp_path / 'a' / 'b'}, or" in the_one_problem(own_copy, "ms3").found and check(tmp_path / "a" / "b", "ms3").ok
+def test_links_of_links(own_copy, tmp_path):
+    """Each is noted, the nearest to ROOT first; ROOT itself may be one."""
+    moved(own_copy / "Multi-sources" / "ms3_data", tmp_path / "a" / "data")
+    moved(own_copy / "Multi-sources", tmp_path / "b" / "Multi-sources")
+    (tmp_path / "root").symlink_to(own_copy)
+    root = tmp_path / "root"
+    assert links_noted(root, "ms3") == [
+        f"{root / 'Multi-sources'} is a link out of the dataset, to {tmp_path / 'b' / 'Multi-sources'}",
+        f"{root / 'Multi-sources/ms3_data'} is a link out of the dataset, to {tmp_path / 'a' / 'data'}",
+    ]
+    assert not links_noted(tmp_path / "a" / ".." / "b" / "Multi-sources", "ms3")[1:]
+
+
+def test_many_links_are_few_lines(own_copy, tmp_path):
+    frames = [path for clip in read_clips(own_copy, "ms3", "val") for path in clip.frames]
+    for number, path in enumerate(frames):
+        moved(path, tmp_path / "store" / f"{number}.png")
+    *first, last = links_noted(own_copy, "ms3")
+    assert len(frames) == 15 and last == "so are 5 more links"
+    expected = [f"{path} is a link out of the dataset, to {path.resolve()}" for path in sorted(frames)[:10]]
+    assert first == expected
 
 
 def test_a_link_says_where_it_leads_without_codes_for_the_terminal(own_copy, tmp_path):
     moved(own_copy / "Multi-sources", tmp_path / "a\n\x1b[31mb")
-    assert f"{tmp_path}/a\\n\\x1b[31mb" in the_one_problem(own_copy, "ms3").found
+    (note,) = links_noted(own_copy, "ms3")
+    assert note.endswith(f"{tmp_path}/a\\n\\x1b[31mb")
+
+
+def test_a_disk_that_is_not_there(own_copy, tmp_path):
+    (own_copy / "Multi-sources" / "ms3_data").rename(tmp_path / "gone")
+    (own_copy / "Multi-sources" / "ms3_data").symlink_to(tmp_path / "disk")
+    report = check(own_copy, "ms3")
+    assert {problem.kind for problem in report.problems} == {"missing"} and len(report.problems) == 13 * 11
+    assert f"is a link out of the dataset, to {tmp_path / 'disk'}, where nothing is" in report.notes[-1]
+    shutil.rmtree(own_copy / "Multi-sources")
+    (own_copy / "Multi-sources").symlink_to(tmp_path / "disk")
+    with pytest.raises(FileNotFoundError, match=rf"Multi-sources is a link to {tmp_path}/disk, where nothing is\."):
+        AVSBench(own_copy, "ms3")
+
+
+def test_a_link_in_a_circle_is_missing(own_copy):
+    path = read_clips(own_copy, "ms3", "val")[0].frames[2]
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(FileNotFoundError, match=f"{path.name}: missing"):
+        AVSBench(own_copy, "ms3", "val")[0]
+    assert the_one_problem(own_copy, "ms3").kind == "missing"
 
 
 def test_a_linked_copy_one_folder_down_hides_nothing(own_copy, tmp_path):
     outside = Path(shutil.copytree(own_copy / "Multi-sources", tmp_path / "elsewhere"))
     (own_copy / "old").symlink_to(outside)
     report = check(own_copy, "ms3")
-    assert report.ok and report.files == 13 * 11 and [note for note in report.notes if "not checked" in note] == \
-        [f"not checked: {own_copy / 'old'} (generated), one folder down"]
-    shutil.rmtree(own_copy / "Multi-sources")                      # where it is the only one, it is refused
-    assert f"Give {outside}, or" in the_one_problem(own_copy, "ms3").found and check(outside, "ms3").ok
-    with pytest.raises(LinkOut, match=r"old: a link leads out"):
-        subset_folder(own_copy, "ms3")
+    assert report.ok and report.files == 13 * 11
+    not_checked = [note for note in report.notes if "not checked" in note]
+    assert not_checked == [f"not checked: {own_copy / 'old'} (generated), one folder down"]
+    shutil.rmtree(own_copy / "Multi-sources")  # where it is the only one, it is meant
+    assert links_noted(own_copy, "ms3") == [f"{own_copy / 'old'} is a link out of the dataset, to {outside}"]
+    assert subset_folder(own_copy, "ms3") == own_copy / "old"
 
 
-@pytest.mark.parametrize("name, subset", [("label2idx.json", "avss"), ("events.csv", "avss"), ("metadata.csv", "avss")])
-def test_a_link_to_a_file_within_root_is_followed(own_copy, tmp_path, name, subset):
-    """Its home is ROOT, also where the dataset lies one folder down."""
+@pytest.mark.parametrize(
+    "name, subset", [("label2idx.json", "avss"), ("events.csv", "avss"), ("metadata.csv", "avss")]
+)
+def test_a_link_to_a_file_within_root_is_nothing_to_note(own_copy, tmp_path, name, subset):
+    """Also where the dataset lies one folder down; given itself, it is ROOT, and the link leads out."""
     root = tmp_path / "root"
     folder = Path(shutil.copytree(own_copy, root / "AVSBench_semantic", symlinks=True))
-    (folder / name).rename(root / name)
-    (folder / name).symlink_to(os.path.join("..", name))
-    if name == "metadata.csv":
-        (root / name).rename(root / "table.csv")
-        (folder / name).unlink()
-        (folder / name).symlink_to("../table.csv")
-    assert check(root, subset).ok and read_labels(root) == read_labels(own_copy) and len(AVSBench(root, subset, "val")) == 3
-    assert the_one_problem(folder, subset).kind == "link"          # given itself, it is ROOT, and the link leads out
+    (folder / name).rename(root / "table")
+    (folder / name).symlink_to("../table")
+    assert links_noted(root, subset) == [] and read_labels(root) == read_labels(own_copy)
+    assert len(AVSBench(root, subset, "val")) == 3
+    assert links_noted(folder, subset) == [f"{folder / name} is a link out of the dataset, to {root / 'table'}"]
 
 
 def test_copies_are_a_kind_of_their_own(own_copy):

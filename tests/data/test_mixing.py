@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lightavseg_core.data import AVSBench
-from lightavseg_core.data.audio import read_audio
+from lightavseg_core.data.decoding import read_audio
 from lightavseg_core.data.mixing import mix, tracks
 from lightavseg_core.data.writing import wav
 

@@ -15,7 +15,7 @@ from PIL import Image
 import lightavseg_core as lav
 from lightavseg_core.cli import main
 from lightavseg_core.data import AVSBench
-from lightavseg_core.data.audio import read_audio
+from lightavseg_core.data.decoding import read_audio
 from lightavseg_core.data.images import read_frame
 from lightavseg_core.deploy.export import clips_of, compare, export
 from lightavseg_core.deploy.runtimes import SUFFIX, load

@@ -1,4 +1,5 @@
-"""The command line in a process of its own, many times over: what it printed, how it ended, and whether the process lived through it."""
+"""The command line in a process of its own, many times over: what it printed, how it ended, and whether the
+process lived through it."""
 
 import functools
 import json
@@ -12,13 +13,14 @@ from typing import NamedTuple
 
 
 class Outcome(NamedTuple):
-    code: int | str     # the exit code; else what happened: "traceback", "hung", "died with ..."
+    code: int | str  # the exit code; else what happened: "traceback", "hung", "died with ..."
     out: str
-    err: str            # what Python wrote, and what C code wrote
+    err: str  # what Python wrote, and what C code wrote
 
 
 class Child:
-    """Runs commands one after the other; a new process takes over from one that died or hung. To be used in a `with`.
+    """Runs commands one after the other; a new process takes over from one that died or hung. To be used in a
+    `with`.
 
     program: what runs them, by default this file.
     """
@@ -35,17 +37,19 @@ class Child:
             self.process.communicate()
 
     def run(self, *arguments, limit: float = 60) -> Outcome:
-        """`lightavseg` with these arguments, within so many seconds. Instead of a command: `load ROOT SUBSET`, every clip of a dataset."""
+        """`lightavseg` with these arguments, within so many seconds. Instead of a command: `load ROOT
+        SUBSET`, every clip of a dataset."""
         if self.process is None:
             self.process = subprocess.Popen(self.program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             os.set_blocking(self.process.stdout.fileno(), False)
-            self._answer(120)                                       # imports take their time
+            self._answer(120)  # imports take their time
         self.process.stdin.write(json.dumps([str(a) for a in arguments]).encode() + b"\n")
         self.process.stdin.flush()
         answer = self._answer(limit)
         if answer is not None:
             return Outcome(*json.loads(answer))
-        hung, process, self.process = bool(self.process.stdout.read() is None), self.process, None
+        process, self.process = self.process, None
+        hung = process.stdout.read() is None
         process.kill()
         process.communicate()
         return Outcome("hung" if hung else f"died with {process.returncode}", "", "")
@@ -66,24 +70,36 @@ def _serve() -> None:
     """The child's side. Whatever a command writes to its two outputs, C code's too, is caught in files."""
     import torch
 
-    import lightavseg_core.video.prediction
     from lightavseg_core.cli import main
     from lightavseg_core.data import AVSBench
     from lightavseg_core.data.audio import LogMel
+    from lightavseg_core.video import segmenter
 
     torch.set_num_threads(1)
-    load = functools.cache(lightavseg_core.video.prediction.load)
-    bright = lightavseg_core.video.prediction.Segmenter(lambda frames, log_mel: frames[:, :, :1] + log_mel.mean((2, 3, 4))[..., None, None, None] / 10,
-                                               (32, 32), 5, 1, LogMel(), {"checkpoint": "bright", "runtime": "none"})
-    lightavseg_core.video.prediction.load = lambda checkpoint, *rest: bright if str(checkpoint) == "bright" else load(checkpoint, *rest)
+
+    def brightness(frames, log_mel):
+        return frames[:, :, :1] + log_mel.mean((2, 3, 4))[..., None, None, None] / 10
+
+    about = {"checkpoint": "bright", "runtime": "none"}
+    bright = segmenter.Segmenter(brightness, (32, 32), 5, 1, LogMel(), about)
+    load = functools.cache(segmenter.load)
+
+    def load_or_bright(checkpoint, *rest):
+        return bright if str(checkpoint) == "bright" else load(checkpoint, *rest)
+
+    segmenter.load = load_or_bright
+
+    def check(item):
+        assert item["frames"].isfinite().all() and item["log_mel"].isfinite().all()
+        assert item["mask"].shape == item["frames"][:, 0].shape
 
     def run(arguments):
         try:
             if arguments[0] != "load":
-                main.main(arguments)
+                main(arguments)
             for split in ("train", "val", "test"):
                 for item in AVSBench(*arguments[1:], split, cache_bytes=0):
-                    assert item["frames"].isfinite().all() and item["log_mel"].isfinite().all() and item["mask"].shape == item["frames"][:, 0].shape
+                    check(item)
             return 0
         except SystemExit as exit:
             return exit.code or 0
@@ -93,7 +109,8 @@ def _serve() -> None:
             print(f"lightavseg: {error}", file=sys.stderr)
             return 2
 
-    channel, files = os.fdopen(os.dup(1), "w"), [tempfile.TemporaryFile() for _ in range(2)]
+    channel = os.fdopen(os.dup(1), "w")
+    files = [tempfile.TemporaryFile() for _ in range(2)]
     for number, file in enumerate(files, 1):
         os.dup2(file.fileno(), number)
     print(file=channel, flush=True)

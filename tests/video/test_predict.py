@@ -20,7 +20,8 @@ from helpers.tiny import Largest
 from PIL import Image
 
 import lightavseg_core as lav
-from lightavseg_core.data.audio import LogMel, PANNsLogMel, read_audio
+from lightavseg_core.data.audio import LogMel, PANNsLogMel
+from lightavseg_core.data.decoding import read_audio
 from lightavseg_core.data.avsbench import AVSBench
 from lightavseg_core.data.images import MEAN, STD, read_frame
 from lightavseg_core.data.masks import voc_palette

@@ -14,7 +14,8 @@ from helpers.ear import TINY, Ear, command, contents, gradient, segmenter
 from helpers.films import copied, film, flat, number, tone
 from PIL import Image
 
-from lightavseg_core.data.audio import LogMel, read_audio
+from lightavseg_core.data.audio import LogMel
+from lightavseg_core.data.decoding import read_audio
 from lightavseg_core.data.avsbench import AVSBench
 from lightavseg_core.video.inputs import frames_in, inputs_of, names_of
 from lightavseg_core.video.prediction import predict, write, write_all

@@ -19,8 +19,7 @@ import torch
 from helpers.films import colour, copied, film, flat, number, tone
 from PIL import Image
 
-from lightavseg_core.data.audio import read_audio
-from lightavseg_core.data.decoding import RETRIES, Tally, decode
+from lightavseg_core.data.decoding import RETRIES, Tally, decode, read_audio
 from lightavseg_core.video.reading import (
     Listener,
     probe,
