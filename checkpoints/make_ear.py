@@ -35,12 +35,12 @@ for the AudioSet pretraining that the published methods share, and knows nothing
 | data | {data}: {train} training, {val} validation clips of 5 seconds |
 | command | `{command}` (commit {commit}) |
 | training | {audio_epochs} epochs, batches of 32 seconds, half of them mixed with another, seed {seed} |
-| validation | share of seconds whose whole sounding set is right: {sets_right}; of single tags: {tags_right} |
+| validation | seconds whose whole sounding set is right: {sets_right}; of single tags: {tags_right} |
 | machine | {device}, {threads} thread(s), torch {torch}, {date} |
 
 The results of 2026-11-21 in `results/sweep` are older: their ear was trained by the same recipe, to other
-weights. What that makes: `ms3_lightavseg`, seed 0, has $M_J$ 0.496 with theirs (seeds 0 to 2: 0.477 to 0.496),
-0.488 with this one in float32, and 0.493 with it as it is stored.
+weights. What that makes: `ms3_lightavseg`, seed 0, has $M_J$ 0.496 with theirs (seeds 0 to 2: 0.477 to
+0.496), 0.488 with this one in float32, and 0.493 with it as it is stored.
 """
 
 

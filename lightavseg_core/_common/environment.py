@@ -5,10 +5,15 @@ import os
 import platform
 from importlib import metadata
 
-CORE = ("torch", "torchvision", "torchaudio", "timm", "accelerate", "safetensors", "torchmetrics", "av", "numpy", "pillow", "tyro", "tqdm",
-        "huggingface_hub", "matplotlib")
-OPTIONAL = {"notebooks": ("jupyterlab", "ipywidgets", "papermill", "jupytext", "captum"), "dev": ("pytest", "nbval", "hypothesis", "ruff"),
-            "edge": ("executorch", "torchao", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf")}
+CORE = (
+    "torch", "torchvision", "torchaudio", "timm", "accelerate", "safetensors", "torchmetrics", "av", "numpy",
+    "pillow", "tyro", "tqdm", "huggingface_hub", "matplotlib",
+)
+OPTIONAL = {
+    "notebooks": ("jupyterlab", "ipywidgets", "papermill", "jupytext", "captum"),
+    "dev": ("pytest", "nbval", "hypothesis", "ruff"),
+    "edge": ("executorch", "torchao", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf"),
+}
 
 
 def versions(names: tuple[str, ...] = CORE) -> dict[str, str | None]:
@@ -25,9 +30,15 @@ def versions(names: tuple[str, ...] = CORE) -> dict[str, str | None]:
 def card() -> dict[str, str | int]:
     """What a measured number must be read with: device, threads, versions. Needs torch."""
     import torch
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
-    return {"device": name, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), "python": platform.python_version(),
-            "torch": torch.__version__, "system": f"{platform.system()} {platform.machine()}"}
+
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def processor() -> str:
@@ -40,15 +51,16 @@ def processor() -> str:
 
 def report() -> tuple[list[str], bool]:
     """Lines for a reader, and whether all that training and prediction need is there."""
-    # Versions come from the packages' records, so that a package that is missing or broken is named, not imported.
+    # Versions come from the packages' records: a package that is missing or broken is named, not imported.
     found = versions()
     lines = [f"{name:12} {value}" for name, value in card().items()] if found["torch"] else []
     lines += [f"{name:12} {version}" for name, version in found.items() if version and name != "torch"]
-    lines += [f"{name:12} MISSING: run `make test` or `pip install -r requirements.lock`" for name, version in found.items() if not version]
+    missing = [name for name, version in found.items() if not version]
+    lines += [f"{name:12} MISSING: run `make test` or `pip install -r requirements.lock`" for name in missing]
     for extra, names in OPTIONAL.items():
-        missing = [name for name, version in versions(names).items() if not version]
-        lines.append(f"{extra:12} " + (f"MISSING {', '.join(missing)}: pip install -e '.[{extra}]'" if missing else "complete"))
-    complete = all(found.values())
-    if complete and not found["torch"].startswith("2.11."):
+        lacking = ", ".join(name for name, version in versions(names).items() if not version)
+        said = f"MISSING {lacking}: pip install -e '.[{extra}]'" if lacking else "complete"
+        lines.append(f"{extra:12} {said}")
+    if not missing and not found["torch"].startswith("2.11."):
         lines.append(f"note         torch is {found['torch']}; this was tested with 2.11")
-    return [*lines, "ready" if complete else "not ready"], complete
+    return [*lines, "not ready" if missing else "ready"], not missing

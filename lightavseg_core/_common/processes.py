@@ -8,7 +8,7 @@ from multiprocessing import parent_process
 
 
 def end_with_parent() -> None:
-    """To be called first in a worker: it leaves Ctrl-C to its parent, and ends with it, also where that is killed."""
+    """To be called first in a worker: it leaves Ctrl-C to its parent, and ends with it, killed or not."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 

@@ -17,6 +17,7 @@ class Check:
 
     def run(self) -> int:
         from .._common.environment import report
+
         lines, complete = report()
         print("\n".join(lines))
         return 0 if complete else 1
@@ -24,17 +25,19 @@ class Check:
 
 @dataclass
 class Download:
-    """Fetch an encoder's published weights from where its authors keep them, and check the SHA-256. No other command does.
+    """Fetch an encoder's published weights from where its authors keep them, and check the SHA-256.
 
+    No other command does.
     Example: lightavseg download vggish --out vggish.pth
     """
 
     name: Annotated[str, tyro.conf.Positional]
-    """vggish or resnet50; for panns_mobilenetv2 and seaformer_t to seaformer_l it says where to get the file by hand."""
+    """vggish or resnet50; for panns_mobilenetv2 and seaformer_t to _l it says how to get them by hand."""
     out: Path = Path(".")
     """File to write, or a folder, where it gets its published name."""
 
     def run(self) -> int:
         from ..encoders.downloads import download
+
         print(download(self.name, self.out))
         return 0

@@ -1,23 +1,28 @@
 """The clock: `lightavseg profile` and `bench`."""
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from .options import Import
+
 
 @dataclass
 class Profile:
-    """Time models in turns: medians with intervals, ratios by pairs, what is counted, and how far from the machine's best.
+    """Time models in turns: medians with intervals, ratios by pairs, counts, distance from what is possible.
 
-    Example: lightavseg profile lightavseg avesformer --preset lean --size 224 --seconds 1 --threads 1 --parts --plot latency.png
+    Example: lightavseg profile lightavseg avesformer --preset lean --threads 1 --parts --plot latency.png
     """
 
-    names: Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="[METHOD_OR_CHECKPOINT ...]")] = field(
-        default_factory=lambda: ["lightavseg"])
-    """Methods, with random weights; model folders; exported files (.onnx, .xml, .pte). The first is what the others are compared with."""
+    names: Annotated[
+        list[str], tyro.conf.Positional, tyro.conf.arg(metavar="[METHOD_OR_CHECKPOINT ...]")
+    ] = field(default_factory=lambda: ["lightavseg"])
+    """Methods, with random weights; model folders; exported files (.onnx, .xml, .pte). The first is what the
+    others are compared with."""
     preset: Literal["tiny", "lean", "paper"] = "lean"
     """Of the methods."""
     size: int = 224
@@ -33,6 +38,7 @@ class Profile:
     """default: torch.compile; graphs: with CUDA graphs."""
     repeats: int = 30
     """Rounds, in each of which every model takes its turn."""
+    imports: Import = None
     parts: bool = False
     """Also the shares of the encoders, of fusion and of the rest; without --compile."""
     json: bool = False
@@ -46,23 +52,34 @@ class Profile:
         from .._common.records import write
         from ..profiling.profiler import lines, profile, resolve
         from ..profiling.timing import threads
+
+        shape = self.size, self.seconds
         with threads(self.threads):
-            models = {name: resolve(name, self.preset, self.size, self.seconds, self.device) for name in self.names}
-            found = profile(models, self.size, self.seconds, self.batch, repeats=self.repeats, device=self.device, precision=self.precision,
-                            compile=self.compile, part_repeats=self.repeats * self.parts)
+            found = profile(
+                {name: resolve(name, self.preset, *shape, self.device) for name in self.names},
+                *shape,
+                self.batch,
+                repeats=self.repeats,
+                device=self.device,
+                precision=self.precision,
+                compile=self.compile,
+                part_repeats=self.repeats * self.parts,
+            )
         if self.out:
             write(self.out, found.to_dict())
         if self.plot:
             from ..plots.latency import bars
+
             bars(found).savefig(self.plot, dpi=120)
-        print(found.to_json() if self.json else "\n".join(lines(found)))
+        print(json.dumps(found.to_dict(), indent=1) if self.json else "\n".join(lines(found)))
         return 0
 
 
 @dataclass
 class Bench:
-    """Measure what the README shows: every method, every runtime, the trained small model, growth. Half an hour on 2 cores; what is done is kept.
+    """Measure what the README shows: every method, every runtime, the trained small model, growth.
 
+    Half an hour on 2 cores; what is done is kept.
     Example: lightavseg bench --figure figures/latency.png
     """
 
@@ -75,13 +92,16 @@ class Bench:
     repeats: int = 30
     """Rounds; each candidate runs once in each."""
     only: Annotated[list[str], tyro.conf.arg(metavar="NAME ...")] = field(default_factory=list)
-    """Runs to measure again, such as methods, runtimes, tiny, scaling; the others stay as the file has them."""
+    """Runs to measure again, such as methods, runtimes, tiny, scaling; the others stay as they are."""
 
     def run(self) -> int:
         from ..profiling.benchmark import run
+
         bench = run(self.out, self.device, self.repeats, self.only)
         if self.figure and {"methods", "runtimes"} <= bench.profiles.keys():
             from ..plots.latency import overview
+
             self.figure.parent.mkdir(parents=True, exist_ok=True)
-            overview(bench.profiles["methods"], bench.profiles["runtimes"]).savefig(self.figure, dpi=110)
+            drawn = overview(bench.profiles["methods"], bench.profiles["runtimes"])
+            drawn.savefig(self.figure, dpi=110)
         return 0

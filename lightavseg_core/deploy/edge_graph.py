@@ -1,11 +1,12 @@
-"""A model's graph as phones' runtimes like it: the same function at one fixed size of picture, in operations that they run well.
+"""A model's graph as phones' runtimes like it: the same function at one size, in operations that run well.
 
 The model's own code stays as it reads; what is changed here is changed on a copy, just before export:
 
-- SeaFormer's squeeze-axial attention averages before it projects (both are linear), adds positions that were stretched once, and attends
-  along rows and columns in one pass;
-- batch norms are folded into the convolutions before them;
-- the pooling that drops positions is max pooling with the map as its window, which runtimes know where they do not know adaptive pooling;
+- SeaFormer's squeeze-axial attention averages before it projects (both are linear), adds positions that were
+  stretched once, and attends along rows and columns in one pass;
+- batch norms are folded into the convolutions before them; - the pooling that drops positions is max pooling
+with the map as its window, which runtimes know where they do not
+  know adaptive pooling;
 - what adds an axis is a reshape, for the same reason.
 """
 from __future__ import annotations
@@ -29,37 +30,47 @@ aten = torch.ops.aten
 class FixedAxialAttention(nn.Module):
     """`SqueezeAxialAttention` for maps of one size H x W: the same function, (N, C, H, W) -> (N, C, H, W).
 
-    Averages commute with the 1x1 projections, so the map is averaged first, over C channels instead of those of queries, keys and values: one
-    product with a constant matrix gives its H row and W column averages. Rows and columns then attend together, L = H + W tokens, under a mask
-    that keeps them apart. The depthwise branch adds up what queries with keys and what values bring, where the model joins their channels.
+    Averages commute with the 1x1 projections, so the map is averaged first, over C channels instead of those
+    of queries, keys and values: one product with a constant matrix gives its H row and W column averages.
+    Rows and columns then attend together, L = H + W tokens, under a mask that keeps them apart. The depthwise
+    branch adds up what queries with keys and what values bring, where the model joins their channels.
     """
 
     def __init__(self, attention: SqueezeAxialAttention, height: int, width: int):
         super().__init__()
         a, self.height, self.heads = attention, height, attention.heads
-        query, key, value = (folded(conv) for conv in (a.to_q, a.to_k, a.to_v))
-        keys = len(key.weight)
-        self.to_qk, self.to_v = joined(query, key), value
-        self.token_q, self.token_k, self.token_v = scaled(query, a.scale), copy.deepcopy(key), copy.deepcopy(value)
-        self.register_buffer("position_q", a.scale * positions(a.pos_emb_rowq, a.pos_emb_columnq, height, width))
+        query, key, value = folded(a.to_q), folded(a.to_k), folded(a.to_v)
+        self.to_qk = like(query, torch.cat([query.weight, key.weight]), torch.cat([query.bias, key.bias]))
+        self.to_v = value
+        self.token_q = like(query, query.weight * a.scale, query.bias * a.scale)
+        self.token_k, self.token_v = copy.deepcopy(key), copy.deepcopy(value)
+        position = positions(a.pos_emb_rowq, a.pos_emb_columnq, height, width)
+        self.register_buffer("position_q", a.scale * position)
         self.register_buffer("position_k", positions(a.pos_emb_rowk, a.pos_emb_columnk, height, width))
         self.register_buffer("average", averages(height, width))
         apart = torch.block_diag(torch.ones(height, height), torch.ones(width, width)) == 0
-        self.register_buffer("mask", torch.zeros(apart.shape).masked_fill(apart, -1e4))            # finite: a quotient of infinities is no number
-        depthwise, pointwise = folded(a.dwconv), folded(a.pwconv)
-        self.detail_qk, self.detail_v = part(depthwise, slice(2 * keys)), part(depthwise, slice(2 * keys, None))
-        self.mix_qk, self.mix_v = part(pointwise, slice(2 * keys), inputs=True), part(pointwise, slice(2 * keys, None), inputs=True, bias=False)
-        self.row, self.column, self.project = folded(a.proj_encode_row[1]), folded(a.proj_encode_column[1]), folded(a.proj[1])
+        # Finite: a quotient of infinities is no number.
+        self.register_buffer("mask", torch.zeros(apart.shape).masked_fill(apart, -1e4))
+        deep, mix = folded(a.dwconv), folded(a.pwconv)
+        n = len(self.to_qk.weight)
+        self.detail_qk = like(deep, deep.weight[:n], deep.bias[:n])
+        self.detail_v = like(deep, deep.weight[n:], deep.bias[n:])
+        self.mix_qk, self.mix_v = like(mix, mix.weight[:, :n], mix.bias), like(mix, mix.weight[:, n:], None)
+        self.row, self.column = folded(a.proj_encode_row[1]), folded(a.proj_encode_column[1])
+        self.project = folded(a.proj[1])
 
     def forward(self, x: Tensor) -> Tensor:
-        value = self.to_v(x)                                                                        # (N, C_v, H, W)
-        detail = self.mix_qk(F.relu6(self.detail_qk(self.to_qk(x)))) + self.mix_v(F.relu6(self.detail_v(value)))
-        tokens = F.linear(x.flatten(2), self.average).unsqueeze(-1)                                 # (N, C, L, 1)
-        q, k = self.token_q(tokens) + self.position_q, self.token_k(tokens) + self.position_k       # (N, C_qk, L, 1)
-        q, k, v = (self.by_head(projected) for projected in (q, k, self.token_v(tokens)))           # (N heads, c, L)
-        weights = (torch.bmm(q.transpose(1, 2), k) + self.mask).softmax(-1)                         # (N heads, L, L)
-        context = F.relu6(torch.bmm(v, weights.transpose(1, 2)).reshape(len(x), -1, weights.shape[-1], 1))    # (N, C_v, L, 1)
-        row, column = self.row(context[:, :, :self.height]), self.column(context[:, :, self.height:])
+        value = self.to_v(x)  # (N, C_v, H, W)
+        detail = self.mix_qk(F.relu6(self.detail_qk(self.to_qk(x))))  # (N, C, H, W)
+        detail = detail + self.mix_v(F.relu6(self.detail_v(value)))
+        tokens = F.linear(x.flatten(2), self.average).unsqueeze(-1)  # (N, C, L, 1)
+        q = self.by_head(self.token_q(tokens) + self.position_q)  # (N heads, c, L)
+        k = self.by_head(self.token_k(tokens) + self.position_k)
+        v = self.by_head(self.token_v(tokens))
+        weights = (torch.bmm(q.transpose(1, 2), k) + self.mask).softmax(-1)  # (N heads, L, L)
+        context = torch.bmm(v, weights.transpose(1, 2)).reshape(len(x), -1, weights.shape[-1], 1)
+        context = F.relu6(context)  # (N, C_v, L, 1)
+        row, column = self.row(context[:, :, : self.height]), self.column(context[:, :, self.height :])
         return F.hardsigmoid(self.project(F.relu6(value + row + column.transpose(2, 3)))) * detail
 
     def by_head(self, tokens: Tensor) -> Tensor:
@@ -69,39 +80,28 @@ class FixedAxialAttention(nn.Module):
 
 def folded(block: ConvNorm) -> nn.Conv2d:
     """A convolution and its batch norm as one convolution with a bias."""
-    return like(block.c, *fuse_conv_bn_weights(block.c.weight, None, block.bn.running_mean, block.bn.running_var, block.bn.eps,
-                                               block.bn.weight, block.bn.bias))
+    bn = block.bn
+    weight, bias = fuse_conv_bn_weights(
+        block.c.weight, None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+    )
+    return like(block.c, weight, bias)
 
 
 def like(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
     """A convolution with other numbers, and as many channels as they say."""
     groups = len(weight) if conv.groups > 1 else 1
-    made = nn.Conv2d(weight.shape[1] * groups, len(weight), conv.kernel_size, conv.stride, conv.padding, groups=groups, bias=bias is not None,
-                     device="meta")
+    shape = weight.shape[1] * groups, len(weight), conv.kernel_size, conv.stride, conv.padding
+    made = nn.Conv2d(*shape, groups=groups, bias=bias is not None, device="meta")
     made.weight = nn.Parameter(weight.detach().clone())
     made.bias = None if bias is None else nn.Parameter(bias.detach().clone())
     return made
 
 
-def joined(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
-    return like(first, torch.cat([first.weight, second.weight]), torch.cat([first.bias, second.bias]))
-
-
-def scaled(conv: nn.Conv2d, factor: float) -> nn.Conv2d:
-    return like(conv, conv.weight * factor, conv.bias * factor)
-
-
-def part(conv: nn.Conv2d, channels: slice, inputs: bool = False, bias: bool = True) -> nn.Conv2d:
-    """The convolution of some of its outputs or, where `inputs`, from some of its inputs."""
-    if inputs:
-        return like(conv, conv.weight[:, channels], conv.bias if bias else None)
-    return like(conv, conv.weight[channels], conv.bias[channels])
-
-
 def positions(row: nn.Module, column: nn.Module, height: int, width: int) -> Tensor:
     """Two learned positions, stretched to the map and laid end to end: (1, C, H + W, 1)."""
-    stretched = [F.interpolate(axis.pos_embed, size=length, mode="linear", align_corners=False) for axis, length in ((row, height), (column, width))]
-    return torch.cat(stretched, 2).unsqueeze(-1).detach()
+    rows = F.interpolate(row.pos_embed, size=height, mode="linear", align_corners=False)
+    columns = F.interpolate(column.pos_embed, size=width, mode="linear", align_corners=False)
+    return torch.cat([rows, columns], 2).unsqueeze(-1).detach()
 
 
 def averages(height: int, width: int) -> Tensor:
@@ -114,21 +114,25 @@ def averages(height: int, width: int) -> Tensor:
 def fix_attention(model: AVSModel, frames: Tensor, log_mel: Tensor) -> AVSModel:
     """A copy of the model whose attention is fixed to the size of these frames."""
     model, sizes = copy.deepcopy(model).eval().requires_grad_(False), {}
-    modules = [module for module in model.modules() if isinstance(module, SqueezeAxialAttention)]
-    hooks = [module.register_forward_pre_hook(lambda module, x: sizes.update({module: x[0].shape[-2:]})) for module in modules]
+
+    def note(module: nn.Module, given: tuple[Tensor]) -> None:
+        sizes[module] = given[0].shape[-2:]
+
+    for module in model.modules():
+        if isinstance(module, SqueezeAxialAttention):
+            module.register_forward_pre_hook(note)
     with torch.inference_mode():
         model(frames, log_mel)
-    for hook in hooks:
-        hook.remove()
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if child in sizes:
-                setattr(parent, name, FixedAxialAttention(child, *sizes[child]).eval().requires_grad_(False))
+    for name, module in list(model.named_modules()):
+        if module in sizes:
+            fixed = FixedAxialAttention(module, *sizes[module])
+            model.set_submodule(name, fixed.eval().requires_grad_(False))
     return model
 
 
 def fold_batch_norms(graph: GraphModule) -> None:
     """Folds each batch norm that only a convolution feeds into that convolution."""
+
     def tensor(node: Node | None) -> Tensor | None:
         return None if node is None else reduce(getattr, node.target.split("."), graph)
 
@@ -136,10 +140,11 @@ def fold_batch_norms(graph: GraphModule) -> None:
         conv = norm.args[0]
         if conv.target is not aten.conv2d.default or len(conv.users) > 1:
             continue
-        source, weight, bias, *rest = (*conv.args, None)[:max(3, len(conv.args))]
+        source, weight, bias, *rest = (*conv.args, None)[: max(3, len(conv.args))]
         scale, shift, mean, variance = map(tensor, norm.args[1:5])
+        fused = fuse_conv_bn_weights(tensor(weight), tensor(bias), mean, variance, norm.args[7], scale, shift)
         names = [f"{conv.name}_weight", f"{conv.name}_bias"]
-        for name, value in zip(names, fuse_conv_bn_weights(tensor(weight), tensor(bias), mean, variance, norm.args[7], scale, shift)):
+        for name, value in zip(names, fused):
             graph.register_buffer(name, value.detach())
         with graph.graph.inserting_before(conv):
             conv.args = (source, *map(graph.graph.get_attr, names), *rest)
@@ -151,8 +156,8 @@ def pool_by_window(graph: GraphModule) -> None:
     """Replaces adaptive max pooling to one position by max pooling with the whole map as its window."""
     for pool in graph.graph.find_nodes(op="call_function", target=aten.adaptive_max_pool2d.default):
         window = list(pool.args[0].meta["val"].shape[-2:])
-        largest = [user for user in pool.users if user.args[1] == 0]                              # and not where it was
-        if list(pool.args[1]) == [1, 1] and all(user.args[1] == 0 or not user.users for user in pool.users):
+        largest = [user for user in pool.users if user.args[1] == 0]  # and not where it was
+        if list(pool.args[1]) == [1, 1] and all(user in largest or not user.users for user in pool.users):
             with graph.graph.inserting_before(pool):
                 pooled = graph.graph.call_function(aten.max_pool2d.default, (pool.args[0], window, window))
             for user in largest:
@@ -177,9 +182,10 @@ class _Logits(nn.Module):
 
 
 def edge_graph(model: AVSModel, frames: Tensor, log_mel: Tensor) -> ExportedProgram:
-    """The model's inference graph for inputs of exactly these shapes, (B, T, 3, H, W) and (B, T, 1, F, M); one output, the logits.
+    """The model's inference graph for inputs of exactly these shapes, (B, T, 3, H, W) and (B, T, 1, F, M).
 
-    The model itself is left as it is. The graph computes the same function, up to rounding.
+    One output, the logits. The model itself is left as it is. The graph computes the same function, up to
+    rounding.
     """
     model = _Logits(fix_attention(model, frames, log_mel))
     graph = torch.export.export(model, (frames, log_mel)).module()
@@ -188,4 +194,4 @@ def edge_graph(model: AVSModel, frames: Tensor, log_mel: Tensor) -> ExportedProg
     reshape_by_view(graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
-    return torch.export.export(graph, (frames, log_mel))                                            # once more: only what is used is left
+    return torch.export.export(graph, (frames, log_mel))  # once more: only what is used is left

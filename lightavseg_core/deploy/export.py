@@ -1,6 +1,7 @@
-"""Models as files for phones' and servers' runtimes: ExecuTorch with XNNPACK, ONNX, OpenVINO; each in float32 and in 8-bit integers.
+"""Models as files for phones' and servers' runtimes: ExecuTorch with XNNPACK, ONNX, OpenVINO.
 
-All come from one graph (`edge_graph`). Every file is run by its own runtime on clips, and compared with PyTorch, before it gets its name.
+Each in float32 and in 8-bit integers, and all from one graph (`edge_graph`). Every file is run by its own
+runtime on clips, and compared with PyTorch, before it gets its name.
 """
 from __future__ import annotations
 
@@ -21,105 +22,142 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from .._common.environment import versions
+from .._common.files import whole
 from .._common.names import unknown
 from .._common.records import provenance
 from ..data.avsbench import AVSBench
 from ..evaluation import evaluating
 from ..models.base import AVSModel
 from .edge_graph import edge_graph
-from .runtimes import KEY, SUFFIX, Exported, Metadata, Runtime, load, need
+from .runtimes import KEY, SUFFIX, Exported, Metadata, Runtime, load, need, reason
 
 Precision = Literal["fp32", "int8"]
-Clip = tuple[Tensor, Tensor]       # frames (1, T, 3, H, W), log_mel (1, T, 1, F, M)
+Clip = tuple[Tensor, Tensor]  # frames (1, T, 3, H, W), log_mel (1, T, 1, F, M)
 EXTRA = ("torch", "timm", "executorch", "torchao", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf")
+NEEDS = {
+    "executorch": ("executorch.exir", "torchao"),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino", "nncf"),
+}
+MOST = {"fp32": 0.001, "int8": 0.5}  # that an agreement's deviation may be
 aten = torch.ops.aten
 
 
 def clips_of(dataset: AVSBench, seconds: int = 1, count: int = 64) -> list[Clip]:
-    """Clips of T seconds as a model takes them, from the dataset's first items on; of each item one, and its middle seconds."""
+    """Clips of T seconds as a model takes them: of each of the dataset's first items the middle seconds."""
     if seconds < 1 or count < 1:
         raise ValueError(f"seconds is {seconds}, clips is {count}; expected at least 1 of each.")
     clips = []
     for index in range(min(count, len(dataset))):
         item = dataset[index]
         first = max(0, (len(item["frames"]) - seconds) // 2)
-        frames, log_mel = (item[name][first:first + seconds] for name in ("frames", "log_mel"))
+        frames, log_mel = (item[name][first : first + seconds] for name in ("frames", "log_mel"))
         if len(frames) == seconds:
             clips.append((frames[None], log_mel[None]))
     if not clips:
-        raise ValueError(f"{dataset.root}: no clip of the {dataset.split} split has {seconds} seconds; expected at least one. Give fewer seconds.")
+        raise ValueError(
+            f"{dataset.root}: no clip of the {dataset.split} split has {seconds} seconds; "
+            "expected at least one. Give fewer seconds."
+        )
     return clips
 
 
 class Agreement(NamedTuple):
     """How near an exported file comes to PyTorch, over clips."""
 
-    deviation: float    # of the logits: mean absolute difference as a share of PyTorch's mean absolute logit
-    pixels: float       # share of the pixels that both mark alike
+    # Of the logits: mean absolute difference as a share of PyTorch's mean absolute logit.
+    deviation: float
+    pixels: float  # share of the pixels that both mark alike
 
 
 def checked(path: str | Path, runtime: str, precision: str) -> Path:
-    """The path, where a file can be written for this runtime at all. Raises ValueError: unknown names, another suffix, a missing package."""
+    """The path, where a file can be written for this runtime at all.
+
+    Raises ValueError: unknown names, another suffix, a missing package.
+    """
     path = Path(path)
     if runtime not in SUFFIX:
         raise unknown("runtime", runtime, SUFFIX)
-    if precision not in ("fp32", "int8"):
-        raise unknown("precision", precision, ("fp32", "int8"))
+    if precision not in MOST:
+        raise unknown("precision", precision, MOST)
     if path.suffix != SUFFIX[runtime]:
         raise ValueError(f"{path}: expected a name that ends in {SUFFIX[runtime]}, as {runtime}'s files do.")
-    need(runtime, *{"executorch": ("executorch.exir", "torchao"), "onnx": ("onnx", "onnxscript", "onnxruntime"),
-                    "openvino": ("onnx", "onnxscript", "openvino", "nncf")}[runtime])
+    need(runtime, *NEEDS[runtime])
     return path
 
 
-def export(model: AVSModel, path: str | Path, runtime: Runtime, clips: Sequence[Clip], precision: Precision = "fp32",
-           source: str = "", command: str = "") -> Agreement:
-    """Writes the model for a runtime, as a file that takes frames and sound of exactly the clips' shape; `load` loads it.
+def export(
+    model: AVSModel,
+    path: str | Path,
+    runtime: Runtime,
+    clips: Sequence[Clip],
+    precision: Precision = "fp32",
+    source: str = "",
+    command: str = "",
+) -> Agreement:
+    """Writes the model for a runtime, as a file that takes frames and sound of exactly the clips' shape.
 
-    clips: what int8 is calibrated on, and what the file's logits are compared with PyTorch's on: clips of the training split, at the size that
-    is wanted. path: file to write; its suffix is the runtime's. The file is complete and compared before it takes the place of an older one.
+    `load` loads it. clips: what int8 is calibrated on, and what the file's logits are compared with PyTorch's
+    on: clips of the training split, at the size that is wanted. path: file to write; its suffix is the
+    runtime's. The file is complete and compared before it takes the place of an older one.
 
-    Raises ValueError for an unknown runtime or precision, a suffix that is not its, a package that is missing, a model that the runtime
-    cannot take, no clips, and for logits that deviate by more than 0.1% on average in float32, by more than half in int8.
+    Raises ValueError for an unknown runtime or precision, a suffix that is not its, a package that is
+    missing, a model that the runtime cannot take, no clips, and for logits that deviate by more than 0.1% on
+    average in float32, by more than half in int8.
     """
     path = checked(path, runtime, precision)
     if not clips:
         raise ValueError("no clips; expected one at least, to export for its shape and to compare on.")
     frames, log_mel = clips[0]
     config = model.config
-    metadata = Metadata(config.method, runtime, precision, tuple(frames.shape[-2:]), frames.shape[1], tuple(log_mel.shape[-2:]), config.audio,
-                        config.num_classes, source or config.method, {**provenance(command, 0), "versions": versions(EXTRA)})
+    metadata = Metadata(
+        method=config.method,
+        runtime=runtime,
+        precision=precision,
+        size=tuple(frames.shape[-2:]),
+        seconds=frames.shape[1],
+        log_mel=tuple(log_mel.shape[-2:]),
+        front_end=config.audio,
+        num_classes=config.num_classes,
+        source=source or config.method,
+        made={**provenance(command, 0), "versions": versions(EXTRA)},
+    )
+    write = {"executorch": _write_executorch, "onnx": _write_onnx, "openvino": _write_openvino}[runtime]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting_") as folder:
         staged = Path(folder) / path.name
-        write = {"executorch": _write_executorch, "onnx": _write_onnx, "openvino": _write_openvino}[runtime]
         try:
             with _quiet():
                 write(edge_graph(model, frames, log_mel), staged, precision, clips, metadata)
-        except RuntimeError as error:                      # torch.export's and the exporters' own are of this kind
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise ValueError(f"{config.method}: {runtime} cannot take it ({reason}).") from error
+        except RuntimeError as error:  # torch.export's and the exporters' own are of this kind
+            raise ValueError(f"{config.method}: {runtime} cannot take it ({reason(error)}).") from error
         agreement = compare(model, load(staged), clips)
-        allowed = 0.001 if precision == "fp32" else 0.5
-        if not agreement.deviation <= allowed:
-            raise ValueError(f"{runtime} {precision}: its logits deviate from PyTorch's by {agreement.deviation:.1%} of their mean absolute value on "
-                             f"{len(clips)} clips; expected at most {allowed:.1%}. Nothing was written.")
-        if path.suffix == ".xml":
-            path.unlink(missing_ok=True)                   # two files cannot be replaced at once: whoever is killed here leaves none, not a mixture
-        for file in sorted(staged.parent.iterdir(), key=lambda file: file == staged):              # OpenVINO's .bin before its .xml
-            os.replace(file, path.parent / file.name)
+        if not agreement.deviation <= MOST[precision]:
+            raise ValueError(
+                f"{runtime} {precision}: its logits deviate from PyTorch's by {agreement.deviation:.1%} "
+                f"of their mean absolute value on {len(clips)} clips; expected at most {MOST[precision]:.1%}."
+                " Nothing was written."
+            )
+        if runtime == "openvino":
+            # Two files cannot be replaced at once: whoever is killed here leaves none, not a mixture.
+            path.unlink(missing_ok=True)
+        for file in sorted(staged.parent.iterdir()):  # the .bin before its .xml
+            with whole(path.parent / file.name) as name:
+                os.replace(file, name)
     return agreement
 
 
 def compare(model: AVSModel, exported: Exported, clips: Iterable[Clip]) -> Agreement:
     """The exported file's logits beside the model's."""
-    difference, size, alike, pixels = 0.0, 0.0, 0, 0
+    difference = size = alike = pixels = 0
     with evaluating(model), torch.inference_mode():
         for frames, log_mel in clips:
             expected, found = model(frames, log_mel).logits, exported(frames, log_mel)
-            difference, size = difference + (found - expected).abs().sum().item(), size + expected.abs().sum().item()
-            marks = [x > 0 if x.shape[2] == 1 else x.argmax(2) for x in (expected, found)]
-            alike, pixels = alike + (marks[0] == marks[1]).sum().item(), pixels + marks[0].numel()
+            difference += (found - expected).abs().sum().item()
+            size += expected.abs().sum().item()
+            marks, others = (x > 0 if x.shape[2] == 1 else x.argmax(2) for x in (expected, found))
+            alike += (marks == others).sum().item()
+            pixels += marks.numel()
     return Agreement(difference / max(size, 1e-12), alike / pixels)
 
 
@@ -137,31 +175,39 @@ def _quiet() -> Iterator[None]:
 
 
 # --- what stays in float32 ---
-# Positions, and the mask of -10,000 that keeps rows and columns apart, are added to a few tokens: 8 bits cannot hold such sums, and the
-# products of so few cost next to nothing. They are known by what they are: sums with a constant, and products that are no convolution. In
-# methods other than LightAVSeg that leaves more in float32, VGGish's linear layers for one.
+# Positions, and the mask of -10,000 that keeps rows and columns apart, are added to a few tokens: 8 bits
+# cannot hold such sums, and the products of so few cost next to nothing. They are known by what they are:
+# sums with a constant, and products that are no convolution. In methods other than LightAVSeg that leaves
+# more in float32, VGGish's linear layers for one.
 
 
 def _stays_float(node: torch.fx.Node) -> bool:
     constant = any(isinstance(given, torch.fx.Node) and given.op == "get_attr" for given in node.args)
-    return node.target is aten.linear.default or node.target is aten.add.Tensor and constant
+    return node.target is aten.linear.default or (node.target is aten.add.Tensor and constant)
 
 
 def _float_nodes(model) -> list[str]:
     """Of an ONNX graph, as names of nodes; there a position may also be subtracted, or scaled."""
     constants = {tensor.name for tensor in model.graph.initializer}
-    return [node.name for node in model.graph.node
-            if node.op_type in ("MatMul", "Gemm", "Softmax") or node.op_type in ("Add", "Sub", "Mul") and constants.intersection(node.input)]
+    names = []
+    for node in model.graph.node:
+        product = node.op_type in ("MatMul", "Gemm", "Softmax")
+        if product or (node.op_type in ("Add", "Sub", "Mul") and constants.intersection(node.input)):
+            names.append(node.name)
+    return names
 
 
 # --- the runtimes ---
 
 
-def _write_onnx(program: ExportedProgram, path: Path, precision: Precision, clips: Sequence[Clip], metadata: Metadata) -> None:
+def _write_onnx(
+    program: ExportedProgram, path: Path, precision: Precision, clips: Sequence[Clip], metadata: Metadata
+) -> None:
     import onnx
+
     model = torch.onnx.export(program, clips[0], dynamo=True, verbose=False).model_proto
     if precision == "int8":
-        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
         class Clips(CalibrationDataReader):
@@ -174,17 +220,28 @@ def _write_onnx(program: ExportedProgram, path: Path, precision: Precision, clip
 
         simple = path.with_name("simple.onnx")
         onnx.save(model, path)
-        quant_pre_process(str(path), str(simple), skip_symbolic_shape=True)      # which fails here, and is not needed: shapes are fixed
-        quantize_static(str(simple), str(path), Clips(), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
-                        weight_type=QuantType.QInt8, nodes_to_exclude=_float_nodes(onnx.load(simple)))
+        # Symbolic shapes fail here, and are not needed: ours are fixed.
+        quant_pre_process(str(path), str(simple), skip_symbolic_shape=True)
+        quantize_static(
+            str(simple),
+            str(path),
+            Clips(),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=_float_nodes(onnx.load(simple)),
+        )
         simple.unlink()
         model = onnx.load(path)
     onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
     onnx.save(model, path)
 
 
-def _write_openvino(program: ExportedProgram, path: Path, precision: Precision, clips: Sequence[Clip], metadata: Metadata) -> None:
+def _write_openvino(
+    program: ExportedProgram, path: Path, precision: Precision, clips: Sequence[Clip], metadata: Metadata
+) -> None:
     import openvino as ov
+
     interchange = path.with_name("interchange.onnx")
     _write_onnx(program, interchange, "fp32", clips, metadata)
     model = ov.Core().read_model(interchange)
@@ -192,49 +249,67 @@ def _write_openvino(program: ExportedProgram, path: Path, precision: Precision, 
         import nncf
         import onnx
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
         keep = nncf.IgnoredScope(names=_float_nodes(onnx.load(interchange)), validate=False)
-        # The whole range that was seen, as for ONNX; a mean over clips of it, the default, cut off what a few strong features say.
-        ranges = nncf.AdvancedQuantizationParameters(activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)
-        model = nncf.quantize(model, nncf.Dataset([[x.numpy() for x in clip] for clip in clips]), subset_size=len(clips),
-                              preset=nncf.QuantizationPreset.MIXED, ignored_scope=keep, advanced_parameters=ranges)
+        # The whole range that was seen, as for ONNX; the default, a mean over clips of it, cuts off what a
+        # few strong features say.
+        ranges = nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+        )
+        model = nncf.quantize(
+            model,
+            nncf.Dataset([[x.numpy() for x in clip] for clip in clips]),
+            subset_size=len(clips),
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=keep,
+            advanced_parameters=ranges,
+        )
     model.set_rt_info(metadata.to_json(), KEY)
     ov.save_model(model, path, compress_to_fp16=False)
     interchange.unlink()
 
 
-def _write_executorch(program: ExportedProgram, path: Path, precision: Precision, clips: Sequence[Clip], metadata: Metadata) -> None:
+def _write_executorch(
+    program: ExportedProgram, path: Path, precision: Precision, clips: Sequence[Clip], metadata: Metadata
+) -> None:
     from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
     from executorch.backends.xnnpack.partition.config.generic_node_configs import ViewCopyConfig
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
+
     if precision == "int8":
-        from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
-            XNNPACKQuantizer,
-            get_symmetric_quantization_config,
-        )
+        from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as xnnpack
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-        quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-        observed = prepare_pt2e(program.module(), quantizer.set_filter_function(lambda node: not _stays_float(node)))
+
+        quantizer = xnnpack.XNNPACKQuantizer()
+        quantizer.set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True))
+        quantizer.set_filter_function(lambda node: not _stays_float(node))
+        observed = prepare_pt2e(program.module(), quantizer)
         with torch.no_grad():
             for clip in clips:
                 observed(*clip)
         program = torch.export.export(convert_pt2e(observed), clips[0])
-    # The partitioner leaves reshapes out by default; with them the whole model is two delegates, without them dozens.
+    # The partitioner leaves reshapes out by default; with them the whole model is two delegates, without
+    # dozens.
     partitioner = XnnpackPartitioner(configs=[*ALL_PARTITIONER_CONFIGS, ViewCopyConfig])
+    methods = {"metadata": metadata.to_json()}
     with _flatc():
-        lowered = to_edge_transform_and_lower(program, partitioner=[partitioner], constant_methods={"metadata": metadata.to_json()})
+        lowered = to_edge_transform_and_lower(program, partitioner=[partitioner], constant_methods=methods)
         path.write_bytes(lowered.to_executorch().buffer)
 
 
 @contextlib.contextmanager
 def _flatc() -> Iterator[None]:
-    """ExecuTorch starts the program flatc, which its package puts beside Python; it looks for it on PATH only."""
+    """ExecuTorch starts the program flatc, which its package puts beside Python, and looks on PATH only."""
     before = os.environ["PATH"]
-    os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).parent), before])
+    beside = sysconfig.get_path("scripts"), str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([*beside, before])
     try:
         if shutil.which("flatc") is None:
-            raise ValueError("executorch needs the program flatc, which its package installs beside Python; found none. Install the extra anew: "
-                             "pip install -e '.[edge]'.")
+            raise ValueError(
+                "executorch needs the program flatc, which its package installs beside Python; found none. "
+                "Install the extra anew: pip install -e '.[edge]'."
+            )
         yield
     finally:
         os.environ["PATH"] = before

@@ -11,6 +11,7 @@ from .common import (
     clip_figure,
     cost_curves,
     intervals,
+    method_colours,
     overlay,
     pareto,
     pareto_front,
@@ -18,6 +19,7 @@ from .common import (
     seed_dots,
     training_curves,
 )
+from .methods import method_comparison
 
 __all__ = [
     "BLUE",
@@ -35,6 +37,8 @@ __all__ = [
     "clip_figure",
     "cost_curves",
     "intervals",
+    "method_colours",
+    "method_comparison",
     "overlay",
     "pareto",
     "pareto_front",

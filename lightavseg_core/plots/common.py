@@ -1,171 +1,260 @@
-"""Pictures that several notebooks draw. Colours are Okabe and Ito's, which colour-blind readers can tell apart."""
+"""What the pictures share, and those that several notebooks draw.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart.
+"""
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..data.images import picture
+from ..models.base import METHODS
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
+PURPLE, SKY, YELLOW = "#CC79A7", "#56B4E9", "#F0E442"
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, "black", YELLOW)
+STYLES = tuple(zip(COLOURS, "osD^vP*<>"))      # of the first curve, the second, ...
+subplots = partial(plt.subplots, layout="constrained")
+
+
+def method_colours(names: Collection[str]) -> dict[str, str]:
+    """A colour for each method, whatever else is drawn: by its place in METHODS; other names follow."""
+    places = {name: place for place, name in enumerate(dict.fromkeys([*METHODS, *names]))}
+    return {name: COLOURS[places[name] % len(COLOURS)] for name in names}
 
 
 def overlay(frame: Tensor, mask: Tensor, color: str = ORANGE) -> np.ndarray:
     """A frame (3, H, W) with a mask (H, W) painted over it, and the rest dark and grey: (H, W, 3)."""
     image = picture(frame)
     inside = (mask.cpu() > 0).numpy()[..., None]
-    paint = np.array([int(color[i:i + 2], 16) / 255 for i in (1, 3, 5)])
-    return np.where(inside, 0.25 * image + 0.75 * paint, 0.45 * image.mean(-1, keepdims=True))
+    painted = 0.25 * image + 0.75 * np.array(to_rgb(color))
+    return np.where(inside, painted, 0.45 * image.mean(-1, keepdims=True))
+
+
+# --- axes ---
+
+
+def bare(axis: Axes) -> None:
+    """Without ticks: what a picture needs."""
+    axis.set(xticks=[], yticks=[])
+
+
+def open_frame(axis: Axes, grid: str | None = None) -> None:
+    """Without a line above and to the right. grid: of which axis, "x", "y" or "both"."""
+    axis.spines[["top", "right"]].set_visible(False)
+    if grid:
+        axis.grid(axis=grid, alpha=0.3)
+
+
+def legend_beside(axis: Axes, **options) -> None:
+    """A legend to the right of the axes."""
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), **options)
+
+
+def doubling(axis: Axes, values: Sequence[int]) -> None:
+    """A logarithmic x axis with ticks at these values and nowhere else."""
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(values, [str(value) for value in values])
+    axis.minorticks_off()
+
+
+def from_the_top(axis: Axes, names: Collection[str]) -> range:
+    """Names down the left side, the first at the top; returns the heights of their rows, in that order."""
+    heights = range(len(names))
+    axis.set_yticks(heights, list(names)[::-1])
+    axis.set_ylim(-0.6, len(names) - 0.4)
+    open_frame(axis)
+    return heights[::-1]
+
+
+# --- pictures ---
+
+
+def heard_place(windows: int, bands: float) -> dict:
+    """What `imshow` is told of a log-mel (bands, windows): seconds across, low bands below."""
+    return {"origin": "lower", "aspect": "auto", "extent": (0, windows / 100, 0, bands)}  # 100 a second
+
+
+def picture_grid(
+    rows: Mapping[str, Sequence[np.ndarray | Tensor | None]],
+    columns: Sequence[str] = (),
+    title: str = "",
+    cell: tuple[float, float] = (1.7, 1.75),
+    margin: tuple[float, float] = (0, 0),
+    most: float = 1,
+) -> tuple[Figure, np.ndarray]:
+    """Pictures (H, W, 3), 0 to 1, and maps (h, w), 0 to `most`, a row for each name; figure and axes.
+
+    None, and the end of a row that is shorter than others, leave a place empty. columns: what stands above
+    the first row. cell: of a picture, and margin: of the figure, width and height in inches.
+    """
+    longest = max(len(pictures) for pictures in rows.values())
+    size = cell[0] * longest + margin[0], cell[1] * len(rows) + margin[1]
+    figure, axes = subplots(len(rows), longest, figsize=size, squeeze=False)
+    for line, (name, pictures) in zip(axes, rows.items()):
+        for axis in line:
+            bare(axis)
+        for axis, image in zip(line, [*pictures, *[None] * (longest - len(pictures))]):
+            if image is None:
+                axis.axis("off")
+                continue
+            smoothing = "nearest" if np.ndim(image) == 2 else None
+            axis.imshow(image, cmap="viridis", vmin=0, vmax=most, interpolation=smoothing)
+        line[0].set_ylabel(name, fontsize=9)
+    for axis, name in zip(axes[0], columns):
+        axis.set_title(name, fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure, axes
 
 
 def clip_figure(item: dict) -> Figure:
-    """A clip: its frames, what sounds in them, and the log-mel that each frame hears, window by window. item: of `AVSBench`."""
+    """A clip: its frames, what sounds in them, and the log-mel that each frame hears, window by window.
+
+    item: of `AVSBench`.
+    """
     seconds, heard = len(item["frames"]), item["log_mel"]
-    scale = {"vmin": heard.min().item(), "vmax": heard.max().item(), "extent": (0, heard.shape[-2] / 100, 0, heard.shape[-1])}  # 100 windows a second
-    figure, axes = plt.subplots(3, seconds, figsize=(1.9 * seconds, 5.6), layout="constrained")
-    for t in range(seconds):
-        axes[0, t].imshow(picture(item["frames"][t]))
-        axes[0, t].set_title(f"second {t}", fontsize=9)
-        axes[1, t].imshow(overlay(item["frames"][t], item["mask"][t], GREEN))
-        axes[2, t].imshow(heard[t, 0].T, origin="lower", aspect="auto", cmap="magma", **scale)
-        axes[2, t].set_xlabel("s", fontsize=8)
-        axes[2, t].tick_params(labelsize=7)
-        for axis in axes[:2, t]:
-            axis.set_xticks([])
-            axis.set_yticks([])
-    for row, label in enumerate(("frame", "truth: what sounds", "heard: mel band")):
-        axes[row, 0].set_ylabel(label, fontsize=9)
+    scale = {"vmin": heard.min().item(), "vmax": heard.max().item(), "cmap": "magma"}
+    place = heard_place(*heard.shape[-2:])
+    figure, axes = subplots(3, seconds, figsize=(1.9 * seconds, 5.6))
+    for t, (above, middle, below) in enumerate(axes.T):
+        above.imshow(picture(item["frames"][t]))
+        above.set_title(f"second {t}", fontsize=9)
+        middle.imshow(overlay(item["frames"][t], item["mask"][t], GREEN))
+        below.imshow(heard[t, 0].T, **scale, **place)
+        below.set_xlabel("s", fontsize=8)
+        below.tick_params(labelsize=7)
+        bare(above)
+        bare(middle)
+    for axis, label in zip(axes[:, 0], ("frame", "truth: what sounds", "heard: mel band")):
+        axis.set_ylabel(label, fontsize=9)
     return figure
+
+
+def prediction_grid(
+    items: Sequence[tuple[Tensor, Tensor, dict[str, Tensor]]], titles: Sequence[str] = ()
+) -> Figure:
+    """Frame, truth and predictions one below the other, a column for each item.
+
+    items: frame (3, H, W), truth (H, W), and a dict of predictions by name, each (H, W) bool.
+    """
+    rows = {
+        "frame": [picture(frame) for frame, _, _ in items],
+        "truth": [overlay(frame, truth, GREEN) for frame, truth, _ in items],
+    }
+    for name in items[0][2]:
+        rows[name] = [overlay(frame, predictions[name]) for frame, _, predictions in items]
+    return picture_grid(rows, titles)[0]
+
+
+def attention_maps(frame: Tensor, truth: Tensor, maps: Tensor, titles: Sequence[str], title: str) -> Figure:
+    """A frame (3, H, W), what sounds in it (H, W), and the weight of some keys at every position.
+
+    maps (K, h, w), all on one colour scale from 0.
+    """
+    pictures = [picture(frame), overlay(frame, truth, GREEN), *maps.cpu()]
+    columns = "frame", "what sounds", *titles
+    figure, axes = picture_grid({"": pictures}, columns, title, (1.75, 2.5), (0.6, 0), most=maps.max().item())
+    figure.colorbar(axes[0, -1].images[0], ax=axes[0, 2:], label="weight of the key", shrink=0.75)
+    return figure
+
+
+# --- curves and dots ---
 
 
 def training_curves(log: Sequence[dict]) -> Figure:
     """Loss and its parts by step, and validation M_J by epoch, from a trainer's log."""
     steps = [entry for entry in log if entry["event"] == "step"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    validations = [entry for entry in log if entry["event"] == "validation"]
     window = max(1, len(steps) // 50)
     kernel = np.ones(window) / window
-    for key, color, label in (("loss", GREY, "total"), ("segmentation", BLUE, "Dice + BCE"), ("alignment", ORANGE, "$L_{msa}$")):
+    figure, (left, right) = subplots(1, 2, figsize=(9, 3))
+    parts = ("loss", GREY, "total"), ("segmentation", BLUE, "Dice + BCE"), ("alignment", ORANGE, "$L_{msa}$")
+    for key, color, label in parts:
         if key in steps[0]:
-            left.plot(np.convolve([entry[key] for entry in steps], kernel, "valid"), color=color, label=label)
+            smooth = np.convolve([entry[key] for entry in steps], kernel, "valid")
+            left.plot(smooth, color=color, label=label)
     left.set(title=f"Training loss (mean of {window} steps)", xlabel="step", ylabel="loss", ylim=(0, None))
     left.legend(frameon=False)
-    validations = [entry for entry in log if entry["event"] == "validation"]
     right.plot([v["epoch"] for v in validations], [v["M_J"] for v in validations], "o-", color=GREEN)
     right.set(title="Validation", xlabel="epoch", ylabel="$M_J$", ylim=(0, 1))
     return figure
 
 
-def prediction_grid(items: Sequence[tuple[Tensor, Tensor, dict[str, Tensor]]], titles: Sequence[str] | None = None) -> Figure:
-    """Frame, truth and predictions side by side, a column for each item.
-
-    items: frame (3, H, W), truth (H, W), and a dict of predictions by name, each (H, W) bool.
-    """
-    names = ["frame", "truth", *items[0][2]]
-    figure, axes = plt.subplots(len(names), len(items), figsize=(1.7 * len(items), 1.75 * len(names)), layout="constrained", squeeze=False)
-    for column, (frame, truth, predictions) in enumerate(items):
-        pictures = [picture(frame), overlay(frame, truth, GREEN), *(overlay(frame, p) for p in predictions.values())]
-        for row, image in enumerate(pictures):
-            axis = axes[row, column]
-            axis.imshow(image)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if column == 0:
-                axis.set_ylabel(names[row], fontsize=9)
-        if titles:
-            axes[0, column].set_title(titles[column], fontsize=9)
-    return figure
-
-
 def bars(values: dict[str, float], title: str, xlabel: str, colors: dict[str, str] | None = None) -> Figure:
     """Horizontal bars with their values, in the order given."""
-    figure, axis = plt.subplots(figsize=(7, 0.42 * len(values) + 0.9), layout="constrained")
-    names = list(values)[::-1]
-    axis.barh(names, [values[name] for name in names], color=[(colors or {}).get(name, GREY) for name in names])
-    for y, name in enumerate(names):
-        axis.text(values[name] + 0.01, y, f"{values[name]:.3f}", va="center", fontsize=9)
+    figure, axis = subplots(figsize=(7, 0.42 * len(values) + 0.9))
+    for y, (name, value) in zip(from_the_top(axis, values), values.items()):
+        axis.barh(y, value, color=(colors or {}).get(name, GREY))
+        axis.text(value + 0.01, y, f"{value:.3f}", va="center", fontsize=9)
     axis.set(title=title, xlabel=xlabel, xlim=(0, 1))
-    axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def cost_curves(sides: Sequence[int], curves: dict[str, Sequence[float]], title: str, ylabel: str) -> Figure:
-    """Cost against the frame's side, both axes logarithmic: a straight line of slope 2 is linear in pixels, of slope 4 quadratic.
+    """Cost against the frame's side, both logarithmic: slope 2 is linear in pixels, slope 4 quadratic.
 
     A curve may be shorter than `sides`: it was measured up to there.
     """
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    for (name, values), color, marker in zip(curves.items(), (RED, ORANGE, BLUE, GREEN, GREY), "osD^v"):
-        axis.loglog(sides[:len(values)], values, marker + "-", color=color, label=name, markersize=5)
-    axis.set_xticks(sides, [str(side) for side in sides])
-    axis.minorticks_off()
-    axis.set(title=title, xlabel="side of the frame, pixels", ylabel=ylabel)
+    figure, axis = subplots(figsize=(7, 4))
+    for (name, values), (color, marker) in zip(curves.items(), STYLES):
+        axis.plot(sides[:len(values)], values, marker + "-", color=color, label=name, markersize=5)
+    axis.set(title=title, xlabel="side of the frame, pixels", ylabel=ylabel, yscale="log")
+    doubling(axis, sides)
     axis.legend(frameon=False)
-    axis.grid(alpha=0.3)
+    open_frame(axis, "both")
     return figure
 
 
 def intervals(rows: dict[str, tuple[float, float, float]], title: str, xlabel: str) -> Figure:
-    """Differences with their intervals, (mean, low, high) by name, in the order given; the line at 0 is no difference."""
-    figure, axis = plt.subplots(figsize=(7, 0.42 * len(rows) + 1), layout="constrained")
-    names = list(rows)[::-1]
-    for y, name in enumerate(names):
-        mean, low, high = rows[name]
+    """Differences with their intervals, (mean, low, high) by name, from the top; at 0 is no difference."""
+    figure, axis = subplots(figsize=(7, 0.42 * len(rows) + 1))
+    for y, (mean, low, high) in zip(from_the_top(axis, rows), rows.values()):
         color = BLUE if low > 0 else RED if high < 0 else GREY
         axis.plot([low, high], [y, y], color=color, linewidth=2)
         axis.plot(mean, y, "o", color=color)
     axis.axvline(0, color="black", linewidth=0.8)
-    axis.set_yticks(range(len(names)), names)
     axis.set(title=title, xlabel=xlabel)
-    axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
-    """Names of the points (cost, score) that no other point beats, by rising cost."""
-    return [name for name, (cost, score) in sorted(points.items(), key=lambda item: item[1])
-            if not any((c <= cost and s > score) or (c < cost and s >= score) for c, s in points.values())]
+def seed_dots(
+    panels: dict[str, dict[str, Collection[float | None]]],
+    title: str,
+    lines: dict[str, tuple[float, str]] | None = None,
+) -> Figure:
+    """Panels side by side with the same rows: a dot for each seed, a bar at their mean.
 
-
-def pareto(points: dict[str, tuple[float, float]], title: str, xlabel: str, ylabel: str) -> Figure:
-    """Score against cost, each method a point, and the front: those that no other beats."""
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    front = pareto_front(points)
-    axis.plot([points[name][0] for name in front], [points[name][1] for name in front], "--", color=GREY, linewidth=1, zorder=1)
-    for (name, (cost, score)), color, marker in zip(points.items(), cycle((RED, GREY, BLUE, ORANGE, GREEN)), cycle("sD^ov<>pP")):
-        axis.scatter(cost, score, color=color, marker=marker, s=55, zorder=2, label=name)
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    axis.margins(x=0.2, y=0.2)
-    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    axis.grid(alpha=0.3)
-    return figure
-
-
-def seed_dots(panels: dict[str, dict[str, Collection[float | None]]], title: str, lines: dict[str, tuple[float, str]] | None = None) -> Figure:
-    """Panels side by side with the same rows: a dot for each seed, a bar at their mean; a row without values is "not defined".
-
-    panels: axis label -> row -> values; beyond a factor of 20 the axis is logarithmic. lines: axis label -> where a dashed line stands, and what
-    it is.
+    A row without values is "not defined". panels: axis label -> row -> values; beyond a factor of 20 the axis
+    is logarithmic. lines: axis label -> where a dashed line stands, and what it is.
     """
-    rows = list(next(iter(panels.values())))[::-1]
-    size = (2.2 + 2.7 * len(panels), 0.36 * len(rows) + 1.3)
-    figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", sharey=True, squeeze=False)
+    rows = list(next(iter(panels.values())))
+    size = 2.2 + 2.7 * len(panels), 0.36 * len(rows) + 1.3
+    figure, axes = subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     for axis, (label, values) in zip(axes[0], panels.items()):
-        for y, row in enumerate(rows):
-            if found := [value for value in values[row] if value is not None]:
+        everything = []
+        for y, row in zip(from_the_top(axis, rows), rows):
+            found = [value for value in values[row] if value is not None]
+            everything += found
+            if found:
                 axis.plot(found, [y] * len(found), "o", color=BLUE, alpha=0.55, markeredgewidth=0)
                 axis.plot(np.mean(found), y, "|", color="black", markersize=14)
             else:
-                axis.text(0.5, y, "not defined", transform=axis.get_yaxis_transform(), ha="center", va="center", fontsize=8, color=GREY)
-        if label in (lines or {}):
+                place = {"transform": axis.get_yaxis_transform(), "ha": "center", "va": "center"}
+                axis.text(0.5, y, "not defined", fontsize=8, color=GREY, **place)
+        if lines and label in lines:
             x, name = lines[label]
             axis.axvline(x, color=RED, linestyle="--", linewidth=1, label=name)
             axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
-        everything = [value for of_row in values.values() for value in of_row if value is not None]
-        if everything and min(everything) > 0 and max(everything) > 20 * min(everything):
+        if everything and 0 < 20 * min(everything) < max(everything):
             axis.set_xscale("log", base=2)
             axis.xaxis.set_major_formatter("{x:g}")
         else:
@@ -173,24 +262,30 @@ def seed_dots(panels: dict[str, dict[str, Collection[float | None]]], title: str
         axis.margins(x=0.12)
         axis.set_xlabel(label)
         axis.grid(axis="x", alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].set_yticks(range(len(rows)), rows)
-    axes[0, 0].set_ylim(-0.6, len(rows) - 0.4)
     figure.suptitle(title, fontsize=11)
     return figure
 
 
-def attention_maps(frame: Tensor, truth: Tensor, maps: Tensor, titles: Sequence[str], title: str) -> Figure:
-    """A frame (3, H, W), what sounds in it (H, W), and the weight of some keys at every position, maps (K, h, w), on one colour scale from 0."""
-    figure, axes = plt.subplots(1, 2 + len(maps), figsize=(1.75 * (2 + len(maps)) + 0.6, 2.5), layout="constrained")
-    axes[0].imshow(picture(frame))
-    axes[1].imshow(overlay(frame, truth, GREEN))
-    for axis, weights in zip(axes[2:], maps):
-        shown = axis.imshow(weights.cpu(), cmap="viridis", vmin=0, vmax=maps.max().item())
-    for axis, name in zip(axes, ("frame", "what sounds", *titles)):
-        axis.set_title(name, fontsize=9)
-        axis.set_xticks([])
-        axis.set_yticks([])
-    figure.colorbar(shown, ax=axes[2:], label="weight of the key", shrink=0.75)
-    figure.suptitle(title, fontsize=11)
+def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
+    """Names of the points (cost, score) that no other point beats, by rising cost."""
+    front = []
+    for name, (cost, score) in sorted(points.items(), key=lambda item: item[1]):
+        others = points.values()
+        if not any((c <= cost and s > score) or (c < cost and s >= score) for c, s in others):
+            front.append(name)
+    return front
+
+
+def pareto(points: dict[str, tuple[float, float]], title: str, xlabel: str, ylabel: str) -> Figure:
+    """Score against cost, each method a point in its colour, and the front: those that no other beats."""
+    figure, axis = subplots(figsize=(7, 4))
+    front = [points[name] for name in pareto_front(points)]
+    axis.plot(*zip(*front), "--", color=GREY, linewidth=1, zorder=1)
+    colours = method_colours(points)
+    for (name, point), (_, marker) in zip(points.items(), cycle(STYLES)):
+        axis.scatter(*point, color=colours[name], marker=marker, s=55, zorder=2, label=name)
+    legend_beside(axis)
+    axis.margins(x=0.2, y=0.2)
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    open_frame(axis, "both")
     return figure

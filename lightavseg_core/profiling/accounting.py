@@ -1,4 +1,4 @@
-"""Accounting: how cost grows with the picture, and what the published column of parameters counts."""
+"""Accounting: whose the parameters and operations are, how cost grows, what the published column counts."""
 from __future__ import annotations
 
 import math
@@ -8,12 +8,73 @@ from typing import NamedTuple
 
 import torch
 
+from ..models import create_model
 from ..models.avsbench import TPAVI
+from ..models.base import AVSModel
 from ..models.blocks import Attention
 from ..models.lightavseg import LightAVSegConfig, RAVEStage
-from .flops import Cost, count
-from .profiler import Parameters, parameters, skeleton
+from .flops import Cost, count, owner, refuse_training
 from .reported import AUTHORS_CODE, COMPARISON, Row
+
+PARTS = ("visual", "audio", "fusion", "decoder")
+
+
+# --- one model ---
+
+
+def skeleton(method: str, preset: str | None = None, **options) -> AVSModel:
+    """`create_model` without numbers, on the meta device: all shapes, no memory, ready to be counted."""
+    with torch.device("meta"):
+        return create_model(method, preset, **options).eval()
+
+
+def parts(model: AVSModel) -> dict[str, str]:
+    """Submodule -> part: "visual" and "audio" are the encoders, "fusion" what the method names so.
+
+    The rest is "decoder".
+    """
+    return {"": "decoder", "visual": "visual", "audio": "audio", **dict.fromkeys(model.fusion, "fusion")}
+
+
+class Parameters(NamedTuple):
+    total: int
+    trainable: int
+
+
+def parameters(model: AVSModel) -> dict[str, Parameters]:
+    """Part -> how many parameters it has, and how many of them take a gradient."""
+    table = dict.fromkeys(PARTS, Parameters(0, 0))
+    for name, p in model.named_parameters():
+        part = owner(name, parts(model))
+        total, trainable = table[part]
+        table[part] = Parameters(total + p.numel(), trainable + p.numel() * p.requires_grad)
+    return table
+
+
+def dead_parameters(model: AVSModel) -> dict[str, int]:
+    """What the authors' code builds, saves and counts but never runs: their name of the module -> parameters.
+
+    None of them is in this model. Empty for other encoders than the authors', who published no code for them.
+    """
+    if model.config.visual != "resnet50":
+        return {}
+    dead = model.published_dead()
+    return {name: sum(p.numel() for p in module.parameters()) for name, module in dead.items()}
+
+
+def macs(model: AVSModel, size: int | tuple[int, int] = 224, seconds: int = 1) -> Cost:
+    """What one clip costs, by part and operator: frames of size (H, W), or size x size, pixels, one a second.
+
+    Counted on the meta device, not run. Raises ValueError for a model in training, whose losses ask for more
+    than a mask.
+    """
+    refuse_training(model)
+    height, width = (size, size) if isinstance(size, int) else size
+    with torch.device("meta"):
+        frames = torch.empty(1, seconds, 3, height, width)
+        log_mel = torch.empty(1, seconds, 1, *model.front_end.shape)
+    return count(model, frames, log_mel, parts=parts(model))
+
 
 # --- how cost grows ---
 
@@ -27,65 +88,83 @@ class Fit(NamedTuple):
 
 
 def fit_cost(pixels: Sequence[float], cost: Sequence[float]) -> Fit:
-    """Least squares in rational numbers: counts that are a polynomial give its very coefficients, and a c2 of 0 is 0.
+    """Least squares in rational numbers: of a polynomial its very coefficients, and a c2 of 0 is 0.
 
     Raises ValueError for fewer than three different sizes.
     """
     if len(set(pixels)) < 3 or len(pixels) != len(cost):
-        raise ValueError(f"{len(pixels)} sizes, {len(set(pixels))} different, and {len(cost)} costs; expected three different sizes or more, "
-                         "each with its cost.")
+        raise ValueError(
+            f"{len(pixels)} sizes, {len(set(pixels))} different, and {len(cost)} costs; "
+            "expected three different sizes or more, each with its cost."
+        )
     x, y = [Fraction(p) for p in pixels], [Fraction(c) for c in cost]
-    moments = [sum(p ** k for p in x) for k in range(5)]
-    rows = [[*moments[i:i + 3], sum(c * p ** i for p, c in zip(x, y))] for i in range(3)]      # the normal equations
-    for i in range(3):                                                                          # Gauss-Jordan
-        rows[i] = [value / rows[i][i] for value in rows[i]]
-        rows = [row if j == i else [a - row[i] * b for a, b in zip(row, rows[i])] for j, row in enumerate(rows)]
+    moments = [sum(p**k for p in x) for k in range(5)]
+    # The normal equations, solved as Gauss and Jordan do.
+    rows = [[*moments[i : i + 3], sum(c * p**i for p, c in zip(x, y))] for i in range(3)]
+    for i in range(3):
+        pivot = [value / rows[i][i] for value in rows[i]]
+        rows = [[a - row[i] * b for a, b in zip(row, pivot)] for row in rows]
+        rows[i] = pivot
     return Fit(*(float(row[3]) for row in rows))
 
 
 def slope(pixels: Sequence[float], cost: Sequence[float]) -> float:
-    """The exponent between the first and the last size: 1 where cost is proportional to the pixels, 2 to their square."""
+    """The exponent between the first and the last size: 1 where cost is in proportion, 2 to the square."""
     return math.log(cost[-1] / cost[0]) / math.log(pixels[-1] / pixels[0])
 
 
-def interaction_cost(side: int, seconds: int = 1, width: int = 256, tokens: int = 16, strides: Sequence[int] = (4, 8, 16, 32)) -> dict[str, Cost]:
-    """What the meeting of sound and picture alone costs in four designs, all on the same maps of `width` channels. side: of the frames, pixels.
+def interaction_cost(side: int, tokens: int = 16) -> dict[str, Cost]:
+    """What the meeting of sound and picture alone costs in four designs, of one frame. side: of it, pixels.
 
-    "TPAVI, published": the sound repeated over all positions, products of every pair first. "TPAVI, re-associated": the same function, the
-    other product first. "cross-attention": every position asks `tokens` audio tokens. "RAVE": one gated bias per channel.
+    All on the same maps of 256 channels, at strides 4 to 32.
+    "TPAVI, published": the sound repeated over all positions, products of every pair first. "TPAVI,
+    re-associated": the same function, the other product first. "cross-attention": every position asks
+    `tokens` audio tokens. "RAVE": one gated bias per channel.
     """
+    width = 256
     with torch.device("meta"):
-        maps = [torch.empty(seconds, width, math.ceil(side / stride), math.ceil(side / stride)) for stride in strides]
-        audio, sounds = torch.empty(seconds, width, 1, 1), torch.empty(seconds, tokens, width)
+        maps = [torch.empty(1, width, math.ceil(side / s), math.ceil(side / s)) for s in (4, 8, 16, 32)]
+        audio, sounds = torch.empty(1, width, 1, 1), torch.empty(1, tokens, width)
         first, second = (TPAVI(width, width, order).eval() for order in ("published", "associative"))
         attention, rave = Attention(width), RAVEStage(width, width, LightAVSegConfig())
-    one_clip = audio[None, :, :, 0, 0]                                                             # (1, T, C)
-    designs = {"TPAVI, published": lambda x: first(x[None], one_clip), "TPAVI, re-associated": lambda x: second(x[None], one_clip),
-               "cross-attention": lambda x: attention(x.flatten(2).transpose(1, 2), sounds), "RAVE": lambda x: rave(x, audio)}
+    one_clip = audio[None, :, :, 0, 0]  # (1, T, C)
+    designs = {
+        "TPAVI, published": lambda x: first(x[None], one_clip),
+        "TPAVI, re-associated": lambda x: second(x[None], one_clip),
+        "cross-attention": lambda x: attention(x.flatten(2).transpose(1, 2), sounds),
+        "RAVE": lambda x: rave(x, audio),
+    }
     return {name: count(lambda design=design: [design(x) for x in maps]) for name, design in designs.items()}
 
 
 # --- the published column ---
 
-# (method, visual encoder) -> the code whose parts make the reported figure, which parts, and what that means.
+
+# By method and visual encoder: which parts of the authors' code make the reported figure, and what that
+# means.
+_WITHOUT_AUDIO = ("visual", "rest")
 _HOLDS = {
-    ("avsbench", "resnet50"): (("avsbench", "resnet50"), ("visual", "rest"), "without VGGish; with copies of two stages that never run"),
-    ("avsegformer", "resnet50"): (("avsegformer", "resnet50"), ("visual", "audio", "rest"), "with VGGish; with the same copies"),
-    ("selm", "resnet50"): (("selm, MS3", "resnet50"), ("visual", "rest"), "its code for MS3, without VGGish; with the same copies"),
-    ("avsbench", "seaformer_l"): (None, (), "unknown: the code has 33.5, or 31.3 without MobileNetV2"),
-    ("avsegformer", "seaformer_l"): (None, (), "unknown: the code has 48.6, or 46.4 without MobileNetV2"),
-    ("selm", "seaformer_l"): (("selm", "seaformer_l"), ("visual", "rest"), "without MobileNetV2; with a stage that is never read"),
-    ("lightavseg", "seaformer_l"): (None, (), "unknown: there is no code; the width of our decoder is chosen to come near"),
+    ("avsbench", "resnet50"): (_WITHOUT_AUDIO, "without VGGish; with copies of two stages that never run"),
+    ("avsegformer", "resnet50"): (("visual", "audio", "rest"), "with VGGish; with the same copies"),
+    ("selm", "resnet50"): (_WITHOUT_AUDIO, "its code for MS3, without VGGish; with the same copies"),
+    ("avsbench", "seaformer_l"): ((), "unknown: the code has 33.5, or 31.3 without MobileNetV2"),
+    ("avsegformer", "seaformer_l"): ((), "unknown: the code has 48.6, or 46.4 without MobileNetV2"),
+    ("selm", "seaformer_l"): (_WITHOUT_AUDIO, "without MobileNetV2; with a stage that is never read"),
+    ("lightavseg", "seaformer_l"): (
+        (),
+        "unknown: there is no code; the width of our decoder is chosen to come near",
+    ),
 }
+_FOR_MS3 = {("selm", "resnet50"): ("selm, MS3", "resnet50")}
 
 
 class Accounting(NamedTuple):
     """One row of the published comparison; parameters, in millions where they are floats."""
 
-    row: Row                           # as reported
-    counts: str                        # what the reported figure counts
-    explained: float | None            # the parameters of the authors' code, counted so; None where nothing explains the figure
-    parts: dict[str, Parameters]       # one accounting for all: our model, every part, nothing that never runs
+    row: Row  # as reported
+    counts: str  # what the reported figure counts
+    explained: float | None  # the parameters of the authors' code, counted so; None where nothing explains it
+    parts: dict[str, Parameters]  # one accounting for all: our model, every part, nothing that never runs
 
     @property
     def total(self) -> int:
@@ -93,11 +172,13 @@ class Accounting(NamedTuple):
 
 
 def published_accounting() -> list[Accounting]:
-    """The reported parameters of the seven compared models, what each figure counts, and the same count for all."""
+    """The reported parameters of the seven compared models, what each counts, and the same count for all."""
     table = []
     for row in COMPARISON:
-        code, held, counts = _HOLDS[row.method, row.visual]
-        explained = round(sum(getattr(AUTHORS_CODE[code], part) for part in held), 2) if code else None
+        key = row.method, row.visual
+        held, counts = _HOLDS[key]
+        code = AUTHORS_CODE.get(_FOR_MS3.get(key, key))
+        explained = round(sum(getattr(code, part) for part in held), 2) if held else None
         model = skeleton(row.method, preset="paper", visual=row.visual, audio=row.audio)
         table.append(Accounting(row, counts, explained, parameters(model)))
     return table

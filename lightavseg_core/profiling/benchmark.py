@@ -1,6 +1,8 @@
-"""The benchmark that the README shows: eager methods, runtimes, the trained small model and growth, each in one run of turns, with its card.
+"""The benchmark that the README shows: eager methods, runtimes, the trained small model and growth.
 
-    lightavseg bench --figure figures/latency.png       # `make bench`: half an hour on 2 cores
+Each is one run of turns, with its card.
+
+    lightavseg bench --figure figures/latency.png  # `make bench`: half an hour on 2 cores
 """
 from __future__ import annotations
 
@@ -24,14 +26,17 @@ from ..deploy.runtimes import SUFFIX, load
 from ..evaluation import score_segmenter
 from ..models import create_model
 from ..models.base import AVSModel, load_model
-from .profiler import Candidate, Profile, Series, profile, scaling, throughput
+from .profiler import Candidate, Profile, profile
+from .series import Series, scaling, throughput
 from .timing import here, same_machine, threads
 
 PATH, GPU = Path("results/latency.json"), Path("results/latency_gpu.json")
 TINY = Path("checkpoints/tiny")
 PEERS = ("avesformer", "avsbench", "avsegformer", "selm")
 ENCODERS = {"seaformer_l": "mobilenetv2_100", "resnet50": "vggish"}
-NO_FUSION = {"agve": False, "har": False, "cmfd": False}      # A_0 is projected and added once instead: what is left of listening
+# A_0 is projected and added once instead: what is left of listening.
+NO_FUSION = {"agve": False, "har": False, "cmfd": False}
+Run = Callable[[], Profile | Series]  # made when it is asked for: models are large
 
 
 @dataclass
@@ -43,16 +48,18 @@ class Bench:
     provenance: dict = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        runs = {kind: {name: run.to_dict() for name, run in getattr(self, kind).items()} for kind in ("profiles", "series")}
-        records.write(path, {"provenance": self.provenance, **runs})
+        profiles = {name: run.to_dict() for name, run in self.profiles.items()}
+        series = {name: run.to_dict() for name, run in self.series.items()}
+        records.write(path, {"provenance": self.provenance, "profiles": profiles, "series": series})
 
 
 def read(path: Path = PATH) -> Bench:
     """Raises FileNotFoundError, or ValueError for another file."""
     values = records.read(path)
     try:
-        return Bench({name: Profile.from_dict(run) for name, run in values["profiles"].items()},
-                     {name: Series.from_dict(run) for name, run in values["series"].items()}, values["provenance"])
+        profiles = {name: Profile.from_dict(run) for name, run in values["profiles"].items()}
+        series = {name: Series.from_dict(run) for name, run in values["series"].items()}
+        return Bench(profiles, series, values["provenance"])
     except (KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: not what `lightavseg bench` writes ({error}). Run it again.") from None
 
@@ -62,9 +69,8 @@ def models() -> Iterator[tuple[str, AVSModel]]:
     for preset in ("lean", "paper"):
         yield f"lightavseg {preset}", create("lightavseg", preset)
     yield "lightavseg resnet50", create("lightavseg", "paper", visual="resnet50", audio="vggish")
-    for visual, audio in ENCODERS.items():
-        for method in PEERS:
-            yield f"{method} {visual}", create(method, "paper", visual=visual, audio=audio)
+    for (visual, audio), method in product(ENCODERS.items(), PEERS):
+        yield f"{method} {visual}", create(method, "paper", visual=visual, audio=audio)
 
 
 def create(method: str, preset: str, **options) -> AVSModel:
@@ -73,63 +79,81 @@ def create(method: str, preset: str, **options) -> AVSModel:
     return create_model(method, preset, **options).eval()
 
 
-def exported(model: AVSModel, name: str, folder: Path, clips: list, precisions: Sequence[str] = ("fp32", "int8"),
-             runtimes: Sequence[str] = tuple(SUFFIX)) -> dict[str, Candidate]:
-    """Row -> the model in each runtime, by way of files in the folder. name: what is said of the model in a row."""
+def exported(
+    model: AVSModel,
+    name: str,
+    folder: Path,
+    clips: list,
+    precisions: Sequence[str] = ("fp32", "int8"),
+    runtimes: Sequence[str] = tuple(SUFFIX),
+) -> dict[str, Candidate]:
+    """Row -> the model in each runtime, by way of files in the folder. name: what a row says of the model."""
     rows = {}
     for runtime, precision in product(runtimes, precisions):
-        row = ", ".join([f"{runtime} {precision}", name] if name else [f"{runtime} {precision}"])
+        row = f"{runtime} {precision}, {name}" if name else f"{runtime} {precision}"
         path = folder / f"{row}{SUFFIX[runtime]}"
         agreement = export(model, path, runtime, clips, precision, name, "lightavseg bench")
         size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.exists())
-        rows[row] = Candidate(load(path), model, {"file, MB": round(size / 1e6, 1), "pixels alike": agreement.pixels})
+        columns = {"file, MB": round(size / 1e6, 1), "pixels alike": agreement.pixels}
+        rows[row] = Candidate(load(path), model, columns)
     return rows
 
 
 def eager(model: AVSModel) -> dict[str, Candidate]:
     """The model in both memory layouts. Eager is the faster of the two."""
-    return {f"eager, {layout}": Candidate(prepare(model, "cpu", channels_last=layout == "channels_last"), model)
-            for layout in ("contiguous", "channels_last")}
+    return {
+        f"eager, {layout}": Candidate(prepare(model, "cpu", channels_last=layout == "channels_last"), model)
+        for layout in ("contiguous", "channels_last")
+    }
 
 
-def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Callable[[], Profile | Series]]]:
-    """Name -> a run, made when it is asked for: models are large."""
+def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Run]]:
+    """Name -> a run."""
+
     def methods() -> Profile:
         return profile(dict(models()), repeats=repeats, part_repeats=max(1, repeats // 3))
 
     def parts() -> Profile:
-        return profile({preset: create("lightavseg", preset) for preset in ("lean", "paper")}, repeats=repeats, part_repeats=repeats)
+        presets = {preset: create("lightavseg", preset) for preset in ("lean", "paper")}
+        return profile(presets, repeats=repeats, part_repeats=repeats)
 
     def runtimes() -> Profile:
         lean = create("lightavseg", "lean")
-        clips = random_clips(lean, 4)                          # speed does not depend on what is seen, only on its size
+        clips = random_clips(lean, 4)  # speed does not depend on what is seen, only on its size
         rows = eager(lean) | {"compiled": Candidate(prepare(lean, "cpu", compile="default"), lean)}
         rows |= exported(lean, "", folder, clips)
         rows |= exported(create("lightavseg", "lean", **NO_FUSION), "no fusion", folder, clips, ("fp32",))
         heavy = create("avsegformer", "paper", visual="resnet50", audio="vggish")
-        rows["avsegformer resnet50, onnx fp32"], = exported(heavy, "heavy", folder, clips, ("fp32",), ("onnx",)).values()
+        row, = exported(heavy, "heavy", folder, clips, ("fp32",), ("onnx",)).values()
+        rows["avsegformer resnet50, onnx fp32"] = row
         return profile(rows, repeats=repeats)
 
     def paper() -> Profile:
-        models = {"": create("lightavseg", "paper"), "no fusion": create("lightavseg", "paper", **NO_FUSION)}
-        clips, rows = random_clips(models[""], 4), eager(models[""])
-        for name, model in models.items():
+        whole = create("lightavseg", "paper")
+        clips, rows = random_clips(whole, 4), eager(whole)
+        for name, model in (("", whole), ("no fusion", create("lightavseg", "paper", **NO_FUSION))):
             rows |= exported(model, name, folder, clips, ("fp32",), ("onnx", "openvino"))
         return profile(rows, repeats=repeats)
 
     def tiny() -> Profile:
         model = load_model(TINY).eval()
-        generate(folder / "shapes", "ms3", {"train": 64, "val": 1, "test": 80}, model.config.size, 0)
-        train, test = (AVSBench(folder / "shapes", "ms3", split, model.config.size, model.front_end) for split in ("train", "test"))
-        rows = eager(model) | exported(model, "", folder, clips_of(train))
-        scored = {name: row._replace(columns={**row.columns, "M_J": score_segmenter(row.run, test)["M_J"]}) for name, row in rows.items()}
-        return profile(scored, size=model.config.size, repeats=repeats)
+        size, root = model.config.size, folder / "shapes"
+        generate(root, "ms3", {"train": 64, "val": 1, "test": 80}, size, 0)
+        train, test = (AVSBench(root, "ms3", split, size, model.front_end) for split in ("train", "test"))
+        scored = {}
+        for name, row in (eager(model) | exported(model, "", folder, clips_of(train))).items():
+            columns = {**row.columns, "M_J": score_segmenter(row.run, test)["M_J"]}
+            scored[name] = row._replace(columns=columns)
+        return profile(scored, size=size, repeats=repeats)
 
     def growth() -> Series:
-        rows = {"lightavseg lean": create("lightavseg", "lean"), "avsbench seaformer_l": create("avsbench", "lean")}
+        rows = {
+            "lightavseg lean": create("lightavseg", "lean"),
+            "avsbench seaformer_l": create("avsbench", "lean"),
+        }
         return scaling(rows, sizes=(96, 128, 224, 320), seconds=(1, 5), repeats=max(3, repeats // 3))
 
-    one_core = threads(1)                                      # as one core of a phone would
+    one_core = threads(1)  # as one core of a phone would
     yield "methods", methods
     yield "parts", parts
     yield "runtimes", one_core(runtimes)
@@ -138,27 +162,39 @@ def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Callable[[],
     yield "scaling", growth
 
 
-def on_gpu(repeats: int) -> Iterator[tuple[str, Callable[[], Profile | Series]]]:
-    """Every method, eager, compiled and with CUDA graphs, in float32 and bfloat16; and LightAVSeg against the batch."""
-    for precision in ("fp32", "bf16"):
-        for compile in ("none", "default", "graphs"):
-            yield (f"{precision}, {'eager' if compile == 'none' else compile}",
-                   partial(lambda **how: profile(dict(models()), repeats=repeats, device="cuda", **how), precision=precision, compile=compile))
-    yield "throughput", lambda: throughput({"lightavseg lean": create("lightavseg", "lean")}, (1, 4, 16, 64), device="cuda")
+def on_gpu(repeats: int) -> Iterator[tuple[str, Run]]:
+    """Every method, eager, compiled and with CUDA graphs, in two precisions; LightAVSeg by the batch."""
+
+    def methods(precision: str, compile: str) -> Profile:
+        return profile(dict(models()), repeats=repeats, device="cuda", precision=precision, compile=compile)
+
+    def batches() -> Series:
+        return throughput({"lightavseg lean": create("lightavseg", "lean")}, (1, 4, 16, 64), device="cuda")
+
+    for precision, compile in product(("fp32", "bf16"), ("none", "default", "graphs")):
+        how = "eager" if compile == "none" else compile
+        yield f"{precision}, {how}", partial(methods, precision, compile)
+    yield "throughput", batches
 
 
 def random_clips(model: AVSModel, count: int) -> list:
     generator = torch.Generator().manual_seed(0)
     size = model.config.size
-    return [(torch.randn(1, 1, 3, size, size, generator=generator), torch.randn(1, 1, 1, *model.front_end.shape, generator=generator))
-            for _ in range(count)]
+    clips = []
+    for _ in range(count):
+        frames = torch.randn(1, 1, 3, size, size, generator=generator)
+        clips.append((frames, torch.randn(1, 1, 1, *model.front_end.shape, generator=generator)))
+    return clips
 
 
-def run(path: Path | None = None, device: str | None = None, repeats: int = 30, only: Collection[str] = ()) -> Bench:
+def run(
+    path: Path | None = None, device: str | None = None, repeats: int = 30, only: Collection[str] = ()
+) -> Bench:
     """Measures everything, and writes it after each run, so that what is done is kept.
 
-    path: by default results/latency.json, on a GPU results/latency_gpu.json. only: names of runs to measure again; the others are kept from the
-    file, which must be of this machine and these versions. Raises ValueError for a name that there is not, and for another machine's file.
+    path: by default results/latency.json, on a GPU results/latency_gpu.json. only: names of runs to measure
+    again; the others are kept from the file, which must be of this machine and these versions. Raises
+    ValueError for a name that there is not, and for another machine's file.
     """
     device = device or here()
     path = path or (GPU if device == "cuda" else PATH)
@@ -171,6 +207,7 @@ def run(path: Path | None = None, device: str | None = None, repeats: int = 30, 
         for name in tqdm(only or runs, desc="bench", unit="run"):
             found = runs[name]()
             (bench.series if isinstance(found, Series) else bench.profiles)[name] = found
-            same_machine(run.card for run in (*bench.profiles.values(), *bench.series.values()))
+            cards = [run.card for run in (*bench.profiles.values(), *bench.series.values())]
+            same_machine(cards, threads_said=True)  # by each run's own card: some are of one core
             bench.write(path)
     return bench

@@ -1,15 +1,13 @@
 """Where the time goes: part by part of a model, by hooks, and operator by operator, by kind.
 
-Both time a model as it is run eagerly, a compiled one has neither parts nor operators, and both say how well their pieces add up to what the
-model takes when nobody looks.
+Both time a model as it is run eagerly, a compiled one has neither parts nor operators, and both say how well
+their pieces add up to what the model takes when nobody looks.
 """
 from __future__ import annotations
 
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
-from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,38 +19,43 @@ from torch.utils.flop_counter import flop_registry
 
 from ..deploy.eager import Precision, autocast
 from ..models.base import AVSModel
-from .flops import aten, fused_attention, owner
+from .flops import aten, hooked, multiplied, owner, refuse_training
 from .timing import Clock, Interval, Timing, clock, latency, ratio
+
+MAIN = ("visual", "audio", "RAVE", "CMFD", "fusion", "decoder", "head")
 
 
 def latency_parts(model: AVSModel) -> dict[str, str]:
-    """Submodule -> whose its time is: the encoders', that of each place where sound and vision meet, or the rest's.
+    """Submodule -> whose its time is: the encoders', of a place where sound and vision meet, or the rest's.
 
     The rest is "decoder", and "head" for LightAVSeg, as its paper has it: visual, audio, RAVE, CMFD, head.
     """
     rest = "head" if model.config.method == "lightavseg" else "decoder"
     named = {"rave": "RAVE", "cmfd": "CMFD"}
-    return {"": rest, "visual": "visual", "audio": "audio", **{name: named.get(name, name) for name in model.fusion}}
-
-
-MAIN = ("visual", "audio", "RAVE", "CMFD", "fusion", "decoder", "head")
+    fusion = {name: named.get(name, name) for name in model.fusion}
+    return {"": rest, "visual": "visual", "audio": "audio", **fusion}
 
 
 def main_parts(shares: Mapping[str, float]) -> dict[str, float]:
-    """Shares by part, but all places of fusion that only one method has are "fusion": what a table or a picture of several methods shows."""
+    """Shares by part, but all places of fusion that only one method has are "fusion".
+
+    So a table or a picture of several methods shows them.
+    """
     grouped = Counter()
     for part, share in shares.items():
         grouped[part if part in MAIN else "fusion"] += share
     return {part: grouped[part] for part in MAIN if part in grouped}
 
 
-def _runnable(model: nn.Module, frames: Tensor, log_mel: Tensor, precision: Precision) -> Callable[[], object]:
-    if model.training:
-        raise ValueError("the model is in training mode, in which it also makes what its losses need; call model.eval() first.")
+def _runnable(
+    model: nn.Module, frames: Tensor, log_mel: Tensor, precision: Precision = "fp32"
+) -> Callable[[], object]:
+    refuse_training(model)
 
     def run() -> object:
         with autocast(frames.device, precision):
             return model(frames, log_mel)
+
     return run
 
 
@@ -60,20 +63,23 @@ def _runnable(model: nn.Module, frames: Tensor, log_mel: Tensor, precision: Prec
 
 
 class Stopwatch:
-    """Gives each stretch of time between two hooks to the part that is on top of the stack: time is exclusive, and nothing is left out."""
+    """Gives each stretch of time between two hooks to the part that is on top of the stack.
+
+    Time is exclusive, and nothing is left out.
+    """
 
     def __init__(self, timer: Clock):
         self.timer, self.stack, self.marks = timer, [], []
 
-    def enter(self, part: str, module: nn.Module, inputs: tuple) -> None:
+    def enter(self, part: str) -> None:
         self.marks.append((self.stack[-1] if self.stack else part, self.timer.stamp()))
         self.stack.append(part)
 
-    def leave(self, module: nn.Module, inputs: tuple, output: object) -> None:
+    def leave(self) -> None:
         self.marks.append((self.stack.pop(), self.timer.stamp()))
 
     def totals(self) -> dict[str, float]:
-        """Part -> milliseconds. The stamps are read here, once all is computed: on a GPU a hook must not wait."""
+        """Part -> milliseconds. The stamps are read here, once all is done: on a GPU a hook must not wait."""
         self.timer.wait()
         table = Counter()
         for (_, start), (part, end) in pairwise(self.marks):
@@ -81,28 +87,21 @@ class Stopwatch:
         return dict(table)
 
 
-@contextmanager
-def _hooked(modules: Mapping[nn.Module, str], enter: Callable, leave: Callable):
-    handles = []
-    for module, part in modules.items():
-        handles += [module.register_forward_pre_hook(partial(enter, part)), module.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def boundaries(model: nn.Module, parts: Mapping[str, str], run: Callable[[], object]) -> dict[nn.Module, str]:
-    """The modules, with their parts, at which `run` passes from one part to another: only there must anybody look at the clock."""
+    """The modules, with their parts, at which `run` passes from one part to another.
+
+    Only there must anybody look at the clock.
+    """
     stack, found = [], {}
 
-    def enter(part: str, module: nn.Module, inputs: tuple) -> None:
+    def enter(said: tuple[nn.Module, str]) -> None:
+        module, part = said
         if not stack or stack[-1] != part:
             found[module] = part
         stack.append(part)
 
-    with _hooked({module: owner(name, parts) for name, module in model.named_modules()}, enter, lambda *_: stack.pop() and None):
+    owners = {module: (module, owner(name, parts)) for name, module in model.named_modules()}
+    with hooked(owners, enter, stack.pop):
         run()
     return found
 
@@ -110,8 +109,8 @@ def boundaries(model: nn.Module, parts: Mapping[str, str], run: Callable[[], obj
 class PartLatency(NamedTuple):
     """What a model takes, and its parts, in turns with it."""
 
-    whole: Timing              # without hooks
-    parts: dict[str, Timing]   # exclusive
+    whole: Timing  # without hooks
+    parts: dict[str, Timing]  # exclusive
 
     @property
     def shares(self) -> dict[str, float]:
@@ -122,36 +121,60 @@ class PartLatency(NamedTuple):
     def agreement(self) -> Interval:
         """The sum of the parts over the whole, round by round: above 1 by what the hooks cost."""
         sums = [sum(rounds) for rounds in zip(*(timing.rounds for timing in self.parts.values()))]
-        return ratio(Timing(statistics.median(sums), sums), self.whole)
+        return ratio(Timing(sums, self.whole.threads), self.whole)
 
 
-def module_latency(model: nn.Module, frames: Tensor, log_mel: Tensor, repeats: int = 30, warmup: int = 3, *, parts: Mapping[str, str] | None = None,
-                   precision: Precision = "fp32") -> PartLatency:
-    """The time of a forward pass by part, on the device of the inputs, the model as it is there (see `execution.place`).
+def module_latency(
+    model: nn.Module,
+    frames: Tensor,
+    log_mel: Tensor,
+    repeats: int = 30,
+    warmup: int = 3,
+    *,
+    parts: Mapping[str, str] | None = None,
+    precision: Precision = "fp32",
+) -> PartLatency:
+    """The time of a forward pass by part, on the inputs' device, of the model as it is (see `eager.place`).
 
-    parts: names of submodules -> whose their time is, "" for the rest; by default `latency_parts`. Parts are in the order in which they begin.
-    Raises ValueError for a model in training.
+    parts: names of submodules -> whose their time is, "" for the rest; by default `latency_parts`. Parts are
+    in the order in which they begin. Raises ValueError for a model in training.
     """
     run = _runnable(model, frames, log_mel, precision)
-    parts = parts or latency_parts(model)
     with torch.inference_mode():
-        modules, timer, totals = boundaries(model, parts, run), clock(frames.device), []
+        modules = boundaries(model, parts or latency_parts(model), run)
+    timer, totals = clock(frames.device), []
 
-    def hooked() -> None:
+    def with_hooks() -> None:
         watch = Stopwatch(timer)
-        with _hooked(modules, watch.enter, watch.leave):
+        with hooked(modules, watch.enter, watch.leave):
             run()
         totals.append(watch.totals())
 
-    whole = latency({"whole": run, "parts": hooked}, repeats, warmup, frames.device.type)["whole"]
-    rounds = {part: [total[part] for total in totals[warmup:]] for part in dict.fromkeys(modules.values()) if part in totals[-1]}
-    return PartLatency(whole, {part: Timing(statistics.median(values), values) for part, values in rounds.items()})
+    whole = latency({"whole": run, "parts": with_hooks}, repeats, warmup, frames.device.type)["whole"]
+    table = {}
+    for part in dict.fromkeys(modules.values()):
+        if part in totals[-1]:
+            table[part] = Timing([total[part] for total in totals[warmup:]], whole.threads)
+    return PartLatency(whole, table)
 
 
 # --- by kind of operation ---
 
-KINDS = ("dense 1x1", "dense k x k", "depthwise", "matrix product", "norm, element-wise", "pooling", "resizing", "copies", "other")
-_COPIES = ("cat", "stack", "clone", "copy_", "_to_copy", "repeat", "index", "constant_pad_nd", "fill_", "zeros", "ones", "empty", "arange", "full")
+KINDS = (
+    "dense 1x1",
+    "dense k x k",
+    "depthwise",
+    "matrix product",
+    "norm, element-wise",
+    "pooling",
+    "resizing",
+    "copies",
+    "other",
+)
+_COPIES = (
+    "cat", "stack", "clone", "copy_", "_to_copy", "repeat", "index", "constant_pad_nd",
+    "fill_", "zeros", "ones", "empty", "arange", "full",
+)
 
 
 def kind_of(func: torch._ops.OpOverload, args: tuple) -> str:
@@ -179,8 +202,8 @@ class Operator(NamedTuple):
     kind: str
     name: str
     macs: int
-    bytes: int              # of the tensors that it reads and writes, each once, as if nothing stayed in a cache
-    milliseconds: float     # median over the rounds
+    bytes: int  # of the tensors that it reads and writes, each once, as if nothing stayed in a cache
+    milliseconds: float  # median over the rounds
 
     @property
     def intensity(self) -> float:
@@ -200,18 +223,16 @@ class _Operators(TorchDispatchMode):
         self.timer, self.calls = timer, []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
         start = self.timer.stamp()
-        result = func(*args, **kwargs or {})
+        result = func(*args, **kwargs)
         end = self.timer.stamp()
-        if func.is_view or func is aten._unsafe_view.default:     # no work
+        if func.is_view or func is aten._unsafe_view.default:  # no work
             return result
-        operator, macs = func._overloadpacket, 0
-        if operator in flop_registry:
-            macs = flop_registry[operator](*args, **kwargs or {}, out_val=result) // 2
-        elif operator is aten._scaled_dot_product_flash_attention_for_cpu:
-            macs = fused_attention(*args[:3])
-        moved = sum(x.numel() * x.element_size() for x in tree_leaves((args, result)) if isinstance(x, Tensor))
-        self.calls.append((kind_of(func, args), operator.__name__, macs, moved, start, end))
+        operator = func._overloadpacket
+        macs = multiplied(operator, args, kwargs, result)
+        moved = sum(x.nbytes for x in tree_leaves((args, result)) if isinstance(x, Tensor))
+        self.calls.append((Operator(kind_of(func, args), operator.__name__, macs, moved, 0.0), start, end))
         return result
 
 
@@ -228,39 +249,50 @@ class Kind(NamedTuple):
 
 
 class KindLatency(NamedTuple):
-    whole: Timing                 # of the model, when nobody looks
-    operators: list[Operator]     # in the order in which they run
+    whole: Timing  # of the model, when nobody looks
+    operators: list[Operator]  # in the order in which they run
 
     @property
     def kinds(self) -> list[Kind]:
-        """The kinds by falling time. Where the share of MACs is far from the share of time, counting has misled."""
-        macs, milliseconds = (sum(getattr(op, name) for op in self.operators) for name in ("macs", "milliseconds"))
+        """The kinds by falling time. Where the share of MACs is far from that of time, counting misleads."""
+        all_macs = max(sum(op.macs for op in self.operators), 1)
+        all_time = sum(op.milliseconds for op in self.operators)
         table = []
         for kind in KINDS:
             if of_kind := [op for op in self.operators if op.kind == kind]:
-                totals = [sum(getattr(op, name) for op in of_kind) for name in ("macs", "bytes", "milliseconds")]
-                table.append(Kind(kind, len(of_kind), *totals, totals[0] / max(macs, 1), totals[2] / milliseconds))
+                macs, moved, time = (sum(column) for column in list(zip(*of_kind))[2:])
+                table.append(Kind(kind, len(of_kind), macs, moved, time, macs / all_macs, time / all_time))
         return sorted(table, key=lambda kind: -kind.milliseconds)
 
     @property
     def covered(self) -> float:
-        """The operators' time over the whole's; what is missing to 1 is Python, and torch's way from one operator to the next."""
+        """The operators' time over the whole's.
+
+        What is missing to 1 is Python, and torch's way from one operator to the next.
+        """
         return sum(op.milliseconds for op in self.operators) / self.whole.median
 
 
-def by_kind(model: nn.Module, frames: Tensor, log_mel: Tensor, repeats: int = 30, warmup: int = 3, precision: Precision = "fp32") -> KindLatency:
-    """Every operator's time in a forward pass, its multiply-accumulates and the bytes that it moves, on the device of the inputs.
+def by_kind(
+    model: nn.Module, frames: Tensor, log_mel: Tensor, repeats: int = 30, warmup: int = 3
+) -> KindLatency:
+    """Every operator's time in a forward pass, its multiply-accumulates and the bytes that it moves.
 
-    On a GPU an operator too short for it includes the wait for its launch. Raises ValueError for a model in training.
+    On the device of the inputs; on a GPU an operator too short for it includes the wait for its launch.
+    Raises ValueError for a model in training.
     """
-    run, timer, rounds = _runnable(model, frames, log_mel, precision), clock(frames.device), []
+    run, timer, rounds = _runnable(model, frames, log_mel), clock(frames.device), []
 
     def watched() -> None:
         # Not in inference mode, where torch would report whole layers.
-        with torch.inference_mode(False), torch.no_grad(), _Operators(timer) as operators:
+        with torch.inference_mode(False), torch.no_grad(), _Operators(timer) as watch:
             run()
         timer.wait()
-        rounds.append([(*call[:4], timer.milliseconds(*call[4:])) for call in operators.calls])
+        rounds.append([call._replace(milliseconds=timer.milliseconds(*at)) for call, *at in watch.calls])
 
     whole = latency({"whole": run, "operators": watched}, repeats, warmup, frames.device.type)["whole"]
-    return KindLatency(whole, [Operator(*calls[0][:4], statistics.median(call[4] for call in calls)) for calls in zip(*rounds[warmup:], strict=True)])
+    operators = []
+    for calls in zip(*rounds[warmup:], strict=True):
+        median = statistics.median(call.milliseconds for call in calls)
+        operators.append(calls[0]._replace(milliseconds=median))
+    return KindLatency(whole, operators)

@@ -1,11 +1,12 @@
 """What this machine does at best: the fastest matrix product of any library here, and its memory's bandwidth.
 
-A latency alone says nothing of how good the software is. Divided by the time in which the machine could do the same multiply-accumulates, it
-does: 1 is as fast as arithmetic allows, 20 says that something else than arithmetic takes the time.
+A latency alone says nothing of how good the software is. Divided by the time in which the machine could do
+the same multiply-accumulates, it does: 1 is as fast as arithmetic allows, 20 says that something else takes
+the time.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -14,14 +15,15 @@ import torch
 
 from .timing import here, latency
 
-TRIAD = 2 ** 25    # elements of each of three arrays, 128 MiB: larger than a cache
+TRIAD = 2**25  # elements of each of three arrays, 128 MiB: larger than a cache
+SIZES = {"cpu": (256, 512, 1024), "cuda": (2048, 4096, 8192)}  # of square matrices
 
 
 class Floor(NamedTuple):
-    gflops: float       # 10^9 operations a second, two for a multiply-accumulate
+    gflops: float  # 10^9 operations a second, two for a multiply-accumulate
     library: str
-    size: int           # of the square matrices
-    bandwidth: float    # 10^9 bytes a second: a = b + s c on arrays larger than the cache
+    size: int  # of the square matrices
+    bandwidth: float  # 10^9 bytes a second: a = b + s c on arrays larger than the cache
 
     def distance(self, milliseconds: float, macs: int) -> float:
         """How many times as long as the same multiply-accumulates would take at this rate."""
@@ -32,18 +34,24 @@ def _installed(*packages: str) -> bool:
     return all(find_spec(package) for package in packages)
 
 
-def products(size: int, threads: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Library -> a fp32 product of two square matrices on the processor, for each library that is installed."""
+def products(size: int) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Library -> a fp32 product of two square matrices on the processor, on as many threads as torch has.
+
+    For each library that is installed.
+    """
+    threads = torch.get_num_threads()
     a, b = (np.random.default_rng(i).standard_normal((size, size), np.float32) for i in range(2))
     ta, tb, out = torch.from_numpy(a), torch.from_numpy(b), torch.empty(size, size)
     yield "torch", lambda: torch.mm(ta, tb, out=out)
-    if _installed("threadpoolctl"):        # without it nobody can tell numpy how many threads to take
+    if _installed("threadpoolctl"):  # without it nobody can tell numpy how many threads to take
         from threadpoolctl import ThreadpoolController
+
         made, blas = np.empty_like(a), ThreadpoolController()
 
-        def with_numpy():
+        def with_numpy() -> np.ndarray:
             with blas.limit(limits=threads, user_api="blas"):
-                np.matmul(a, b, out=made)
+                return np.matmul(a, b, out=made)
+
         yield "numpy", with_numpy
     if _installed("onnx", "onnxruntime"):
         yield "onnxruntime", _onnxruntime(a, b, threads)
@@ -54,42 +62,50 @@ def products(size: int, threads: int) -> Iterator[tuple[str, Callable[[], object
 def _onnxruntime(a: np.ndarray, b: np.ndarray, threads: int) -> Callable[[], object]:
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, a.shape) for name in "ac"]
-    graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["c"])], "product", value[:1], value[1:], [numpy_helper.from_array(b, "b")])
+
+    given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, a.shape) for name in "ac")
+    node = helper.make_node("MatMul", ["a", "b"], ["c"])
+    graph = helper.make_graph([node], "product", [given], [made], [numpy_helper.from_array(b, "b")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return lambda: session.run(None, {"a": a})
 
 
 def _openvino(a: np.ndarray, b: np.ndarray, threads: int) -> Callable[[], object]:
     import openvino
     from openvino import opset13 as ops
+
     given = ops.parameter(a.shape, openvino.Type.f32)
     model = openvino.Model([ops.matmul(given, ops.constant(b), False, False)], [given])
     # Where the processor has bfloat16 it would take that: no fp32 product.
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"})
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
     return lambda: compiled(a, share_inputs=True, share_outputs=True)
 
 
-def floor(threads: int | None = None, device: str | None = None, precision: str = "fp32", sizes: Sequence[int] = (), repeats: int = 5) -> Floor:
+def floor(device: str | None = None, precision: str = "fp32") -> Floor:
     """The fastest round of all products, libraries and sizes, and of the triad. A few seconds.
 
-    threads: by default torch's; torch itself runs on those that it has (see `timing.threads`). precision "bf16", and a GPU, ask torch alone.
+    On the threads that torch has (see `timing.threads`). precision "bf16", and a GPU, ask torch alone.
     """
-    device, threads = device or here(), threads or torch.get_num_threads()
-    on_gpu = torch.device(device).type == "cuda"
+    device = device or here()
+    kind = torch.device(device).type
     candidates = {}
-    for size in sizes or ((2048, 4096, 8192) if on_gpu else (256, 512, 1024)):
-        if on_gpu or precision == "bf16":
-            x = torch.randn(size, size, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    for size in SIZES[kind]:
+        if kind == "cuda" or precision == "bf16":
+            x = torch.randn(size, size, device=device)
+            x = x.bfloat16() if precision == "bf16" else x
             candidates["torch", size] = lambda x=x: x @ x
         else:
-            candidates |= {(library, size): run for library, run in products(size, threads)}
+            candidates |= {(library, size): run for library, run in products(size)}
     a, b, c = (torch.ones(TRIAD, device=device) for _ in range(3))
-    timings = latency({**candidates, "triad": lambda: torch.add(b, c, alpha=3.0, out=a)}, repeats, 1, device)
-    bandwidth = 3 * 4 * TRIAD / min(timings.pop("triad").rounds) / 1e6
-    rates = {key: 2 * key[1] ** 3 / min(timing.rounds) / 1e6 for key, timing in timings.items()}
+    candidates["triad", TRIAD] = lambda: torch.add(b, c, alpha=3.0, out=a)
+    fastest = {key: min(timing.rounds) for key, timing in latency(candidates, 5, 1, device).items()}
+    bandwidth = 3 * 4 * TRIAD / fastest.pop(("triad", TRIAD)) / 1e6
+    rates = {(library, size): 2 * size**3 / ms / 1e6 for (library, size), ms in fastest.items()}
     library, size = max(rates, key=rates.get)
     return Floor(rates[library, size], library, size, bandwidth)

@@ -1,4 +1,4 @@
-"""The memory that a call needs at its peak, beyond what was there before: weights and inputs are not in it."""
+"""The memory that a call needs at its peak, beyond what was there before: without weights and inputs."""
 from __future__ import annotations
 
 import weakref
@@ -21,9 +21,13 @@ class _Live(TorchDispatchMode):
         given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
         result = func(*args, **kwargs or {})
         for x in tree_leaves(result):
-            if isinstance(x, Tensor) and (storage := x.untyped_storage())._cdata not in given | self.storages.keys():
-                self.storages[storage._cdata] = weakref.finalize(storage, self._free, storage._cdata, storage.nbytes())
-                self.bytes += storage.nbytes()
+            if not isinstance(x, Tensor):
+                continue
+            storage = x.untyped_storage()
+            key, size = storage._cdata, storage.nbytes()
+            if key not in given and key not in self.storages:
+                self.storages[key] = weakref.finalize(storage, self._free, key, size)
+                self.bytes += size
                 self.peak = max(self.peak, self.bytes)
         return result
 
@@ -35,8 +39,9 @@ class _Live(TorchDispatchMode):
 def peak_memory(run: Callable[[], object], device: str | torch.device = "cpu") -> int:
     """The most bytes that tensors made in a call of torch take at one time.
 
-    On a GPU what torch's allocator says. On a processor, where a process's size says little (libraries keep what they were given), the tensors
-    that torch's operators return are counted while they live: without what a kernel uses inside, and only of a model run eagerly.
+    On a GPU what torch's allocator says. On a processor, where a process's size says little (libraries keep
+    what they were given), the tensors that torch's operators return are counted while they live: without what
+    a kernel uses inside, and only of a model run eagerly.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
@@ -45,7 +50,8 @@ def peak_memory(run: Callable[[], object], device: str | torch.device = "cpu") -
         run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    # Not in inference mode, where torch would report whole layers; without autograd, which would keep what nobody needs.
+    # Not in inference mode, where torch would report whole layers; without autograd, which would keep what
+    # nobody needs.
     with torch.inference_mode(False), torch.no_grad(), _Live() as live:
         run()
     return live.peak

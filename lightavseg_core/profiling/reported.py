@@ -1,8 +1,8 @@
-"""What the papers report, and what their authors' code counts: nothing here is a measurement of this workbook's.
+"""What the papers report, and what their authors' code counts: nothing here was measured by this workbook.
 
-Scores are in percent (M_J, M_F), times in milliseconds, parameters in millions. Where a table names no other source it is LightAVSeg's paper
-(arXiv 2605.08805): its comparison on AVSBench, its ablations on MS3 and its measurements on a GPU and on a Snapdragon 8 Elite phone, at
-224 x 224.
+Scores are in percent (M_J, M_F), times in milliseconds, parameters in millions. Where a table names no other
+source it is LightAVSeg's paper (arXiv 2605.08805): its comparison on AVSBench, its ablations on MS3 and its
+measurements on a GPU and on a Snapdragon 8 Elite phone, at 224 x 224.
 """
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import NamedTuple
 class Row(NamedTuple):
     """One method on one pair of encoders; None where no figure is reported. Scores are (M_J, M_F)."""
 
-    method: str                  # as in `list_methods()`
-    visual: str                  # as in `create_model(visual=...)`
+    method: str  # as in `list_methods()`
+    visual: str  # as in `create_model(visual=...)`
     audio: str
-    parameters: float            # in whatever accounting: see `accounting.published_accounting`
+    parameters: float  # in whatever accounting: see `accounting.published_accounting`
     gpu_ms: float
     phone_ms: float
     s4: tuple[float, float]
@@ -52,33 +52,56 @@ class Ablation(NamedTuple):
 
 
 ABLATIONS = {
-    "fusion": (Ablation("static fusion", 44.4, 56.8), Ablation("AGVE", 46.8, 58.1), Ablation("AGVE + CMFD", 48.3, 59.1),
-               Ablation("AGVE + HAR", 49.3, 61.2), Ablation("AGVE + HAR + CMFD, L_msa", 50.4, 62.6)),
-    "auxiliary loss": (Ablation("none", 49.3), Ablation("AVSBench's KL", 49.2), Ablation("AVSegFormer's mixing", 48.8), Ablation("L_msa", 50.4)),
+    "fusion": (
+        Ablation("static fusion", 44.4, 56.8),
+        Ablation("AGVE", 46.8, 58.1),
+        Ablation("AGVE + CMFD", 48.3, 59.1),
+        Ablation("AGVE + HAR", 49.3, 61.2),
+        Ablation("AGVE + HAR + CMFD, L_msa", 50.4, 62.6),
+    ),
+    "auxiliary loss": (
+        Ablation("none", 49.3),
+        Ablation("AVSBench's KL", 49.2),
+        Ablation("AVSegFormer's mixing", 48.8),
+        Ablation("L_msa", 50.4),
+    ),
     "alignment": (Ablation("binary cross-entropy", 50.4), Ablation("KL", 48.9)),
     "pooling": (Ablation("max", 50.4), Ablation("average", 49.2)),
-    "visual encoder": (Ablation("ResNet-50", 52.9, phone_ms=675.0), Ablation("SeaFormer-T", 30.6, phone_ms=22.1),
-                       Ablation("SeaFormer-B", 44.2, phone_ms=80.2), Ablation("SeaFormer-L", 50.4, phone_ms=163.4)),
-    "audio encoder": (Ablation("MobileNetV2", 50.4), Ablation("VGGish", 51.5, phone_ms=659.0), Ablation("YamNet", 47.8)),
+    "visual encoder": (
+        Ablation("ResNet-50", 52.9, phone_ms=675.0),
+        Ablation("SeaFormer-T", 30.6, phone_ms=22.1),
+        Ablation("SeaFormer-B", 44.2, phone_ms=80.2),
+        Ablation("SeaFormer-L", 50.4, phone_ms=163.4),
+    ),
+    "audio encoder": (
+        Ablation("MobileNetV2", 50.4),
+        Ablation("VGGish", 51.5, phone_ms=659.0),
+        Ablation("YamNet", 47.8),
+    ),
 }
 
 
 class AuthorsCode(NamedTuple):
-    """Parameters of all that an authors' code builds, run or not, and GMACs (convolutions, linear layers, matrix products) of 1 and 5 frames."""
+    """Parameters of all that an authors' code builds, run or not, and GMACs of 1 and 5 frames.
 
-    visual: float                # with ResNet-50: 22.06 of them a second copy of layer3 and layer4 that never runs
+    Those are convolutions, linear layers and matrix products.
+    """
+
+    visual: float  # with ResNet-50: 22.06 of them a second copy of layer3 and layer4 that never runs
     audio: float
     rest: float
     gmacs_1: float | None
     gmacs_5: float | None
 
 
-# At 224 x 224. The light rows read SeaFormer's maps at strides 4 to 32: its last stage, 7.47 of the 13.73, is counted and never read.
+# At 224 x 224. The light rows read SeaFormer's maps at strides 4 to 32: its last stage, 7.47 of the 13.73, is
+# counted and never read.
 AUTHORS_CODE = {
     ("avsbench", "resnet50"): AuthorsCode(45.57, 72.14, 45.83, 37.4, 240.6),
     ("avsegformer", "resnet50"): AuthorsCode(45.57, 72.14, 33.19, 41.8, 209.2),
-    ("selm", "resnet50"): AuthorsCode(45.57, 72.14, 69.41, 60.0, 300.0),                  # its code for S4
-    ("selm, MS3", "resnet50"): AuthorsCode(45.57, 72.14, 71.98, None, None),              # other positional embeddings, one convolution less
+    ("selm", "resnet50"): AuthorsCode(45.57, 72.14, 69.41, 60.0, 300.0),  # its code for S4
+    # Other positional embeddings, one convolution less.
+    ("selm, MS3", "resnet50"): AuthorsCode(45.57, 72.14, 71.98, None, None),
     ("avsbench", "seaformer_l"): AuthorsCode(13.73, 2.22, 17.52, 22.9, 168.0),
     ("avsegformer", "seaformer_l"): AuthorsCode(13.73, 2.22, 32.67, 37.7, 188.4),
     ("selm", "seaformer_l"): AuthorsCode(13.73, 2.22, 25.81, 49.7, 248.7),

@@ -1,11 +1,12 @@
-"""The clock: candidates that take turns, medians with intervals, ratios by pairs, and the card without which no time can be read.
+"""The clock: candidates that take turns, medians with intervals, ratios by pairs, and the card without which
+no time can be read.
 
     with threads(2):
         timings, card = measure({"a": run_a, "b": run_b}, repeats=30)
-    timings["a"].interval                          # milliseconds: the median and its 95% interval
-    ratio(timings["b"], timings["a"])              # round by round: what slows the machine for a while slows both
+    timings["a"].interval  # milliseconds: the median and its 95% interval
+    ratio(timings["b"], timings["a"])  # round by round: what slows the machine for a while slows both
 
-What this machine could do at best, to compare with, is in `floor.py`.
+What this machine could do at best, to compare with, is in `machine.py`.
 """
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ import torch
 from .._common.environment import card as machine_card
 from .._common.environment import processor, versions
 from .._common.intervals import Interval
-from .._common.records import provenance
+from .._common.records import commit
 
 RUNTIMES = ("torch", "numpy", "onnxruntime", "openvino", "executorch")
 
@@ -32,41 +33,52 @@ RUNTIMES = ("torch", "numpy", "onnxruntime", "openvino", "executorch")
 def interval(values: Sequence[float]) -> Interval:
     """The median of independent values and its interval by order statistics, which assumes no distribution.
 
-    Between the k-th smallest and the k-th largest, k as large as a probability of 95% or more allows. Fewer than six values cannot reach it:
-    then it is their whole range. Raises ValueError for no values.
+    Between the k-th smallest and the k-th largest, k as large as a probability of 95% or more allows. Fewer
+    than six values cannot reach it: then it is their whole range. Raises ValueError for no values.
     """
     if not values:
         raise ValueError("no values; expected one at least to take the median of.")
     ordered, n = sorted(values), len(values)
-    k, below = 0, 1 / 2 ** n                                  # below: the probability that at most k values are under the true median
+    k, below = 0, 1 / 2**n  # below: the probability that at most k values are under the true median
     while below <= 0.025:
         k += 1
-        below += math.comb(n, k) / 2 ** n
-    k = max(k - 1, 0)                                         # 0-based: the (k + 1)-th smallest
+        below += math.comb(n, k) / 2**n
+    k = max(k - 1, 0)  # 0-based: the (k + 1)-th smallest
     return Interval(statistics.median(ordered), ordered[k], ordered[n - 1 - k])
 
 
 class Timing(NamedTuple):
-    median: float          # milliseconds
-    rounds: list[float]    # of each round, in the same order for all candidates: their ratio, round by round, is a paired comparison
+    rounds: list[float]  # milliseconds, in one order for all candidates: they can be compared by pairs
+    threads: int  # of torch, meanwhile
+
+    @classmethod
+    def of(cls, rounds: Iterable[float], card: LatencyCard) -> Timing:
+        """What was read from a file, with its card."""
+        return cls([float(milliseconds) for milliseconds in rounds], card.threads)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rounds)
 
     @property
     def interval(self) -> Interval:
         return interval(self.rounds)
 
-    @property
-    def spread(self) -> float:
-        """Interquartile range as a share of the median; 0 for a single round."""
-        if len(self.rounds) < 2:
-            return 0.0
-        first, _, third = statistics.quantiles(self.rounds, method="inclusive")
-        return (third - first) / self.median
-
 
 def ratio(a: Timing, b: Timing) -> Interval:
-    """How many times as long a takes as b: the median of the rounds' ratios, and its interval. Both from one `latency`."""
+    """How many times as long a takes as b: the median of the rounds' ratios, and its interval.
+
+    Both from one `latency`. Raises ValueError for what cannot be: other numbers of rounds, or of threads.
+    """
     if len(a.rounds) != len(b.rounds):
-        raise ValueError(f"{len(a.rounds)} and {len(b.rounds)} rounds; only timings of one call to latency can be paired.")
+        raise ValueError(
+            f"{len(a.rounds)} and {len(b.rounds)} rounds; only timings of one call to latency can be paired."
+        )
+    if a.threads != b.threads:
+        raise ValueError(
+            f"times on {a.threads} and on {b.threads} threads, whose ratio would compare the threads. "
+            "Measure both in one run."
+        )
     return interval([x / y for x, y in zip(a.rounds, b.rounds)])
 
 
@@ -74,9 +86,9 @@ def ratio(a: Timing, b: Timing) -> Interval:
 
 
 class Clock(NamedTuple):
-    stamp: Callable[[], Any]                     # now, in the order of what the device computes
-    milliseconds: Callable[[Any, Any], float]    # between two stamps, once `wait` has returned
-    wait: Callable[[], None]                     # until the device has done all that it was given
+    stamp: Callable[[], Any]                   # now, in the order of what the device computes
+    milliseconds: Callable[[Any, Any], float]  # between two stamps, once `wait` has returned
+    wait: Callable[[], None]                   # until the device has done all that it was given
 
 
 def _event() -> torch.cuda.Event:
@@ -97,15 +109,22 @@ def here() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def latency(candidates: Mapping[Hashable, Callable[[], object]], repeats: int = 30, warmup: int = 3, device: str | None = None) -> dict:
-    """Name -> Timing of one call, in inference mode. Only ratios within one result mean something: machines change their pace.
+def latency(
+    candidates: Mapping[Hashable, Callable[[], object]],
+    repeats: int = 30,
+    warmup: int = 3,
+    device: str | None = None,
+) -> dict[Hashable, Timing]:
+    """Name -> Timing of one call, in inference mode.
 
-    Candidates take turns, so that what slows the machine down for a while slows all, and each round has another order, so that none
-    always finds the caches that the same other one left. Raises ValueError for nothing to time.
+    Only ratios within one result mean something: machines change their pace. Candidates take turns, so that
+    what slows the machine down for a while slows all, and each round has another order, so that none always
+    finds the caches that the same other one left. Raises ValueError for nothing to time.
     """
     if not candidates or repeats < 1:
         raise ValueError(f"{len(candidates)} candidates, {repeats} repeats; expected at least one of each.")
-    names, times, timer = list(candidates), {name: [] for name in candidates}, clock(device or here())
+    names, timer = list(candidates), clock(device or here())
+    timings = {name: Timing([], torch.get_num_threads()) for name in names}
     with torch.inference_mode():
         for turn in range(warmup + repeats):
             for name in random.Random(turn).sample(names, len(names)):
@@ -115,15 +134,15 @@ def latency(candidates: Mapping[Hashable, Callable[[], object]], repeats: int = 
                 end = timer.stamp()
                 timer.wait()
                 if turn >= warmup:
-                    times[name].append(timer.milliseconds(start, end))
-    return {name: Timing(statistics.median(rounds), rounds) for name, rounds in times.items()}
+                    timings[name].rounds.append(timer.milliseconds(start, end))
+    return timings
 
 
 @contextmanager
 def threads(n: int | None) -> Iterator[int]:
-    """torch on n threads, afterwards on as many as before; None leaves them as they are. Yields how many there are.
+    """torch on n threads, afterwards on as many as before; None leaves them as they are. Yields how many.
 
-    Only torch's own: other runtimes are told their threads when they are made. Raises ValueError for n below 1.
+    Only torch's own: other runtimes are told their threads when they are made. Raises ValueError for n < 1.
     """
     before = torch.get_num_threads()
     if n is not None and n < 1:
@@ -139,83 +158,128 @@ def threads(n: int | None) -> Iterator[int]:
 
 
 class Noise(NamedTuple):
-    """What a fixed small matrix product, taking its turn among the candidates, says of the machine during the run."""
+    """What a fixed small matrix product, taking its turn among the candidates, says of the machine."""
 
-    milliseconds: float    # its median
-    scatter: float         # its interquartile range, as a share of the median
-    drift: float           # how much longer it took in the last third of the rounds than in the first, as a share
+    milliseconds: float  # its median
+    scatter: float  # its interquartile range, as a share of the median
+    drift: float  # how much longer it took in the last third of the rounds than in the first, as a share
 
 
 def noise(probe: Timing) -> Noise:
-    third = max(1, len(probe.rounds) // 3)
-    first, last = statistics.median(probe.rounds[:third]), statistics.median(probe.rounds[-third:])
-    return Noise(probe.median, probe.spread, last / first - 1)
+    rounds = probe.rounds
+    third = max(1, len(rounds) // 3)
+    first, last = statistics.median(rounds[:third]), statistics.median(rounds[-third:])
+    # The quantiles of a single round, which Python 3.11 refuses, are that round.
+    low, _, high = statistics.quantiles(rounds * 2 if len(rounds) == 1 else rounds, method="inclusive")
+    return Noise(probe.median, (high - low) / probe.median, last / first - 1)
 
 
 @dataclass(frozen=True)
 class LatencyCard:
-    """Where, when and on what something was timed. What is None differs from row to row, and is said there."""
+    """Where, when and on what something was timed. What is None differs by row, and is said there."""
 
     device: str
     cores: int
     system: str
     versions: dict[str, str]
     threads: int
-    precision: str
-    batch: int | None
-    size: tuple[int, int] | None     # (H, W), pixels
-    seconds: int | None
-    warmup: int                      # rounds that were not counted
-    repeats: int                     # rounds that were
+    warmup: int  # rounds that were not counted
+    repeats: int  # rounds that were
     date: str
     noise: Noise
     commit: str
+    precision: str = "fp32"
+    batch: int | None = None
+    size: tuple[int, int] | None = None  # (H, W), pixels
+    seconds: int | None = None
 
     def to_dict(self) -> dict:
         return {**asdict(self), "noise": self.noise._asdict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LatencyCard:
-        """Of `to_dict`, also after JSON. Raises ValueError for other fields."""
-        if set(values) != set(cls.__dataclass_fields__):
-            raise ValueError(f"a latency card with the fields {sorted(values)}; expected {sorted(cls.__dataclass_fields__)}.")
+        """Of `to_dict`, also after JSON. Raises KeyError or TypeError for other fields."""
         size = values["size"]
         return cls(**{**values, "size": size and tuple(size), "noise": Noise(**values["noise"])})
 
     def __str__(self) -> str:
-        shape = [f"batch {self.batch}" if self.batch else "", f"{self.size[0]} x {self.size[1]} px" if self.size else "",
-                 f"{self.seconds} s" if self.seconds else ""]
-        what = ", ".join(part for part in (*shape, self.precision, f"{self.threads} thread{'s' * (self.threads > 1)}") if part)
+        what = [
+            self.batch and f"batch {self.batch}",
+            self.size and f"{self.size[0]} x {self.size[1]} px",
+            self.seconds and f"{self.seconds} s",
+            self.precision,
+            f"{self.threads} thread{'s' * (self.threads > 1)}",
+        ]
         software = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        return (f"{self.device} ({self.cores} cores, {self.system}), {what}; {self.repeats} rounds after {self.warmup}, {self.date}; {software}; "
-                f"a fixed product scattered by {self.noise.scatter:.1%} and drifted by {self.noise.drift:+.1%}; commit {self.commit}")
+        return (
+            f"{self.device} ({self.cores} cores, {self.system}), {', '.join(filter(None, what))}; "
+            f"{self.repeats} rounds after {self.warmup}, {self.date}; {software}; "
+            f"a fixed product scattered by {self.noise.scatter:.1%} and drifted by {self.noise.drift:+.1%}; "
+            f"commit {self.commit}"
+        )
 
 
 MACHINE = ("device", "cores", "system", "versions")
 
 
-def same_machine(cards: Iterable[LatencyCard]) -> None:
-    """Raises ValueError, saying what differs, where times are of different machines or versions: those do not belong in one table."""
+@contextmanager
+def read_as(what: str) -> Iterator[None]:
+    """Raises ValueError where what is read within has other fields than `what`."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not {what} writes it ({type(error).__name__}: {error}).") from None
+
+
+def same_machine(cards: Iterable[LatencyCard], threads_said: bool = False) -> None:
+    """Raises ValueError, saying what differs, where times do not belong side by side.
+
+    Those are times of two machines, of other versions, or on other numbers of threads. threads_said: each has
+    its threads beside it, so that these may differ.
+    """
     first, *others = cards
     for card in others:
-        differ = [f"{name} is {getattr(first, name)!r} here and {getattr(card, name)!r} there" for name in MACHINE
-                  if getattr(first, name) != getattr(card, name)]
+        differ = []
+        for name in MACHINE if threads_said else (*MACHINE, "threads"):
+            one, other = getattr(first, name), getattr(card, name)
+            if one != other:
+                differ.append(f"{name} is {one!r} here and {other!r} there")
         if differ:
-            raise ValueError(f"times of two machines do not belong in one table: {'; '.join(differ)}. Measure both on one, in one run.")
+            raise ValueError(
+                f"these times do not belong in one table: {'; '.join(differ)}. Measure all in one run."
+            )
 
 
-def measure(candidates: Mapping[str, Callable[[], object]], repeats: int = 30, warmup: int = 3, device: str | None = None, *,
-            precision: str = "fp32", batch: int | None = None, size: tuple[int, int] | None = None, seconds: int | None = None,
-            ) -> tuple[dict[str, Timing], LatencyCard]:
-    """`latency` of any callables by name, with its card. precision to seconds only describe, for the card, what the candidates compute."""
+def measure(
+    candidates: Mapping[Hashable, Callable[[], object]],
+    repeats: int = 30,
+    warmup: int = 3,
+    device: str | None = None,
+    **computed: Any,
+) -> tuple[dict[Hashable, Timing], LatencyCard]:
+    """`latency` of any callables by name, with its card.
+
+    computed: for the card, what the candidates compute: precision, batch, size and seconds.
+    """
     if not candidates:
         raise ValueError("no candidates; expected one at least to time.")
     device = device or here()
     a = torch.ones(256, 256, device=device)
     timings = latency({**candidates, None: lambda: a @ a}, repeats, warmup, device)
-    name = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else processor()
-    machine, made = machine_card(), provenance("", 0)
+    probe = timings.pop(None)
+    machine = machine_card()
     installed = {package: version for package, version in versions(RUNTIMES).items() if version}
-    card = LatencyCard(name, machine["cores"], machine["system"], {"python": machine["python"], **installed}, machine["threads"], precision, batch,
-                       size, seconds, warmup, repeats, datetime.date.today().isoformat(), noise(timings.pop(None)), made["commit"])
+    card = LatencyCard(
+        device=torch.cuda.get_device_name() if torch.device(device).type == "cuda" else processor(),
+        cores=machine["cores"],
+        system=machine["system"],
+        versions={"python": machine["python"], **installed},
+        threads=probe.threads,
+        warmup=warmup,
+        repeats=repeats,
+        date=datetime.date.today().isoformat(),
+        noise=noise(probe),
+        commit=commit(),
+        **computed,
+    )
     return timings, card

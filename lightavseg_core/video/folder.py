@@ -1,4 +1,4 @@
-"""The folder of one input: its masks, its manifest, and what is taken away again where the input turns out to be broken."""
+"""The folder of one input: its masks, its manifest, and what is taken away again where it is broken."""
 from __future__ import annotations
 
 import json
@@ -14,40 +14,49 @@ from .._common.files import whole
 from ..data.images import open_image
 from ..data.masks import voc_palette
 
-try:
-    import fcntl
-except ImportError:                                                 # Windows
-    fcntl = None
-
-MOST = 1_000_000      # frames, whose six digits keep them in order
-RUNTIMES = {"onnx": ("onnxruntime",), "openvino": ("openvino",), "executorch": ("executorch",)}      # whose versions count too
-OURS = re.compile(r"\.?(\d{6}\.(png|npz)|overlay\.mp4|manifest\.json)")      # what is written here; with a dot while it is not whole
+MOST = 1_000_000  # frames, whose six digits keep them in order
+RUNTIMES = {  # whose versions count too
+    "onnx": ("onnxruntime",),
+    "openvino": ("openvino",),
+    "executorch": ("executorch",),
+}
+# What is written here; with a dot while it is not whole.
+OURS = re.compile(r"\.?(\d{6}\.(png|npz)|overlay\.mp4|manifest\.json)")
 
 
 def begin(folder: Path, asked: dict) -> dict:
-    """The manifest of a folder: the one that is there, or a new one. Raises ValueError where the folder holds something else.
+    """The manifest of a folder: the one that is there, or a new one.
 
-    What a run adds to must be of the same arguments, device and versions; what is complete only of the same arguments, since nothing is added.
+    What a run adds to must be of the same arguments, device and versions; what is complete only of the same
+    arguments, since nothing is added. Raises ValueError where the folder holds something else.
     """
     file = folder / "manifest.json"
-    made = versions(("torch", "torchaudio", "av", "numpy", "pillow", *RUNTIMES.get(asked.get("runtime"), ())))
+    runtime = RUNTIMES.get(asked.get("runtime"), ())
+    made = versions(("torch", "torchaudio", "av", "numpy", "pillow", *runtime))
     if not file.is_file():
         # Whoever was killed while `whole` wrote the very first manifest has left that: it is written anew.
         if any(found.name != ".manifest.json" for found in folder.iterdir()):
-            raise ValueError(f"{folder}: holds files that are not of `lightavseg predict`. Give another --out.")
+            raise ValueError(
+                f"{folder}: holds files that are not of `lightavseg predict`. Give another --out."
+            )
         return {"complete": False, "asked": asked, "versions": made}
     try:
         manifest = json.loads(file.read_text())
         manifest["complete"] = bool(manifest["complete"])
-        before, now = {**manifest["asked"], **manifest["versions"]}, {**asked, **made}
+        before, now = manifest["asked"] | manifest["versions"], asked | made
         free = {"device", *made} if manifest["complete"] else set()
         changed = [name for name in now if name not in free and before.get(name) != now[name]]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{file}: not a manifest of `lightavseg predict`. Give another --out, or remove the folder.") from None
+        raise ValueError(
+            f"{file}: not a manifest of `lightavseg predict`. Give another --out, or remove the folder."
+        ) from None
     if changed:
-        values = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in changed if "sha256" not in name)
-        raise ValueError(f"{folder}: was made from other arguments ({values or 'other content of ' + ', '.join(changed)}). "
-                         "Give another --out, or remove it.")
+        told = [name for name in changed if "sha256" not in name]
+        values = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in told)
+        values = values or f"other content of {', '.join(changed)}"
+        raise ValueError(
+            f"{folder}: was made from other arguments ({values}). Give another --out, or remove it."
+        )
     return manifest
 
 
@@ -57,16 +66,12 @@ def discard(folder: Path) -> None:
         for file in inside.iterdir() if inside.is_dir() else ():
             if file.is_file() and OURS.fullmatch(file.name):
                 file.unlink()
-        with suppress(OSError):                                     # there is none, or something else is in it
+        with suppress(OSError):  # there is none, or something else is in it
             inside.rmdir()
 
 
-def done(folder: Path, clip: int, classes: int) -> int:
-    """How many frames have masks that can be read: whole clips, so that a clip is seen again as it was."""
-    return next(k for k in range(MOST + 1) if not _readable(mask_file(folder, k), classes)) // clip * clip
-
-
-def _readable(mask: Path, classes: int) -> bool:
+def is_there(mask: Path, classes: int) -> bool:
+    """Whether a mask can be read back."""
     try:
         read_mask(mask, classes)
     except (FileNotFoundError, ValueError):

@@ -1,25 +1,26 @@
-"""What masks can be made of: a video, a folder of frames with its sound, one picture with its sound; and what the command line names."""
+"""What masks can be made of, and what the command line names.
+
+That is a video, a folder of frames with its sound, or one picture with its sound.
+"""
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import chain, count, repeat
+from itertools import count
 from pathlib import Path
 
 import av
 import numpy as np
-from PIL import ImageOps
 
 from .._common.files import digests
-from ..data.audio import decode_audio
-from ..data.decoding import Tally
-from ..data.images import open_image
+from ..data.decoding import Tally, decode_audio
+from ..data.images import read_picture
 from .reading import probe, read_frames, read_sound
 
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
-VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".flv", ".wmv", ".ogv", ".gif"}
+PICTURES = set(".png .jpg .jpeg .bmp .webp .tif .tiff".split())
+VIDEOS = set(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .3gp .flv .wmv .ogv .gif".split())
 
 
 class Broken(ValueError):
@@ -32,19 +33,34 @@ def is_picture(path: str | Path) -> bool:
 
 def frames_in(folder: str | Path) -> list[Path]:
     """A folder's pictures in the order of the numbers in their names: 2.png before 10.png."""
-    files = sorted(file for file in Path(folder).iterdir() if file.is_file() and is_picture(file) and not file.name.startswith("."))
-    return sorted(files, key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)])
+
+    def numbers(file: Path) -> list[int | str]:
+        return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)]
+
+    return sorted(_files_in(Path(folder), PICTURES), key=numbers)
 
 
-def pictures_of(path: str | Path, fps: Fraction, first: int = 0, tally: Tally | None = None) -> Iterator[tuple[Fraction, np.ndarray]]:
-    """(time, picture (H, W, 3) uint8) from frame `first` on: a video's; a folder's, each 1 / fps after the one before; or one picture again
-    and again, without end. Raises Broken, or ValueError where it is not the input's fault."""
+def _files_in(folder: Path, suffixes: set[str]) -> list[Path]:
+    """In the order of their names, hidden ones left out."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in suffixes)
+    return [file for file in files if file.is_file() and not file.name.startswith(".")]
+
+
+def pictures_of(
+    path: str | Path, fps: Fraction, tally: Tally | None = None
+) -> Iterator[tuple[Fraction, np.ndarray]]:
+    """(time, picture (H, W, 3) uint8): a video's; a folder's, each 1 / fps after the one before; or one
+    picture again and again, without end.
+
+    Raises Broken, or ValueError where it is not the input's fault.
+    """
     path = Path(path)
     if path.is_dir():
-        return _reading((k / fps, _read(file)) for k, file in enumerate(frames_in(path)) if k >= first)
+        return _reading((k / fps, read_picture(file)) for k, file in enumerate(frames_in(path)))
     if is_picture(path):
-        return zip((k / fps for k in count(first)), repeat(_read(path)))
-    return _reading(read_frames(path, fps, first, tally))
+        picture = read_picture(path)
+        return ((k / fps, picture) for k in count())
+    return _reading(read_frames(path, fps, tally))
 
 
 def _reading(pieces: Iterator) -> Iterator:
@@ -53,27 +69,33 @@ def _reading(pieces: Iterator) -> Iterator:
         yield from pieces
     except ValueError as error:
         why = error.__context__
-        if isinstance(why, MemoryError) or (isinstance(why, OSError) and why.errno and not isinstance(why, av.FFmpegError)):
-            raise                                                   # what memory or disk could not do now may be done later
+        disk = isinstance(why, OSError) and why.errno and not isinstance(why, av.FFmpegError)
+        if disk or isinstance(why, MemoryError):
+            raise  # what memory or disk could not do now may be done later
         raise Broken(str(error)) from None
 
 
-def _read(path: Path) -> np.ndarray:
-    return np.array(ImageOps.exif_transpose(open_image(path)).convert("RGB"))
+def sound_of(
+    path: str | Path, audio: str | Path | None, tally: Tally | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """What is heard, of `video.reading.read_sound`; nothing where a video has no sound.
 
-
-def sound_of(path: str | Path, audio: str | Path | None, tally: Tally | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """What is heard, of `data.video.read_sound`; nothing where a video has no sound. Raises as `pictures_of`."""
+    Raises as `pictures_of`.
+    """
     if audio is not None:
         return _reading(read_sound(audio, None, tally))
     if Path(path).is_dir() or is_picture(path):
-        raise ValueError(f"{path}: {'a picture makes' if is_picture(path) else 'pictures make'} no sound. Give it with --audio FILE.")
+        silent = "a picture makes" if is_picture(path) else "pictures make"
+        raise ValueError(f"{path}: {silent} no sound. Give it with --audio FILE.")
     video = probe(path)
     return iter(()) if video.sample_rate is None else _reading(read_sound(path, video.origin, tally))
 
 
 def describe(path: Path, audio: str | Path | None) -> dict:
-    """What the manifest says of an input and of its sound. Raises FileNotFoundError or ValueError where one cannot be decoded."""
+    """What the manifest says of an input and of its sound.
+
+    Raises FileNotFoundError or ValueError where one cannot be decoded.
+    """
     if audio is not None and next(decode_audio(audio, Tally()), None) is None:
         raise ValueError(f"{audio}: holds no sound samples. Record it again.")
     if path.is_dir() or is_picture(path):
@@ -82,12 +104,19 @@ def describe(path: Path, audio: str | Path | None) -> dict:
             raise ValueError(f"{path}: holds no pictures.")
         return {"heard": Path(audio).name}
     video = probe(path)
-    # A track may be there and hold nothing; and where nothing of it can be decoded, that is said before anything is written.
+    # A track may be there and hold nothing; and where nothing of it can be decoded, that is said before
+    # anything is written.
     sounds = video.sample_rate and (audio is not None or next(sound_of(path, None), None))
     own = {"rate": video.sample_rate, "channels": video.channels} if sounds else None
     heard = Path(audio).name if audio else "its own sound" if own else "silence"
-    return {"video": {"width": video.width, "height": video.height, "pixel_aspect": str(video.aspect), "seconds": video.seconds, "sound": own},
-            "heard": heard}
+    about = {
+        "width": video.width,
+        "height": video.height,
+        "pixel_aspect": str(video.aspect),
+        "seconds": video.seconds,
+        "sound": own,
+    }
+    return {"video": about, "heard": heard}
 
 
 def digest(path: Path) -> str | None:
@@ -98,37 +127,46 @@ def digest(path: Path) -> str | None:
 
 
 def inputs_of(paths: Sequence[str | Path], audio: str | Path | None = None) -> list[Path]:
-    """What to predict from: the files that are given; of a folder its videos, or, with `audio`, the folder itself where it has pictures alone.
+    """What to predict from: the files that are given; of a folder its videos, or, with `audio`, the folder
+    itself where it has pictures alone.
 
     Raises FileNotFoundError, or ValueError for a folder without videos and for what is no regular file.
     """
-    found: dict[Path, Path] = {}                                    # in order, each once
+    found: dict[Path, Path] = {}  # in order, each once
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder.")
-        files = [path]
-        if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in VIDEOS and not file.name.startswith("."))
-            frames = len(frames_in(path))
-            if not files and frames and audio is None:
-                raise ValueError(f"{path}: holds no video, but {frames} pictures. Give their sound with --audio FILE; they are taken to be "
-                                 "1 / --fps seconds apart.")
-            if not files and not frames:
-                raise ValueError(f"{path}: holds no video. Give a video, a folder of videos, or a folder of frames with --audio FILE.")
-            files = files or [path]
-        elif not path.is_file():
+        if not path.is_dir() and not path.is_file():
             raise ValueError(f"{path}: not a regular file but a pipe or a device; only files are read.")
-        for file in files:
+        for file in _inputs_in(path, audio) if path.is_dir() else [path]:
             found.setdefault(file.resolve(), file)
     return list(found.values())
 
 
+def _inputs_in(folder: Path, audio: str | Path | None) -> list[Path]:
+    if videos := _files_in(folder, VIDEOS):
+        return videos
+    frames = len(frames_in(folder))
+    if not frames:
+        advice = "Give a video, a folder of videos, or a folder of frames with --audio FILE."
+        raise ValueError(f"{folder}: holds no video. {advice}")
+    if audio is None:
+        raise ValueError(
+            f"{folder}: holds no video, but {frames} pictures. Give their sound with --audio FILE; "
+            "they are taken to be 1 / --fps seconds apart."
+        )
+    return [folder]
+
+
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """A folder's name for each input: its stem without dots and spaces at its ends, so that it is neither hidden nor "..", which would lead out
-    of --out; "video" where nothing else is in it; where others had it before, with -2, -3, ..."""
-    names: dict[str, str] = {}                                      # without case, because some file systems do not know it
+    """A folder's name for each input: its stem without dots and spaces at its ends, so that it is neither
+    hidden nor "..", which would lead out of --out; "video" where nothing else is in it; where others had it
+    before, with -2, -3, ..."""
+    names: dict[str, str] = {}  # without case, because some file systems do not know it
     for path in paths:
-        stem = (path.resolve().name if path.is_dir() else path.stem).strip(". ") or "video"
-        name = next(name for name in chain([stem], (f"{stem}-{n}" for n in count(2))) if name.casefold() not in names)
+        stem = name = (path.resolve().name if path.is_dir() else path.stem).strip(". ") or "video"
+        numbers = count(2)
+        while name.casefold() in names:
+            name = f"{stem}-{next(numbers)}"
         names[name.casefold()] = name
     return list(names.values())

@@ -12,41 +12,61 @@ import numpy as np
 from .._common.files import whole
 from ..data.masks import voc_palette
 
-PAINT = (230, 159, 0)        # one class: Okabe and Ito's orange
-RATE = 48_000                # Hz, of the sound in the overlay
-SIDE = 8190                  # pixels: MPEG-4 takes no more, H.264 twice that, and players less
+PAINT = (230, 159, 0)  # one class: Okabe and Ito's orange
+RATE = 48_000  # Hz, of the sound in the overlay
+SIDE = 8190  # pixels: MPEG-4 takes no more, H.264 twice that, and players less
 
 
 def paint(picture: np.ndarray, mask: np.ndarray, classes: int = 1) -> np.ndarray:
-    """picture (H, W, 3) uint8, mask (H, W) of 0 and 1 or of class indices (AVSS's colours) -> (H, W, 3) uint8: dimmed where nothing sounds."""
+    """picture (H, W, 3) uint8, mask (H, W) of 0 and 1 or of class indices (AVSS's colours) -> (H, W, 3)
+    uint8: dimmed where nothing sounds."""
     palette = np.array([(0, 0, 0), PAINT], np.uint8) if classes == 1 else voc_palette(classes)
-    inside, wide = (mask > 0)[..., None], picture.astype(np.uint16)           # 5 x 255 is more than 8 bits hold
-    return np.where(inside, (2 * wide + 3 * palette[mask].astype(np.uint16)) // 5, 3 * wide // 5).astype(np.uint8)
+    wide = picture.astype(np.uint16)  # 5 x 255 is more than 8 bits hold
+    painted = (2 * wide + 3 * palette[mask].astype(np.uint16)) // 5
+    return np.where((mask > 0)[..., None], painted, 3 * wide // 5).astype(np.uint8)
 
 
-def write_video(path: Path, pictures: Iterable[np.ndarray], fps: Fraction, sound: Iterator[tuple[int, np.ndarray]],
-                aspect: Fraction = Fraction(1)) -> None:
-    """An MP4 that browsers play: H.264 where FFmpeg has it, else MPEG-4; AAC. Each picture stays for 1 / fps seconds, all at the first one's size,
-    which is made smaller where a side has more than SIDE pixels.
+def write_video(
+    path: Path,
+    pictures: Iterable[np.ndarray],
+    fps: Fraction,
+    sound: Iterator[tuple[int, np.ndarray]],
+    aspect: Fraction = Fraction(1),
+) -> None:
+    """An MP4 that browsers play: H.264 where FFmpeg has it, else MPEG-4; AAC.
 
-    pictures: (H, W, 3) uint8. sound: of `read_sound`; it is cut where the pictures end. aspect: width of a pixel as shown, in its heights.
-    Raises OSError where the disk is full, and ValueError where FFmpeg cannot write such a video.
+    Each picture stays for 1 / fps seconds, all at the first one's size, which is made smaller where a side
+    has more than SIDE pixels.
+
+    pictures: (H, W, 3) uint8. sound: of `read_sound`; it is cut where the pictures end. aspect: width of a
+    pixel as shown, in its heights. Raises OSError where the disk is full, and ValueError where FFmpeg cannot
+    write such a video.
     """
+    options = {"movflags": "+faststart"}
     try:
-        with whole(path) as staging, av.open(str(staging.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        with (
+            whole(path) as staging,
+            av.open(str(staging.absolute()), "w", format="mp4", options=options) as container,
+        ):
             _write(container, pictures, fps, sound, aspect)
     except av.FFmpegError as error:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from None
-        raise ValueError(f"{path}: cannot be written ({error.strerror or error}). The masks are there.") from None
+        why = error.strerror or error
+        raise ValueError(f"{path}: cannot be written ({why}). The masks are there.") from None
 
 
-def _write(container: av.container.OutputContainer, pictures: Iterable[np.ndarray], fps: Fraction, sound: Iterator[tuple[int, np.ndarray]],
-           aspect: Fraction) -> None:
+def _write(
+    container: av.container.OutputContainer,
+    pictures: Iterable[np.ndarray],
+    fps: Fraction,
+    sound: Iterator[tuple[int, np.ndarray]],
+    aspect: Fraction,
+) -> None:
     video, speaker = None, None
     for k, picture in enumerate(pictures):
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        if video is None:                                # streams must be there before anything is written
+        if video is None:  # streams must be there before anything is written
             video = _video_stream(container, frame, fps, aspect)
             speaker = _Speaker(container, sound)
         frame = frame.reformat(video.width, video.height, "yuv420p")
@@ -58,18 +78,25 @@ def _write(container: av.container.OutputContainer, pictures: Iterable[np.ndarra
         speaker.end()
 
 
-def _video_stream(container: av.container.OutputContainer, frame: av.VideoFrame, fps: Fraction, aspect: Fraction) -> av.VideoStream:
+def _video_stream(
+    container: av.container.OutputContainer, frame: av.VideoFrame, fps: Fraction, aspect: Fraction
+) -> av.VideoStream:
     try:
         codec, options = av.codec.Codec("libx264", "w").name, {"preset": "veryfast", "crf": "20"}
     except av.codec.codec.UnknownCodecError:
         codec, options = "mpeg4", {"qscale": "3"}
     scale = min(1, SIDE / max(frame.width, frame.height))
-    width, height = (2 * math.ceil(round(side * scale) / 2) or 2 for side in (frame.width, frame.height))    # colours are stored for 2 x 2 pixels
-    stream = container.add_stream(codec, rate=fps, width=width, height=height, pix_fmt="yuv420p", options=options)
+    stream = container.add_stream(codec, rate=fps, pix_fmt="yuv420p", options=options)
+    stream.width, stream.height = _even(frame.width * scale), _even(frame.height * scale)
     stream.codec_context.sample_aspect_ratio = aspect
-    stream.codec_context.max_b_frames = 0                                          # the first picture is at 0 in every player
-    stream.codec_context.gop_size = max(1, round(5 * fps))                         # a place to jump to every 5 s
+    stream.codec_context.max_b_frames = 0  # the first picture is at 0 in every player
+    stream.codec_context.gop_size = max(1, round(5 * fps))  # a place to jump to every 5 s
     return stream
+
+
+def _even(side: float) -> int:
+    """Colours are stored for 2 x 2 pixels."""
+    return 2 * math.ceil(round(side) / 2) or 2
 
 
 class _Speaker:
@@ -78,6 +105,7 @@ class _Speaker:
     def __init__(self, container: av.container.OutputContainer, sound: Iterator[tuple[int, np.ndarray]]):
         self.container, self.sound, self.position = container, sound, 0
         self.piece = next(sound, None)
+        self.stream = None
         if self.piece is not None:
             self.layout = "stereo" if self.piece[1].shape[1] == 2 else "mono"
             self.stream = container.add_stream("aac", rate=RATE, layout=self.layout, options={"b": "128k"})
@@ -85,15 +113,19 @@ class _Speaker:
     def play_until(self, time: Fraction) -> None:
         while self.piece is not None and (left := round(time * self.piece[0]) - self.position) > 0:
             rate, samples = self.piece
-            now, later = samples[:left], samples[left:]
-            if len(now):
-                mixed = now if now.shape[1] <= 2 else now.mean(1, keepdims=True)
-                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mixed, np.float32).reshape(1, -1), format="flt", layout=self.layout)
-                frame.sample_rate, frame.pts, frame.time_base = rate, self.position, Fraction(1, rate)
-                self.container.mux(self.stream.encode(frame))
-                self.position += len(now)
-            self.piece = (rate, later) if len(later) else next(self.sound, None)
+            if len(samples):
+                self._play(rate, samples[:left])
+            self.piece = (rate, samples[left:]) if len(samples) > left else next(self.sound, None)
+
+    def _play(self, rate: int, samples: np.ndarray) -> None:
+        """samples (n, channels) float32."""
+        mixed = samples if samples.shape[1] <= 2 else samples.mean(1, keepdims=True)
+        interleaved = np.ascontiguousarray(mixed, np.float32).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=self.layout)
+        frame.sample_rate, frame.pts, frame.time_base = rate, self.position, Fraction(1, rate)
+        self.container.mux(self.stream.encode(frame))
+        self.position += len(samples)
 
     def end(self) -> None:
-        if hasattr(self, "stream"):
+        if self.stream is not None:
             self.container.mux(self.stream.encode(None))

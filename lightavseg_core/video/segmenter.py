@@ -4,7 +4,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,69 +12,104 @@ from torch import Tensor
 from .._common.environment import processor
 from .._common.files import digests
 from ..data.audio import FrontEnd
-from ..deploy.runtimes import SUFFIX
+from ..deploy.eager import Compile, Precision, prepare
+from ..deploy.runtimes import SUFFIX, Runtime
 from ..deploy.runtimes import load as load_exported
 from ..encoders import create_audio_encoder
 from ..models.base import AVSModel, load_model
 
-CLIP = 5                                                            # frames that a model sees at a time, as in AVSBench
+CLIP = 5  # frames that a model sees at a time, as in AVSBench
 
 
 class Segmenter(NamedTuple):
     """What turns clips into logits, wherever it runs."""
 
-    run: Callable[[Tensor, Tensor], Tensor]     # frames (1, T, 3, h, w), log_mel (1, T, 1, F, M) -> logits (1, T, K, h, w)
-    size: tuple[int, int]                       # h, w
-    clip: int                                   # T
-    num_classes: int                            # K
+    # frames (1, T, 3, h, w), log_mel (1, T, 1, F, M) -> logits (1, T, K, h, w)
+    run: Callable[[Tensor, Tensor], Tensor]
+    size: tuple[int, int]  # h, w
+    clip: int  # T
+    num_classes: int  # K
     front_end: FrontEnd
-    about: dict                                 # for the manifest: where it is from, and how it runs
+    about: dict  # for the manifest: where it is from, and how it runs
 
 
-def load(checkpoint: str | Path | AVSModel, runtime: str | None = None, precision: str = "fp32", compile: str = "none",
-         size: int | None = None) -> Segmenter:
-    """A model, a model's folder or a run of `train` (its best), run by PyTorch; or an exported file, run by what it was exported for.
+def load(
+    checkpoint: str | Path | AVSModel,
+    runtime: Literal["pytorch"] | Runtime | None = None,
+    precision: Precision = "fp32",
+    compile: Compile = "none",
+    size: int | None = None,
+) -> Segmenter:
+    """A model, a model's folder or a run of `train` (its best), run by PyTorch; or an exported file, run by
+    what it was exported for.
 
-    precision: "fp32" or "bf16"; compile: "none", "default" or "graphs"; size: side of the frames, pixels; all three for PyTorch: in an
-    exported file they are fixed. Raises FileNotFoundError or ValueError.
+    precision, compile: as `deploy.eager.prepare` takes them; size: side of the frames, pixels; all three for
+    PyTorch: in an exported file they are fixed. Raises FileNotFoundError or ValueError.
     """
     path = None if isinstance(checkpoint, AVSModel) else Path(checkpoint)
-    exported = {suffix: name for name, suffix in SUFFIX.items()}
-    own = exported.get(path.suffix.lower(), "pytorch") if path and not path.is_dir() else "pytorch"
+    own = "pytorch"
+    if path and not path.is_dir():
+        exported = {suffix: name for name, suffix in SUFFIX.items()}
+        own = exported.get(path.suffix.lower(), own)
     if runtime not in (None, own):
-        advice = "`lightavseg export` makes a file for it." if own == "pytorch" else f"Leave --runtime out, or give {own}."
+        advice = f"Leave --runtime out, or give {own}."
+        if own == "pytorch":
+            advice = "`lightavseg export` makes a file for it."
         raise ValueError(f"{path or 'the model'}: runs on {own}, not on {runtime}. {advice}")
     if own != "pytorch":
         return _load_exported(path, own, precision, compile, size)
-    from ..deploy.eager import prepare
-    folder = path / "best" if path and (path / "best").is_dir() else path
-    model = checkpoint if path is None else load_model(folder)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if path else next(model.parameters()).device
+    if path:
+        folder = path / "best" if (path / "best").is_dir() else path
+        model = load_model(folder)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        sha256 = digests([folder / "config.json", folder / "model.safetensors"])
+    else:
+        model, device = checkpoint, next(checkpoint.parameters()).device
+        sha256 = {"model": _digest(model)}
     side = size or model.config.size
     if side < 32:
         raise ValueError(f"size is {side}; expected at least 32 pixels.")
+    about = {
+        "checkpoint": path.name if path else "a model in memory",
+        "method": model.config.method,
+        "runtime": own,
+        "device": _name(device),
+        "precision": precision,
+        "compile": compile,
+        "sha256": sha256,
+    }
     run = prepare(model, device, precision, compile)
-    files = digests([folder / "config.json", folder / "model.safetensors"]) if path else {}
-    about = {"checkpoint": path.name if path else "a model in memory", "method": model.config.method, "runtime": "pytorch",
-             "device": _name(device), "precision": precision, "compile": compile, "sha256": files or {"model": _digest(model)}}
     return Segmenter(run, (side, side), CLIP, model.config.num_classes, model.front_end, about)
 
 
-def _load_exported(path: Path, runtime: str, precision: str, compile: str, size: int | None) -> Segmenter:
+def _load_exported(
+    path: Path, runtime: Runtime, precision: Precision, compile: Compile, size: int | None
+) -> Segmenter:
     exported = load_exported(path)
     meta = exported.metadata
-    if precision != "fp32" or compile != "none" or (size and (size, size) != tuple(meta.size)):
-        raise ValueError(f"{path}: size ({meta.size[1]} x {meta.size[0]}) and precision ({meta.precision}) were fixed when it was exported; "
-                         "leave --size, --precision and --compile out, or export again.")
-    with torch.device("meta"):                                      # for its front end alone, without the numbers
+    height, width = meta.size
+    if precision != "fp32" or compile != "none" or (size and (size, size) != (height, width)):
+        raise ValueError(
+            f"{path}: size ({width} x {height}) and precision ({meta.precision}) were fixed when it was "
+            "exported; leave --size, --precision and --compile out, or export again."
+        )
+    with torch.device("meta"):  # for its front end alone, without the numbers
         front_end = create_audio_encoder(meta.front_end).front_end
-    about = {"checkpoint": path.name, "method": meta.method, "runtime": runtime, "device": _name(torch.device("cpu")),
-             "precision": meta.precision, "compile": "none", "sha256": digests([path, path.with_suffix(".bin")])}
-    return Segmenter(exported, tuple(meta.size), meta.seconds, meta.num_classes, front_end, about)
+    about = {
+        "checkpoint": path.name,
+        "method": meta.method,
+        "runtime": runtime,
+        "device": _name(torch.device("cpu")),
+        "precision": meta.precision,
+        "compile": "none",
+        "sha256": digests([path, path.with_suffix(".bin")]),
+    }
+    return Segmenter(exported, (height, width), meta.seconds, meta.num_classes, front_end, about)
 
 
 def _name(device: torch.device) -> str:
-    return f"{device.type}: {torch.cuda.get_device_name(device) if device.type == 'cuda' else processor()}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return f"{device.type}: {name}"
 
 
 def _digest(model: AVSModel) -> str:
@@ -84,4 +119,3 @@ def _digest(model: AVSModel) -> str:
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()
-

@@ -1,7 +1,8 @@
 """Widgets for notebooks: one picture that answers to a hand."""
 from .attention_explorer import AttentionExplorer
 from .decoder_stepper import DecoderStepper
-from .mixing_desk import MixingDesk, response_times
+from .mixing_desk import MixingDesk
+from .response import response_times
 from .video_player import VideoPlayer
 
 __all__ = ["AttentionExplorer", "DecoderStepper", "MixingDesk", "VideoPlayer", "response_times"]

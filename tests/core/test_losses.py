@@ -63,12 +63,12 @@ def test_dice_on_paper():
 
 def test_gradients_are_the_finite_differences():
     torch.manual_seed(1)
-    target = (torch.rand(2, 3, 4) < 0.4).double()
-    assert torch.autograd.gradcheck(lambda p: dice_loss(p, target), torch.rand(2, 3, 4, dtype=torch.float64, requires_grad=True))
-    logits = torch.randn(2, 1, 3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: segmentation_loss(x, target), logits)
-    classes = torch.randint(0, 3, (2, 3, 4))
-    assert torch.autograd.gradcheck(lambda x: segmentation_loss(x, classes), torch.randn(2, 3, 3, 4, dtype=torch.float64, requires_grad=True))
+    target, classes = (torch.rand(2, 3, 4) < 0.4).double(), torch.randint(0, 3, (2, 3, 4))
+    probability = torch.rand(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p: dice_loss(p, target), probability)
+    for truth, channels in ((target, 1), (classes, 3)):
+        logits = torch.randn(2, channels, 3, 4, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda x, truth=truth: segmentation_loss(x, truth), logits)
 
 
 def test_binary_loss_is_dice_and_cross_entropy():
@@ -94,11 +94,12 @@ def test_semantic_loss_counts_the_classes_present():
 
 
 def test_alignment_loss_by_hand():
-    """Cosine along channels, / 0.1, sigmoid, bilinear to the mask, cross-entropy with it; the last three scales' mean."""
+    """Cosine along channels, / 0.1, sigmoid, bilinear to the mask, cross-entropy with it; the mean of the last
+    three scales."""
     result, mask, annotated = output()
     per_scale = []
     for scale in result.scales[-3:]:
-        visual, audio = scale.visual.detach().numpy().astype(np.float64), scale.audio.detach().numpy().astype(np.float64)
+        visual, audio = scale.visual.detach().double().numpy(), scale.audio.detach().double().numpy()
         terms = []
         for b, t in annotated.nonzero().tolist():
             v, a = visual[b, t], audio[b, t]
@@ -108,7 +109,8 @@ def test_alignment_loss_by_hand():
             terms.append(-(m * np.log(p) + (1 - m) * np.log(1 - p)))
         per_scale.append(np.mean(terms))
     expected = np.mean(per_scale)
-    assert alignment_loss(result.scales, mask[annotated].float(), annotated).item() == pytest.approx(expected, rel=1e-4)
+    alone = alignment_loss(result.scales, mask[annotated].float(), annotated)
+    assert alone.item() == pytest.approx(expected, rel=1e-4)
     with_it, parts = total_loss(result, mask, annotated, alignment_weight=0.5)
     assert parts["alignment"].item() == pytest.approx(expected, rel=1e-4)
     assert with_it.item() == pytest.approx(parts["segmentation"].item() + 0.5 * expected, rel=1e-4)
@@ -138,12 +140,18 @@ def squared_dice(p, m):
 def block_means(picture, height, width):
     """Adaptive average pooling of (H, W), a cell at a time."""
     rows, columns = picture.shape
-    edges = lambda n, cells, i: slice(i * n // cells, -(-(i + 1) * n // cells))  # noqa: E731
-    return np.array([[picture[edges(rows, height, i), edges(columns, width, j)].mean() for j in range(width)] for i in range(height)])
+    result = np.zeros((height, width))
+    for i in range(height):
+        for j in range(width):
+            top, bottom = i * rows // height, -(-(i + 1) * rows // height)
+            left, right = j * columns // width, -(-(j + 1) * columns // width)
+            result[i, j] = picture[top:bottom, left:right].mean()
+    return result
 
 
 def alignment_kl_by_hand(scales, logits, mask):
-    """KL(mask || softmax over positions of the resized cosine / 0.1), the mask normalised to sum 1; only frames in which something sounds."""
+    """KL(mask || softmax over positions of the resized cosine / 0.1), the mask normalised to sum 1; only frames
+    in which something sounds."""
     terms = []
     for _, _, similarity in scales[-3:]:
         for cosine, m in zip(similarity, mask):
@@ -154,7 +162,8 @@ def alignment_kl_by_hand(scales, logits, mask):
 
 
 def matching_by_hand(scales, logits, mask):
-    """KL(softmax(a) || softmax(v)), v the mean over positions of features times the sigmoid of the average-pooled logit of "not background"."""
+    """KL(softmax(a) || softmax(v)), v the mean over positions of features times the sigmoid of the average-pooled
+    logit of "not background"."""
     total = 0
     for visual, audio, _ in scales:
         for v, a, x in zip(visual, audio, logits):
@@ -166,7 +175,8 @@ def matching_by_hand(scales, logits, mask):
 
 
 def mixing_by_hand(scales, logits, mask):
-    return np.mean([squared_dice(sigmoid(bilinear(v.mean(0), H, W)), m) for v, m in zip(scales[-1][0], mask)])
+    pairs = zip(scales[-1][0], mask)
+    return np.mean([squared_dice(sigmoid(bilinear(v.mean(0), H, W)), m) for v, m in pairs])
 
 
 def selection_by_hand(scales, logits, mask):
@@ -181,38 +191,50 @@ def selection_by_hand(scales, logits, mask):
     return total
 
 
-BY_HAND = {"alignment_kl": (alignment_kl_by_hand, 0.5), "matching": (matching_by_hand, 0.5), "mixing": (mixing_by_hand, 0.1),
-           "selection": (selection_by_hand, 1.0)}
+BY_HAND = {
+    "alignment_kl": (alignment_kl_by_hand, 0.5),
+    "matching": (matching_by_hand, 0.5),
+    "mixing": (mixing_by_hand, 0.1),
+    "selection": (selection_by_hand, 1.0),
+}
 
 
 @pytest.mark.parametrize("classes", [1, 4])
 @pytest.mark.parametrize("name", BY_HAND)
 def test_auxiliary_losses_by_hand(name, classes):
     result, mask, annotated = output(classes)
-    mask[0, 0] = 0                                      # a silent frame
-    chosen = [tuple(t.detach()[annotated].double().numpy() for t in scale) for scale in result.scales]
+    mask[0, 0] = 0  # a silent frame
+
+    def chosen(tensor):
+        return tensor.detach()[annotated].double().numpy()
+
     by_hand, weight = BY_HAND[name]
-    expected = by_hand(chosen, result.logits.detach()[annotated].double().numpy(), (mask[annotated] > 0).double().numpy())
+    scales = [[chosen(tensor) for tensor in scale] for scale in result.scales]
+    expected = by_hand(scales, chosen(result.logits), chosen(mask > 0))
     loss, parts = total_loss(result, mask, annotated, auxiliary=name)
     assert set(parts) == {"segmentation", name} and parts[name].item() == pytest.approx(expected, rel=1e-4)
     assert loss.item() == pytest.approx(parts["segmentation"].item() + weight * expected, rel=1e-4)
     # Lambda belongs to the alignment, which 0 switches off.
     assert (name in total_loss(result, mask, annotated, 0.0, name)[1]) == (name != "alignment_kl")
     loss.backward()
-    reached = [t for scale in result.scales for t in scale[:2] if t.grad is not None]
-    assert reached and all(t.grad.isfinite().all() and not t.grad[~annotated].any() for t in [*reached, result.logits])
+    gradients = [t.grad for scale in result.scales for t in scale[:2] if t.grad is not None]
+    assert gradients
+    for gradient in (*gradients, result.logits.grad):
+        assert gradient.isfinite().all() and not gradient[~annotated].any()
 
 
 def test_alignment_by_kl_of_silence_is_nothing():
     result, mask, annotated = output()
-    assert total_loss(result, torch.zeros_like(mask), annotated, auxiliary="alignment_kl")[1]["alignment_kl"] == 0
+    _, parts = total_loss(result, torch.zeros_like(mask), annotated, auxiliary="alignment_kl")
+    assert parts["alignment_kl"] == 0
 
 
 def test_segmentation_losses_of_the_published_methods():
     torch.manual_seed(4)
     logits, mask = torch.randn(2, 1, 6, 7), (torch.rand(2, 6, 7) < 0.4).float()
     p, m = sigmoid(logits[:, 0].double().numpy()), mask.numpy()
-    dice, bce = np.mean([squared_dice(a, b) for a, b in zip(p, m)]), -(m * np.log(p) + (1 - m) * np.log(1 - p)).mean()
+    dice = np.mean([squared_dice(a, b) for a, b in zip(p, m)])
+    bce = -(m * np.log(p) + (1 - m) * np.log(1 - p)).mean()
     for kind, expected in {"bce": bce, "squared_dice": dice, "squared_dice_bce": dice + bce}.items():
         assert segmentation_loss(logits, mask, kind).item() == pytest.approx(expected, rel=1e-5)
     logits, target = torch.randn(2, 3, 6, 7), torch.randint(0, 2, (2, 6, 7))
@@ -239,6 +261,7 @@ def test_the_configuration_names_every_loss():
         assert METHODS[name].auxiliary in AUXILIARY
     assert METHODS["lightavseg"].auxiliary == "alignment"
 
+
 @pytest.mark.parametrize("classes", [1, 4])
 def test_only_annotated_frames_count(classes):
     result, mask, annotated = output(classes)
@@ -260,13 +283,16 @@ def test_nothing_to_learn_from_is_an_error():
 
 
 def test_extremes_stay_finite():
-    """Similarity at both ends, at which a float32 sigmoid at tau = 0.1 is close to 0 and 1, and logits far beyond it."""
+    """Similarity at both ends, at which a float32 sigmoid at tau = 0.1 is close to 0 and 1, and logits far
+    beyond it."""
     result, mask, annotated = output()
     opposite = [torch.where(mask[..., :h, :w] > 0, -1.0, 1.0).requires_grad_() for h, w in SIZES]
     scales = [scale._replace(similarity=similarity) for scale, similarity in zip(result.scales, opposite)]
-    loss, parts = total_loss(Output(torch.where(mask > 0, -1e4, 1e4)[:, :, None].requires_grad_(), scales), mask, annotated)
+    logits = torch.where(mask > 0, -1e4, 1e4)[:, :, None].requires_grad_()
+    loss, parts = total_loss(Output(logits, scales), mask, annotated)
     loss.backward()
-    assert math.isfinite(loss.item()) and parts["alignment"] > 1 and scales[-1].similarity.grad.isfinite().all()
+    assert math.isfinite(loss.item()) and parts["alignment"] > 1
+    assert scales[-1].similarity.grad.isfinite().all()
 
 
 def test_a_broken_frame_gives_a_loss_that_is_not_finite():
@@ -276,7 +302,7 @@ def test_a_broken_frame_gives_a_loss_that_is_not_finite():
 
 
 def test_bfloat16_autocast():
-    """The forward pass under autocast, the losses in float32 and finite, close to those of the whole in float32."""
+    """The forward pass under autocast, the losses in float32 and finite, close to those in float32."""
     torch.manual_seed(3)
     model = create_model("lightavseg", preset="tiny").train()
     frames, log_mel = torch.randn(1, 2, 3, 96, 96), torch.randn(1, 2, 1, 96, 64)
@@ -287,7 +313,8 @@ def test_bfloat16_autocast():
         result = model(frames, log_mel)
         loss, parts = total_loss(result, mask, annotated)
     loss.backward()
-    assert result.logits.dtype == torch.bfloat16 and all(scale.similarity.dtype == torch.float32 for scale in result.scales)
+    assert result.logits.dtype == torch.bfloat16
+    assert all(scale.similarity.dtype == torch.float32 for scale in result.scales)
     assert all(value.dtype == torch.float32 and value.isfinite() for value in (loss, *parts.values()))
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     assert loss.item() == pytest.approx(exact, rel=0.05)

@@ -1,4 +1,4 @@
-"""Training repeats bit for bit, learns, keeps good checkpoints whatever happens, and treats sound as it was told."""
+"""Training repeats bit for bit, learns, keeps good checkpoints whatever happens, and treats sound as told."""
 
 import json
 import math
@@ -6,9 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
+import torch._inductor.config as inductor
 from helpers.tiny import create
 from safetensors.torch import load_file, save_file
 
@@ -24,21 +26,19 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return generate(tmp_path_factory.mktemp("mini"), "ms3", {"train": 8, "val": 2, "test": 2}, size=SIZE, seed=0, workers=1)
+    counts = {"train": 8, "val": 2, "test": 2}
+    return generate(tmp_path_factory.mktemp("mini"), "ms3", counts, size=SIZE, seed=0, workers=1)
 
 
-@pytest.fixture(autouse=True)
-def determinism_as_before():
-    yield
-    torch.use_deterministic_algorithms(False)
+SMALL = {"epochs": 2, "batch_size": 4, "audio_weights": "joint", "audio_epochs": 1, "validate_every": 1}
 
 
-def fit(root, out, splits=("train", "val"), sound="normal", dataset=AVSBench, **options):
+def fit(root, out, sound="normal", dataset=AVSBench, **options):
     """Trains a small model and returns it; its first weights are always the same."""
     model = create(size=SIZE)
-    config = TrainConfig(**{"epochs": 2, "batch_size": 4, "audio_weights": "joint", "audio_epochs": 1, "validate_every": 1, **options})
+    splits = ("train", "val")
     train, validation = (dataset(root, "ms3", split, SIZE, model.front_end, sound) for split in splits)
-    Trainer(model, config, out).fit(train, validation)
+    Trainer(model, TrainConfig(**{**SMALL, **options}), out).fit(train, validation)
     return model
 
 
@@ -72,21 +72,28 @@ def test_same_seed_same_bytes(root, joint, tmp_path):
     fit(root, tmp_path / "other", seed=1)
     for file in ("best/model.safetensors", "last/model.safetensors", "last/config.json"):
         assert (out / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
-    losses = [[entry["loss"] for entry in read_log(folder, "step")] for folder in (out, tmp_path / "again", tmp_path / "other")]
-    assert losses[0] == losses[1] and losses[0][0] != losses[2][0]
-    assert (out / "last/model.safetensors").read_bytes() != (tmp_path / "other/last/model.safetensors").read_bytes()
+    first, again, other = (
+        [entry["loss"] for entry in read_log(folder, "step")]
+        for folder in (out, tmp_path / "again", tmp_path / "other")
+    )
+    assert first == again and first[0] != other[0]
+    weights = "last/model.safetensors"
+    assert (out / weights).read_bytes() != (tmp_path / "other" / weights).read_bytes()
 
 
 def test_folder_of_a_run(root, joint):
     out, model = joint
     assert same(load_model(out / "last").state_dict(), model.state_dict())
     steps, validations = read_log(out, "step"), read_log(out, "validation")
-    assert [entry["epoch"] for entry in steps] == [1, 1, 2, 2] and [entry["epoch"] for entry in validations] == [1, 2]
+    assert [entry["epoch"] for entry in steps] == [1, 1, 2, 2]
+    assert [entry["epoch"] for entry in validations] == [1, 2]
     for entry in steps:
-        assert entry["loss"] == pytest.approx(entry["segmentation"] + 0.5 * entry["alignment"], rel=1e-4) and math.isfinite(entry["loss"])
+        assert math.isfinite(entry["loss"])
+        assert entry["loss"] == pytest.approx(entry["segmentation"] + 0.5 * entry["alignment"], rel=1e-4)
     top = max(validations, key=lambda entry: entry["M_J"])
     best = evaluate(load_model(out / "best"), AVSBench(root, "ms3", "val", SIZE))
-    assert best["M_J"] == pytest.approx(top["M_J"], abs=1e-6) and best["M_F"] == pytest.approx(top["M_F"], abs=1e-6)
+    for name in ("M_J", "M_F"):
+        assert best[name] == pytest.approx(top[name], abs=1e-6)
     settings = json.loads((out / "train.json").read_text())
     assert settings["seed"] == 0 and settings["epochs"] == 2
     assert settings["data"] == {"root": str(root), "subset": "ms3", "size": SIZE, "sound": "normal"}
@@ -96,8 +103,8 @@ def test_it_learns(root, tmp_path, monkeypatch):
     """Two clips by heart. Without an out folder nothing is written."""
     monkeypatch.chdir(tmp_path)
     before = evaluate(create(size=SIZE), AVSBench(root, "ms3", "val", SIZE))["M_F"]
-    config = TrainConfig(epochs=30, batch_size=2, learning_rate=1e-2, audio_weights="joint", validate_every=30, flip=False)
-    trainer = Trainer(create(size=SIZE), config)
+    options = {"epochs": 30, "batch_size": 2, "learning_rate": 1e-2, "validate_every": 30, "flip": False}
+    trainer = Trainer(create(size=SIZE), TrainConfig(**{**SMALL, **options}))
     data = AVSBench(root, "ms3", "val", SIZE)
     scores = trainer.fit(data, data)
     losses = [entry["loss"] for entry in trainer.log if entry["event"] == "step"]
@@ -107,33 +114,43 @@ def test_it_learns(root, tmp_path, monkeypatch):
 
 
 def test_a_frozen_visual_encoder(root, tmp_path):
-    """Its weights stay for the first epochs, while the statistics of its batch norms and everything else move; then it learns."""
-    weights = {}
+    """Its weights stay for the first epochs, while its batch norms' statistics and all else move; then it
+    learns."""
+    start, weights = create(size=SIZE), {}
     for epochs in (1, 2):
-        model, start = fit(root, tmp_path / str(epochs), epochs=epochs, freeze_visual=1), create(size=SIZE)
-        weights[epochs] = [torch.equal(p, q) for p, q in zip(model.visual.parameters(), start.visual.parameters())]
+        model = fit(root, tmp_path / str(epochs), epochs=epochs, freeze_visual=1)
+        pairs = zip(model.visual.parameters(), start.visual.parameters())
+        weights[epochs] = [torch.equal(p, q) for p, q in pairs]
         buffers = [torch.equal(p, q) for p, q in zip(model.visual.buffers(), start.visual.buffers())]
         assert not any(buffers) and not torch.equal(model.head[1].weight, start.head[1].weight)
-    assert all(weights[1]) and not all(weights[2]) and all(p.requires_grad for p in model.visual.parameters())
+    assert all(weights[1]) and not all(weights[2])
+    assert all(p.requires_grad for p in model.visual.parameters())
 
 
 @pytest.mark.parametrize("schedule, varies", [("constant", False), ("one_cycle", True)])
 def test_schedules(root, monkeypatch, schedule, varies):
     rates, step = [], torch.optim.AdamW.step
-    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *a, **k: rates.append(self.param_groups[0]["lr"]) or step(self, *a, **k))
+
+    def watched(self, *arguments, **options):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
     fit(root, None, epochs=2, schedule=schedule, learning_rate=1e-3)
     assert len(rates) == 4 and (len(set(rates)) > 1) == varies and max(rates) == pytest.approx(1e-3, rel=0.01)
 
 
 def test_losses_are_the_configured_ones(root, tmp_path):
     """By default the method's own; another by name; none."""
+    one_step = {"epochs": 1, "batch_size": 8, "segmentation": "bce", "clip_norm": 0.0}
     found = {}
-    for auxiliary in ("own", "mixing", "none"):
-        fit(root, tmp_path / auxiliary, epochs=1, batch_size=8, auxiliary=auxiliary, segmentation="bce", clip_norm=0.0)
+    for auxiliary, added in {"own": {"alignment"}, "mixing": {"mixing"}, "none": set()}.items():
+        fit(root, tmp_path / auxiliary, auxiliary=auxiliary, **one_step)
         (found[auxiliary],) = read_log(tmp_path / auxiliary, "step")
-    assert [set(entry) - {"event", "epoch", "loss", "segmentation"} for entry in found.values()] == [{"alignment"}, {"mixing"}, set()]
-    assert found["own"]["segmentation"] == found["none"]["segmentation"] == found["none"]["loss"]
-    assert found["mixing"]["loss"] == pytest.approx(found["mixing"]["segmentation"] + 0.1 * found["mixing"]["mixing"], rel=1e-5)
+        assert set(found[auxiliary]) == {"event", "epoch", "loss", "segmentation", *added}
+    own, mixing, none = found.values()
+    assert own["segmentation"] == none["segmentation"] == none["loss"]
+    assert mixing["loss"] == pytest.approx(mixing["segmentation"] + 0.1 * mixing["mixing"], rel=1e-5)
 
 
 class Poisoned(AVSBench):
@@ -159,8 +176,9 @@ def test_a_loss_that_is_not_finite_stops(root, tmp_path):
     assert not any(other in str(caught.value) for other in others)
     kept = load_model(tmp_path / "last")
     assert all(value.isfinite().all() for value in kept.state_dict().values())
-    assert evaluate(kept, AVSBench(root, "ms3", "val", SIZE))["M_J"] == pytest.approx(read_log(tmp_path, "validation")[0]["M_J"], abs=1e-6)
-    assert [entry["epoch"] for entry in read_log(tmp_path, "validation")] == [1]
+    (validation,) = read_log(tmp_path, "validation")
+    scores = evaluate(kept, AVSBench(root, "ms3", "val", SIZE))
+    assert validation["epoch"] == 1 and validation["M_J"] == pytest.approx(scores["M_J"], abs=1e-6)
     assert all(math.isfinite(entry["loss"]) for entry in read_log(tmp_path, "step"))
 
 
@@ -177,6 +195,49 @@ def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(root, tmp_path, mon
     assert not (tmp_path / "last").exists() and str(tmp_path / "last") not in str(caught.value)
 
 
+def switches():
+    """Torch's, as far as a training might turn them."""
+    cudnn = torch.backends.cudnn
+    return {
+        "deterministic": torch.get_deterministic_debug_mode(),
+        "filled": torch.utils.deterministic.fill_uninitialized_memory,
+        "compiler": inductor.deterministic,
+        "cudnn": (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32),
+        "precision": (torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.allow_tf32),
+        "gradient": (torch.is_grad_enabled(), torch.is_anomaly_enabled(), torch.is_autocast_enabled("cpu")),
+        "threads": torch.get_num_threads(),
+        "type": torch.get_default_dtype(),
+    }
+
+
+@pytest.mark.parametrize("mode, filled", [("default", True), ("warn", False), ("error", True)])
+@pytest.mark.parametrize("breaks", [False, True])
+def test_torchs_switches_are_as_before(root, monkeypatch, mode, filled, breaks):
+    """After a training, and after one that breaks off; inside, what is not deterministic warns."""
+    inside = []
+
+    def watched(*arguments):
+        inside.append(switches())
+        if breaks:
+            raise InterruptedError
+        return total_loss(*arguments)
+
+    monkeypatch.setattr("lightavseg_core.trainer.total_loss", watched)
+    untouched = switches()
+    try:
+        torch.set_deterministic_debug_mode(mode)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+        before = switches()
+        with pytest.raises(InterruptedError) if breaks else nullcontext():
+            fit(root, None, epochs=1, batch_size=8)
+        after = switches()
+    finally:
+        torch.set_deterministic_debug_mode("default")
+        torch.utils.deterministic.fill_uninitialized_memory = True
+    assert after == before and switches() == untouched
+    assert inside == [{**before, "deterministic": 1, "filled": False}]
+
+
 def test_bfloat16(root, tmp_path):
     """Autocast only: what is kept is float32, and the losses are near those of float32."""
     model = fit(root, tmp_path / "bf16", epochs=1, batch_size=8, precision="bf16")
@@ -189,12 +250,16 @@ def test_bfloat16(root, tmp_path):
 @pytest.mark.long
 def test_two_processes(root, tmp_path):
     """The same loop: each takes half of the clips, one writes, and both score each clip once."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "lightavseg_core.cli"]
-    train = ["train", "--data", root, "--out", tmp_path, "--size", "64", "--epochs", "1", "--batch-size", "2", "--audio-weights", "joint"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    train = ["-m", "lightavseg_core.cli", "train", "--data", root, "--out", tmp_path, "--size", "64"]
+    options = ["--epochs", "1", "--batch-size", "2", "--audio-weights", "joint"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*launch, *train], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*launch, *train, *options], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert len(read_log(tmp_path, "step")) == 2 and [entry["frames"] for entry in read_log(tmp_path, "validation")] == [10]
+    assert len(read_log(tmp_path, "step")) == 2
+    assert [entry["frames"] for entry in read_log(tmp_path, "validation")] == [10]
     assert all(value.isfinite().all() for value in load_model(tmp_path / "best").state_dict().values())
 
 
@@ -202,13 +267,19 @@ def test_two_processes(root, tmp_path):
 
 
 def test_pretrained_audio_is_frozen(root, tmp_path, monkeypatch):
-    """The default where events.csv says what sounds: tagging first, then no weight and no statistic of the audio encoder changes."""
-    frozen = []
-    freeze = AVSModel.freeze_audio
-    monkeypatch.setattr(AVSModel, "freeze_audio", lambda self: frozen.append(snapshot(self.audio)) or freeze(self))
+    """The default where events.csv says what sounds: tagging first, then no weight and no statistic of the
+    audio encoder changes."""
+    frozen, freeze = [], AVSModel.freeze_audio
+
+    def watched(self):
+        frozen.append(snapshot(self.audio))
+        freeze(self)
+
+    monkeypatch.setattr(AVSModel, "freeze_audio", watched)
     fitted, start = fit(root, tmp_path, audio_weights="auto", epochs=1), create(size=SIZE)
     assert same(fitted.audio.state_dict(), frozen[0])
-    assert len(read_log(tmp_path, "tagging")) == 1 and 0 <= read_log(tmp_path, "tagging")[0]["tags_right"] <= 1
+    (tagging,) = read_log(tmp_path, "tagging")
+    assert 0 <= tagging["tags_right"] <= 1
     assert not any(p.requires_grad for p in fitted.audio.parameters())
     assert not same(fitted.audio.state_dict(), start.audio.state_dict())
 
@@ -235,7 +306,8 @@ def test_joint_where_nothing_says_what_sounds(root, tmp_path):
     shutil.copytree(root, tmp_path / "data")
     for file in (tmp_path / "data").rglob("events.csv"):
         file.unlink()
-    fitted, start = fit(tmp_path / "data", tmp_path / "run", audio_weights="auto", epochs=1), create(size=SIZE)
+    fitted = fit(tmp_path / "data", tmp_path / "run", audio_weights="auto", epochs=1)
+    start = create(size=SIZE)
     assert read_log(tmp_path / "run", "tagging") == []
     moved = [not torch.equal(p, q) for p, q in zip(fitted.audio.parameters(), start.audio.parameters())]
     assert all(moved) and all(p.requires_grad for p in fitted.audio.parameters())
@@ -244,11 +316,12 @@ def test_joint_where_nothing_says_what_sounds(root, tmp_path):
 
 
 def test_audio_weights_from_a_file(root, joint, tmp_path):
-    """A model folder, its weights, or the encoder's tensors alone; they are frozen, and the rest is trained."""
+    """A model folder, its weights, or the encoder's tensors alone: they are frozen, the rest is trained."""
     out, model = joint
-    save_file(model.audio.state_dict(), tmp_path / "audio.safetensors")
     weights = model.audio.state_dict()
-    for i, source in enumerate((out / "last", out / "last" / "model.safetensors", tmp_path / "audio.safetensors")):
+    save_file(weights, tmp_path / "audio.safetensors")
+    sources = (out / "last", out / "last" / "model.safetensors", tmp_path / "audio.safetensors")
+    for i, source in enumerate(sources):
         fitted = fit(root, tmp_path / str(i), audio_weights=str(source), epochs=int(i == 0), batch_size=8)
         assert same(fitted.audio.state_dict(), weights)
     trained = load_file(tmp_path / "0" / "last" / "model.safetensors")

@@ -1,5 +1,5 @@
-"""VGGish and the MobileNetV2 of PANNs are the published functions, front ends included; data and pretraining follow their front ends; weights are
-fetched when asked to, and right, or not at all."""
+"""VGGish and the MobileNetV2 of PANNs are the published functions, front ends included; data and pretraining
+follow their front ends; weights are fetched when asked to, and right, or not at all."""
 
 import functools
 import hashlib
@@ -25,7 +25,8 @@ FIXTURES = {"vggish": "vggish.json", "panns_mobilenetv2": "panns_mobilenetv2.jso
 
 
 def create(name, device=None, **options):
-    """An encoder; on the meta device, without its numbers, where only its names and shapes matter: VGGish has 72 million."""
+    """An encoder; on the meta device, without its numbers, where only its names and shapes matter: VGGish has
+    72 million."""
     with torch.device(device or "cpu"):
         return encoders.create_audio_encoder(name, **options).eval()
 
@@ -258,7 +259,8 @@ def test_audio_weights_of_a_published_file(panns_tensors, tmp_path):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Serves tmp_path/site on this machine. Calling it: VGGish is published there, as these bytes; returns the requests seen."""
+    """Serves tmp_path/site on this machine. Calling it: VGGish is published there, as these bytes; returns
+    the requests seen."""
     (tmp_path / "site").mkdir()
     seen = []
 

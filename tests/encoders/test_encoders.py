@@ -1,4 +1,5 @@
-"""SeaFormer is the published function and loads the published files, and refuses all others without running or changing anything."""
+"""SeaFormer is the published function and loads the published files, and refuses all others without running
+or changing anything."""
 
 import argparse
 import io
@@ -104,7 +105,8 @@ def test_parameter_counts():
 
 
 def test_attention_starts_closed():
-    """The published initialisation: the norms after attention start at weight 0, so that attention does not reach the output."""
+    """The published initialisation: the norms after attention start at weight 0, so that attention does not
+    reach the output."""
     encoder = seaformer("t")
     zero = [name for name, value in encoder.named_parameters() if name.endswith("bn.weight") and not value.any()]
     assert len(zero) == 3 * 4 and all(".attn.proj" in name for name in zero)

@@ -1,4 +1,5 @@
-"""Numbers of published implementations for weights and inputs that a formula gives: how to make these, and how to compare."""
+"""Numbers of published implementations for weights and inputs that a formula gives: how to make these, and
+how to compare."""
 
 import json
 import zlib
@@ -20,7 +21,8 @@ def load(name: str) -> dict:
 
 
 def tensor(name: str, shape) -> torch.Tensor:
-    """The weights of the tensor called `name`: a sine whose phase is a hash of the name, scaled as suits its kind."""
+    """The weights of the tensor called `name`: a sine whose phase is a hash of the name, scaled as suits its
+    kind."""
     count = int(np.prod(shape))
     wave = np.sin(0.7 * np.arange(count, dtype=np.float64) + 6.28318 * (zlib.crc32(name.encode()) % 1000) / 1000)
     if name.endswith("running_var"):
@@ -35,7 +37,8 @@ def tensor(name: str, shape) -> torch.Tensor:
 
 
 def signs(name: str, count: int) -> np.ndarray:
-    """+1 or -1 for each element, by a hash of its place: with them the sine's matrices, of rank two, come to full rank."""
+    """+1 or -1 for each element, by a hash of its place: with them the sine's matrices, of rank two, come to
+    full rank."""
     x = (np.arange(count, dtype=np.uint64) + zlib.crc32(name.encode())) & 0xFFFFFFFF
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
     x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF

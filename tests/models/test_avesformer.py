@@ -1,4 +1,5 @@
-"""AVESFormer: one key makes cross-attention a bias, prompts make it attention, and only the last stages of the decoder are transformers."""
+"""AVESFormer: one key makes cross-attention a bias, prompts make it attention, and only the last stages of
+the decoder are transformers."""
 
 import math
 
@@ -28,7 +29,8 @@ def model():
 
 @torch.inference_mode()
 def test_one_key_is_a_bias():
-    """Without prompts the cross-attention adds W_o (W_v A + b_v) + b_o everywhere: replaced by that bias, the model is the same."""
+    """Without prompts the cross-attention adds W_o (W_v A + b_v) + b_o everywhere: replaced by that bias, the
+    model is the same."""
     model, (frames, log_mel) = create(prompts=0), inputs(2, 2)
     plain = model(frames, log_mel).logits
     attention = model.decoder[-1].cross_attn
@@ -56,14 +58,16 @@ def test_query_and_key_learn_only_where_keys_differ(prompts, equal, learns):
     else:
         assert query == key == 0 if not equal else max(query, key) < 1e-12 * value
     without = {name for name, p in model.named_parameters() if not name.startswith(("visual.", "audio.")) and not p.grad.abs().max() > 1e-9 * value}
-    # A key's bias adds the same to all scores of a query: softmax does not see it, here or in any transformer.
+    # A key's bias adds the same to all scores of a query: softmax does not see it, here or in any
+    # transformer.
     inert = {"cross_attn.query.weight", "cross_attn.query.bias", "cross_attn.key.weight", "norm2.weight", "norm2.bias"} if not learns else set()
     assert without == {f"decoder.2.{name}" for name in inert | {"self_attn.key.bias", "cross_attn.key.bias"}}
 
 
 @torch.no_grad()
 def test_keys_of_all_seconds():
-    """Each frame has the keys of its clip, second by second, with its own marked; for a clip of one second that is its own keys, marked."""
+    """Each frame has the keys of its clip, second by second, with its own marked; for a clip of one second
+    that is its own keys, marked."""
     model = create(prompts=3, seconds=True)
     model.now += 1.0
     sound = torch.randn(4, 3, 16)                                              # 2 clips of 2 seconds
@@ -84,7 +88,8 @@ def test_keys_of_all_seconds():
 @torch.no_grad()
 @pytest.mark.parametrize("bare", [True, False])
 def test_the_bare_sum_would_be_a_bias_again(bare):
-    """Softmax does not see what all keys share: with tokens A + p_k two sounds differ by one vector, and each position attends as in silence."""
+    """Softmax does not see what all keys share: with tokens A + p_k two sounds differ by one vector, and each
+    position attends as in silence."""
     torch.manual_seed(0)
     generator, block, x = PromptQueryGenerator(16, prompts=4).double(), TransformerBlock(16).double(), torch.randn(1, 30, 16).double()
     if bare:
@@ -157,7 +162,8 @@ def test_only_transformer_stages_hear(decoder):
 
 
 def test_it_costs_less_than_avsegformer():
-    """On ResNet-50 and VGGish, frames of 224 px. AVSegFormer, its authors' code: 150.90M parameters, 22.06M of them never run; 41.8 GMACs."""
+    """On ResNet-50 and VGGish, frames of 224 px. AVSegFormer, its authors' code: 150.90M parameters, 22.06M
+    of them never run; 41.8 GMACs."""
     model = lav.profiling.skeleton("avesformer", visual="resnet50", audio="vggish")
     million = {part: count.total / 1e6 for part, count in lav.profiling.parameters(model).items()}
     assert sum(million.values()) < 0.8 * (150.90 - 22.06) and million["fusion"] + million["decoder"] < 5

@@ -27,7 +27,8 @@ def create(**options):
 
 @pytest.fixture(scope="module")
 def model():
-    """A model none of whose numbers is at its start value, where deformable attention would not yet depend on the query."""
+    """A model none of whose numbers is at its start value, where deformable attention would not yet depend on
+    the query."""
     model, g = create(), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -47,7 +48,8 @@ def attention(levels=3, channels=16, heads=4, points=2, seed=0):
 
 
 def bilinear(value, x, y):
-    """The map value (c, h, w) at pixel coordinates (x, y), a pixel's centre being an integer; zero outside."""
+    """The map value (c, h, w) at pixel coordinates (x, y), a pixel's centre being an integer; zero
+    outside."""
     left, top, total = math.floor(x), math.floor(y), torch.zeros(len(value), dtype=value.dtype)
     for j in (left, left + 1):
         for i in (top, top + 1):
@@ -125,7 +127,8 @@ def test_positions():
 
 
 def test_one_audio_token_adds_one_vector_to_every_query():
-    """Softmax over one key is 1: cross-attention is a constant, and its query and key projections get no gradient."""
+    """Softmax over one key is 1: cross-attention is a constant, and its query and key projections get no
+    gradient."""
     torch.manual_seed(0)
     generator, audio = QueryGenerator(64, layers=2, queries=6), torch.randn(3, 1, 64)
     for layer in generator.layers:
@@ -151,7 +154,8 @@ def test_everything_else_learns(model):
 @torch.no_grad()
 @pytest.mark.parametrize("frames", [1, 2])
 def test_mixer(model, frames):
-    """One query, the sound, over all pixels; per head the values' weighted sum; then a sigmoid per channel."""
+    """One query, the sound, over all pixels; per head the values' weighted sum; then a sigmoid per
+    channel."""
     attention, feature, audio = model.mixer.attention, torch.randn(frames, 16, 3, 5), torch.randn(frames, 1, 16)
     mixed = model.mixer(feature, audio)
     for n in range(frames):
@@ -245,13 +249,15 @@ def published():
 
 
 def test_published_size_and_cost():
-    """Measured from the authors' code: 150.90M parameters with those that never run, 41.8 GMACs for one frame of 224 px, 209.2 for five."""
+    """Measured from the authors' code: 150.90M parameters with those that never run, 41.8 GMACs for one frame
+    of 224 px, 209.2 for five."""
     with torch.device("meta"):
         model = parity.create_published("avsegformer")
         count = lambda module: sum(p.numel() for p in module.parameters()) / 1e6  # noqa: E731
         assert count(model) + sum(map(count, model.published_dead().values())) + VGGISH_MILLION == pytest.approx(150.90, abs=0.01)
         for seconds, expected in ((1, 41.8), (5, 209.2)):
-            # The counter does not see the attention kernel of a CPU, 1.5 GMACs a frame; as separate matrix products it does.
+            # The counter does not see the attention kernel of a CPU, 1.5 GMACs a frame; as separate matrix
+            # products it does.
             with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as flops:
                 model(torch.empty(1, seconds, 3, 224, 224), torch.empty(1, seconds, 1, 1, 128))
             assert flops.get_total_flops() / 2e9 + seconds * VGGISH_GMACS == pytest.approx(expected, rel=0.005)

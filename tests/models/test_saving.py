@@ -1,4 +1,5 @@
-"""What a model saves is what it loads; everything else is refused in one line, and a save that fails leaves the old model."""
+"""What a model saves is what it loads; everything else is refused in one line, and a save that fails leaves
+the old model."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""SelM is the published function, from its Mamba to its chosen pixels; by default its clips stand alone and its evaluation is not drawn by lot."""
+"""SelM is the published function, from its Mamba to its chosen pixels; by default its clips stand alone and
+its evaluation is not drawn by lot."""
 
 import numpy as np
 import pytest
@@ -89,7 +90,8 @@ def test_mamba_starts_as_published():
 
 @torch.no_grad()
 def test_early_fusion_is_a_constant_per_channel():
-    """What DAM adds to the maps is GELU(bias) and its gate, whatever is seen or heard; in floating point to a rounding error."""
+    """What DAM adds to the maps is GELU(bias) and its gate, whatever is seen or heard; in floating point to a
+    rounding error."""
     torch.manual_seed(0)
     dam = perturbed(DAM(24, 64)).double()
     constant = F.gelu(dam.to_pixels.out.bias)
@@ -107,7 +109,8 @@ def test_early_fusion_is_a_constant_per_channel():
 
 
 def test_what_cannot_learn():
-    """The parameters behind a softmax over one key, or behind a norm that removes them, get no gradient: attention dissipation, in numbers."""
+    """The parameters behind a softmax over one key, or behind a norm that removes them, get no gradient:
+    attention dissipation, in numbers."""
     torch.manual_seed(0)
     dam, load = DAM(24, 64).double(), LoadAudio(64).double().eval()
     fused, audio = dam(torch.randn(2, 24, 5, 7, dtype=torch.double), torch.randn(2, 64, 1, dtype=torch.double))
@@ -130,7 +133,8 @@ def test_instance_norm():
 
 @torch.no_grad()
 def test_gates_and_how_the_published_ones_mix_clips():
-    """x + ga x and a + mean(gv) a; published, frame k reads ga_1 of frame k and the other gates of second k // B of clip k % B."""
+    """x + ga x and a + mean(gv) a; published, frame k reads ga_1 of frame k and the other gates of second k
+    // B of clip k % B."""
     (B, T), width = (2, 3), 64
     torch.manual_seed(0)
     bcsm, mixed = perturbed(BCSM(width, 2, published=False)), perturbed(BCSM(width, 2, published=True))
@@ -185,7 +189,8 @@ def test_gumbel_noise_makes_draws_from_the_softmax():
 
 
 def test_straight_through(monkeypatch):
-    """Forward 0 or 1; backward the softmax's gradient, to query, key and the temperature, which starts where it can learn."""
+    """Forward 0 or 1; backward the softmax's gradient, to query, key and the temperature, which starts where
+    it can learn."""
     torch.manual_seed(0)
     attention = TokenAttention(64, 0.0, published=False).train()
     tokens, visual, weights, noise = torch.randn(1, 2, 64), torch.randn(1, 30, 64), torch.randn(1, 2, 30), torch.randn(1, 2, 30)
@@ -273,7 +278,8 @@ def test_clips_stand_alone_and_evaluation_is_deterministic(model):
 
 
 def test_training_step():
-    """Gradients reach all but what cannot learn, through the hard choice too; the noise is drawn from the global generator."""
+    """Gradients reach all but what cannot learn, through the hard choice too; the noise is drawn from the
+    global generator."""
     model = perturbed(create()).train()
     for level in model.decoder.levels:
         level.attention.tau.data.fill_(-0.5)
@@ -353,7 +359,8 @@ def test_cost():
 
 
 def test_names_of_the_checkpoint_for_ms3():
-    """It is trained at 448 px with one upsampling less in the head: other shapes, and other numbers in the names."""
+    """It is trained at 448 px with one upsampling less in the head: other shapes, and other numbers in the
+    names."""
     with torch.device("meta"):
         model = parity.create_published("selm", size=448, upsamplings=1)
         names, state = model.published_names(), model.state_dict()

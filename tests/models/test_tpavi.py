@@ -1,4 +1,5 @@
-"""AVSBench is the published function, and TPAVI's two orders of evaluation are one function: one quadratic in pixels, one linear."""
+"""AVSBench is the published function, and TPAVI's two orders of evaluation are one function: one quadratic in
+pixels, one linear."""
 
 import pytest
 import torch
@@ -113,7 +114,8 @@ def test_every_published_tensor_has_its_place(published):
 
 
 def test_published_checkpoint_of_many_classes():
-    """AVSS: the last convolution has a channel for each class, and the projections of the audio have no bias."""
+    """AVSS: the last convolution has a channel for each class, and the projections of the audio have no
+    bias."""
     shapes = {name: [71, *shape[1:]] if name.startswith("output_conv.4") else shape
               for name, shape in PUBLISHED["state_dict"].items() if not name.endswith("align_channel.bias")}
     with torch.device("meta"):

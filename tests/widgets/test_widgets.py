@@ -1,23 +1,16 @@
-"""The widgets without a browser: their controls are moved, their pictures decoded."""
+"""The mixing desk and the stepper without a browser: controls are moved, pictures decoded."""
 
 import base64
 import copy
-import io
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from helpers.shown import VIEW, painted, pixels
 
 import lightavseg_core as lav
 from lightavseg_core.data import AVSBench, sounding_shapes
-from lightavseg_core.inspection.attention import AttentionRecorder
-from lightavseg_core.inspection.attention_statistics import effective_keys, entropy
-from lightavseg_core.widgets import DecoderStepper, canvas
-from lightavseg_core.widgets.attention_explorer import AttentionExplorer
-from lightavseg_core.widgets.mixing_desk import MixingDesk, response_times
-
-VIEW = "application/vnd.jupyter.widget-view+json"
+from lightavseg_core.widgets import DecoderStepper, MixingDesk, canvas, response_times, seen
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +20,23 @@ def model():
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory, model):
-    root = sounding_shapes.generate(tmp_path_factory.mktemp("desk"), "ms3", {"train": 0, "val": 0, "test": 4}, size=128, seed=0, workers=1)
+    root, clips = tmp_path_factory.mktemp("desk"), {"train": 0, "val": 0, "test": 4}
+    sounding_shapes.generate(root, "ms3", clips, size=128, seed=0, workers=1)
     return AVSBench(root, "ms3", "test", front_end=model.front_end)
 
 
 @pytest.fixture(scope="module")
 def loud(dataset, model):
-    """Clip, second and number of the first object that sounds and that the model marks wholly, with another beside it that sounds."""
+    """Clip, second, number and area of the first object that sounds and that the model marks wholly.
+
+    Beside it another one sounds.
+    """
     for index, item in enumerate(dataset):
         mask = model_mask(model, item)
         things = sounding_shapes.objects(dataset.root, "ms3", "test", index)
         for t in range(len(mask)):
-            marked = [i for i, thing in enumerate(things) if thing.sounding[t] and mask[t][thing.masks[t]].mean() > 0.9]
+            sounding = [i for i, thing in enumerate(things) if thing.sounding[t]]
+            marked = [i for i in sounding if mask[t][things[i].masks[t]].mean() > 0.9]
             if len(marked) >= 2:
                 return index, t, marked[0], things[marked[0]].masks[t]
     raise AssertionError("no such clip: generate more")
@@ -55,19 +53,14 @@ def model_mask(model, item):
         return model(item["frames"][None], item["log_mel"][None]).logits[0, :, 0].numpy() > 0     # (T, H, W)
 
 
-def painted(image):
-    """(H, W) bool: where a picture has colour; what is not marked is grey."""
-    picture = np.asarray(Image.open(io.BytesIO(image.value)).convert("RGB")).astype(int)
-    return picture.max(-1) - picture.min(-1) > 40
-
-
 def methods():
     for name in lav.list_methods():
         if name != "lightavseg":
             torch.manual_seed(0)
             model = lav.create_model(name, preset="tiny").eval()
             for block in getattr(model, "tpavi", ()):
-                torch.nn.init.ones_(block.mu_norm.weight)                # training starts from zero here: closed, no frame sees another
+                # Training starts from zero here: closed, no frame sees another.
+                torch.nn.init.ones_(block.mu_norm.weight)
             yield pytest.param(model, id=name)
 
 
@@ -77,7 +70,8 @@ def methods():
 def test_silencing_an_object_takes_its_pixels_away(model, dataset, loud, desk):
     index, t, number, area = loud
     before = desk.mask.value
-    assert np.array_equal(painted(desk.mask), model_mask(model, dataset[index])[t]), "the mask of the clip's own sound, on disk"
+    whole = model_mask(model, dataset[index])[t]
+    assert np.array_equal(painted(desk.mask), whole), "the mask of the clip's own sound, on disk"
     assert f"{desk.sources[number].label}: sounding" in desk.status.value
     assert painted(desk.mask)[area].mean() > 0.9 and painted(desk.truth)[area].mean() > 0.9
 
@@ -146,7 +140,8 @@ def test_every_method(shapes, other):
     item = dataset[1]
     desk = MixingDesk(other, dataset, 1, 2)
     assert desk.frame_by_frame == (other.config.method not in ("avsbench", "selm"))
-    # Also where frames see each other. The weights are random: a logit near 0 may fall on either side, for the WAV is rounded to 16 bits.
+    # Also where frames see each other. The weights are random: a logit near 0 may fall on either side, for
+    # the WAV is rounded to 16 bits.
     assert (painted(desk.mask) != model_mask(other, item)[2]).mean() < 0.01
     desk.strips[0].on.value = not desk.strips[0].on.value
     stepper = DecoderStepper(other, item, 2)
@@ -156,7 +151,11 @@ def test_every_method(shapes, other):
 
 def test_without_scales(model, dataset, monkeypatch):
     segment = type(model).segment
-    monkeypatch.setattr(type(model), "segment", lambda self, frames, log_mel, with_scales: (segment(self, frames, log_mel, False)[0], None))
+
+    def without(self, frames, log_mel, with_scales):
+        return segment(self, frames, log_mel, False)[0], None
+
+    monkeypatch.setattr(type(model), "segment", without)
     assert "of the frame is marked" in MixingDesk(model, dataset).status.value
     stepper = DecoderStepper(model, dataset[0])
     assert stepper.step.max == 0 and "the mask" in stepper.status.value
@@ -164,7 +163,7 @@ def test_without_scales(model, dataset, monkeypatch):
 
 def test_an_error_is_shown_and_goes_away(desk, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(canvas, "look", lambda *_: 1 / 0)
+        patch.setattr(seen, "look", lambda *_: 1 / 0)
         desk.strips[0].on.value = False
         assert "ZeroDivisionError: division by zero" in desk.message.value
     desk.strips[0].on.value = True
@@ -175,11 +174,13 @@ def test_where_no_widget_runs_there_is_a_picture(loud, desk):
     *_, number, _ = loud
     data, metadata = desk._repr_mimebundle_()
     assert data[VIEW]["model_id"] == desk.model_id
-    assert metadata["image/png"]["alt"] == data["text/plain"] and f"without {desk.sources[number].label}" in data["text/plain"]
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image/png"])))).astype(int)
-    coloured, step, side = picture.max(-1) - picture.min(-1) > 40, canvas.MAP + 16 + canvas.GAP, canvas.MAP + 16
-    below = [coloured[-side - canvas.CAPTION:-canvas.CAPTION, i * step:i * step + side].mean() for i in range(number + 3)]
-    assert below[0] == 0 and 0 < below[number + 2] < below[1], "less is marked without the object than in the full mix"
+    assert metadata["image/jpeg"]["alt"] == data["text/plain"]
+    assert f"without {desk.sources[number].label}" in data["text/plain"]
+    picture = pixels(base64.b64decode(data["image/jpeg"]))
+    coloured, side = picture.max(-1) - picture.min(-1) > 40, canvas.MAP + 16
+    last = coloured[-side - canvas.CAPTION:-canvas.CAPTION]
+    below = [last[:, left:left + side].mean() for left in range(0, last.shape[1], side + canvas.GAP)]
+    assert below[0] == 0 and 0 < below[number + 2] < below[1], "less without the object than in the full mix"
 
 
 def test_a_model_in_training_stays_so(shapes):
@@ -192,7 +193,10 @@ def test_a_model_in_training_stays_so(shapes):
     assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
 
 
-@pytest.mark.parametrize("arguments, message", [((9,), "clip 9: the dataset has 4"), ((-1,), "clip -1"), ((0, 5), "second 5: clip 0 has 5")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [((9,), "clip 9: the dataset has 4"), ((-1,), "clip -1"), ((0, 5), "second 5: the clip has 5")],
+)
 def test_what_is_not_there(model, dataset, arguments, message):
     with pytest.raises(ValueError, match=message):
         MixingDesk(model, dataset, *arguments)
@@ -204,11 +208,11 @@ def test_random_crops_are_refused(shapes, model):
 
 
 def test_response_times(desk):
-    audio, mask, seen = desk.audio.value, desk.mask.value, []
-    desk.status.observe(lambda change: seen.append(change["new"]), "value")
+    audio, mask, told = desk.audio.value, desk.mask.value, []
+    desk.status.observe(lambda change: told.append(change["new"]), "value")
     times = response_times(desk, changes=6, seed=1)
     assert 0 < times.median <= times.p95
-    assert len(seen) >= 6, "every change was answered"
+    assert len(told) >= 6, "every change was answered"
     assert desk.audio.value == audio and desk.mask.value == mask
     with pytest.raises(ValueError, match="changes is 0"):
         response_times(desk, changes=0)
@@ -233,65 +237,6 @@ def test_the_last_step_is_the_mask(model, dataset, loud):
     stepper.second.value = (t + 1) % 5
     assert np.array_equal(painted(stepper.view), model_mask(model, item)[(t + 1) % 5])
     data, metadata = stepper._repr_mimebundle_()
-    assert VIEW in data and metadata["image/png"]["alt"].count("scale ") == 5
+    assert VIEW in data and metadata["image/jpeg"]["alt"].count("scale ") == 5
     with pytest.raises(ValueError, match="second 7: the clip has 5"):
         DecoderStepper(model, item, 7)
-
-
-# --- the explorer ---
-
-
-@pytest.fixture(params=[False, True], ids=["own", "seconds"])
-def explorer(request, shapes):
-    torch.manual_seed(0)
-    attends = lav.create_model("avesformer", preset="tiny", prompts=4, seconds=request.param).eval()
-    return AttentionExplorer(attends, AVSBench(shapes, "ms3", "test", 64, attends.front_end)[1], second=3)
-
-
-def test_explorer_shows_what_a_model_with_these_keys_does(explorer):
-    """Three keys at half the temperature: the same as a model that was built with three, of the same weights."""
-    item, seconds = explorer.item, explorer.model.config.seconds
-    explorer.prompts.value, explorer.temperature.value = 3, 0.5
-    other = lav.create_model("avesformer", preset="tiny", prompts=3, seconds=seconds, temperature=0.5).eval()
-    state = explorer.model.state_dict()
-    other.load_state_dict({**state, "generator.prompts": state["generator.prompts"][:3]})
-    with AttentionRecorder(other) as recorder, torch.inference_mode():
-        logits = other(item["frames"][None], item["log_mel"][None]).logits
-    weights = recorder.layers[explorer.layer.value].weights[3]
-    assert weights.shape[-1] == (15 if seconds else 3)
-    assert np.array_equal(painted(explorer.mask), logits[0, 3, 0].numpy() > 0)
-    assert f"entropy {entropy(weights).mean():.3f} nats" in explorer.status.value
-    assert f"effective keys {effective_keys(weights).mean():.2f}" in explorer.status.value
-    explorer.head.value = 5
-    assert f"entropy {entropy(weights[5]).mean():.3f} nats" in explorer.status.value and explorer.message.value == ""
-
-
-def test_one_key_gives_the_same_everywhere(shapes):
-    torch.manual_seed(0)
-    attends = lav.create_model("avesformer", preset="tiny", prompts=0).eval()
-    explorer = AttentionExplorer(attends, AVSBench(shapes, "ms3", "test", 64, attends.front_end)[1])
-    assert "1 key, temperature 1.00: entropy 0.000 nats; effective keys 1.00" in explorer.status.value
-    assert float(explorer.status.value.split("square, ")[1].split("<")[0]) < 1e-10
-
-
-def test_explorer_leaves_the_model_as_it_was(explorer, monkeypatch):
-    attends, attention = explorer.model, next(iter(explorer.attentions.values()))
-    attention.temperature = 0.7
-    attends.train()
-    explorer.prompts.value, explorer.temperature.value = 2, 3.0
-    assert explorer.message.value == ""
-    with monkeypatch.context() as patch:
-        patch.setattr(attends, "decode", lambda *_: 1 / 0)
-        explorer.prompts.value = 1
-        assert "ZeroDivisionError" in explorer.message.value
-    assert attention.temperature == 0.7 and attends.training
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in attends.modules())
-    explorer.prompts.value = 4
-    assert explorer.message.value == ""
-
-
-def test_explorer_in_a_static_render(explorer):
-    data, metadata = explorer._repr_mimebundle_()
-    assert VIEW in data and "effective keys" in metadata["image/png"]["alt"]
-    with pytest.raises(ValueError, match="the model is a LightAVSeg; expected an AVESFormer"):
-        AttentionExplorer(lav.create_model("lightavseg", preset="tiny"), explorer.item)
