@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from ipywidgets import Dropdown, HBox, VBox
 from torch import Tensor, nn
 
-from ..data.decoding import read_audio
 from ..data.avsbench import AVSBench
+from ..data.decoding import read_audio
 from ..data.mixing import Track, mix, tracks
 from ..data.writing import wav
 from . import canvas, seen
