@@ -39,4 +39,5 @@ def clip(tmp_path_factory):
     from helpers.films import film, tone
 
     sound = np.stack([tone(300, 16_000, 8) * np.linspace(0, 1, 8 * 16_000), tone(900, 16_000, 8, 0.2)])
-    return film(tmp_path_factory.mktemp("films") / "clip.mp4", (gradient(k // 5) for k in range(40)), sound=sound, rate=16_000)
+    pictures = (gradient(k // 5) for k in range(40))
+    return film(tmp_path_factory.mktemp("films") / "clip.mp4", pictures, sound=sound, rate=16_000)

@@ -73,8 +73,8 @@ def test_gradients_are_the_finite_differences():
 
 def test_binary_loss_is_dice_and_cross_entropy():
     result, mask, annotated = output()
-    x, m = (t[annotated].detach().numpy().astype(np.float64) for t in (result.logits[:, :, 0], mask))
-    p = 1 / (1 + np.exp(-x))
+    x, m = (t[annotated].detach().double().numpy() for t in (result.logits[:, :, 0], mask))
+    p = sigmoid(x)
     dice = np.mean([1 - (2 * (a * b).sum() + 1) / (a.sum() + b.sum() + 1) for a, b in zip(p, m)])
     bce = -(m * np.log(p) + (1 - m) * np.log(1 - p)).mean()
     loss, parts = total_loss(result, mask, annotated, alignment_weight=0)
@@ -94,8 +94,8 @@ def test_semantic_loss_counts_the_classes_present():
 
 
 def test_alignment_loss_by_hand():
-    """Cosine along channels, / 0.1, sigmoid, bilinear to the mask, cross-entropy with it; the mean of the last
-    three scales."""
+    """Cosine along channels, / 0.1, sigmoid, bilinear to the mask, cross-entropy with it; the mean of three
+    scales."""
     result, mask, annotated = output()
     per_scale = []
     for scale in result.scales[-3:]:
@@ -104,7 +104,7 @@ def test_alignment_loss_by_hand():
         for b, t in annotated.nonzero().tolist():
             v, a = visual[b, t], audio[b, t]
             cosine = np.einsum("chw,c->hw", v, a) / (np.sqrt((v ** 2).sum(0)) * np.sqrt((a ** 2).sum()))
-            p = bilinear(1 / (1 + np.exp(-cosine / 0.1)), H, W)
+            p = bilinear(sigmoid(cosine / 0.1), H, W)
             m = mask[b, t].numpy()
             terms.append(-(m * np.log(p) + (1 - m) * np.log(1 - p)))
         per_scale.append(np.mean(terms))
@@ -150,8 +150,8 @@ def block_means(picture, height, width):
 
 
 def alignment_kl_by_hand(scales, logits, mask):
-    """KL(mask || softmax over positions of the resized cosine / 0.1), the mask normalised to sum 1; only frames
-    in which something sounds."""
+    """KL(mask || softmax over positions of the resized cosine / 0.1), the mask normalised to sum 1; only
+    frames in which something sounds."""
     terms = []
     for _, _, similarity in scales[-3:]:
         for cosine, m in zip(similarity, mask):
@@ -162,8 +162,8 @@ def alignment_kl_by_hand(scales, logits, mask):
 
 
 def matching_by_hand(scales, logits, mask):
-    """KL(softmax(a) || softmax(v)), v the mean over positions of features times the sigmoid of the average-pooled
-    logit of "not background"."""
+    """KL(softmax(a) || softmax(v)), v the mean over positions of features times the sigmoid of the
+    average-pooled logit of "not background"."""
     total = 0
     for visual, audio, _ in scales:
         for v, a, x in zip(visual, audio, logits):

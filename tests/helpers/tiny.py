@@ -23,12 +23,15 @@ def create(**options):
 
 
 def inputs(clips=1, seconds=1, height=64, width=64, seed=0):
+    """frames (B, T, 3, H, W) and log_mel (B, T, 1, 96, 64) of noise."""
     g = torch.Generator().manual_seed(seed)
-    return torch.randn(clips, seconds, 3, height, width, generator=g), torch.randn(clips, seconds, 1, 96, 64, generator=g)
+    frames = torch.randn(clips, seconds, 3, height, width, generator=g)
+    return frames, torch.randn(clips, seconds, 1, 96, 64, generator=g)
 
 
 def trained():
-    """A model of everyday weights: trained for one step, so that batch norms have seen something and nothing is at its start value."""
+    """A model of everyday weights: trained for one step, so that batch norms have seen something and nothing
+    is at its start value."""
     model = create().train()
     optimizer = torch.optim.SGD(model.parameters(), 1e-2)
     output = model(*inputs(2, 2))
