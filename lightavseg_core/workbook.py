@@ -6,15 +6,18 @@ import io
 import os
 import reprlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
+from PIL import Image
 
+from ._common import records
 from ._common.environment import card
 from ._common.places import places
 
-__all__ = ["card", "check", "places", "settings", "show", "table"]
+__all__ = ["card", "check", "places", "record", "settings", "show", "table"]
 
 PROFILES = ("default", "smoke")
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))  # what a parameter can be
@@ -156,11 +159,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
     return Markdown("\n".join(f"| {' | '.join(map(str, line))} |" for line in lines))
 
 
+def record(path: Path, what: str, seed: int, **result: Any) -> None:
+    """Write a result as JSON, with what a measured number must be read with; what: how it was made."""
+    records.write(path, {**records.provenance(what, seed), **result})
+
+
 def show(figure, alt: str) -> None:
-    """Display a matplotlib figure, once, as a PNG that carries alt, one sentence: what a reader sees in it.
+    """Display a matplotlib figure, once, with alt, one sentence: what a reader sees in it.
 
     The sentence goes where the notebook format keeps it, the picture's `alt` metadata, and is the picture's
-    form in plain text.
+    form in plain text. Lines and letters are PNG; a figure of photograph-like pictures, which JPEG brings to
+    less than two thirds, is JPEG, or the notebooks would weigh three times as much.
     Raises ValueError when alt is empty.
     """
     from IPython.display import display
@@ -168,8 +177,11 @@ def show(figure, alt: str) -> None:
 
     if not alt.strip():
         raise ValueError("show(figure, alt): alt is empty; say in one sentence what the picture shows")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", bbox_inches="tight", metadata={"Software": None})
     pyplot.close(figure)  # or the notebook would show it again at the end of the cell
-    png = base64.b64encode(buffer.getvalue()).decode()
-    display({"image/png": png, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
+    Image.open(png).convert("RGB").save(jpeg, "JPEG", quality=88, subsampling=0, optimize=True)
+    photographs = len(jpeg.getvalue()) < 2 / 3 * len(png.getvalue())
+    kind, content = ("image/jpeg", jpeg) if photographs else ("image/png", png)
+    encoded = base64.b64encode(content.getvalue()).decode()
+    display({kind: encoded, "text/plain": alt}, metadata={kind: {"alt": alt}}, raw=True)
