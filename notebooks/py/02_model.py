@@ -45,7 +45,7 @@ from lightavseg_core import workbook
 
 s = workbook.settings(globals(), preset=str, size=int, largest=int, seed=int)
 if s.largest < 224:
-    raise ValueError(f"largest is {s.largest}; the curves need three sizes or more, so at least 224")
+    raise ValueError(f"largest is {s.largest}; the curves need three sizes, so at least 224")
 if s.profile == "smoke":
     s.largest = min(s.largest, 448)
 print(f"LightAVSeg, preset {s.preset}, frames of {s.size} x {s.size}, seed {s.seed}")
@@ -118,7 +118,8 @@ assert V_enc.flatten().tolist() == [1, 2, 7, 3, -4, -3, -5, -6]
 for heard, name in ((A_new, "the dog barks "), (torch.zeros_like(A_new), "the dog is still")):
     fur = F.relu(V + heard - 6.5)[0, 0]
     print(f"{name}  fur above 6.5: {fur.flatten().tolist()}")
-assert (V_enc.flatten(2).argmax(-1) == V.flatten(2).argmax(-1)).all(), "the sound never moves a maximum"
+before, after = V.flatten(2).argmax(-1), V_enc.flatten(2).argmax(-1)
+assert (before == after).all(), "the sound never moves a maximum"
 
 # %% [markdown]
 # ### Exercise 1: a stage in four lines
@@ -156,8 +157,8 @@ workbook.check("a RAVE stage", rave,
 
 # %%
 model = lav.create_model("lightavseg", preset=s.preset).eval()
-frames = torch.randn(1, 1, 3, s.size, s.size)                    # (B, T, 3, H, W): one clip of one frame
-log_mel = torch.randn(1, 1, 1, *model.front_end.shape)           # (B, T, 1, 96, 64): the sound of that frame
+frames = torch.randn(1, 1, 3, s.size, s.size)              # (B, T, 3, H, W): one clip of one frame
+log_mel = torch.randn(1, 1, 1, *model.front_end.shape)     # (B, T, 1, 96, 64): the sound of that frame
 
 rows = []
 with torch.inference_mode():
@@ -206,7 +207,8 @@ with torch.inference_mode():
     visuals, audios = model.encode(frames[0], audio_0)
     finest, states = model.decode(visuals, audios, audio_0)
     logits = F.interpolate(model.head(finest), size=frames.shape[-2:], mode="bilinear")
-    assert torch.allclose(logits, model(frames, log_mel).logits[0], atol=1e-5), "these steps are the model"
+    whole = model(frames, log_mel).logits[0]
+assert torch.allclose(logits, whole, atol=1e-5), "these steps are the model"
 rows = [(i, tuple(v.shape), tuple(a.shape)) for i, (v, a) in zip(range(len(states), 0, -1), states)]
 rows += [("head", tuple(finest.shape), ""), ("logits", tuple(logits.shape), "")]
 workbook.table(["scale", "$V_i^{dec}$", "$\\hat A_i$"], rows)
@@ -238,9 +240,11 @@ channels, stride = 256, 32                     # the fourth stage of SeaFormer-L
 rave_stage = RAVEStage(channels, channels, LightAVSegConfig())
 for side in (224, 448, 896):
     n = (side // stride) ** 2
-    seen, heard = torch.empty(1, channels, side // stride, side // stride), torch.empty(1, channels, 1, 1)
+    seen = torch.empty(1, channels, side // stride, side // stride)
+    heard = torch.empty(1, channels, 1, 1)
     counted = count(rave_stage, seen, heard)
-    print(f"{side} px, N = {n:4}: {counted.total_macs:,} MACs, {counted.total_other:,} other operations")
+    macs, other = counted.total_macs, counted.total_other
+    print(f"{side} px, N = {n:4}: {macs:,} MACs, {other:,} other operations")
     assert counted.total_macs == 2 * channels**2, "project and gate, one vector each"
     assert counted.total_other >= 2 * n * channels, "a comparison and an addition per element"
 
@@ -289,9 +293,12 @@ workbook.check("where the square dominates", square_dominates_from,
 sides = [side for side in (96, 160, 224, 320, 448, 640, 896) if side <= s.largest]
 counted = [accounting.interaction_cost(side, tokens=16) for side in sides]
 work = {name: [cost[name].total_macs for cost in counted] for name in counted[0]}
-figure = plots.cost_curves(sides, work, "Counted: the meeting of sound and picture, C = 256", "multiply-accumulates")
-workbook.show(figure, alt="Counted multiply-accumulates against the side of the frame, log-log, for four ways: "
-              "published TPAVI rises steepest, RAVE is flat and lowest.")
+title = "Counted: the meeting of sound and picture, C = 256"
+workbook.show(
+    plots.cost_curves(sides, work, title, "multiply-accumulates"),
+    alt="Counted multiply-accumulates against the side of the frame, log-log, for four ways: "
+    "published TPAVI rises steepest, RAVE is flat and lowest.",
+)
 
 # %% [markdown]
 # And in time, on this machine? Published TPAVI on a stride-4 map of 896 pixels would take minutes, so we time one map, of stride 8. The four take
@@ -331,10 +338,12 @@ rows = []
 for name, counts in work.items():
     c0, c1, c2 = accounting.fit_cost(pixels, counts)
     slope = accounting.slope(pixels[far:], counts[far:])
-    rows.append((name, f"{c1:.0f}", f"{c2:.3f}", f"{c2 * pixels[-1] ** 2 / counts[-1]:.0%}", f"{slope:.2f}"))
+    share = c2 * pixels[-1] ** 2 / counts[-1]
+    rows.append((name, f"{c1:.0f}", f"{c2:.3f}", f"{share:.0%}", f"{slope:.2f}"))
     assert (c2 > 0) == (name == "TPAVI, published"), "only one is quadratic"
 last = f"{sides[-1]} px"
-workbook.table(["MACs", "$c_1$", "$c_2$", f"share of $c_2$ at {last}", f"slope, {sides[far]} to {last}"], rows)
+columns = ["MACs", "$c_1$", "$c_2$", f"share of $c_2$ at {last}", f"slope, {sides[far]} to {last}"]
+workbook.table(columns, rows)
 
 # %% [markdown]
 # One curve is quadratic: TPAVI *as published*. And it need not be. There is no softmax between the three matrices, so they may be multiplied
@@ -361,7 +370,7 @@ published, linear = ways["TPAVI, published"], ways["TPAVI, re-associated"]
 linear.load_state_dict(published.state_dict())
 clip, sound = torch.randn(1, 5, C, 14, 14), torch.randn(1, 5, C)
 for block in (published, linear):
-    torch.nn.init.ones_(block.mu_norm.weight)              # training starts from zero here: TPAVI closed
+    torch.nn.init.ones_(block.mu_norm.weight)        # training starts from zero here: TPAVI closed
 with torch.inference_mode():
     one, other = published(clip, sound)[0], linear(clip, sound)[0]
 print(f"largest difference of the two orders {(one - other).abs().max():.1e}, "
@@ -387,7 +396,7 @@ assert torch.allclose(one, other, atol=1e-4)
 
 # %%
 still = torch.randn(1, 1, C, 14, 14).expand(1, 5, C, 14, 14)
-loud = torch.randn(1, 5, C)                                                 # another sound in every second
+loud = torch.randn(1, 5, C)                                # another sound in every second
 with torch.inference_mode():
     answers = published(still, loud)[0]
     other_sounds = published(still, torch.randn(1, 5, C))[0]
@@ -408,14 +417,17 @@ assert between_seconds < 1e-4 < (answers - other_sounds).abs().max()
 
 # %%
 attend = Attention(C).requires_grad_(True)
-answer = attend(torch.randn(1, 196, C), torch.randn(1, 1, C))               # 196 pixels ask one token
+answer = attend(torch.randn(1, 196, C), torch.randn(1, 1, C))       # 196 pixels ask one token
 spread = (answer - answer[:, :1]).abs().max().item()
 answer.square().sum().backward()
-gradients = {name: getattr(attend, name).weight.grad.abs().max().item() for name in ("query", "key", "value")}
+query, key, value = (
+    projection.weight.grad.abs().max().item()
+    for projection in (attend.query, attend.key, attend.value)
+)
 print(f"largest difference between what two pixels get: {spread:.1e}")
-print("largest gradients of the projections:", {name: f"{size:.1e}" for name, size in gradients.items()})
+print(f"largest gradients of the projections: query {query:.1e}, key {key:.1e}, value {value:.1e}")
 assert spread < 1e-5
-assert max(gradients["query"], gradients["key"]) < 1e-6 * gradients["value"], "zero, but for rounding"
+assert max(query, key) < 1e-6 * value, "zero, but for rounding"
 
 # %% [markdown]
 # The query and key projections have no effect and learn nothing. This is called *attention dissipation*; notebook 6 takes it apart.
@@ -424,8 +436,11 @@ assert max(gradients["query"], gradients["key"]) < 1e-6 * gradients["value"], "z
 
 # %%
 fusion = AudioToPixels(channels=64, width=64).eval()
+outputs = []
 with torch.inference_mode():
-    outputs = [fusion(torch.randn(1, 64, 196), torch.randn(1, 64, 1)) for _ in range(2)]    # other pixels, another sound
+    for _ in range(2):                                    # other pixels, another sound
+        pixels_seen, sound_heard = torch.randn(1, 64, 196), torch.randn(1, 64, 1)
+        outputs.append(fusion(pixels_seen, sound_heard))
     constant = F.gelu(fusion.out.bias)[None, :, None]
 distance = max((x - constant).abs().max().item() for x in outputs)
 print(f"largest distance from GELU(bias), whatever is seen and heard: {distance:.1e}")
@@ -444,7 +459,9 @@ for published in (True, False):
     with torch.inference_mode():
         first, again = (selm(clips, sounds).logits for _ in range(2))
         alone = selm(clips[1:], sounds[1:]).logits
-    drawn, mixed = ((a - b).abs().mean() / first.abs().mean() for a, b in ((first, again), (first[1:], alone)))
+    scale = first.abs().mean()
+    drawn = (first - again).abs().mean() / scale
+    mixed = (first[1:] - alone).abs().mean() / scale
     print(f"published={published!s:5}  the same input twice differs by {drawn:.1%}; "
           f"a clip alone from itself in a batch, noise included, by {mixed:.1%}")
 assert torch.equal(first, again) and torch.allclose(first[1:], alone, atol=1e-4)
@@ -462,12 +479,15 @@ for method in lav.list_methods():
     for visual, audio in (("resnet50", "vggish"), ("seaformer_l", "mobilenetv2_100")):
         skeleton = profiling.skeleton(method, visual=visual, audio=audio)
         macs = {side: profiling.macs(skeleton, side).total_macs for side in (224, 512, 896)}
-        square = accounting.fit_cost([side**2 for side in macs], list(macs.values())).c2 * 896**4 / macs[896]
-        square = max(square, 0.0)                                # what rounded sides leave may be negative
-        quadratic += [method] * (square > 0.2)
-        rows.append((method, f"{visual} + {audio}", *(f"{macs[side] / 1e9:.1f}" for side in (224, 512)), f"{square:.0%}"))
+        fit = accounting.fit_cost([side**2 for side in macs], list(macs.values()))
+        square = max(fit.c2 * 896**4 / macs[896], 0.0)    # what rounded sides leave may be negative
+        if square > 0.2:
+            quadratic.append(method)
+        giga = [f"{macs[side] / 1e9:.1f}" for side in (224, 512)]
+        rows.append((method, f"{visual} + {audio}", *giga, f"{square:.0%}"))
 print("a fifth or more is quadratic at 896 px:", ", ".join(dict.fromkeys(quadratic)))
-workbook.table(["method", "encoders", "GMACs at 224 px", "at 512 px", "share of $c_2$ at 896 px"], rows)
+columns = ["method", "encoders", "GMACs at 224 px", "at 512 px", "share of $c_2$ at 896 px"]
+workbook.table(columns, rows)
 
 # %% [markdown]
 # AVSBench's square is TPAVI's order of evaluation, AVESFormer's the attention between pixels in its last decoder stage. (A trace of a square comes
