@@ -157,8 +157,8 @@ workbook.check("a RAVE stage", rave,
 
 # %%
 model = lav.create_model("lightavseg", preset=s.preset).eval()
-frames = torch.randn(1, 1, 3, s.size, s.size)              # (B, T, 3, H, W): one clip of one frame
-log_mel = torch.randn(1, 1, 1, *model.front_end.shape)     # (B, T, 1, 96, 64): the sound of that frame
+frames = torch.randn(1, 1, 3, s.size, s.size)           # (B, T, 3, H, W): one clip of one frame
+log_mel = torch.randn(1, 1, 1, *model.front_end.shape)  # (B, T, 1, 96, 64): the sound of that frame
 
 rows = []
 with torch.inference_mode():
