@@ -87,7 +87,7 @@ def picture_grid(
     rows: Mapping[str, Sequence[np.ndarray | Tensor | None]],
     columns: Sequence[str] = (),
     title: str = "",
-    cell: tuple[float, float] = (1.7, 1.75),
+    cell: tuple[float, float] = (1.5, 1.5),
     margin: tuple[float, float] = (0, 0),
     most: float = 1,
 ) -> tuple[Figure, np.ndarray]:
@@ -152,7 +152,8 @@ def prediction_grid(
     }
     for name in items[0][2]:
         rows[name] = [overlay(frame, predictions[name]) for frame, _, predictions in items]
-    return picture_grid(rows, titles)[0]
+    side = min(1.7, 11 / len(items))       # no wider than a page
+    return picture_grid(rows, titles, cell=(side, side + 0.05))[0]
 
 
 def attention_maps(frame: Tensor, truth: Tensor, maps: Tensor, titles: Sequence[str], title: str) -> Figure:

@@ -42,7 +42,7 @@ def truths(frames: Tensor, rows: Mapping[str, Tensor], title: str) -> Figure:
     for name, masks in rows.items():
         pictures[name] = [overlay(frame, mask, GREEN) for frame, mask in zip(frames, masks, strict=True)]
     seconds = [f"second {t}" for t in range(len(frames))]
-    return picture_grid(pictures, seconds, title, (1.45, 1.5), (0, 0.4))[0]
+    return picture_grid(pictures, seconds, title, margin=(0, 0.4))[0]
 
 
 def annotations(

@@ -24,7 +24,7 @@ def map_grid(
     label: what the maps' colours mean. truth: by row, the true mask (H, W), whose outline is drawn on the
     row's maps.
     """
-    figure, axes = picture_grid(rows, columns, title, (1.5, 1.5), (1, 0.6))
+    figure, axes = picture_grid(rows, columns, title, margin=(1, 0.6))
     maps = None
     for line, name in zip(axes, rows):
         for axis in line:

@@ -119,8 +119,8 @@ def grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
 
 
 def encoded(image: np.ndarray, format: str) -> bytes:
-    """A picture as "png", exact, for masks and drawings, or as "jpeg", for photographs a fifth as large."""
-    options = {"jpeg": {"quality": 85, "subsampling": 0}, "png": {"compress_level": 4}}[format]
+    """A picture as "png", exact, for masks and drawings, or as "jpeg", a fifth as large, for photographs."""
+    options = {"png": {"compress_level": 4}, "jpeg": {"quality": 85, "subsampling": 0}}[format]
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format, **options)
     return buffer.getvalue()
