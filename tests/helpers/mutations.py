@@ -1,4 +1,5 @@
-"""Files that were damaged at random, each a function of the whole file and of a number: `python tests/helpers/mutations.py 17` writes that of case 17."""
+"""Files that were damaged at random, each a function of the whole file and of a number:
+`python tests/helpers/mutations.py 17` writes that of case 17."""
 
 import csv
 import io
@@ -14,10 +15,38 @@ from typing import NamedTuple
 import numpy as np
 from helpers.films import film, tone
 
-TEXTS = [b"<html>Sorry, this video is not available.</html>\n", b"\0" * 17, b"%s%n%s%n", b"\x1b[2J\x1b]0;title\x07", b"#EXTM3U\nfile:///etc/passwd\n",
-         "\ufeff\u202e\N{PILE OF POO}".encode(), b"../../../etc/passwd", b"\r\n\r\n", b'","' * 5, b"A" * 5000, b"RIFF", b"\x89PNG\r\n\x1a\n"]
-CELLS = ["", "..", "../../x", "/etc/passwd", "\0", "9" * 400, "-1", "nan", "a" * 5000, "\x1b[2J", "line\nbreak", '"', "train", "=cmd()",
-         "\u202e\N{PILE OF POO}", "{0.__class__}"]
+TEXTS = [
+    b"<html>Sorry, this video is not available.</html>\n",
+    b"\0" * 17,
+    b"%s%n%s%n",
+    b"\x1b[2J\x1b]0;title\x07",
+    b"#EXTM3U\nfile:///etc/passwd\n",
+    "\ufeff\u202e\N{PILE OF POO}".encode(),
+    b"../../../etc/passwd",
+    b"\r\n\r\n",
+    b'","' * 5,
+    b"A" * 5000,
+    b"RIFF",
+    b"\x89PNG\r\n\x1a\n",
+]
+CELLS = [
+    "",
+    "..",
+    "../../x",
+    "/etc/passwd",
+    "\0",
+    "9" * 400,
+    "-1",
+    "nan",
+    "a" * 5000,
+    "\x1b[2J",
+    "line\nbreak",
+    '"',
+    "train",
+    "=cmd()",
+    "\u202e\N{PILE OF POO}",
+    "{0.__class__}",
+]
 VALUES = [None, -1, 10**30, 1.5, "1", [0], {}, True, "x" * 5000]
 SIZES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
@@ -31,7 +60,7 @@ def flip(content, other, rng):
 
 
 def cut(content, other, rng):
-    return content[:rng.integers(0, len(content))]
+    return content[: rng.integers(0, len(content))]
 
 
 def block(content, rng):
@@ -58,7 +87,7 @@ def zero(content, other, rng):
 
 def splice(content, other, rng):
     """Begins as the one file and ends as the other."""
-    return content[:rng.integers(0, len(content))] + other[rng.integers(0, len(other)):]
+    return content[: rng.integers(0, len(content))] + other[rng.integers(0, len(other)) :]
 
 
 def insert(content, other, rng):
@@ -67,15 +96,18 @@ def insert(content, other, rng):
 
 
 def extreme(content, other, rng):
-    """A number, most likely one of the header or of the index at the end, is the smallest or largest of its kind; PNG's checksums hold."""
+    """A number, most likely one of the header or of the index at the end, is the smallest or largest of its
+    kind; PNG's checksums hold."""
     content = bytearray(content)
     for _ in range(int(rng.integers(1, 4))):
         width = int(rng.choice([1, 2, 4, 8]))
         span = min(len(content) - width, int(rng.choice([64, 400, 4000])))
         place = int(rng.integers(0, span + 1))
-        place = len(content) - width - place if rng.random() < 0.3 else place
-        value = int(rng.choice(np.array([0, 1, 2 ** (8 * width - 1) - 1, 2 ** (8 * width - 1), 2 ** (8 * width) - 1], object)))
-        content[place:place + width] = struct.pack(rng.choice(["<", ">"]) + SIZES[width], value)
+        if rng.random() < 0.3:
+            place = len(content) - width - place
+        half = 2 ** (8 * width - 1)
+        value = int(rng.choice(np.array([0, 1, half - 1, half, 2 * half - 1], object)))
+        content[place : place + width] = struct.pack(rng.choice(["<", ">"]) + SIZES[width], value)
     return checksums(bytes(content)) if content[:4] == b"\x89PNG" else bytes(content)
 
 
@@ -83,9 +115,9 @@ def checksums(content):
     """A PNG whose chunks' checksums are right again, so that a decoder reads on."""
     found, place = content[:8], 8
     while place + 12 <= len(content):
-        length, = struct.unpack(">I", content[place:place + 4])
-        body = content[place + 4:place + 8 + length]
-        found += content[place:place + 4] + body + struct.pack(">I", zlib.crc32(body))
+        (length,) = struct.unpack(">I", content[place : place + 4])
+        body = content[place + 4 : place + 8 + length]
+        found += content[place : place + 4] + body + struct.pack(">I", zlib.crc32(body))
         place += 12 + length
     return found
 
@@ -117,11 +149,21 @@ class Kind(NamedTuple):
     place: str | None = None
 
 
-KINDS = [Kind("film.mp4"), Kind("film.mkv"), Kind("film.webm"), Kind("sound.wav"),
-         Kind("sound", "ms3", "audio_wav/*/*.wav"), Kind("frame", "ms3", "visual_frames/*/*.png"), Kind("mask", "s4", "gt_masks/*/*/*/*.png"),
-         Kind("jpeg", "avss", "v*/*/frames/*.jpg"), Kind("colours", "avss", "v*/*/labels_rgb/*.png"),
-         Kind("table", "s4", "s4_meta_data.csv"), Kind("table", "ms3", "ms3_meta_data.csv"), Kind("table", "avss", "metadata.csv"),
-         Kind("labels", "avss", "label2idx.json")]
+KINDS = [
+    Kind("film.mp4"),
+    Kind("film.mkv"),
+    Kind("film.webm"),
+    Kind("sound.wav"),
+    Kind("sound", "ms3", "audio_wav/*/*.wav"),
+    Kind("frame", "ms3", "visual_frames/*/*.png"),
+    Kind("mask", "s4", "gt_masks/*/*/*/*.png"),
+    Kind("jpeg", "avss", "v*/*/frames/*.jpg"),
+    Kind("colours", "avss", "v*/*/labels_rgb/*.png"),
+    Kind("table", "s4", "s4_meta_data.csv"),
+    Kind("table", "ms3", "ms3_meta_data.csv"),
+    Kind("table", "avss", "metadata.csv"),
+    Kind("labels", "avss", "label2idx.json"),
+]
 
 
 class Case(NamedTuple):
@@ -149,23 +191,30 @@ class Case(NamedTuple):
 
     def damaged(self, whole: Path) -> bytes:
         path = self.file(whole)
-        others = [other for other in sorted(whole.glob("**/*")) if other.suffix == path.suffix and other != path] or [whole / "film.mkv"]
+        others = [other for other in sorted(whole.glob(f"**/*{path.suffix}")) if other != path]
+        others = others or [whole / "film.mkv"]
         rng = np.random.default_rng((7, self.seed))
-        operator = {(extreme, ".csv"): extreme_cell, (extreme, ".json"): extreme_value}.get((self.operator, path.suffix), self.operator)
+        operator = self.operator
+        if operator is extreme:
+            operator = {".csv": extreme_cell, ".json": extreme_value}.get(path.suffix, extreme)
         return operator(path.read_bytes(), others[rng.integers(len(others))].read_bytes(), rng)
 
 
 def make(root: Path) -> Path:
-    """The whole files: three seconds of film in three formats, with sound; a sound; a picture; and a small dataset of each subset."""
+    """The whole files: three seconds of film in three formats, with sound; a sound; a picture; and a small
+    dataset of each subset."""
     from lightavseg_core.data.sounding_shapes import generate
+
     for subset in ("s4", "ms3", "avss"):
         generate(root / "data", subset, {"train": 1, "val": 1, "test": 1}, size=64, seed=0, workers=1)
     rng = np.random.default_rng(0)
-    pictures = [np.kron(rng.integers(0, 256, (6, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(12)]
+    colours = rng.integers(0, 256, (12, 6, 8, 3))
+    pictures = colours.repeat(8, 1).repeat(8, 2).astype(np.uint8)
     sound = np.stack([tone(440, 16_000, 3), tone(660, 16_000, 3)])
     film(root / "film.mp4", pictures, fps=4, sound=sound, rate=16_000)
     film(root / "film.mkv", pictures, fps=4, sound=sound, rate=16_000, codec="mpeg4", audio_codec="pcm_s16le")
-    film(root / "film.webm", pictures, fps=4, sound=tone(440, 48_000, 3)[None], rate=48_000, codec="libvpx", audio_codec="libopus")
+    webm = {"codec": "libvpx", "audio_codec": "libopus"}
+    film(root / "film.webm", pictures, fps=4, sound=tone(440, 48_000, 3)[None], rate=48_000, **webm)
     with wave.open(str(root / "sound.wav"), "wb") as file:
         file.setnchannels(2)
         file.setsampwidth(2)
@@ -177,6 +226,7 @@ def make(root: Path) -> Path:
 
 if __name__ == "__main__":
     import tempfile
+
     for seed in map(int, sys.argv[1:]):
         case = Case(seed)
         with tempfile.TemporaryDirectory() as folder:
