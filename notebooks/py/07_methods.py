@@ -51,7 +51,8 @@ import torch
 
 import lightavseg_core as lav
 from lightavseg_core import plots, profiling
-from lightavseg_core.experiments import runs, statistics, sweep
+from lightavseg_core.experiments import statistics, sweep
+from lightavseg_core.experiments.runs import EXPERIMENTS
 from lightavseg_core.profiling import reported
 
 machine = workbook.card()
@@ -67,12 +68,14 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 # %%
 here = workbook.places("07_methods", s.out)
-found = {name: sweep.load(name, here.root / s.results) for name in ("ablation", "loss", "backbone", "methods")}
-missing = [label for name in found for label in runs.EXPERIMENTS[name] if label not in found[name]]
+found, missing, unique = {}, [], {}
+for name in ("ablation", "loss", "backbone", "methods"):
+    found[name] = sweep.load(name, here.root / s.results)
+    missing += [label for label in EXPERIMENTS[name] if label not in found[name]]
+    for seeds in found[name].values():
+        unique |= {(run["name"], run["seed"]): run for run in seeds.values()}
 if missing:
-    raise FileNotFoundError(f"{s.results}: nothing yet of {', '.join(missing)}. Run `lightavseg sweep`.")
-runs = [run for experiment in found.values() for seeds in experiment.values() for run in seeds.values()]
-unique = {(run["name"], run["seed"]): run for run in runs}
+    raise FileNotFoundError(f"{s.results} lacks {', '.join(missing)}. Run `lightavseg sweep`.")
 one = next(iter(unique.values()))
 budget = one["run"]["budget"]
 print(f"{len(unique)} trainings of {one['steps']} steps, {budget['batch_size']} clips each: "
@@ -84,7 +87,7 @@ print(f"{hours:.1f} core hours, {one['date']}, commits {commits}, "
 oracle = found["ablation"]["all"][0]["deaf_oracle"]["M_J"]
 print(f"deaf oracle on these test clips (perfect eyes, no ears): M_J {oracle:.3f}")
 seeds_of = {len(seeds) for experiment in found.values() for seeds in experiment.values()}
-seeds_text = f"{min(seeds_of)} to {max(seeds_of)} seeds" if len(seeds_of) > 1 else f"{max(seeds_of)} seeds"
+seeds_text = " to ".join(str(number) for number in sorted({min(seeds_of), max(seeds_of)})) + " seeds"
 print(f"each with {seeds_text}")
 
 # %% [markdown]
@@ -111,27 +114,46 @@ full = sweep.values(ablation["all"])
 def against(experiment, baseline, score="M_J", sound="normal"):
     """Each label's mean over the seeds, and its paired difference from the baseline's."""
     values = {label: sweep.values(seeds, score, sound) for label, seeds in experiment.items()}
-    return {label: (fmean(of.values()), statistics.paired(of, values[baseline])) for label, of in values.items()}
+    rows = {}
+    for label, of in values.items():
+        rows[label] = fmean(of.values()), statistics.paired(of, values[baseline])
+    return rows
 
 
-def table(rows, baseline, reported_scores):
-    """rows: of `against`. What is reported stands in its own column, for other data and other models."""
-    lines = [(label, f"{mean:.3f}", f"{d.mean:+.3f}", f"{d.low:+.3f} to {d.high:+.3f}", reported_scores.get(label, ""))
-             for label, (mean, d) in rows.items()]
-    return workbook.table(["", "$M_J$ measured", f"minus {baseline}", "95% interval", "$M_J$ reported (MS3, %)"], lines)
+def table(rows, baseline, paper):
+    """rows: of `against`. What is reported has a column of its own: other data, other models."""
+    lines = []
+    for label, (mean, d) in rows.items():
+        between = f"{d.low:+.3f} to {d.high:+.3f}"
+        lines.append((label, f"{mean:.3f}", f"{d.mean:+.3f}", between, paper.get(label, "")))
+    columns = ["$M_J$ measured", f"minus {baseline}", "95% interval", "$M_J$ reported (MS3, %)"]
+    return workbook.table(["", *columns], lines)
 
 
-paper = {row.name: row.m_j for name in ("fusion", "pooling") for row in reported.ABLATIONS[name]}
-names = {"static fusion": "static fusion", "+AGVE": "AGVE", "+AGVE+CMFD": "AGVE + CMFD",
-         "+AGVE+HAR": "AGVE + HAR", "all": "AGVE + HAR + CMFD, L_msa", "all, average pooling": "average"}
+def reported_scores(ablations, names):
+    """Our label -> what the paper reports, from its tables of these ablations."""
+    paper = {row.name: row.m_j for ablation in ablations for row in reported.ABLATIONS[ablation]}
+    return {ours: paper[theirs] for ours, theirs in names.items()}
+
+
+names = {
+    "static fusion": "static fusion",
+    "+AGVE": "AGVE",
+    "+AGVE+CMFD": "AGVE + CMFD",
+    "+AGVE+HAR": "AGVE + HAR",
+    "all": "AGVE + HAR + CMFD, L_msa",
+    "all, average pooling": "average",
+}
 rows = against(ablation, "all")
-table(rows, "the full model's", {ours: paper[theirs] for ours, theirs in names.items()})
+table(rows, "the full model's", reported_scores(("fusion", "pooling"), names))
 
 # %%
-differences = {label: (d.mean, d.low, d.high) for label, (_, d) in rows.items() if label != "all"}
+differences = {label: d[:3] for label, (_, d) in rows.items() if label != "all"}
 title = f"Each variant minus the full model (mean and 95% interval, {seeds_text})"
-workbook.show(plots.intervals(differences, title, "$M_J$ minus that of the full model"),
-              alt="Paired differences of M_J from the full model with 95% intervals, a row for each ablation.")
+workbook.show(
+    plots.intervals(differences, title, "$M_J$ minus that of the full model"),
+    alt="Paired differences of M_J from the full model with 95% intervals, a row each.",
+)
 
 
 def verdicts(rows, baseline):
@@ -172,9 +194,14 @@ def paired_interval(a, b):
 # %% tags=["check"]
 A, B = [0.50, 0.55, 0.60], [0.48, 0.55, 0.55]
 wanted = statistics.paired(dict(enumerate(A)), dict(enumerate(B)))[:3]
-workbook.check("a paired interval", paired_interval,
-               hint="subtract seed by seed first; then one mean, one standard deviation, of the differences",
-               cases=[((A, B), wanted), ((B, A), (-wanted[0], -wanted[2], -wanted[1]))], tolerance=1e-3)
+mean, low, high = wanted
+workbook.check(
+    "a paired interval",
+    paired_interval,
+    hint="subtract seed by seed first; then one mean, one standard deviation, of the differences",
+    cases=[((A, B), wanted), ((B, A), (-mean, -high, -low))],
+    tolerance=1e-3,
+)
 
 # %% [markdown]
 # Why paired? What a seed shares, the order of the clips and some of the first weights, cancels in the difference. Where little is shared, pairing
@@ -187,11 +214,15 @@ workbook.check("a paired interval", paired_interval,
 
 # %%
 losses = found["loss"]
-paper = {row.name: row.m_j for name in ("auxiliary loss", "alignment") for row in reported.ABLATIONS[name]}
-names = {"none": "none", "alignment": "L_msa", "alignment by KL": "KL", "matching (AVSBench)": "AVSBench's KL",
-         "mixing (AVSegFormer)": "AVSegFormer's mixing"}
+names = {
+    "none": "none",
+    "alignment": "L_msa",
+    "alignment by KL": "KL",
+    "matching (AVSBench)": "AVSBench's KL",
+    "mixing (AVSegFormer)": "AVSegFormer's mixing",
+}
 rows = against(losses, "alignment")
-table(rows, "alignment's", {ours: paper[theirs] for ours, theirs in names.items()})
+table(rows, "alignment's", reported_scores(("auxiliary loss", "alignment"), names))
 
 # %% tags=["nbval-check-output"]
 verdicts(rows, "alignment")
@@ -204,11 +235,11 @@ verdicts(rows, "alignment")
 
 # %%
 rows = against(found["backbone"], "seaformer_t")
-paper = {row.name.lower().replace("-", "_"): row.m_j for row in reported.ABLATIONS["visual encoder"]}
 for label, seeds in found["backbone"].items():
     print(f"{label}: {sum(seeds[0]['parameters'].values()) / 1e6:.1f} M parameters")
 verdicts(rows, "seaformer_t")
-table(rows, "SeaFormer-T's", paper)
+paper = reported.ABLATIONS["visual encoder"]
+table(rows, "SeaFormer-T's", {row.name.lower().replace("-", "_"): row.m_j for row in paper})
 
 # %% [markdown]
 # ## 7.5 Five methods
@@ -231,14 +262,16 @@ for name in lav.list_methods():
         cells.append(f"{fmean(sweep.values(seeds).values()):.3f}" if seeds else "")
     ms3 = methods[f"ms3_{name}"]
     cells.append(f"{fmean(sweep.values(ms3, 'boundary_F').values()):.3f}")
-    cells += [f"{fmean(sweep.values(ms3, 'false_positive_share', sound).values()):.2%}" for sound in ("normal", "noisy")]
-    rows.append((name, *cells))
-millions = [f"{sum(methods[f'ms3_{row[0]}'][0]['parameters'].values()) / 1e6:.2f}" for row in rows]
-rows = [(name, m, *cells) for (name, *cells), m in zip(rows, millions)]
-oracles = {subset: methods[f"{subset}_lightavseg"][0]["deaf_oracle"]["M_J"] for subset in ("s4", "ms3")}
-print(f"measured, means of {seeds_text}; the last three columns on ms3. Deaf oracle:",
-      ", ".join(f"{subset} {score:.3f}" for subset, score in oracles.items()))
-workbook.table(["", "parameters, M", "s4 $M_J$", "ms3 $M_J$", "avss $M_J$", "boundary F", "false positives", "with noise"], rows)
+    for sound in ("normal", "noisy"):
+        shares = sweep.values(ms3, "false_positive_share", sound)
+        cells.append(f"{fmean(shares.values()):.2%}")
+    millions = sum(ms3[0]["parameters"].values()) / 1e6
+    rows.append((name, f"{millions:.2f}", *cells))
+print(f"measured, means of {seeds_text}; the last three columns on ms3. Deaf oracle:", end=" ")
+oracles = [methods[f"{subset}_lightavseg"][0]["deaf_oracle"]["M_J"] for subset in ("s4", "ms3")]
+print("s4 {:.3f}, ms3 {:.3f}".format(*oracles))
+columns = ["parameters, M", "s4 $M_J$", "ms3 $M_J$", "avss $M_J$", "boundary F"]
+workbook.table(["", *columns, "false positives", "with noise"], rows)
 
 # %% [markdown]
 # The columns do not compare with each other: a dark picture scores 0 on s4 and about a fifth on ms3, where some seconds are silent; avss averages
@@ -250,10 +283,12 @@ workbook.table(["", "parameters, M", "s4 $M_J$", "ms3 $M_J$", "avss $M_J$", "bou
 rows, deaf = [], []
 for subset in ("ms3", "s4"):
     for name in lav.list_methods():
-        own, swapped, silent = (sweep.values(methods[f"{subset}_{name}"], "M_J", sound) for sound in ("normal", "swapped", "silent"))
-        d = statistics.paired(own, swapped)
-        deaf += [f"{name} on {subset}"] * (d.low < 0.001)
-        means = (f"{fmean(of.values()):.3f}" for of in (own, swapped, silent))
+        seeds = methods[f"{subset}_{name}"]
+        scores = [sweep.values(seeds, "M_J", sound) for sound in ("normal", "swapped", "silent")]
+        d = statistics.paired(scores[0], scores[1])
+        if d.low < 0.001:
+            deaf.append(f"{name} on {subset}")
+        means = [f"{fmean(of.values()):.3f}" for of in scores]
         rows.append((subset, name, *means, f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f})"))
 print("no evidence of listening (interval reaches below 0.001):", "; ".join(deaf) or "none")
 workbook.table(["", "method", "own sound", "swapped", "silence", "own minus swapped"], rows)
@@ -268,20 +303,27 @@ workbook.table(["", "method", "own sound", "swapped", "silence", "own minus swap
 # %%
 of_ms3 = {name: methods[f"ms3_{name}"] for name in lav.list_methods()}
 rows = against(of_ms3, "lightavseg")
-differences = {label: (d.mean, d.low, d.high) for label, (_, d) in rows.items() if label != "lightavseg"}
+differences = {label: d[:3] for label, (_, d) in rows.items() if label != "lightavseg"}
 title = f"Other methods against LightAVSeg on ms3 ({seeds_text}, 95%)"
-workbook.show(plots.intervals(differences, title, "$M_J$ minus that of LightAVSeg"),
-              alt="Paired differences of M_J on ms3 from LightAVSeg, with intervals, a row for each other method.")
+workbook.show(
+    plots.intervals(differences, title, "$M_J$ minus that of LightAVSeg"),
+    alt="Paired differences of M_J on ms3 from LightAVSeg, with intervals, a row for each method.",
+)
 
 
 def added(name):
     """By seed, how much the share of false positives rises when noise is added."""
-    calm, noisy = (sweep.values(of_ms3[name], "false_positive_share", sound) for sound in ("normal", "noisy"))
+    calm = sweep.values(of_ms3[name], "false_positive_share", "normal")
+    noisy = sweep.values(of_ms3[name], "false_positive_share", "noisy")
     return {seed: noisy[seed] - calm[seed] for seed in calm}
 
 
-claims = {"false positives that noise adds, avsbench": statistics.paired(added("avsbench"), added("lightavseg")),
-          "boundary F, avsegformer": against(of_ms3, "lightavseg", "boundary_F")["avsegformer"][1]}
+by_noise = statistics.paired(added("avsbench"), added("lightavseg"))
+_, boundary = against(of_ms3, "lightavseg", "boundary_F")["avsegformer"]
+claims = {
+    "false positives that noise adds, avsbench": by_noise,
+    "boundary F, avsegformer": boundary,
+}
 for claim, d in claims.items():
     print(f"{claim} minus lightavseg: {d.mean:+.4f} ({d.low:+.4f} to {d.high:+.4f})")
 
@@ -292,20 +334,27 @@ for claim, d in claims.items():
 # one from above. Models take turns, so that a machine that slows down for a moment slows all.
 
 # %%
-size, repeats = budget["size"], 30 if s.profile == "default" else 3
+size = budget["size"]
+repeats = 30 if s.profile == "default" else 3
 models = {name: lav.create_model(name, preset="tiny").eval() for name in lav.list_methods()}
 frames = torch.randn(1, 1, 3, size, size)
 log_mel = torch.randn(1, 1, 1, *models["lightavseg"].front_end.shape)
 calls = {name: (lambda model=model: model(frames, log_mel)) for name, model in models.items()}
 timing = profiling.latency(calls, repeats=repeats, warmup=2)
-points = {name: (timing[name].median, fmean(sweep.values(of_ms3[name]).values())) for name in models}
+points = {}
+for name in models:
+    points[name] = timing[name].median, fmean(sweep.values(of_ms3[name]).values())
 for name, (ms, score) in points.items():
-    print(f"{name:12} {ms:6.1f} ms, {ms / points['lightavseg'][0]:4.1f} times LightAVSeg's; M_J {score:.3f}")
+    times = ms / timing["lightavseg"].median
+    print(f"{name:12} {ms:6.1f} ms, {times:4.1f} times LightAVSeg's; M_J {score:.3f}")
 
 # %%
 title = f"Tiny preset, {size} px, CPU, threads: {machine['threads']}"
-figure = plots.pareto(points, title, "latency, ms (measured now)", f"$M_J$ on ms3, mean of {seeds_text}")
-workbook.show(figure, alt="M_J against latency for five methods; the front joins those that no other beats.")
+score_label = f"$M_J$ on ms3, mean of {seeds_text}"
+workbook.show(
+    plots.pareto(points, title, "latency, ms (measured now)", score_label),
+    alt="M_J against latency for five methods; the front joins those that no other beats.",
+)
 
 # %% [markdown]
 # ### Exercise 2: the Pareto front
@@ -316,25 +365,36 @@ workbook.show(figure, alt="M_J against latency for five methods; the front joins
 # %% tags=["exercise"]
 def front(points):
     # solution
-    beaten = {name for name, (cost, score) in points.items()
-              for c, v in points.values() if (c <= cost and v > score) or (c < cost and v >= score)}
+    beaten = set()
+    for name, (cost, score) in points.items():
+        for c, v in points.values():
+            if (c <= cost and v > score) or (c < cost and v >= score):
+                beaten.add(name)
     return set(points) - beaten
     # end solution
 
 # %% tags=["check"]
 corners = {"a": (1, 0.5), "b": (2, 0.6), "c": (3, 0.55), "d": (1, 0.4), "e": (4, 0.6)}
-workbook.check("the Pareto front", front,
-               hint="for each point, look for another that beats it; e has b's score at twice b's cost",
-               cases=[((corners,), lambda found: found == {"a", "b"}),
-                      (({"only": (1, 1)},), lambda found: found == {"only"})])
+workbook.check(
+    "the Pareto front",
+    front,
+    hint="for each point, look for another that beats it; e has b's score at twice b's cost",
+    cases=[
+        ((corners,), lambda found: found == {"a", "b"}),
+        (({"only": (1, 1)},), lambda found: found == {"only"}),
+    ],
+)
 
 # %%
 best = max(points, key=lambda name: points[name][1])
 on_front = plots.pareto_front(points)
 print(f"on the front: {', '.join(on_front)}; best M_J: {best}")
-cheaper = [name for name in points if name != "lightavseg" and points[name][0] <= points["lightavseg"][0]]
-better = [name for name in points if points[name][1] > points["lightavseg"][1]]
-print(f"no slower than LightAVSeg: {', '.join(cheaper) or 'none'}; with a higher M_J: {', '.join(better) or 'none'}")
+own_ms, own_score = points["lightavseg"]
+others = {name: point for name, point in points.items() if name != "lightavseg"}
+cheaper = [name for name, (ms, _) in others.items() if ms <= own_ms]
+better = [name for name, (_, score) in others.items() if score > own_score]
+print(f"no slower than LightAVSeg: {', '.join(cheaper) or 'none'}; "
+      f"with a higher M_J: {', '.join(better) or 'none'}")
 
 # %% [markdown]
 # ## 7.7 The heavy rows
@@ -348,11 +408,13 @@ for row in reported.COMPARISON:
     skeleton = profiling.skeleton(row.method, preset="paper", visual=row.visual, audio=row.audio)
     millions = sum(part.total for part in profiling.parameters(skeleton).values()) / 1e6
     gmacs = profiling.macs(skeleton).total_macs / 1e9
-    rows.append((row.method, row.visual, f"{millions:.1f}", f"{gmacs:.1f}", row.s4[0], row.ms3[0], row.phone_ms))
+    counted = f"{millions:.1f}", f"{gmacs:.1f}"
+    rows.append((row.method, row.visual, *counted, row.s4[0], row.ms3[0], row.phone_ms))
 own = ", ".join(f"{subset} {score}" for subset, score in reported.AVESFORMER.items())
 print(f"AVESFormer's own paper reports M_J {own}; its sizes we do not know")
-columns = ["parameters that run, M", "GMACs", "reported: S4 $M_J$", "reported: MS3 $M_J$", "reported: phone, ms"]
-workbook.table(["method", "visual encoder", *columns], rows)
+columns = ["method", "visual encoder", "parameters that run, M", "GMACs"]
+columns += ["reported: S4 $M_J$", "reported: MS3 $M_J$", "reported: phone, ms"]
+workbook.table(columns, rows)
 
 # %% [markdown]
 # ## 7.8 A piece of it, live
@@ -364,18 +426,22 @@ workbook.table(["method", "visual encoder", *columns], rows)
 root = here.runs / f"data_{s.clips}_{s.seed}"
 size = 64
 epochs = 8 if s.profile == "default" else 1
-lav.data.sounding_shapes.generate(root, "ms3", {"train": s.clips, "val": 4, "test": 20}, size, s.seed)
+clips = {"train": s.clips, "val": 4, "test": 20}
+lav.data.sounding_shapes.generate(root, "ms3", clips, size, s.seed)
+train, validation, test = (lav.data.AVSBench(root, "ms3", split, size) for split in clips)
+ears = str(here.root / "checkpoints/tiny")
+variants = {"static fusion": {"agve": False, "har": False, "cmfd": False}, "all": {}}
 live = {}
-for label, options in {"static fusion": {"agve": False, "har": False, "cmfd": False}, "all": {}}.items():
+for label, options in variants.items():
     torch.manual_seed(s.seed)
     model = lav.create_model("lightavseg", preset="tiny", size=size, **options)
-    train, validation, test = (lav.data.AVSBench(root, "ms3", split, size) for split in ("train", "val", "test"))
-    config = lav.TrainConfig(epochs=epochs, seed=s.seed, validate_every=epochs, audio_weights=str(here.root / "checkpoints/tiny"))
+    config = lav.TrainConfig(epochs=epochs, seed=s.seed, validate_every=epochs, audio_weights=ears)
     lav.Trainer(model, config).fit(train, validation)
     live[label] = lav.evaluate(model, test)
 
 # %% tags=["result"]
-print(f"measured live on {machine['device']}, {machine['threads']} threads, torch {machine['torch']}:")
+print(f"measured live on {machine['device']}, {machine['threads']} threads, "
+      f"torch {machine['torch']}:")
 print(f"{s.clips} clips, {epochs} epochs, seed {s.seed}")
 for label, score in live.items():
     print(f"{label:14} M_J {score['M_J']:.3f}, pixels marked {score['foreground_share']:.1%}")
