@@ -87,7 +87,7 @@ print(f"{hours:.1f} core hours, {one['date']}, commits {commits}, "
 oracle = found["ablation"]["all"][0]["deaf_oracle"]["M_J"]
 print(f"deaf oracle on these test clips (perfect eyes, no ears): M_J {oracle:.3f}")
 seeds_of = {len(seeds) for experiment in found.values() for seeds in experiment.values()}
-seeds_text = " to ".join(str(number) for number in sorted({min(seeds_of), max(seeds_of)})) + " seeds"
+seeds_text = " to ".join(str(n) for n in sorted({min(seeds_of), max(seeds_of)})) + " seeds"
 print(f"each with {seeds_text}")
 
 # %% [markdown]
