@@ -220,7 +220,7 @@ def test_mixing_desk(lab, folder, moment):
 
 PLAYER = """
 from lightavseg_core.widgets.video_player import VideoPlayer
-from lightavseg_core.video.prediction import load
+from lightavseg_core.video.segmenter import load
 
 VideoPlayer(load("../checkpoints/tiny"), "../runs/player", ["media/sample.mp4"])
 """
