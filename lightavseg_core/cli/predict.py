@@ -14,9 +14,10 @@ from .options import Import
 
 @dataclass
 class Predict:
-    """Masks of what sounds in videos: PNG files, a video with masks and sound, manifest.json. Stopped, the same command goes on where it was.
+    """Masks of what sounds in videos: PNG files, a video with masks and sound, manifest.json.
 
-    Broken inputs are told of and leave nothing; what is damaged in a video is skipped.
+    Stopped, the same command goes on where it was. Broken inputs are told of and leave nothing; what is
+    damaged in a video is skipped.
     Example: lightavseg predict runs/first concert.mp4 --out masks --fps 2
     """
 
@@ -45,17 +46,19 @@ class Predict:
     def run(self) -> int:
         from ..video.prediction import write_all
         from ..video.segmenter import load
+
         segmenter = load(self.checkpoint, self.runtime, self.precision, self.compile, self.size)
-        failed = write_all(segmenter, self.inputs, self.out, self.audio, fps=self.fps, probabilities=self.probabilities, threshold=self.threshold)
-        return 1 if failed else 0
+        options = {name: getattr(self, name) for name in ("audio", "fps", "probabilities", "threshold")}
+        return 1 if write_all(segmenter, self.inputs, self.out, **options) else 0
 
 
 @dataclass
 class Export:
-    """Write a model as a file for ONNX Runtime, ExecuTorch (phones) or OpenVINO, which then runs without PyTorch's code. Needs the extra `edge`.
+    """Write a model as a file for ONNX Runtime, ExecuTorch (phones) or OpenVINO.
 
-    The file takes frames of one size and clips of one length. Before it gets its name its own runtime runs it on clips, beside PyTorch.
-    Example: lightavseg export checkpoints/tiny --runtime executorch --precision int8 --data data/shapes --subset ms3
+    It then runs without PyTorch's code. Needs the extra `edge`. The file takes frames of one size and clips
+    of one length. Before it gets its name its own runtime runs it on clips, beside PyTorch.
+    Example: lightavseg export checkpoints/tiny --runtime executorch --precision int8 --data data/shapes
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
@@ -64,8 +67,9 @@ class Export:
     precision: Literal["fp32", "int8"] = "fp32"
     """int8: 8-bit integers, of which the ranges are measured on the clips."""
     data: Path | None = None
-    """A dataset whose training clips are compared on, and what int8 is measured on. Without, SoundingShapes are generated for it: they say
-    whether the file does what the model does, but give the int8 of a model for real videos wrong ranges."""
+    """A dataset whose training clips are compared on, and what int8 is measured on. Without, SoundingShapes
+    are generated for it: they say whether the file does what the model does, but give the int8 of a model for
+    real videos wrong ranges."""
     subset: Subset = "ms3"
     size: int | None = None
     """Side of the frames, pixels; by default what the model was trained at."""
@@ -87,19 +91,36 @@ class Export:
         from ..deploy.export import checked, clips_of, export
         from ..deploy.runtimes import SUFFIX
         from ..models.base import load_model
+
         model, name = load_model(self.checkpoint), self.checkpoint.resolve().name
-        out = self.out or Path("runs/export", f"{name}_{self.runtime}_{self.precision}{SUFFIX[self.runtime]}")
-        checked(out, self.runtime, self.precision)                  # before the clips, which take their time
+        default = f"{name}_{self.runtime}_{self.precision}{SUFFIX[self.runtime]}"
+        out = self.out or Path("runs/export", default)
+        checked(out, self.runtime, self.precision)  # before the clips, which take their time
         size = self.size or model.config.size
         with TemporaryDirectory() as folder:
             if not self.data:
                 generate(folder, self.subset, {"train": self.clips}, size)
-            clips = clips_of(AVSBench(self.data or folder, self.subset, "train", size, model.front_end), self.seconds, self.clips)
-        given = [f"--{f.name} {getattr(self, f.name)}" for f in fields(self)[1:] if f.name != "json" and getattr(self, f.name) != f.default]
-        found = export(model, out, self.runtime, clips, self.precision, name, " ".join(["lightavseg export", str(self.checkpoint), *given]))
+            data = AVSBench(self.data or folder, self.subset, "train", size, model.front_end)
+            clips = clips_of(data, self.seconds, self.clips)
+        found = export(model, out, self.runtime, clips, self.precision, name, self._command())
         files = [out, out.with_suffix(".bin")] if self.runtime == "openvino" else [out]
         mb = sum(file.stat().st_size for file in files) / 1e6
-        print(json.dumps({"file": str(out), "mb": round(mb, 3), "clips": len(clips), **found._asdict()}) if self.json else
-              f"{out}: {mb:.1f} MB; logits deviate from PyTorch's by {100 * found.deviation:.2g}% of their mean absolute value, "
-              f"{found.pixels:.2%} of the pixels are marked alike ({len(clips)} clips)")
+        if self.json:
+            about = {"file": str(out), "mb": round(mb, 3), "clips": len(clips), **found._asdict()}
+            print(json.dumps(about))
+        else:
+            print(
+                f"{out}: {mb:.1f} MB; logits deviate from PyTorch's by {100 * found.deviation:.2g}% of their "
+                f"mean absolute value, {found.pixels:.2%} of the pixels are marked alike ({len(clips)} clips)"
+            )
         return 0
+
+    def _command(self) -> str:
+        """With all that was given, for the file's own record."""
+        flags = {"imports": "import"}
+        given = [
+            f"--{flags.get(option.name, option.name)} {getattr(self, option.name)}"
+            for option in fields(self)[1:]
+            if option.name != "json" and getattr(self, option.name) != option.default
+        ]
+        return " ".join(["lightavseg export", str(self.checkpoint), *given])

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lightavseg_core.cli import main
 from lightavseg_core.data.audio import LogMel
@@ -14,7 +16,8 @@ TINY = Path(__file__).parents[2] / "checkpoints" / "tiny"
 
 
 class Ear:
-    """A fake model: a pixel is marked where the picture is bright, the louder the more; each frame also feels the mean of its clip."""
+    """A fake model: a pixel is marked where the picture is bright, the louder the more; each frame also feels
+    the mean of its clip."""
 
     def __init__(self, classes=1, stop_after=None):
         self.classes, self.stop_after, self.heard, self.seen = classes, stop_after, [], []
@@ -25,13 +28,14 @@ class Ear:
         self.seen.append(frames)
         self.heard.append(log_mel)
         bright, loud = frames[:, :, 0], log_mel.mean((2, 3, 4))[..., None, None] / 10
-        logits = torch.stack([bright * (1 + c) / 2 + loud + bright.mean((1, 2, 3)) - c for c in range(self.classes)], 2)
-        return logits                                               # (1, T, K, h, w)
+        clip = bright.mean((1, 2, 3))
+        logits = [bright * (1 + c) / 2 + loud + clip - c for c in range(self.classes)]
+        return torch.stack(logits, 2)  # (1, T, K, h, w)
 
 
 def segmenter(run=None, size=(32, 32), clip=5, front_end=None, **about):
-    run = run or Ear()
-    return Segmenter(run, size, clip, run.classes, front_end or LogMel(), {"checkpoint": "fake", "runtime": "pytorch", **about})
+    run, about = run or Ear(), {"checkpoint": "fake", "runtime": "pytorch", **about}
+    return Segmenter(run, size, clip, run.classes, front_end or LogMel(), about)
 
 
 def gradient(k, width=50, height=38):
@@ -41,11 +45,25 @@ def gradient(k, width=50, height=38):
 
 
 def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def mask(folder, k=0):
+    return Image.open(folder / "masks" / f"{k:06}.png")
+
+
+def masks(folder):
+    """How many there are, half-written ones included."""
+    return len(list((folder / "masks").iterdir()))
+
+
+def overlay(folder):
+    return av.open(str(folder / "overlay.mp4"))
 
 
 def command(capsys, *arguments):
     with pytest.raises(SystemExit) as exit:
-        main.main(["predict", *map(str, arguments)])
+        main(["predict", *map(str, arguments)])
     captured = capsys.readouterr()
     return exit.value.code or 0, captured.err

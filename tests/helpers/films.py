@@ -6,6 +6,9 @@ from pathlib import Path
 import av
 import numpy as np
 
+PIXELS = {"mjpeg": "yuvj420p", "ffv1": "bgr0"}
+OPTIONS = {"libx264": {"crf": "12", "preset": "ultrafast"}}
+
 
 def colour(k: int) -> tuple[int, int, int]:
     """Picture k's: far from its neighbours', so that it is known again after lossy coding."""
@@ -15,7 +18,7 @@ def colour(k: int) -> tuple[int, int, int]:
 def number(picture: np.ndarray) -> int:
     """Which k a picture of `colour` is, from its middle."""
     height, width = picture.shape[:2]
-    middle = picture[height // 3:2 * height // 3, width // 3:2 * width // 3].reshape(-1, 3).mean(0)
+    middle = picture[height // 3 : 2 * height // 3, width // 3 : 2 * width // 3].reshape(-1, 3).mean(0)
     r, g, b = ((middle - 40) / 60).round().astype(int)
     return int(r + 4 * g + 16 * b)
 
@@ -24,21 +27,40 @@ def tone(hertz: float, rate: int, seconds: float, level: float = 0.5) -> np.ndar
     return level * np.sin(2 * np.pi * hertz * np.arange(round(rate * seconds)) / rate)
 
 
+def sounding(seconds: float, rate: int = 16_000, codec: str = "aac", channels: int = 1) -> dict:
+    """What makes `film` sound: a tone."""
+    return {"sound": [tone(300, rate, seconds)] * channels, "rate": rate, "audio_codec": codec}
+
+
 def flat(k: int, width: int = 64, height: int = 48) -> np.ndarray:
     return np.full((height, width, 3), colour(k), np.uint8)
 
 
-def film(path: Path, pictures, times=None, fps: int = 5, sound=None, rate: int = 44_100, late: float = 0.0, matrix: float | None = None,
-         codec: str = "libx264", audio_codec: str = "aac", pixels: str = "yuv420p", aspect: Fraction | None = None) -> Path:
-    """pictures: (H, W, 3) uint8 each, or 4 with alpha, a generator will do; times: seconds, by default k / fps; sound (channels, samples),
-    `late` seconds after the pictures; matrix: degrees in the display matrix; aspect: of a pixel."""
+def film(
+    path: Path,
+    pictures,
+    times=None,
+    fps: int = 5,
+    sound=None,
+    rate: int = 44_100,
+    late: float = 0.0,
+    matrix: float | None = None,
+    codec: str = "libx264",
+    audio_codec: str = "aac",
+    pixels: str | None = None,
+    aspect: Fraction | None = None,
+) -> Path:
+    """pictures: (H, W, 3) uint8 each, or 4 with alpha, a generator will do; times: seconds, by default
+    k / fps; sound (channels, samples), `late` seconds after the pictures; matrix: degrees in the display
+    matrix; aspect: of a pixel."""
     with av.open(str(path), "w") as container:
         video = None
         for k, picture in enumerate(pictures):
             if video is None:
                 height, width = picture.shape[:2]
-                options = {"crf": "12", "preset": "ultrafast"} if codec == "libx264" else {}
-                video = container.add_stream(codec, rate=fps, width=width, height=height, pix_fmt=pixels, options=options)
+                pixels = pixels or PIXELS.get(codec, "yuv420p")
+                size = {"width": width, "height": height, "pix_fmt": pixels}
+                video = container.add_stream(codec, rate=fps, options=OPTIONS.get(codec, {}), **size)
                 video.codec_context.time_base = Fraction(1, 1000)
                 if codec in ("libvpx", "mpeg4"):
                     video.codec_context.bit_rate = 2_000_000
@@ -50,35 +72,51 @@ def film(path: Path, pictures, times=None, fps: int = 5, sound=None, rate: int =
                     layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(sound)]
                     audio = container.add_stream(audio_codec, rate=rate, layout=layout)
             frame = av.VideoFrame.from_ndarray(picture, format="rgba" if picture.shape[2] == 4 else "rgb24")
-            frame.pts, frame.time_base = round(1000 * (k / fps if times is None else times[k])), Fraction(1, 1000)
+            time = k / fps if times is None else times[k]
+            frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if sound is not None:
-            for start in range(0, np.shape(sound)[1], rate):        # a second at a time: PCM makes a packet of each
-                samples = np.ascontiguousarray(np.asarray(sound, np.float32)[:, start:start + rate].T).reshape(1, -1)
-                frame = av.AudioFrame.from_ndarray(samples, format="flt", layout=layout)
-                frame.sample_rate, frame.pts, frame.time_base = rate, start + round(late * rate), Fraction(1, rate)
+            samples = np.asarray(sound, np.float32)
+            for start in range(0, samples.shape[1], rate):  # a second at a time: PCM makes a packet of each
+                second = np.ascontiguousarray(samples[:, start : start + rate].T).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(second, format="flt", layout=layout)
+                frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+                frame.pts = start + round(late * rate)
                 container.mux(audio.encode(frame))
             container.mux(audio.encode(None))
     return path
 
 
 def copied(source: Path, target: Path, change, **options) -> Path:
-    """A film's packets in another file: change(kind, k, packet) gives the bytes of packet k of "video" or "audio", None to leave it out, or the
-    packet itself, with other times maybe."""
-    with av.open(str(source)) as given, av.open(str(target), "w", options={k: str(v) for k, v in options.items()}) as taken:
+    """A film's packets in another file: change(kind, k, packet) gives the bytes of packet k of "video" or
+    "audio", None to leave it out, or the packet itself, with other times maybe."""
+    options = {name: str(value) for name, value in options.items()}
+    with av.open(str(source)) as given, av.open(str(target), "w", options=options) as taken:
         streams = {stream.index: taken.add_stream_from_template(stream) for stream in given.streams}
         count = dict.fromkeys(streams, 0)
         for packet in given.demux():
             index = packet.stream.index
             if packet.dts is None:
                 continue
-            kept, count[index] = change(packet.stream.type, count[index], packet), count[index] + 1
+            kept = change(packet.stream.type, count[index], packet)
+            count[index] += 1
             if isinstance(kept, bytes):
                 new = av.Packet(kept)
-                new.pts, new.dts, new.duration, new.time_base, new.is_keyframe = packet.pts, packet.dts, packet.duration, packet.time_base, True
+                new.pts, new.dts, new.duration = packet.pts, packet.dts, packet.duration
+                new.time_base, new.is_keyframe = packet.time_base, True
                 kept = new
             if kept is not None:
                 kept.stream = streams[index]
                 taken.mux(kept)
     return target
+
+
+def garbled(source: Path, target: Path, **packets) -> Path:
+    """A film in which the packets of these numbers are noise: video=[...], audio=[...]."""
+    noise = np.random.default_rng(1)
+
+    def change(kind, k, packet):
+        return noise.bytes(packet.size) if k in packets.get(kind, ()) else packet
+
+    return copied(source, target, change)
