@@ -4,17 +4,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def conv_block(inputs: int, outputs: int, kernel: int = 3, separable: bool = False) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; separable: a depthwise kernel and then a 1x1 that mixes channels."""
-    padding = kernel // 2
+def conv_block(inputs: int, outputs: int, separable: bool = False) -> nn.Sequential:
+    """3x3 convolution, batch norm, ReLU; separable: a depthwise 3x3 and then a 1x1 that mixes channels."""
     if separable:
         layers = [
-            nn.Conv2d(inputs, inputs, kernel, padding=padding, groups=inputs, bias=False),
+            nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False),
             nn.BatchNorm2d(inputs),
             nn.Conv2d(inputs, outputs, 1, bias=False),
         ]
     else:
-        layers = [nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False)]
+        layers = [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)]
     return nn.Sequential(*layers, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 

@@ -46,7 +46,7 @@ class RAVEStage(nn.Module):
         audio = self.project(audio)                         # (B, C, 1, 1)
         if self.config.har:
             what = pool(visual, self.config.pooling)        # (B, C, 1, 1)  v_i: positions dropped on purpose
-            audio = audio * F.hardsigmoid(self.gate(what))  # A_i, HAR: keeps sounds that something seen makes
+            audio = audio * F.hardsigmoid(self.gate(what))  # A_i, HAR: keep what something seen can make
         if self.config.agve:
             visual = visual + audio                         # V_i^enc, AGVE: one bias per channel, O(H W)
         return visual, audio
