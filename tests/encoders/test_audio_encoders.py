@@ -20,15 +20,18 @@ from lightavseg_core.data.audio import LogMel, PANNsLogMel
 from lightavseg_core.data.avsbench import SOUNDS
 from lightavseg_core.encoders import checkpoints, downloads
 
-FRONT_ENDS = {"vggish": LogMel, "vggish_published": functools.partial(LogMel, "published"), "panns_mobilenetv2": PANNsLogMel}
-FIXTURES = {"vggish": "vggish.json", "panns_mobilenetv2": "panns_mobilenetv2.json"}
+FRONT_ENDS = {
+    "vggish": LogMel,
+    "vggish_published": functools.partial(LogMel, "published"),
+    "panns_mobilenetv2": PANNsLogMel,
+}
 
 
-def create(name, device=None, **options):
+def create(name, device="cpu"):
     """An encoder; on the meta device, without its numbers, where only its names and shapes matter: VGGish has
     72 million."""
-    with torch.device(device or "cpu"):
-        return encoders.create_audio_encoder(name, **options).eval()
+    with torch.device(device):
+        return encoders.create_audio_encoder(name).eval()
 
 
 def noise(*shape, seed=0):
@@ -46,9 +49,11 @@ def panns_tensors():
 
 @pytest.mark.slow
 def test_vggish_is_published_from_waveform_to_embedding():
-    fixture, encoder = parity.load("vggish.json"), create("vggish", mode="published")
+    fixture, encoder = parity.load("vggish.json"), create("vggish_published")
     i, n = np.arange(16_000 * 5, dtype=np.float64), 16_000 * 5
-    waveform = torch.from_numpy(0.4 * np.sin(2 * np.pi * 440 * i / 16_000) + 0.2 * np.sin(2 * np.pi * (200 + 150 * (i / n) * 5) * i / 16_000))
+    tone = np.sin(2 * np.pi * 440 * i / 16_000)
+    sweep = np.sin(2 * np.pi * (200 + 150 * (i / n) * 5) * i / 16_000)
+    waveform = torch.from_numpy(0.4 * tone + 0.2 * sweep)
     examples = encoder.front_end(waveform, torch.arange(5))
     parity.assert_matches(examples, fixture["outputs"]["examples"], "examples", 1e-5)
     report = encoder.load_published(parity.state_dict(fixture["state_dict"]))
@@ -59,18 +64,19 @@ def test_vggish_is_published_from_waveform_to_embedding():
 
 def test_panns_is_published_from_log_mel_to_embedding(panns_tensors):
     fixture, encoder = parity.load("panns_mobilenetv2.json"), create("panns_mobilenetv2")
-    dead = {name: torch.zeros(1) for name in ("spectrogram_extractor.stft.conv_real.weight", "spectrogram_extractor.stft.conv_imag.weight",
-                                              "logmel_extractor.melW")}
-    report = encoder.load_published({"iteration": 1, "model": {**panns_tensors, **dead}})           # as the file nests them
-    assert sorted(report.loaded + report.dead) == sorted([*panns_tensors, *dead]) and not report.absent and not report.unexpected
+    stft = "spectrogram_extractor.stft"
+    dead = (f"{stft}.conv_real.weight", f"{stft}.conv_imag.weight", "logmel_extractor.melW")
+    tensors = {**panns_tensors, **{name: torch.zeros(1) for name in dead}}
+    report = encoder.load_published({"iteration": 1, "model": tensors})  # as the file nests them
+    assert sorted(report.loaded + report.dead) == sorted(tensors)
+    assert not report.absent and not report.unexpected
     assert set(report.dead) == {*dead, "fc1.weight", "fc1.bias", "fc_audioset.weight", "fc_audioset.bias"}
-    maps = {}
-    for module in (encoder.bn0, encoder.features):
-        module.register_forward_hook(lambda module, _, output: maps.update({module: output}))
+    found = parity.record({"after_bn0": encoder.bn0, "features": encoder.features})
     with torch.inference_mode():
         pooled = encoder(parity.image(2, 1, 101, 64))
-    embedding = (pooled @ panns_tensors["fc1.weight"].T + panns_tensors["fc1.bias"]).relu()
-    found = {"after_bn0": maps[encoder.bn0].transpose(1, 3), "features": maps[encoder.features], "pooled_1280": pooled, "embedding_1024": embedding}
+    found["after_bn0"] = found["after_bn0"].transpose(1, 3)
+    found["pooled_1280"] = pooled
+    found["embedding_1024"] = (pooled @ panns_tensors["fc1.weight"].T + panns_tensors["fc1.bias"]).relu()
     for name, value in found.items():
         parity.assert_matches(value, fixture["outputs"][name], name)
 
@@ -78,7 +84,8 @@ def test_panns_is_published_from_log_mel_to_embedding(panns_tensors):
 def test_log_mel_of_panns():
     i = np.arange(32_000 * 2, dtype=np.float64)
     r = 43758.5453 * np.sin(12.9898 * i)
-    waveform = torch.from_numpy((0.4 * np.sin(2 * np.pi * 440 * i / 32_000) + 0.2 * (r - np.floor(r) - 0.5)).astype(np.float32))
+    waveform = 0.4 * np.sin(2 * np.pi * 440 * i / 32_000) + 0.2 * (r - np.floor(r) - 0.5)
+    waveform = torch.from_numpy(waveform.astype(np.float32))
     probe = parity.load("panns_mobilenetv2.json")["outputs"]["log_mel"]
     parity.assert_matches(PANNsLogMel().spectrogram(waveform)[None, None], probe, "log_mel", 1e-5)
 
@@ -86,11 +93,12 @@ def test_log_mel_of_panns():
 @pytest.mark.parametrize("name", FRONT_ENDS)
 def test_encoder_and_front_end_fit(name):
     encoder = create(name, device="meta")
-    sizes = {"vggish": (128, 72_141_184), "panns_mobilenetv2": (1280, 2_223_424)}[name.removesuffix("_published")]
+    sizes = (1280, 2_223_424) if name == "panns_mobilenetv2" else (128, 72_141_184)
     assert (encoder.channels, sum(p.numel() for p in encoder.parameters())) == sizes
     front_end = encoder.front_end
     log_mel = front_end(noise(2, front_end.sample_rate), torch.tensor([0.0, 0.5, 3.0]))
-    assert log_mel.shape == (2, 3, 1, *front_end.shape) and log_mel.dtype == torch.float32 and log_mel.device.type == "cpu"
+    assert log_mel.shape == (2, 3, 1, *front_end.shape)
+    assert log_mel.dtype == torch.float32 and log_mel.device.type == "cpu"
     assert encoder(log_mel.flatten(0, 1).to("meta")).shape == (6, encoder.channels)
     assert encoder(log_mel[0, :1].to("meta")).shape == (1, encoder.channels)
     with pytest.raises(ValueError, match=r"log_mel has shape \(1, 1, 31, 40\); .* reads"):
@@ -99,10 +107,7 @@ def test_encoder_and_front_end_fit(name):
 
 def test_modes_are_part_of_the_name():
     assert create("vggish", "meta").front_end.mode == "frame"
-    assert create("vggish", "meta", mode="published").front_end.mode == create("vggish_published", "meta").front_end.mode == "published"
-    for name, mode in (("panns_mobilenetv2", "published"), ("vggish", "whole"), ("vggish_published", "published")):
-        with pytest.raises(ValueError, match=f"mode is '{mode}' for '{name}'"):
-            create(name, mode=mode)
+    assert create("vggish_published", "meta").front_end.mode == "published"
     with pytest.raises(ValueError, match="did you mean 'vggish'"):
         create("vgish")
     with pytest.raises(ValueError, match="unknown mode 'whole'"):
@@ -116,9 +121,11 @@ def test_modes_are_part_of_the_name():
 def test_published_examples_are_consecutive_and_padded_before_the_logarithm(seconds, whole):
     waveform = noise(round(16_000 * seconds)).double()
     found = LogMel("published")(waveform, torch.arange(5))[:, 0]
-    windows = LogMel().spectrogram(torch.nn.functional.pad(waveform, (0, max(0, 400 - len(waveform)))))    # of the track alone
+    padded = torch.nn.functional.pad(waveform, (0, max(0, 400 - len(waveform))))
+    windows = LogMel().spectrogram(padded).float()  # of the track alone
     assert len(windows) // 96 == whole
-    torch.testing.assert_close(found[:whole], windows[:96 * whole].reshape(whole, 96, 64).float(), rtol=0, atol=1e-5)
+    examples = windows[:96 * whole].reshape(whole, 96, 64)
+    torch.testing.assert_close(found[:whole], examples, rtol=0, atol=1e-5)
     silence = LogMel().spectrogram(torch.cat([waveform, torch.zeros(80_000)])).float()
     torch.testing.assert_close(found, silence[:480].reshape(5, 96, 64), rtol=0, atol=1e-5)
     assert not (found == 0).any()
@@ -168,7 +175,8 @@ def test_the_dataset_follows_the_front_end(shapes, name):
         assert other[1]["log_mel"] is heard[sound], "kept"
         assert torch.equal(heard[sound], front_end(other.waveform(1), torch.arange(5)))
     assert len(data.waveform(1)) == 5 * front_end.sample_rate
-    assert (heard["silent"] == front_end.silence).all() and torch.equal(heard["swapped"], data[data.donor(1)]["log_mel"])
+    assert (heard["silent"] == front_end.silence).all()
+    assert torch.equal(heard["swapped"], data[data.donor(1)]["log_mel"])
     assert len({value.sum().item() for value in heard.values()}) == len(SOUNDS)
 
 
@@ -176,9 +184,12 @@ def test_pretraining_follows_the_front_end(shapes):
     torch.manual_seed(0)
     encoder = create("panns_mobilenetv2")
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    train, validation = (lav.data.AVSBench(shapes, "ms3", split, front_end=encoder.front_end) for split in ("train", "val"))
-    scores = pretrain_audio(encoder, train, validation, lav.TrainConfig(audio_epochs=2), torch.device("cpu"))
-    assert set(scores) == {"sets_right", "tags_right"} and 0 <= scores["sets_right"] <= scores["tags_right"] <= 1
+    train = lav.data.AVSBench(shapes, "ms3", "train", front_end=encoder.front_end)
+    validation = lav.data.AVSBench(shapes, "ms3", "val", front_end=encoder.front_end)
+    config = lav.TrainConfig(audio_epochs=2)
+    scores = pretrain_audio(encoder, train, validation, config, torch.device("cpu"))
+    assert set(scores) == {"sets_right", "tags_right"}
+    assert 0 <= scores["sets_right"] <= scores["tags_right"] <= 1
     assert not torch.equal(encoder.features[18][0].weight, before["features.18.0.weight"]), "it learned"
     assert not encoder.training and encoder.bn0.running_mean.mean() < -1, "log-mels in dB were seen"
 
@@ -202,11 +213,12 @@ def test_a_saved_model_keeps_its_front_end(shapes, tmp_path, monkeypatch, name):
     loaded = lav.load_model(tmp_path / "model")
     assert type(loaded.front_end) is type(model.front_end) and loaded.config.audio == name
     assert getattr(loaded.front_end, "mode", None) == getattr(model.front_end, "mode", None)
-    item = lav.data.AVSBench(shapes, "ms3", "val", 64, loaded.front_end)[0]
+    data = lav.data.AVSBench(shapes, "ms3", "val", 64, loaded.front_end)
+    item = data[0]
     with torch.inference_mode():
         both = [m(item["frames"][None], item["log_mel"][None]).logits for m in (model, loaded)]
     assert torch.equal(*both) and both[0].shape == (1, 5, 1, 64, 64)
-    assert lav.evaluate(loaded, lav.data.AVSBench(shapes, "ms3", "val", 64, loaded.front_end), "noise")["frames"] == 15
+    assert lav.evaluate(loaded, data, "noise")["frames"] == 15
 
 
 # --- the published files ---
@@ -219,21 +231,29 @@ def refused(encoder, source, error=ValueError) -> str:
     return str(caught.value)
 
 
-PAGES = {"vggish": "https://github.com/harritaylor/torchvggish/releases", "panns_mobilenetv2": "https://zenodo.org/record/3987831",
-         "resnet50": "https://docs.pytorch.org/vision", "seaformer_t": "https://github.com/fudan-zvg/SeaFormer"}
+PAGES = {
+    "vggish": "https://github.com/harritaylor/torchvggish/releases",
+    "panns_mobilenetv2": "https://zenodo.org/record/3987831",
+    "resnet50": "https://docs.pytorch.org/vision",
+    "seaformer_t": "https://github.com/fudan-zvg/SeaFormer",
+}
+FIRST = {
+    "vggish": "features.0.weight, features.0.bias, features.3.weight",
+    "panns_mobilenetv2": "bn0.weight, bn0.bias, bn0.running_mean",
+    "resnet50": "conv1.weight, bn1.weight",
+    "seaformer_t": "smb1.stem_block.0.c.weight",
+}
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_wrong_or_missing_file_is_named_with_its_first_keys_and_its_page(tmp_path, name):
     with torch.device("meta"):
-        encoder = (encoders.create_audio_encoder if name in encoders.AUDIO else encoders.create_visual_encoder)(name)
+        encoder = {**encoders.AUDIO, **encoders.VISUAL}[name]()
     message = refused(encoder, tmp_path / "absent.pth", FileNotFoundError)
     assert "absent.pth" in message and PAGES[name] in message and checkpoints.PUBLISHED[name].file in message
     torch.save({"state_dict": {"conv9.weight": torch.zeros(3)}}, tmp_path / "other.pth")
     message = refused(encoder, tmp_path / "other.pth")
-    first = {"vggish": "features.0.weight, features.0.bias, features.3.weight", "panns_mobilenetv2": "bn0.weight, bn0.bias, bn0.running_mean",
-             "resnet50": "conv1.weight, bn1.weight", "seaformer_t": "smb1.stem_block.0.c.weight"}[name]
-    assert "other.pth" in message and f"first {first}" in message and PAGES[name] in message
+    assert "other.pth" in message and f"first {FIRST[name]}" in message and PAGES[name] in message
     (tmp_path / "page.pth").write_text("<html>Not found</html>")
     assert PAGES[name] in refused(encoder, tmp_path / "page.pth")
 
@@ -241,20 +261,28 @@ def test_a_wrong_or_missing_file_is_named_with_its_first_keys_and_its_page(tmp_p
 def test_another_shape_is_named(panns_tensors):
     encoder = create("panns_mobilenetv2")
     message = refused(encoder, {**panns_tensors, "features.0.0.weight": torch.zeros(32, 3, 3, 3)})
-    assert "features.0.0.weight is (32, 3, 3, 3), expected (32, 1, 3, 3)" in message and PAGES["panns_mobilenetv2"] in message
+    assert "features.0.0.weight is (32, 3, 3, 3), expected (32, 1, 3, 3)" in message
+    assert PAGES["panns_mobilenetv2"] in message
 
 
 def test_audio_weights_of_a_published_file(panns_tensors, tmp_path):
     torch.save({"iteration": 600_000, "model": panns_tensors}, tmp_path / "MobileNetV2.pth")
     encoder = create("panns_mobilenetv2")
     load_audio(encoder, tmp_path / "MobileNetV2.pth")
-    assert all(torch.equal(value, panns_tensors[name]) for name, value in encoder.state_dict().items() if "num_batches" not in name)
+    for name, value in encoder.state_dict().items():
+        assert "num_batches" in name or torch.equal(value, panns_tensors[name])
     torch.save({"conv9.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="first bn0.weight.*zenodo"):
         load_audio(encoder, tmp_path / "other.pth")
 
 
 # --- downloads ---
+
+
+def publish_as(monkeypatch, **changes):
+    """VGGish is published otherwise."""
+    published = checkpoints.PUBLISHED["vggish"]._replace(**changes)
+    monkeypatch.setitem(checkpoints.PUBLISHED, "vggish", published)
 
 
 @pytest.fixture
@@ -269,14 +297,14 @@ def server(tmp_path, monkeypatch):
             seen.append(self.path)
 
     monkeypatch.setenv("no_proxy", "*")
-    http_server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=tmp_path / "site"))
+    handler = functools.partial(Handler, directory=tmp_path / "site")
+    http_server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=http_server.serve_forever, args=(0.01,), daemon=True).start()
 
     def publish(content, sha256=None):
         (tmp_path / "site" / "file.pth").write_bytes(content)
         url = f"http://127.0.0.1:{http_server.server_port}/file.pth"
-        monkeypatch.setitem(checkpoints.PUBLISHED, "vggish", checkpoints.PUBLISHED["vggish"]._replace(
-            url=url, sha256=sha256 or hashlib.sha256(content).hexdigest()))
+        publish_as(monkeypatch, url=url, sha256=sha256 or hashlib.sha256(content).hexdigest())
         return seen
 
     yield publish
@@ -290,13 +318,15 @@ def test_download(server, tmp_path):
     seen = server(content)
     create("vggish", "meta")
     assert not seen, "nothing is fetched unasked"
-    assert downloads.download("vggish", folder) == folder / "vggish-10086976.pth" == downloads.download("vggish", folder)
-    assert downloads.download("vggish", folder / "own.pth").read_bytes() == (folder / "vggish-10086976.pth").read_bytes() == content
+    published, own = folder / "vggish-10086976.pth", folder / "own.pth"
+    assert downloads.download("vggish", folder) == published == downloads.download("vggish", folder)
+    assert downloads.download("vggish", own) == own
+    assert own.read_bytes() == published.read_bytes() == content
     assert len(seen) == 2, "what is there is not fetched again"
-    (folder / "own.pth").write_bytes(b"mine")
+    own.write_bytes(b"mine")
     with pytest.raises(FileExistsError, match="own.pth"):
-        downloads.download("vggish", folder / "own.pth")
-    assert (folder / "own.pth").read_bytes() == b"mine"
+        downloads.download("vggish", own)
+    assert own.read_bytes() == b"mine"
 
 
 def test_a_download_with_another_checksum_is_thrown_away(server, tmp_path):
@@ -310,29 +340,34 @@ def test_a_download_with_another_checksum_is_thrown_away(server, tmp_path):
 
 def run_cli(capsys, *arguments) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as exit:
-        main.main([str(argument) for argument in arguments])
+        main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return exit.value.code or 0, captured.out, captured.err
 
 
 def test_offline_is_one_line(tmp_path, monkeypatch, capsys):
-    with socket.create_server(("127.0.0.1", 0)) as mute:                             # takes the connection, and never answers
-        port = mute.getsockname()[1]
-        monkeypatch.setenv("no_proxy", "*")
-        monkeypatch.setattr(downloads, "TIMEOUT", 0.2)
-        for url in (f"http://127.0.0.1:{port}/vggish.pth", "http://127.0.0.1:1/vggish.pth", "http://nowhere.invalid/vggish.pth"):
-            monkeypatch.setitem(checkpoints.PUBLISHED, "vggish", checkpoints.PUBLISHED["vggish"]._replace(url=url))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(downloads, "TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # takes the connection, and never answers
+        for host in (f"127.0.0.1:{mute.getsockname()[1]}", "127.0.0.1:1", "nowhere.invalid"):
+            publish_as(monkeypatch, url=f"http://{host}/vggish.pth")
             code, out, error = run_cli(capsys, "download", "vggish", "--out", tmp_path / "vggish.pth")
-            assert code == 2 and not out and error.count("\n") == 1 and f"{url} cannot be fetched" in error and "10086976245803799d91" in error
+            assert code == 2 and not out and error.count("\n") == 1
+            assert f"http://{host}/vggish.pth cannot be fetched" in error and "10086976245803799d91" in error
             assert not list(tmp_path.iterdir()) and socket.getdefaulttimeout() is None
 
 
 def test_download_from_the_command_line(server, tmp_path, capsys):
     server(b"weights")
-    code, out, _ = run_cli(capsys, "download", "vggish", "--out", tmp_path / "vggish.pth")
-    assert code == 0 and out.strip() == str(tmp_path / "vggish.pth") and (tmp_path / "vggish.pth").read_bytes() == b"weights"
-    for arguments, named in ((["panns_mobilenetv2"], "https://zenodo.org/record/3987831"), (["seaformer_l"], "https://github.com/fudan-zvg/SeaFormer"),
-                             (["vgish"], "did you mean 'vggish'"), (["vggish", "--out", tmp_path / "no" / "v.pth"], "no such folder")):
+    file = tmp_path / "vggish.pth"
+    code, out, _ = run_cli(capsys, "download", "vggish", "--out", file)
+    assert code == 0 and out.strip() == str(file) and file.read_bytes() == b"weights"
+    for arguments, named in (
+        (["panns_mobilenetv2"], PAGES["panns_mobilenetv2"]),
+        (["seaformer_l"], PAGES["seaformer_t"]),
+        (["vgish"], "did you mean 'vggish'"),
+        (["vggish", "--out", tmp_path / "no" / "v.pth"], "no such folder"),
+    ):
         code, _, error = run_cli(capsys, "download", *arguments)
         assert code == 2 and named in error and error.count("\n") == 1
 

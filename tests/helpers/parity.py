@@ -24,7 +24,8 @@ def tensor(name: str, shape) -> torch.Tensor:
     """The weights of the tensor called `name`: a sine whose phase is a hash of the name, scaled as suits its
     kind."""
     count = int(np.prod(shape))
-    wave = np.sin(0.7 * np.arange(count, dtype=np.float64) + 6.28318 * (zlib.crc32(name.encode()) % 1000) / 1000)
+    phase = 6.28318 * (zlib.crc32(name.encode()) % 1000) / 1000
+    wave = np.sin(0.7 * np.arange(count, dtype=np.float64) + phase)
     if name.endswith("running_var"):
         values = 1 + 0.2 * wave
     elif name.endswith("running_mean"):
@@ -51,7 +52,8 @@ def state_dict(shapes: dict, scale: float | None = None) -> dict[str, torch.Tens
     if scale is not None:
         for name, value in tensors.items():
             if value.ndim > 1:
-                value *= torch.from_numpy((scale * signs(name, value.numel())).astype(np.float32)).reshape(value.shape)
+                factors = (scale * signs(name, value.numel())).astype(np.float32)
+                value *= torch.from_numpy(factors).reshape(value.shape)
     return tensors
 
 
@@ -67,7 +69,9 @@ def assert_matches(found: torch.Tensor, probe: dict, what: str, tolerance: float
     assert abs(found.double().mean().item() - probe["mean"]) <= within, what
     assert abs(found.double().abs().mean().item() - probe["abs_mean"]) <= within, what
     off = (found.flatten()[probe["index"]] - torch.tensor(probe["value"])).abs()
-    assert len(off) >= 8 and off.max().item() <= within, f"{what}: off by {off.max().item() / probe['abs_mean']:.1e} of the mean at {off.argmax()}"
+    worst = off.max().item()
+    wrong = f"{what}: off by {worst / probe['abs_mean']:.1e} of the mean at {off.argmax()}"
+    assert len(off) >= 8 and worst <= within, wrong
 
 
 class Embedding(nn.Module):
@@ -84,3 +88,16 @@ def create_published(method: str, **options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(encoders.AUDIO, "vggish", Embedding)
         return lav.create_model(method, visual="resnet50", audio="vggish", **options).eval()
+
+
+def clip() -> tuple[torch.Tensor, torch.Tensor]:
+    """The five frames, and the embeddings of their sound, that the authors' models were shown."""
+    return image(5, 3, 224, 224)[None], image(5, 128).view(1, 5, 1, 1, 128)
+
+
+def record(places: dict[str, nn.Module]) -> dict:
+    """What each module gives, by name, once the model has run."""
+    seen = {}
+    for name, module in places.items():
+        module.register_forward_hook(lambda _, given, result, name=name: seen.update({name: result}))
+    return seen

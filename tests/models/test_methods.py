@@ -26,6 +26,7 @@ STRIDES = {  # of each scale, coarse to fine
     "avsegformer": (4,),
     "selm": (16, 8, 4),
 }
+SIZES = [(32, 32, 1, 1), (33, 47, 1, 1), (64, 100, 2, 1), (40, 65, 1, 7), (240, 240, 1, 1)]
 
 
 class SmallVGGish(nn.Module):
@@ -105,7 +106,8 @@ def test_all_five():
     for name, cls in base.METHODS.items():
         assert cls.config_class.method == name and cls.presets.keys() <= PRESETS.keys()
         for options in cls.presets.values():
-            assert options.keys() <= cls.config_class.__dataclass_fields__.keys() - {"visual", "audio", "size"}
+            fields = cls.config_class.__dataclass_fields__.keys()
+            assert options.keys() <= fields - {"visual", "audio", "size"}
 
 
 @pytest.mark.parametrize("module", ["__main__", "my_method"])
@@ -125,12 +127,16 @@ def test_the_name_of_another_modules_class_is_refused(registry, module, name):
 
 def test_presets_are_the_classs_own(registry):
     define("my_method", "Late", "late", 'presets = {"tiny": {"width": 8}}')
-    tiny, paper = lav.create_model("late", preset="tiny").config, lav.create_model("late", preset="paper").config
-    assert (tiny.width, tiny.visual, tiny.size) == (8, PRESETS["tiny"]["visual"], PRESETS["tiny"]["size"])
-    assert (paper.width, paper.visual) == (32, PRESETS["paper"]["visual"]), "without own options: the defaults"
-    assert lav.create_model("late", preset="tiny", width=16, visual="seaformer_s").config.width == 16
     define("my_method", "Plain", "plain")
-    assert lav.create_model("plain", preset="tiny").config.width == 32
+
+    def made(*arguments, **options):
+        config = lav.create_model(*arguments, **options).config
+        return config.width, config.visual
+
+    assert made("late", "tiny") == (8, PRESETS["tiny"]["visual"])
+    assert made("late", "tiny", width=16, visual="seaformer_s") == (16, "seaformer_s")
+    assert made("late", "paper") == (32, PRESETS["paper"]["visual"]), "without own options: the defaults"
+    assert made("plain", "tiny") == (32, PRESETS["tiny"]["visual"])
 
 
 def test_without_published_code_nothing_of_it_is_counted():
@@ -148,9 +154,7 @@ def test_without_published_code_nothing_of_it_is_counted():
 @pytest.mark.parametrize("method", STRIDES)
 def test_any_size(method, visual, classes):
     model = create(method, visual=visual, num_classes=classes).eval()
-    for height, width, clips, seconds in (
-        (32, 32, 1, 1), (33, 47, 1, 1), (64, 100, 2, 1), (40, 65, 1, 7), (240, 240, 1, 1)
-    ):
+    for height, width, clips, seconds in SIZES:
         given = inputs(clips, seconds, height, width)
         output, analysed = model(*given), model(*given, return_scales=True)
         assert output.logits.shape == (clips, seconds, classes, height, width)
@@ -198,7 +202,8 @@ def test_it_trains_by_another_methods_loss_too():
     mask = torch.zeros(2, 2, 64, 64, dtype=torch.long)
     mask[..., :32] = 1
     frames, log_mel = inputs(2, 2)
-    batch = {"frames": frames, "log_mel": log_mel, "mask": mask, "annotated": torch.ones(2, 2, dtype=torch.bool)}
+    annotated = torch.ones(2, 2, dtype=torch.bool)
+    batch = {"frames": frames, "log_mel": log_mel, "mask": mask, "annotated": annotated}
     losses = steps(model, batch, 6, torch.optim.AdamW(model.parameters(), 1e-2))
     assert losses[-1] < losses[0]
 

