@@ -22,11 +22,17 @@ def wav_bytes(samples, rate, kind="pcm16", chunk=b"", codec=None):
     raw, bits, tag = {
         "pcm8": lambda: (np.round(x * 127 + 128).astype("u1").tobytes(), 8, 1),
         "pcm16": lambda: (np.round(x * 32767).astype("<i2").tobytes(), 16, 1),
-        "pcm24": lambda: (np.round(x * (2**23 - 1)).astype("<i4").view("u1").reshape(-1, 4)[:, :3].tobytes(), 24, 1),
+        "pcm24": lambda: (
+            np.round(x * (2**23 - 1)).astype("<i4").view("u1").reshape(-1, 4)[:, :3].tobytes(),
+            24,
+            1,
+        ),
         "float": lambda: (x.astype("<f4").tobytes(), 32, 3),
     }[kind]()
     channels = len(samples)
-    form = struct.pack("<IHHIIHH", 16, codec or tag, channels, rate, rate * channels * bits // 8, channels * bits // 8, bits)
+    form = struct.pack(
+        "<IHHIIHH", 16, codec or tag, channels, rate, rate * channels * bits // 8, channels * bits // 8, bits
+    )
     body = b"WAVEfmt " + form + chunk + b"data" + struct.pack("<I", len(raw)) + raw
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
@@ -49,12 +55,16 @@ def read(tmp_path, content, name="sound.wav"):
 
 def test_log_mel_is_vggish():
     i, n = np.arange(RATE * 5, dtype=np.float64), RATE * 5
-    waveform = 0.4 * np.sin(2 * np.pi * 440 * i / RATE) + 0.2 * np.sin(2 * np.pi * (200 + 150 * (i / n) * 5) * i / RATE)
+    waveform = 0.4 * np.sin(2 * np.pi * 440 * i / RATE) + 0.2 * np.sin(
+        2 * np.pi * (200 + 150 * (i / n) * 5) * i / RATE
+    )
     outputs, front_end = parity.load("vggish.json")["outputs"], LogMel()
     whole = front_end.spectrogram(torch.from_numpy(waveform))
     parity.assert_matches(whole, outputs["log_mel"], "log_mel", 1e-5)
     # Examples of 0.96 s are those that frames hear at 0, 0.96, ... seconds.
-    parity.assert_matches(front_end(torch.from_numpy(waveform), 0.96 * torch.arange(5)), outputs["examples"], "examples", 1e-5)
+    parity.assert_matches(
+        front_end(torch.from_numpy(waveform), 0.96 * torch.arange(5)), outputs["examples"], "examples", 1e-5
+    )
 
 
 def test_a_frame_hears_exactly_96_windows():
@@ -63,8 +73,13 @@ def test_a_frame_hears_exactly_96_windows():
     heard, whole = LogMel()(waveform, times), LogMel().spectrogram(waveform)
     assert heard.shape == (2, 4, 1, 96, 64) and heard.dtype == torch.float32
     for k, row in enumerate((0, 40, 100, 199)):
-        torch.testing.assert_close(heard[:, k, 0], whole[:, row:row + 96].float(), rtol=0, atol=1e-5)
-    for sample, is_heard in ((16_000, False), (16_001, True), (31_599, True), (31_600, False)):      # a Hann window begins at 0
+        torch.testing.assert_close(heard[:, k, 0], whole[:, row : row + 96].float(), rtol=0, atol=1e-5)
+    for sample, is_heard in (
+        (16_000, False),
+        (16_001, True),
+        (31_599, True),
+        (31_600, False),
+    ):  # a Hann window begins at 0
         changed = waveform.clone()
         changed[:, sample] += 1000
         assert torch.equal(LogMel()(changed, times)[:, 2], heard[:, 2]) != is_heard, sample
@@ -92,12 +107,16 @@ def test_a_tone_keeps_its_frequency_and_level(tmp_path, rate, kind):
     assert mono.dtype == torch.float32 and mono.ndim == 1 and abs(len(mono) - RATE) <= 1
     assert amplitude(mono, 1000) == pytest.approx(0.5, rel=0.01)
     both = read(tmp_path, wav_bytes([left, tone(2000, rate, level=0.2)], rate, kind))
-    assert amplitude(both, 1000) == pytest.approx(0.25, rel=0.01) and amplitude(both, 2000) == pytest.approx(0.1, rel=0.05)
+    assert amplitude(both, 1000) == pytest.approx(0.25, rel=0.01) and amplitude(both, 2000) == pytest.approx(
+        0.1, rel=0.05
+    )
 
 
 def test_what_16_khz_cannot_hold_is_gone(tmp_path):
     sound = read(tmp_path, wav_bytes([tone(12_000, 44_100) + tone(600, 44_100, level=0.1)], 44_100))
-    assert amplitude(sound, 4000) < 0.002 and amplitude(sound, 600) == pytest.approx(0.1, rel=0.01)     # 12 kHz would fold to 4 kHz
+    assert amplitude(sound, 4000) < 0.002 and amplitude(sound, 600) == pytest.approx(
+        0.1, rel=0.01
+    )  # 12 kHz would fold to 4 kHz
 
 
 def test_samples_of_a_16_khz_file_are_kept_exactly(tmp_path):
@@ -122,7 +141,9 @@ def test_flac_and_another_rate_asked_for(tmp_path):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("flac", rate=44_100, layout="stereo")
         left = np.round(tone(1000, 44_100) * 32767).astype(np.int16)
-        frame = av.AudioFrame.from_ndarray(np.stack([left, 0 * left], 1).reshape(1, -1), format="s16", layout="stereo")
+        frame = av.AudioFrame.from_ndarray(
+            np.stack([left, 0 * left], 1).reshape(1, -1), format="s16", layout="stereo"
+        )
         frame.sample_rate = 44_100
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -130,26 +151,34 @@ def test_flac_and_another_rate_asked_for(tmp_path):
     assert abs(len(sound) - 32_000) <= 1 and amplitude(sound[::2], 1000) == pytest.approx(0.25, rel=0.01)
 
 
-@pytest.mark.parametrize("name,codec", [("a.ogg", "libopus"), ("a.mp3", "libmp3lame"), ("a.m4a", "aac"), ("a.ts", "aac")])
+@pytest.mark.parametrize(
+    "name,codec", [("a.ogg", "libopus"), ("a.mp3", "libmp3lame"), ("a.m4a", "aac"), ("a.ts", "aac")]
+)
 def test_other_containers(tmp_path, name, codec):
     with av.open(str(tmp_path / name), "w") as container:
         stream = container.add_stream(codec, rate=48_000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(tone(1000, 48_000)[None].astype(np.float32), format="flt", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            tone(1000, 48_000)[None].astype(np.float32), format="flt", layout="mono"
+        )
         frame.sample_rate = 48_000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     sound = read_audio(tmp_path / name)
-    assert abs(len(sound) - RATE) < 1200 and amplitude(sound[4000:12_000], 1000) == pytest.approx(0.5, rel=0.1)
+    assert abs(len(sound) - RATE) < 1200 and amplitude(sound[4000:12_000], 1000) == pytest.approx(
+        0.5, rel=0.1
+    )
 
 
 def test_text_in_another_encoding_does_no_harm(tmp_path):
     info = b"INFOINAM" + struct.pack("<I", 4) + "Höré".encode("latin-1")
-    sound = read(tmp_path, wav_bytes([tone(1000, RATE)], RATE, chunk=b"LIST" + struct.pack("<I", len(info)) + info))
+    sound = read(
+        tmp_path, wav_bytes([tone(1000, RATE)], RATE, chunk=b"LIST" + struct.pack("<I", len(info)) + info)
+    )
     assert len(sound) == RATE
 
 
 def test_a_file_cut_in_its_samples_gives_those_that_are_there(tmp_path):
-    assert len(read(tmp_path, wav_bytes([tone(1000, RATE)], RATE)[:44 + 2 * 5000])) == 5000
+    assert len(read(tmp_path, wav_bytes([tone(1000, RATE)], RATE)[: 44 + 2 * 5000])) == 5000
 
 
 WHOLE = wav_bytes([tone(1000, RATE)], RATE)
@@ -159,7 +188,10 @@ BROKEN = {
     "header cut": (WHOLE[:30], "cannot be decoded"),
     "header alone": (WHOLE[:44], "no sound samples"),
     "no samples": (wav_bytes([[]], RATE), "no sound samples"),
-    "unknown codec": (wav_bytes([tone(1000, RATE)], RATE, codec=0xFFF1), "coded in a way that FFmpeg does not know"),
+    "unknown codec": (
+        wav_bytes([tone(1000, RATE)], RATE, codec=0xFFF1),
+        "coded in a way that FFmpeg does not know",
+    ),
     "not a number": (wav_bytes([[0.0, np.nan, 0.5]], RATE, "float"), "not finite"),
     "one sample per second": (wav_bytes([tone(1000, RATE)], 1), "samples per second"),
 }
@@ -178,7 +210,9 @@ def flac(path, seconds, rate):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("flac", rate=rate, layout="mono")
         for start in range(0, seconds * rate, 60 * rate):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 60 * rate), np.int16), format="s16", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                np.zeros((1, 60 * rate), np.int16), format="s16", layout="mono"
+            )
             frame.sample_rate, frame.pts = rate, start
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -191,7 +225,10 @@ def test_a_small_file_of_hours_is_refused(tmp_path, monkeypatch):
     assert len(read_audio(flac(tmp_path / "minutes.flac", 600, 8000), 8000)) == 600 * 8000
     path = flac(tmp_path / "hour.flac", 3600, 8000)
     tracemalloc.start()
-    with pytest.raises(ValueError, match="hour.flac: holds more than 10 minutes of sound .4,800,000 samples at 8000 Hz.*Cut it"):
+    with pytest.raises(
+        ValueError,
+        match="hour.flac: holds more than 10 minutes of sound .4,800,000 samples at 8000 Hz.*Cut it",
+    ):
         read_audio(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -201,7 +238,9 @@ def test_a_small_file_of_hours_is_refused(tmp_path, monkeypatch):
 def test_a_video_without_sound(tmp_path):
     with av.open(str(tmp_path / "mute.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=5, width=32, height=32, pix_fmt="yuv420p")
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        container.mux(
+            stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24"))
+        )
         container.mux(stream.encode(None))
     with pytest.raises(ValueError, match="mute.mp4: has no sound track"):
         read_audio(tmp_path / "mute.mp4")

@@ -1,7 +1,6 @@
-"""Where a dataset may lie: links, copies, other datasets' tables, and roots that are a part of one. Loader and
-`data check` say the same."""
+"""Where a dataset may lie: links, copies, other datasets' tables, and roots that are a part of one. Loader
+and `data check` say the same."""
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -54,7 +53,9 @@ LINKS = {  # what is a link in ROOT
 def test_a_link_to_another_disk_is_followed_and_noted_once(shapes, own_copy, tmp_path, part):
     subset, elsewhere = LINKS[part], tmp_path / "disk" / Path(part).name
     moved(own_copy / part, elsewhere)
-    assert links_noted(own_copy, subset) == [f"{own_copy / part} is a link out of the dataset, to {elsewhere}"]
+    assert links_noted(own_copy, subset) == [
+        f"{own_copy / part} is a link out of the dataset, to {elsewhere}"
+    ]
     assert check(own_copy, subset).files == check(shapes, subset).files
     for before, after in zip(AVSBench(shapes, subset, "val"), AVSBench(own_copy, subset, "val"), strict=True):
         assert all(torch.equal(before[key], after[key]) for key in ("frames", "log_mel", "mask", "annotated"))
@@ -97,7 +98,9 @@ def test_a_disk_that_is_not_there(own_copy, tmp_path):
     assert f"is a link out of the dataset, to {tmp_path / 'disk'}, where nothing is" in report.notes[-1]
     shutil.rmtree(own_copy / "Multi-sources")
     (own_copy / "Multi-sources").symlink_to(tmp_path / "disk")
-    with pytest.raises(FileNotFoundError, match=rf"Multi-sources is a link to {tmp_path}/disk, where nothing is\."):
+    with pytest.raises(
+        FileNotFoundError, match=rf"Multi-sources is a link to {tmp_path}/disk, where nothing is\."
+    ):
         AVSBench(own_copy, "ms3")
 
 
@@ -133,7 +136,9 @@ def test_a_link_to_a_file_within_root_is_nothing_to_note(own_copy, tmp_path, nam
     (folder / name).symlink_to("../table")
     assert links_noted(root, subset) == [] and read_labels(root) == read_labels(own_copy)
     assert len(AVSBench(root, subset, "val")) == 3
-    assert links_noted(folder, subset) == [f"{folder / name} is a link out of the dataset, to {root / 'table'}"]
+    assert links_noted(folder, subset) == [
+        f"{folder / name} is a link out of the dataset, to {root / 'table'}"
+    ]
 
 
 def test_copies_are_a_kind_of_their_own(own_copy):
@@ -150,14 +155,24 @@ def test_another_datasets_table_at_root_is_left_alone(own_copy, tmp_path):
     shutil.copytree(own_copy / "Multi-sources", root := tmp_path / "root", dirs_exist_ok=True)
     (root / "metadata.csv").write_text("file,caption\na.png,a cat\n")
     assert [report.subset for report in check_all(root)] == ["ms3"]
-    with pytest.raises(FileNotFoundError, match="its metadata.csv is another dataset's: it has no columns uid, label, split"):
+    with pytest.raises(
+        FileNotFoundError, match="its metadata.csv is another dataset's: it has no columns uid, label, split"
+    ):
         AVSBench(root, "avss")
-    for beside in ("columns", "label2idx.json", "v2"):             # each of them says that it is AVSS, and what is wrong is told
+    for beside in (
+        "columns",
+        "label2idx.json",
+        "v2",
+    ):  # each of them says that it is AVSS, and what is wrong is told
         shutil.rmtree(root)
         root.mkdir()
-        (root / "metadata.csv").write_text("file,caption\n" if beside != "columns" else "vid,uid,label,split\n")
+        (root / "metadata.csv").write_text(
+            "file,caption\n" if beside != "columns" else "vid,uid,label,split\n"
+        )
         if beside != "columns":
-            shutil.copytree(own_copy / "v1m", root / beside) if beside == "v2" else shutil.copy(own_copy / beside, root)
+            shutil.copytree(own_copy / "v1m", root / beside) if beside == "v2" else shutil.copy(
+                own_copy / beside, root
+            )
         assert the_one_problem(root, "avss").kind == "table"
 
 
@@ -187,7 +202,9 @@ def test_a_generated_clip_that_ends_early(own_copy):
     found = lav.deaf_oracle(early)
     assert 0 < found["M_J"] < 1 and found != oracle
     with (own_copy / "Multi-sources" / "events.csv").open("a") as file:
-        file.write(f"{early.clips[0].name},5,bell,0,0,1,1\n")      # of a clip of five seconds, there never is a second 5
+        file.write(
+            f"{early.clips[0].name},5,bell,0,0,1,1\n"
+        )  # of a clip of five seconds, there never is a second 5
     with pytest.raises(ValueError, match="second 5 of .*, which has 3"):
         _windows(early, categories)
 
@@ -198,7 +215,7 @@ def test_half_a_jpeg_is_found(own_copy):
     for number, path in enumerate(paths):
         Image.effect_noise((97, 61), 80).convert("RGB").save(path, format="JPEG", progressive=number % 2)
         content = path.read_bytes()
-        path.write_bytes(content[:len(content) * (number + 1) // len(paths)])                 # the last one is whole
+        path.write_bytes(content[: len(content) * (number + 1) // len(paths)])  # the last one is whole
     for path in (path for clip in read_clips(own_copy, "ms3", "val") for path in clip.masks):
         Image.new("L", (97, 61)).save(path)
     broken = [problem.found.split(": ")[0] for problem in check(own_copy, "ms3").problems]

@@ -1,5 +1,5 @@
-"""The one reader of pictures: EXIF orientation and grey of many bits, alike in the dataset, in `data check` and in
-prediction. All pictures are made here."""
+"""The one reader of pictures: EXIF orientation and grey of many bits, alike in the dataset, in `data check`
+and in prediction. All pictures are made here."""
 
 import io
 import subprocess
@@ -116,7 +116,9 @@ def test_masks_carry_orientations_too(own_copy, orientation):
     assert [note for note in report.notes if "EXIF" in note] == ([said] if orientation > 1 else [])
 
 
-@pytest.mark.parametrize("note", [b"", b"Exif\0\0", b"Exif\0\0II*\0", b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\xff\xff"])
+@pytest.mark.parametrize(
+    "note", [b"", b"Exif\0\0", b"Exif\0\0II*\0", b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\xff\xff"]
+)
 def test_a_broken_note_spoils_no_picture(tmp_path, note):
     path = tmp_path / "picture.jpg"
     Image.fromarray(scene()).save(path, exif=note)
@@ -165,7 +167,9 @@ def pgm(pixels, white=65535):
     return f"P5 {width} {height} {white}\n".encode() + pixels.astype(">u2").tobytes()
 
 
-RAMP = np.concatenate([np.arange(0, 65536, 13), [127, 128, 129, 255, 256, 257, 385, 386, 65406, 65407, 65535, 0]])
+RAMP = np.concatenate(
+    [np.arange(0, 65536, 13), [127, 128, 129, 255, 256, 257, 385, 386, 65406, 65407, 65535, 0]]
+)
 RAMP = RAMP[: len(RAMP) // 54 * 54].reshape(54, -1).astype(np.uint16)
 GREY = {
     "PNG": png,
@@ -181,7 +185,9 @@ def test_grey_of_16_bits_is_scaled_by_its_range(tmp_path, kind):
     path.write_bytes(GREY[kind](RAMP))
     expected = np.array([[round(value / 257) for value in row] for row in RAMP.tolist()])
     found = read_picture(path)
-    assert found.dtype == np.uint8 and all(np.array_equal(found[..., channel], expected) for channel in range(3))
+    assert found.dtype == np.uint8 and all(
+        np.array_equal(found[..., channel], expected) for channel in range(3)
+    )
     assert frame_size(path) == (RAMP.shape[::-1], 1)
     assert np.array_equal(next(pictures_of(path, Fraction(1)))[1], found)
     assert np.array_equal(read_mask(path, "ms3", 1), RAMP > 0)  # of a mask, all above 0 is foreground
@@ -198,8 +204,14 @@ def test_grey_of_12_bits_is_scaled_by_its_range(tmp_path):
 
 NO_RANGE = {
     "32 bits": (lambda: tiff(RAMP.astype(np.uint32), "<", bits=32), "signed or 32-bit numbers"),
-    "signed, 32 bits": (lambda: tiff(RAMP.astype(np.int32), ">", bits=32, signed=True), "signed or 32-bit numbers"),
-    "signed, 16 bits": (lambda: tiff((RAMP // 2).astype(np.int16), "<", signed=True), "signed or 32-bit numbers"),
+    "signed, 32 bits": (
+        lambda: tiff(RAMP.astype(np.int32), ">", bits=32, signed=True),
+        "signed or 32-bit numbers",
+    ),
+    "signed, 16 bits": (
+        lambda: tiff((RAMP // 2).astype(np.int16), "<", signed=True),
+        "signed or 32-bit numbers",
+    ),
     "fractions": (lambda: tiff(RAMP.astype(np.float32) / 65535, "<", bits=32), "fractions"),
 }
 

@@ -1,4 +1,5 @@
-"""SoundingShapes: its difficulty is what it says, everything follows from the seed, and the files say what the generator knows."""
+"""SoundingShapes: its difficulty is what it says, everything follows from the seed, and the files say what
+the generator knows."""
 
 import csv
 import functools
@@ -24,14 +25,18 @@ from lightavseg_core.data.masks import voc_palette
 from lightavseg_core.data.shapes import CATEGORIES
 from lightavseg_core.data.sounding_shapes import Recipe, generate, noise, objects, stems
 
-made = functools.cache(objects)             # many tests look at the same clips
+made = functools.cache(objects)  # many tests look at the same clips
 SUBSETS = ("s4", "ms3", "avss")
 SPLITS = {"train": 6, "val": 3, "test": 4}
-EVERY_CLIP = [(subset, split, index) for subset in SUBSETS for split, count in SPLITS.items() for index in range(count)]
+EVERY_CLIP = [
+    (subset, split, index) for subset in SUBSETS for split, count in SPLITS.items() for index in range(count)
+]
 
 
 def contents(root):
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
+    }
 
 
 def samples_of(path):
@@ -44,7 +49,9 @@ def described(root, subset="ms3", clips=100, **options):
     """A folder with a recipe alone: objects and stems are made from it without writing pictures."""
     folder = root / sounding_shapes.SUBSETS[subset].folder
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / sounding_shapes.RECIPE).write_text(json.dumps(asdict(Recipe(subset, {"train": clips}, 64, 0, **options))))
+    (folder / sounding_shapes.RECIPE).write_text(
+        json.dumps(asdict(Recipe(subset, {"train": clips}, 64, 0, **options)))
+    )
     return root
 
 
@@ -67,7 +74,7 @@ def test_an_object_sounds_in_a_second_with_probability_0_4(many):
     sounding = np.concatenate([thing.sounding for things in many for thing in things])
     assert sounding.mean() == pytest.approx(0.4, abs=0.04)
     silent = np.mean([not any(thing.sounding[t] for thing in things) for things in many for t in range(5)])
-    assert 0.1 < silent < 0.35                                     # 0.6 ** count, on average 0.235
+    assert 0.1 < silent < 0.35  # 0.6 ** count, on average 0.235
 
 
 def test_all_objects_move_and_are_of_different_categories(many):
@@ -75,15 +82,25 @@ def test_all_objects_move_and_are_of_different_categories(many):
         assert len({thing.category for thing in things}) == len(things)
         for thing in things:
             centers = np.array([np.argwhere(mask).mean(0) for mask in thing.masks])
-            assert np.ptp(centers, axis=0).max() > 2               # pixels of 64
+            assert np.ptp(centers, axis=0).max() > 2  # pixels of 64
             x0, y0, x1, y1 = thing.boxes[2]
-            assert thing.masks[2, y0:y1, x0:x1].sum() == thing.masks[2].sum() and thing.masks[2, y0].any() and thing.masks[2, :, x1 - 1].any()
+            assert (
+                thing.masks[2, y0:y1, x0:x1].sum() == thing.masks[2].sum()
+                and thing.masks[2, y0].any()
+                and thing.masks[2, :, x1 - 1].any()
+            )
 
 
 def test_size_and_place_do_not_tell_the_category(many):
-    of = [[thing for things in many for thing in things if thing.category == c] for c in range(len(CATEGORIES))]
+    of = [
+        [thing for things in many for thing in things if thing.category == c] for c in range(len(CATEGORIES))
+    ]
     assert len(CATEGORIES) >= 7 and min(map(len, of)) >= 20
-    for measure in (lambda o: o.masks.mean(), lambda o: o.boxes[0, ::2].mean(), lambda o: o.boxes[0, 1::2].mean()):
+    for measure in (
+        lambda o: o.masks.mean(),
+        lambda o: o.boxes[0, ::2].mean(),
+        lambda o: o.boxes[0, 1::2].mean(),
+    ):
         values = [[measure(thing) for thing in group] for group in of]
         everything = np.concatenate(values)
         for group in values:
@@ -91,7 +108,7 @@ def test_size_and_place_do_not_tell_the_category(many):
 
 
 def test_gains_and_noise_floor(tmp_path):
-    root = described(tmp_path, "s4")                               # object 0 sounds all the time
+    root = described(tmp_path, "s4")  # object 0 sounds all the time
     level = np.array([np.sqrt((stems(root, "train", i, "s4")[0] ** 2).mean()) for i in range(30)])
     floor = np.array([noise(root, "train", i, "s4").std() for i in range(30)])
     decibels, below = 20 * np.log10(level / scenes.LEVEL), -20 * np.log10(floor / scenes.LEVEL)
@@ -101,13 +118,19 @@ def test_gains_and_noise_floor(tmp_path):
 
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_without_distractors_and_with_twins(tmp_path, subset):
-    alone, both = described(tmp_path / "alone", subset, distractors=False), described(tmp_path / "twins", subset, twins=True)
+    alone, both = (
+        described(tmp_path / "alone", subset, distractors=False),
+        described(tmp_path / "twins", subset, twins=True),
+    )
     heard = 0
     for index in range(6):
-        thing, = objects(alone, subset, "train", index)
+        (thing,) = objects(alone, subset, "train", index)
         assert thing.sounding.all()
         first, second, *others = objects(both, subset, "train", index)
-        assert first.category == second.category not in {other.category for other in others} and not second.sounding.any()
+        assert (
+            first.category == second.category not in {other.category for other in others}
+            and not second.sounding.any()
+        )
         assert not (first.masks & second.masks).any()
         heard += first.sounding.sum()
     assert heard >= 6
@@ -118,7 +141,7 @@ def test_stems_and_noise_are_the_wav(shapes):
         tracks, things = stems(shapes, split, index, subset), made(shapes, subset, split, index)
         whole = (tracks.sum(0) + noise(shapes, split, index, subset)) * 32767
         assert np.abs(whole - samples_of(read_clips(shapes, subset, split)[index].audio)).max() <= 1
-        for track, thing in zip(tracks, things, strict=True):      # a stem is silent exactly where its object is
+        for track, thing in zip(tracks, things, strict=True):  # a stem is silent exactly where its object is
             loud = np.abs(track.reshape(-1, 16_000)).max(1) > 1e-6
             assert (loud == thing.sounding).all()
 
@@ -137,17 +160,31 @@ def test_masks_on_disk_are_what_sounds(shapes):
                 continue
             values = np.array(Image.open(path))
             seen |= set(expected.ravel().tolist())
-            assert (values == {"s4": (expected > 0) * 255, "ms3": expected}.get(subset, voc_palette(8)[expected])).all()
-    assert len(seen) >= 6                                          # classes, background included
+            assert (
+                values == {"s4": (expected > 0) * 255, "ms3": expected}.get(subset, voc_palette(8)[expected])
+            ).all()
+    assert len(seen) >= 6  # classes, background included
 
 
 def test_events_say_what_sounds_and_where(shapes):
     for subset in SUBSETS:
         with (shapes / sounding_shapes.SUBSETS[subset].folder / "events.csv").open() as file:
-            found = {(r["clip"], int(r["second"]), r["category"], *(int(r[k]) for k in ("x0", "y0", "x1", "y1"))) for r in csv.DictReader(file)}
-        expected = {(read_clips(shapes, subset, split)[index].name, t, CATEGORIES[thing.category].name, *thing.boxes[t].tolist())
-                    for which, split, index in EVERY_CLIP if which == subset
-                    for thing in made(shapes, subset, split, index) for t in np.flatnonzero(thing.sounding).tolist()}
+            found = {
+                (r["clip"], int(r["second"]), r["category"], *(int(r[k]) for k in ("x0", "y0", "x1", "y1")))
+                for r in csv.DictReader(file)
+            }
+        expected = {
+            (
+                read_clips(shapes, subset, split)[index].name,
+                t,
+                CATEGORIES[thing.category].name,
+                *thing.boxes[t].tolist(),
+            )
+            for which, split, index in EVERY_CLIP
+            if which == subset
+            for thing in made(shapes, subset, split, index)
+            for t in np.flatnonzero(thing.sounding).tolist()
+        }
         assert found == expected
 
 
@@ -161,7 +198,7 @@ def test_annotated_frames_and_lengths(shapes):
         assert len(clip.frames) == seconds and all(path.is_file() for path in clip.frames)
         assert len(samples_of(clip.audio)) == seconds * 16_000
         masks = sorted(clip.masks[0].parent.iterdir(), key=lambda path: (len(path.name), path.name))
-        assert masks == clip.masks[:1 if first_only else seconds]
+        assert masks == clip.masks[: 1 if first_only else seconds]
         if clip.kind == "s4":
             assert clip.category == CATEGORIES[made(shapes, subset, split, index)[0].category].name
     assert len(kinds) == 15
@@ -172,15 +209,28 @@ def test_nothing_is_shared_between_splits(shapes):
     for subset, split, index in EVERY_CLIP:
         clip = read_clips(shapes, subset, split)[index]
         for path in [*clip.frames, clip.audio]:
-            assert owner.setdefault(hashlib.sha256(path.read_bytes()).digest(), (subset, split, index)) == (subset, split, index)
-    assert len(owner) == sum(1 + (10 if subset == "avss" and index % 3 == 2 else 5) for subset, _, index in EVERY_CLIP)
+            assert owner.setdefault(hashlib.sha256(path.read_bytes()).digest(), (subset, split, index)) == (
+                subset,
+                split,
+                index,
+            )
+    assert len(owner) == sum(
+        1 + (10 if subset == "avss" and index % 3 == 2 else 5) for subset, _, index in EVERY_CLIP
+    )
 
 
 def test_same_seed_same_bytes_with_any_number_of_processes(tmp_path):
-    clips = {"train": 14, "val": 2, "test": 3}                     # enough for three processes
-    one, two, other = (contents(generate(tmp_path / str(n), "ms3", clips, 32, seed, workers=n)) for n, seed in ((1, 5), (3, 5), (2, 6)))
+    clips = {"train": 14, "val": 2, "test": 3}  # enough for three processes
+    one, two, other = (
+        contents(generate(tmp_path / str(n), "ms3", clips, 32, seed, workers=n))
+        for n, seed in ((1, 5), (3, 5), (2, 6))
+    )
     assert one == two
-    same = [name for name in one if name.endswith((".wav", "_1.png")) and "visual" in name and one[name] == other[name]]
+    same = [
+        name
+        for name in one
+        if name.endswith((".wav", "_1.png")) and "visual" in name and one[name] == other[name]
+    ]
     assert not same and one.keys() == other.keys()
 
 
@@ -190,13 +240,21 @@ def test_the_same_arguments_change_nothing_and_others_are_refused(own_copy):
 
     before = state()
     assert generate(own_copy, "ms3", SPLITS, 64, 0) == own_copy
-    for options in ({"seed": 1}, {"size": 96}, {"twins": True}, {"distractors": False}, {"clips": {**SPLITS, "val": 4}}):
+    for options in (
+        {"seed": 1},
+        {"size": 96},
+        {"twins": True},
+        {"distractors": False},
+        {"clips": {**SPLITS, "val": 4}},
+    ):
         with pytest.raises(FileExistsError, match="another ms3 dataset"):
             generate(own_copy, "ms3", **{"clips": SPLITS, "size": 64, "seed": 0, **options})
     assert state() == before
 
 
-@pytest.mark.parametrize("subset, part", [("s4", "Single-source/s4_data"), ("ms3", "Multi-sources/ms3_data"), ("avss", "v2")])
+@pytest.mark.parametrize(
+    "subset, part", [("s4", "Single-source/s4_data"), ("ms3", "Multi-sources/ms3_data"), ("avss", "v2")]
+)
 def test_somebody_elses_data_is_never_removed(tmp_path, subset, part):
     (tmp_path / part).mkdir(parents=True)
     (tmp_path / part / "precious.png").write_bytes(b"the only copy")
@@ -222,7 +280,7 @@ def test_an_interrupted_generation_leaves_nothing_behind(shapes, tmp_path, monke
         with pytest.raises(stop):
             generate(root, "s4", SPLITS, 64, workers=1)
     assert os.listdir(tmp_path) == ["old"] and not os.listdir(tmp_path / "old")
-    generate(tmp_path / "new", "s4", SPLITS, 64, workers=1)                   # and the next one is whole
+    generate(tmp_path / "new", "s4", SPLITS, 64, workers=1)  # and the next one is whole
     whole = contents(tmp_path / "new")
     assert whole and whole.items() <= contents(shapes).items()
 
@@ -231,12 +289,19 @@ def test_an_interrupted_generation_leaves_nothing_behind(shapes, tmp_path, monke
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_killed_generation_leaves_no_processes(tmp_path):
     """Ctrl-C cleans up; after a kill the workers end too, and the same command works again."""
+
     def start():
-        script = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-                  "from lightavseg_core.data.sounding_shapes import generate; "
-                  f"generate({str(tmp_path / 'data')!r}, clips=10_000, size=64, workers=2)")
-        process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, start_new_session=True,
-                                   env={**os.environ, "PYTHONPATH": str(Path(sounding_shapes.__file__).parents[2])})
+        script = (
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from lightavseg_core.data.sounding_shapes import generate; "
+            f"generate({str(tmp_path / 'data')!r}, clips=10_000, size=64, workers=2)"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", script],
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(Path(sounding_shapes.__file__).parents[2])},
+        )
         while not list(tmp_path.rglob("*.wav")):
             assert process.poll() is None
             time.sleep(0.2)
@@ -248,11 +313,19 @@ def test_a_killed_generation_leaves_no_processes(tmp_path):
     assert not os.listdir(tmp_path)
     process = start()
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=120)                                # ends when the last worker has closed its end of stderr
+    process.communicate(timeout=120)  # ends when the last worker has closed its end of stderr
 
 
-@pytest.mark.parametrize("options, words", [({"subset": "s5"}, "known: s4, ms3, avss"), ({"clips": {"training": 5}}, "train, val, test"),
-                                            ({"clips": -1}, "at least 0"), ({"size": 16}, "32 or more"), ({"seed": -1}, "0 or more")])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"subset": "s5"}, "known: s4, ms3, avss"),
+        ({"clips": {"training": 5}}, "train, val, test"),
+        ({"clips": -1}, "at least 0"),
+        ({"size": 16}, "32 or more"),
+        ({"seed": -1}, "0 or more"),
+    ],
+)
 def test_wrong_arguments(tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
         generate(tmp_path / "data", **options)
@@ -268,12 +341,36 @@ def test_a_clip_that_is_not_there(shapes):
 
 
 def test_command_line(tmp_path, capsys):
-    make = ["data", "make", str(tmp_path / "data"), "--subset", "s4", "--train", "2", "--val", "1", "--test", "1", "--size", "32", "--seed", "3"]
-    for arguments, code in ((make, 0), ([*make, "--twins"], 2), (["data", "check", str(tmp_path / "data"), "--subset", "s4"], 0)):
+    make = [
+        "data",
+        "make",
+        str(tmp_path / "data"),
+        "--subset",
+        "s4",
+        "--train",
+        "2",
+        "--val",
+        "1",
+        "--test",
+        "1",
+        "--size",
+        "32",
+        "--seed",
+        "3",
+    ]
+    for arguments, code in (
+        (make, 0),
+        ([*make, "--twins"], 2),
+        (["data", "check", str(tmp_path / "data"), "--subset", "s4"], 0),
+    ):
         with pytest.raises(SystemExit) as end:
             main(arguments)
         assert end.value.code == code
     out, err = capsys.readouterr()
     assert "2 train, 1 val, 1 test clips" in out and "all files are there and readable" in out
-    assert [line for line in err.splitlines() if line.startswith("lightavseg:")][0].endswith("Give another folder, or remove this one.")
-    assert contents(tmp_path / "data") == contents(generate(tmp_path / "again", "s4", {"train": 2, "val": 1, "test": 1}, 32, 3))
+    assert [line for line in err.splitlines() if line.startswith("lightavseg:")][0].endswith(
+        "Give another folder, or remove this one."
+    )
+    assert contents(tmp_path / "data") == contents(
+        generate(tmp_path / "again", "s4", {"train": 2, "val": 1, "test": 1}, 32, 3)
+    )
