@@ -41,7 +41,7 @@ from lightavseg_core import workbook
 
 s = workbook.settings(globals(), clips=int, seed=int, out=str | None)
 if s.clips < 8 or s.clips % 8:
-    raise ValueError(f"clips is {s.clips}; expected 8 or a multiple of it, for batches of 1, 2, 4 and 8")
+    raise ValueError(f"clips is {s.clips}; expected a multiple of 8, for batches of 1, 2, 4 and 8")
 if s.profile == "smoke":
     s.clips = min(s.clips, 16)
 print(f"{s.clips} test clips of each kind, seed {s.seed}")
@@ -83,8 +83,11 @@ several = lav.data.AVSBench(tour, "ms3", "train")
 item = several[0]
 figure = plots.clip_figure(item)
 figure.set_size_inches(8, 4.8)
-workbook.show(figure, alt="Five frames of a clip; below each, in green, the objects that sound in that second; below "
-              "that the log-mel spectrogram of what is heard.")
+workbook.show(
+    figure,
+    alt="Five frames of a clip; below each, in green, the objects that sound in that second; "
+    "below that the log-mel spectrogram of what is heard.",
+)
 Audio(several.waveform(0).numpy(), rate=16_000)
 
 # %% [markdown]
@@ -95,7 +98,7 @@ Audio(several.waveform(0).numpy(), rate=16_000)
 # Now the experiment that defines the task. The frames stay. Of the sound we keep only one object, then only another:
 
 # %%
-*things, floor = tracks(several, 0)              # each object's own sound; last comes the background noise
+*things, floor = tracks(several, 0)     # each object's own sound; last comes the background noise
 longest = sorted(things, key=lambda track: -track.object.sounding.sum())[:2]
 rows = {"the whole sound": item["mask"]}
 for track in longest:
@@ -104,10 +107,14 @@ for track in longest:
     print(label)
     display(Audio((track.sound + floor.sound).numpy(), rate=16_000))
 
-figure = plots.data.truths(item["frames"], rows, "The same frames with another sound have another truth")
+title = "The same frames with another sound have another truth"
+figure = plots.data.truths(item["frames"], rows, title)
 figure.savefig(here.figures / "01_task.png", dpi=100, metadata={"Software": None})
-workbook.show(figure, alt="Five frames, and below them what sounds, in green: with the whole sound, with one object "
-              "alone, with another alone. The marked objects differ though the frames are the same.")
+workbook.show(
+    figure,
+    alt="Five frames, and below them what sounds, in green: with the whole sound, with one object "
+    "alone, with another alone. The marked objects differ though the frames are the same.",
+)
 
 # %% [markdown]
 # (A row may have dark frames: there the object is in view and silent, and the truth is empty.) No amount of looking tells which of the
@@ -143,12 +150,20 @@ workbook.show(figure, alt="Five frames, and below them what sounds, in green: wi
 labels = read_labels(tour)                       # label2idx.json: background 0, then the categories
 single = {split: lav.data.AVSBench(tour, "s4", split) for split in ("train", "test")}
 semantic = lav.data.AVSBench(tour, "avss", "train")
-rows = {"S4\ntrain": single["train"][0], "S4\ntest": single["test"][0], "MS3\ntrain": several[0],
-        **{f"AVSS {clip.kind}\ntrain": semantic[i] for i, clip in enumerate(semantic.clips[:3])}}
+rows = {
+    "S4\ntrain": single["train"][0],
+    "S4\ntest": single["test"][0],
+    "MS3\ntrain": several[0],
+}
+for i, clip in enumerate(semantic.clips[:3]):
+    rows[f"AVSS {clip.kind}\ntrain"] = semantic[i]
 by_class = [name for name in rows if name.startswith("AVSS")]
-workbook.show(plots.data.annotations(rows, by_class, list(labels), "What is annotated"),
-              alt="Six clips, a row each. S4 and AVSS v1s for training have a mask for the first frame only; the others "
-              "for all; v2 has ten frames. Masks of AVSS are painted by category, those of S4 and MS3 are green.")
+workbook.show(
+    plots.data.annotations(rows, by_class, list(labels), "What is annotated"),
+    alt="Six clips, a row each. S4 and AVSS v1s for training have a mask for the first frame only; "
+    "the others for all; v2 has ten frames. Masks of AVSS are painted by category, those of S4 "
+    "and MS3 are green.",
+)
 
 # %% [markdown]
 # > **Prediction.** If only first frames are annotated for training and all five for validation and test, our tour with its 6 S4 clips for
@@ -159,20 +174,25 @@ found = len(list((tour / "Single-source/s4_data/gt_masks").rglob("*.png")))
 print(f"masks of S4 in the tour: predicted {6 + 5 * 1}, found on disk {found}")
 assert found == 6 + 5 * 1
 real = PUBLISHED["s4"]
-print(f"the real S4, from its reported clips: {real['train']:,} + 5 * ({real['val']} + {real['test']}) = "
-      f"{real['train'] + 5 * (real['val'] + real['test']):,} (not counted here)")
+masks = real["train"] + 5 * (real["val"] + real["test"])
+terms = f"{real['train']:,} + 5 * ({real['val']} + {real['test']})"
+print(f"the real S4, from its reported clips: {terms} = {masks:,} (not counted here)")
 
 # %% [markdown]
 # **Where the files lie.** Each subset has its own habits (`.mp4` in the middle of a picture's name, categories as folders here and not
 # there), and they are the first thing to go wrong. These are the files of one generated clip of each subset:
 
 # %%
-for subset, clip in {"S4": single["train"].clips[0], "MS3": several.clips[0], "AVSS": semantic.clips[2]}.items():
+clips = {"S4": single["train"].clips[0], "MS3": several.clips[0], "AVSS": semantic.clips[2]}
+for subset, clip in clips.items():
     print(f"{subset}: clip {clip.name}")
-    files = sorted(path for path in tour.rglob("*") if path.is_file() and clip.name in str(path))
+    files = [path for path in tour.rglob("*") if path.is_file() and clip.name in str(path)]
     for folder in sorted({path.parent for path in files}):
-        names = sorted((path.name for path in files if path.parent == folder), key=lambda name: (len(name), name))
-        shown = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}   ({len(names)} files)"
+        names = [path.name for path in files if path.parent == folder]
+        names.sort(key=lambda name: (len(name), name))
+        shown = names[0]
+        if len(names) > 1:
+            shown += f" ... {names[-1]}   ({len(names)} files)"
         print(f"    {folder.relative_to(tour)}/{shown}")
 
 # %% [markdown]
@@ -185,11 +205,15 @@ for subset, clip in {"S4": single["train"].clips[0], "MS3": several.clips[0], "A
 # picture.) The package looks colours up and hands out indices:
 
 # %%
-masks = (read_mask(path, "avss", len(labels)) for clip in semantic.clips for path in clip.masks if path)
-index = next(mask for mask in masks if len(mask.unique()) > 2)          # the first in which two categories sound
-workbook.show(plots.data.palette(index.numpy(), voc_palette(len(labels)), list(labels)),
-              alt="Left a mask in its file's colours; middle a small square of it, enlarged, with the class index in each "
-              "pixel; right the list of indices, classes and the values that labels_semantic holds.")
+paths = [path for clip in semantic.clips for path in clip.masks if path]
+masks = (read_mask(path, "avss", len(labels)) for path in paths)
+index = next(mask for mask in masks if len(mask.unique()) > 2)   # the first with two categories
+workbook.show(
+    plots.data.palette(index.numpy(), voc_palette(len(labels)), list(labels)),
+    alt="Left a mask in its file's colours; middle a small square of it, enlarged, with the class "
+    "index in each pixel; right the list of indices, classes and the values that labels_semantic "
+    "holds.",
+)
 
 # %% [markdown]
 # The last column is a trap for the unwary. AVSBench also ships the masks as grey pictures, `labels_semantic`, where **value = index - 1**,
@@ -198,7 +222,7 @@ workbook.show(plots.data.palette(index.numpy(), voc_palette(len(labels)), list(l
 # %%
 folder = here.runs / "labels_semantic"
 folder.mkdir(parents=True, exist_ok=True)
-Image.fromarray((index - 1).numpy()).save(folder / "0.png")             # uint8: 0 - 1 wraps around to 255
+Image.fromarray((index - 1).numpy()).save(folder / "0.png")      # uint8: 0 - 1 wraps around to 255
 again = read_mask(folder / "0.png", "avss", len(labels))
 written = sorted({value for _, value in Image.open(folder / "0.png").getcolors()})
 print("values in the file", written, "are read as", again.unique().tolist())
@@ -227,7 +251,8 @@ victim.frames[2].unlink()
 other.masks[0].write_bytes(other.masks[0].read_bytes()[:100])
 report = check(broken, "ms3")
 print("\n".join(report.lines()))
-assert [problem[:2] for problem in report.problems] == [(victim.name, "missing"), (other.name, "broken")]
+found = [problem[:2] for problem in report.problems]
+assert found == [(victim.name, "missing"), (other.name, "broken")]
 
 # %% [markdown]
 # ## 1.3 From sound to a picture of sound
@@ -260,13 +285,14 @@ for samples, predicted in {15_600: 96, 16_000: 98, 15_360: 94}.items():
 # Now the steps, each a line or two. Shapes are in the comments.
 
 # %%
-second = int(sum(track.object.sounding.astype(int) for track in things).argmax())    # in which most objects sound
+how_many = sum(track.object.sounding.astype(int) for track in things)
+second = int(how_many.argmax())                                     # in which most objects sound
 waveform = several.waveform(0)
-sound = waveform[second * 16_000:][:15_600].double()                     # (15600,)
-windows = sound.unfold(0, 400, 160)                                      # (96, 400)
-turn = 2 * torch.pi * torch.arange(400, dtype=torch.float64) / 400       # (400,) up to, not including, a full turn
-hann = 0.5 - 0.5 * torch.cos(turn)                                       # (400,)
-spectrum = torch.fft.rfft(windows * hann, n=512).abs()                   # (96, 257) zeros fill a window up to 512
+sound = waveform[second * 16_000:][:15_600].double()                # (15600,)
+windows = sound.unfold(0, 400, 160)                                 # (96, 400)
+turn = 2 * torch.pi * torch.arange(400, dtype=torch.float64) / 400  # (400,) up to a full turn
+hann = 0.5 - 0.5 * torch.cos(turn)                                  # (400,)
+spectrum = torch.fft.rfft(windows * hann, n=512).abs()              # (96, 257) filled up with zeros
 
 
 def mel(hertz):
@@ -274,20 +300,27 @@ def mel(hertz):
     return 1127 * torch.log1p(torch.as_tensor(hertz, dtype=torch.float64) / 700)
 
 
-edges = torch.linspace(mel(125), mel(7500), 66, dtype=torch.float64)     # triangle k: edges k, k + 1, k + 2
-frequency = torch.linspace(0, 8000, 257)                                 # of each bin, Hz
-position = mel(frequency)[:, None]                                       # (257, 1)
-rising = (position - edges[:-2]) / (edges[1:-1] - edges[:-2])            # (257, 64)
+# Triangle k has the edges k, k + 1, k + 2.
+edges = torch.linspace(mel(125), mel(7500), 66, dtype=torch.float64)
+frequency = torch.linspace(0, 8000, 257)                            # of each bin, Hz
+position = mel(frequency)[:, None]                                  # (257, 1)
+rising = (position - edges[:-2]) / (edges[1:-1] - edges[:-2])       # (257, 64)
 falling = (edges[2:] - position) / (edges[2:] - edges[1:-1])
 triangles = torch.minimum(rising, falling).clamp_min(0)
-log_mel = torch.log(spectrum @ triangles + 0.01)                         # (96, 64)
+log_mel = torch.log(spectrum @ triangles + 0.01)                    # (96, 64)
 
 # %%
 figure = plots.data.log_mel_steps(sound, hann, spectrum, triangles, log_mel, window=20)
-workbook.show(figure, alt="Six panels: one second of sound with a window marked; the window's samples, faded in and "
-              "out; its spectrum; mel triangles, narrow at low and wide at high frequencies; all spectra; the log-mel.")
-print(f"second {second}: what sounds is", ", ".join(track.name for track in things if track.object.sounding[second]))
-print(f"the lower half of the mel bands ends near {frequency[triangles[:, 32].argmax()]:.0f} Hz")
+workbook.show(
+    figure,
+    alt="Six panels: one second of sound with a window marked; the window's samples, faded in and "
+    "out; its spectrum; mel triangles, narrow at low and wide at high frequencies; all spectra; "
+    "the log-mel.",
+)
+heard = [track.name for track in things if track.object.sounding[second]]
+print(f"second {second}: what sounds is", ", ".join(heard))
+middle = frequency[triangles[:, 32].argmax()]
+print(f"the lower half of the mel bands ends near {middle:.0f} Hz")
 Audio(sound.numpy(), rate=16_000)
 
 # %% [markdown]
@@ -297,14 +330,15 @@ Audio(sound.numpy(), rate=16_000)
 
 # %%
 front_end = lav.data.audio.LogMel()
-package = front_end(waveform, torch.tensor([float(second)]))[0, 0]       # (96, 64), what a model gets
+package = front_end(waveform, torch.tensor([float(second)]))[0, 0]  # (96, 64), what a model gets
 difference = float((log_mel - package).abs().max())
 print(f"largest difference from lightavseg_core.data.audio.LogMel: {difference:.0e}")
 assert difference < 1e-6
 
 silence = front_end(torch.zeros(16_000), torch.tensor([0.0]))
-print(f"silence reads {silence.min():.3f} everywhere; predicted log(0.01) = {torch.log(torch.tensor(0.01)):.3f}")
-assert torch.allclose(silence, torch.tensor(0.01).log())
+expected = torch.tensor(0.01).log()
+print(f"silence reads {silence.min():.3f} everywhere; predicted log(0.01) = {expected:.3f}")
+assert torch.allclose(silence, expected)
 
 # %% [markdown]
 # **What if the track is too short?** Say a WAV has 4.8 s, so that the last frame, at 4.0 s, finds only 0.8 s of sound. What is missing is
@@ -315,7 +349,7 @@ assert torch.allclose(silence, torch.tensor(0.01).log())
 # > $-4.605$ in all bands.
 
 # %%
-last = front_end(waveform[:76_800], torch.tensor([4.0]))[0, 0]           # 4.8 s -> (96, 64)
+last = front_end(waveform[:76_800], torch.tensor([4.0]))[0, 0]      # 4.8 s -> (96, 64)
 quiet = int(torch.isclose(last, torch.tensor(front_end.silence)).all(1).sum())
 louder = float((item["log_mel"] >= 0).float().mean())
 print(f"silent windows: predicted 16, measured {quiet}")
@@ -340,9 +374,17 @@ def hertz(m):
 
 # %% tags=["check"]
 known = torch.tensor([125.0, 1000.0, 7500.0])
-workbook.check("hertz", hertz, hint="undo mel's steps, the last one first; exp undoes ln", cases=[
-    (torch.tensor(0.0), 0.0), (mel(known), known),
-    (edges[32], lambda found: abs(found - frequency[triangles[:, 31].argmax()]) < 16)])    # bins lie 31 Hz apart
+peak = frequency[triangles[:, 31].argmax()]
+workbook.check(
+    "hertz",
+    hertz,
+    hint="undo mel's steps, the last one first; exp undoes ln",
+    cases=[
+        (torch.tensor(0.0), 0.0),
+        (mel(known), known),
+        (edges[32], lambda found: abs(found - peak) < 16),     # bins lie 31 Hz apart
+    ],
+)
 
 # %% [markdown]
 # ## 1.4 How good is an answer? Two scores, by hand
@@ -351,16 +393,23 @@ workbook.check("hertz", hertz, hint="undo mel's steps, the last one first; exp u
 # scores. True pixels are framed in green. In the third frame nothing sounds.
 
 # %%
-probability, truth = torch.full((3, 4, 4), 0.05), torch.zeros(3, 4, 4, dtype=torch.bool)
-probability[0, :2, :3] = torch.tensor([[0.95, 0.90, 0.15], [0.85, 0.60, 0.55]])         # clear
+probability = torch.full((3, 4, 4), 0.05)
+truth = torch.zeros(3, 4, 4, dtype=torch.bool)
+# clear
+probability[0, :2, :3] = torch.tensor([[0.95, 0.90, 0.15], [0.85, 0.60, 0.55]])
 truth[0, :2, :2] = True
-probability[1, :, 2:] = torch.tensor([[0.05, 0.25], [0.15, 0.65], [0.10, 0.45], [0.05, 0.35]])      # timid
+# timid
+probability[1, :, 2:] = torch.tensor([[0.05, 0.25], [0.15, 0.65], [0.10, 0.45], [0.05, 0.35]])
 truth[1, 1:, 3] = True
-probability[2, 2, 1] = 0.70                                                             # silent
+# silent
+probability[2, 2, 1] = 0.70
 frames = dict(zip(("clear", "timid", "silent"), zip(probability, truth)))
-workbook.show(plots.data.pixels(frames, "Probabilities, and in green what truly sounds"),
-              alt="Three grids of 4 x 4 probabilities. Clear: four true pixels, all above one half, and one false one. "
-              "Timid: three true pixels, one above one half. Silent: no true pixel, one false one at 0.70.")
+workbook.show(
+    plots.data.pixels(frames, "Probabilities, and in green what truly sounds"),
+    alt="Three grids of 4 x 4 probabilities. Clear: four true pixels, all above one half, and one "
+    "false one. Timid: three true pixels, one above one half. Silent: no true pixel, one false one "
+    "at 0.70.",
+)
 
 # %% [markdown]
 # **$M_J$** (J for Jaccard) asks: of all pixels that are marked ($p > 0.5$) *or* true, what share is both? That is intersection over union,
@@ -405,9 +454,15 @@ def iou(marked, true):
 
 # %% tags=["check"]
 nothing = torch.zeros(4, 4) > 0
-workbook.check("IoU", iou, hint="first the empty truth: what share is not marked? Then & gives what is both, | the union", cases=[
-    *(((p > 0.5, t), expected) for (p, t), expected in zip(frames.values(), (4 / 5, 1 / 3, 15 / 16))),
-    ((nothing, nothing), 1.0), ((nothing, frames["clear"][1]), 0.0)])
+cases = [((nothing, nothing), 1.0), ((nothing, truth[0]), 0.0)]
+for p, t, expected in zip(probability, truth, (4 / 5, 1 / 3, 15 / 16)):
+    cases.append(((p > 0.5, t), expected))
+workbook.check(
+    "IoU",
+    iou,
+    hint="first the empty truth: what share is not marked? Then & gives what is both, | the union",
+    cases=cases,
+)
 
 # %% [markdown]
 # **$M_F$** does not commit itself to 0.5. At a threshold $t$ mark what has $p \ge t$. *Precision* $P$ is the share of the marked pixels
@@ -422,13 +477,15 @@ workbook.check("IoU", iou, hint="first the empty truth: what share is not marked
 
 # %%
 thresholds = torch.linspace(0, 1 - 1e-10, 255)
-curves = f_curve(probability[:2].flatten(1), truth[:2].flatten(1))       # (2, 255), by the package
+curves = f_curve(probability[:2].flatten(1), truth[:2].flatten(1))  # (2, 255), by the package
 for curve, by_hand in zip(curves, (1.04 / 1.24, (1.3 / 3) / (0.3 + 1 / 3))):
-    assert abs(curve[127] - by_hand) < 1e-6                              # thresholds[127] is 0.5
+    assert abs(curve[127] - by_hand) < 1e-6                         # thresholds[127] is 0.5
 title = "F by threshold, and where it is highest"
-workbook.show(plots.data.f_curves(thresholds, dict(zip(frames, curves)), title),
-              alt="Three curves of F by threshold: the clear frame is best near 0.6, the timid one near 0.3, their mean, "
-              "best near 0.3, stays below both maxima.")
+workbook.show(
+    plots.data.f_curves(thresholds, dict(zip(frames, curves)), title),
+    alt="Three curves of F by threshold: the clear frame is best near 0.6, the timid one near 0.3, "
+    "their mean, best near 0.3, stays below both maxima.",
+)
 
 # %% [markdown]
 # ### Exercise 3: F at one threshold
@@ -447,10 +504,17 @@ def f_measure(probability, true, threshold):
     # end solution
 
 # %% tags=["check"]
-wanted = [((probability[i], truth[i], float(thresholds[k])), float(curves[i, k]))
-          for i in (0, 1) for k in (0, 77, 127, 150)]
-workbook.check("F", f_measure, cases=[*wanted, ((probability[1], truth[1], 0.99), 0.0)],
-               hint="p equal to the threshold is marked; precision divides by what is marked, recall by what is true")
+cases = [((probability[1], truth[1], 0.99), 0.0)]
+for i in (0, 1):
+    for k in (0, 77, 127, 150):
+        cases.append(((probability[i], truth[i], float(thresholds[k])), float(curves[i, k])))
+workbook.check(
+    "F",
+    f_measure,
+    cases=cases,
+    hint="p equal to the threshold is marked; precision divides by what is marked, recall by what "
+    "is true",
+)
 
 # %% [markdown]
 # ### A score that depends on the batch size
@@ -462,10 +526,12 @@ workbook.check("F", f_measure, cases=[*wanted, ((probability[1], truth[1], 0.99)
 # %%
 highest = float(curves.mean(0).max())
 singly = score(probability, truth, 1)
-print(f"one curve:             predicted {highest:.3f}, the maximum of the mean; measured {singly['M_F']:.3f}")
-print(f"batches of one frame:  predicted (1 + 1 + 0) / 3 = {2 / 3:.3f}; measured {singly['M_F_batch']:.3f}")
-assert abs(singly["M_F"] - highest) < 1e-6 and abs(singly["M_F_batch"] - 2 / 3) < 1e-6
-assert abs(score(probability, truth, 3)["M_F_batch"] - highest) < 1e-6              # one batch: no difference
+exactly, by_batch = singly["M_F"], singly["M_F_batch"]
+print(f"one curve:             predicted {highest:.3f}, the maximum of the mean; "
+      f"measured {exactly:.3f}")
+print(f"batches of one frame:  predicted (1 + 1 + 0) / 3 = {2 / 3:.3f}; measured {by_batch:.3f}")
+assert abs(exactly - highest) < 1e-6 and abs(by_batch - 2 / 3) < 1e-6
+assert abs(score(probability, truth, 3)["M_F_batch"] - highest) < 1e-6    # one batch: the same
 
 # %% [markdown]
 # Two effects, in opposite directions. Silent batches pull the score down. And small batches push it up, since each may choose its own
@@ -496,26 +562,35 @@ model = lav.load_model(here.root / "checkpoints/tiny")
 sizes = list(dict.fromkeys((1, 2, 4, 8, s.clips)))
 by_size, exact = {}, {}
 for subset, sound in (("s4", "normal"), ("s4", "noisy"), ("ms3", "noisy")):
-    name, truths = f"{subset}, {'own sound' if sound == 'normal' else 'through noise'}", scales.truth(test[subset])
-    predicted = scales.maps(model, test[subset].with_sound(sound)).logits.sigmoid()      # once, then scored in batches
+    name = f"{subset}, own sound" if sound == "normal" else f"{subset}, through noise"
+    truths = scales.truth(test[subset])
+    # Predicted once, then scored in batches.
+    predicted = scales.maps(model, test[subset].with_sound(sound)).logits.sigmoid()
     scores = {batch: score(predicted, truths, batch) for batch in sizes}
     by_size[name] = {batch: found["M_F_batch"] for batch, found in scores.items()}
     exact[name] = scores[1]["M_F"]
-print(f"clips of ms3 that are silent throughout: {int((~truths.flatten(1).any(1)).sum())} of {s.clips}")
+silent_throughout = int((~truths.flatten(1).any(1)).sum())
+print(f"clips of ms3 that are silent throughout: {silent_throughout} of {s.clips}")
 
 # %% tags=["nbval-check-output"]
 for name in ("s4, own sound", "s4, through noise"):
     falling = [*by_size[name].values(), exact[name]]
     assert all(a >= b - 1e-6 for a, b in zip(falling, falling[1:]))
-rows = [(name, *(f"{value:.3f}" for value in (*row.values(), exact[name]))) for name, row in by_size.items()]
-workbook.table(["$M_F$, the same predictions", *(f"batches of {batch}" for batch in sizes), "one curve"], rows)
+rows = []
+for name, row in by_size.items():
+    rows.append((name, *(f"{value:.3f}" for value in row.values()), f"{exact[name]:.3f}"))
+batches = [f"batches of {batch}" for batch in sizes]
+workbook.table(["$M_F$, the same predictions", *batches, "one curve"], rows)
 
 # %%
 unsure = {subset: by_size[f"{subset}, through noise"] for subset in test}
+one_curve = {subset: exact[f"{subset}, through noise"] for subset in test}
 title = f"The same predictions, many scores ({s.clips} clips, through noise)"
-workbook.show(plots.data.batch_curves(unsure, {subset: exact[f"{subset}, through noise"] for subset in test}, title),
-              alt="M_F through noise by clips in a batch: s4 and ms3 both fall from batches of one clip to larger ones and come "
-              "down to the dashed lines, the scores of one curve over all clips.")
+workbook.show(
+    plots.data.batch_curves(unsure, one_curve, title),
+    alt="M_F through noise by clips in a batch: s4 and ms3 both fall from batches of one clip to "
+    "larger ones and come down to the dashed lines, the scores of one curve over all clips.",
+)
 
 # %% [markdown]
 # The pictures, the sound, the model and its answers are the same along each row. All that changes is a setting of the loader. Where masks are
@@ -537,16 +612,23 @@ workbook.show(plots.data.batch_curves(unsure, {subset: exact[f"{subset}, through
 # > truth, so a clip scores about $1/n$, and all clips the mean of that.
 
 # %%
-alone, objects = test_clips("s4", distractors=False), lav.data.sounding_shapes.objects
-predicted = sum(1 / len(objects(test["s4"].root, "s4", "test", i)) for i in range(s.clips)) / s.clips
-oracle = {"one object": lav.deaf_oracle(alone), "with distractors": lav.deaf_oracle(test["s4"])}
-print(f"one object:        predicted 1.000, measured M_J {oracle['one object']['M_J']:.3f}")
-print(f"with distractors:  predicted about {predicted:.2f}, measured M_J {oracle['with distractors']['M_J']:.3f}")
-assert abs(oracle["one object"]["M_J"] - 1) < 1e-6 and abs(oracle["with distractors"]["M_J"] - predicted) < 0.12
-bars = {f"deaf oracle, {kind}": scores["M_J"] for kind, scores in oracle.items()}
-workbook.show(plots.bars(bars, "Perfect eyes, no ears", "$M_J$"),
-              alt="Two bars of M_J: the deaf oracle scores 1 where one object is in view, and about half of that or less with "
-              "distractors.")
+objects = lav.data.sounding_shapes.objects
+visible = [len(objects(test["s4"].root, "s4", "test", i)) for i in range(s.clips)]
+predicted = sum(1 / n for n in visible) / s.clips
+one_object = lav.deaf_oracle(test_clips("s4", distractors=False))["M_J"]
+several_objects = lav.deaf_oracle(test["s4"])["M_J"]
+print(f"one object:        predicted 1.000, measured M_J {one_object:.3f}")
+print(f"with distractors:  predicted about {predicted:.2f}, measured M_J {several_objects:.3f}")
+assert abs(one_object - 1) < 1e-6 and abs(several_objects - predicted) < 0.12
+bars = {
+    "deaf oracle, one object": one_object,
+    "deaf oracle, with distractors": several_objects,
+}
+workbook.show(
+    plots.bars(bars, "Perfect eyes, no ears", "$M_J$"),
+    alt="Two bars of M_J: the deaf oracle scores 1 where one object is in view, and about half of "
+    "that or less with distractors.",
+)
 
 # %% [markdown]
 # An oracle is one thing; do *models* fall for it? One small network was trained twice, and its scores kept in `results/twins.json`
@@ -555,15 +637,25 @@ workbook.show(plots.bars(bars, "Perfect eyes, no ears", "$M_J$"),
 
 # %%
 twins = json.loads((here.root / "results/twins.json").read_text())
-kinds = {"listening model, on ms3": ("listening", "ms3"), "salience twin, on its own kind": ("salience", "alone"),
-         "salience twin, on ms3": ("salience", "ms3")}
-scores = {name: twins["models"][who][where] for name, (who, where) in kinds.items()}
-pairs = {name: (found["normal"]["M_J"], found["swapped"]["M_J"]) for name, found in scores.items()}
-print(f"measured on {twins['clips']['test']} test clips, {twins['date']}, commit {twins['commit']}, {twins['machine']['device']}")
-workbook.show(plots.data.swaps(pairs, "What the wrong sound costs"),
-              alt="M_J with own and with swapped sound. The listening model loses half of its score; the salience twin "
-              "next to nothing, be it on its own kind of clip, where it scores above 0.95, or on ms3.")
-rows = [(name, *(f"{x:.3f}" for x in (own, swapped, own - swapped))) for name, (own, swapped) in pairs.items()]
+models = twins["models"]
+kinds = {
+    "listening model, on ms3": models["listening"]["ms3"],
+    "salience twin, on its own kind": models["salience"]["alone"],
+    "salience twin, on ms3": models["salience"]["ms3"],
+}
+pairs, rows = {}, []
+for name, scores in kinds.items():
+    own, swapped = scores["normal"]["M_J"], scores["swapped"]["M_J"]
+    pairs[name] = own, swapped
+    rows.append((name, f"{own:.3f}", f"{swapped:.3f}", f"{own - swapped:.3f}"))
+print(f"measured on {twins['clips']['test']} test clips, {twins['date']}, "
+      f"commit {twins['commit']}, {twins['machine']['device']}")
+workbook.show(
+    plots.data.swaps(pairs, "What the wrong sound costs"),
+    alt="M_J with own and with swapped sound. The listening model loses half of its score; the "
+    "salience twin next to nothing, be it on its own kind of clip, where it scores above 0.95, or "
+    "on ms3.",
+)
 workbook.table(["measured, $M_J$", "own sound", "swapped sound", "lost"], rows)
 
 # %% [markdown]
@@ -576,12 +668,13 @@ workbook.table(["measured, $M_J$", "own sound", "swapped sound", "lost"], rows)
 # ## Result
 
 # %% tags=["result", "nbval-check-output"]
+noisy = by_size["s4, through noise"]
 print(f"""{s.clips} generated test clips of each kind, seed {s.seed}
 log-mel step by step: equal to the package's   {difference < 1e-6}
-s4 through noise: M_F, batches of 1, 2, 4, 8   {', '.join(f"{by_size['s4, through noise'][batch]:.3f}" for batch in (1, 2, 4, 8))}
+s4 through noise: M_F, batches of 1, 2, 4, 8   {', '.join(f'{noisy[batch]:.3f}' for batch in (1, 2, 4, 8))}
 s4 through noise: M_F, one curve               {exact['s4, through noise']:.3f}
-deaf oracle, one object that sounds            {oracle['one object']['M_J']:.3f}
-deaf oracle, s4 with distractors               {oracle['with distractors']['M_J']:.3f}
+deaf oracle, one object that sounds            {one_object:.3f}
+deaf oracle, s4 with distractors               {several_objects:.3f}
 figure                                         figures/01_task.png""")
 
 # %% [markdown]
