@@ -669,9 +669,10 @@ workbook.table(["measured, $M_J$", "own sound", "swapped sound", "lost"], rows)
 
 # %% tags=["result", "nbval-check-output"]
 noisy = by_size["s4, through noise"]
+by_batch = ", ".join(f"{noisy[batch]:.3f}" for batch in (1, 2, 4, 8))
 print(f"""{s.clips} generated test clips of each kind, seed {s.seed}
 log-mel step by step: equal to the package's   {difference < 1e-6}
-s4 through noise: M_F, batches of 1, 2, 4, 8   {', '.join(f'{noisy[batch]:.3f}' for batch in (1, 2, 4, 8))}
+s4 through noise: M_F, batches of 1, 2, 4, 8   {by_batch}
 s4 through noise: M_F, one curve               {exact['s4, through noise']:.3f}
 deaf oracle, one object that sounds            {one_object:.3f}
 deaf oracle, s4 with distractors               {several_objects:.3f}
