@@ -31,11 +31,11 @@
 # | You need | notebook 3 for what "listens" means, and the IoU; nothing else |
 
 # %% tags=["parameters"]
-profile = "default"                   # "smoke": the shortest run that touches everything
-checkpoint = "checkpoints/tiny"    # a model's folder, a run of `lightavseg train`, or an exported file
-video = None                          # the path of your own; None is the sample
-dense = 5.0                           # pictures a second in section 8.5, where 1 is not enough
-out = None    # folder for what is written; None: the checkout, or your cache where it is read-only
+profile = "default"                # "smoke": the shortest run that touches everything
+checkpoint = "checkpoints/tiny"    # a model's folder, a run of `train`, or an exported file
+video = None                       # the path of your own; None is the sample
+dense = 5.0                        # pictures a second in section 8.5, where 1 is not enough
+out = None                         # folder for what is written; None: the checkout, or your cache
 
 # %%
 from lightavseg_core import workbook
@@ -70,12 +70,13 @@ from lightavseg_core.video.segmenter import load
 from lightavseg_core.widgets.video_player import VideoPlayer
 
 here = workbook.places("08_your_own_video", s.out)
-SAMPLE, RUNS = here.root / "notebooks/media/sample.mp4", here.runs
-OWN = s.video and here.root / s.video                  # of a path from the root, or an absolute one
+SAMPLE = here.root / "notebooks/media/sample.mp4"
+RUNS = here.runs
+OWN = s.video and here.root / s.video                    # a path from the root, or an absolute one
 sys.path.insert(0, str(here.root / "notebooks/media"))
 import make_sample                                       # the script that made the sample
 
-torch.set_num_threads(1)                                 # so small a model; and the cost below is one core's
+torch.set_num_threads(1)                                 # so that the cost below is one core's
 print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
 
 # %% [markdown]
@@ -100,7 +101,8 @@ masks = [one.mask() > 0 for one in found]                # where the probability
 # %% tags=["nbval-check-output"]
 first = found[0]
 print(f"{len(found)} pictures, from second {first.time:g} to {found[-1].time:g}")
-print(f"picture {first.picture.shape}, probabilities {tuple(first.probabilities.shape)}, mask {first.mask().shape}")
+shapes = first.picture.shape, tuple(first.probabilities.shape), first.mask().shape
+print("picture {}, probabilities {}, mask {}".format(*shapes))
 
 # %% [markdown]
 # ## 8.2 Scrub through it
@@ -128,8 +130,9 @@ player
 acts = json.loads((here.root / "notebooks/media/truth.json").read_text())["acts"]
 rows = []
 for number, act in enumerate(acts, 1):
+    in_view = ", ".join(thing["category"] for thing in act["objects"])
     sounds = [f"{sound['what']} {sound['start']:g} to {sound['end']:g}" for sound in act["sounds"]]
-    rows.append((number, act["name"], ", ".join(thing["category"] for thing in act["objects"]), "; ".join(sounds)))
+    rows.append((number, act["name"], in_view, "; ".join(sounds)))
 workbook.table(["act", "", "in view", "what sounds, seconds"], rows)
 
 # %% [markdown]
@@ -148,24 +151,39 @@ workbook.table(["act", "", "in view", "what sounds, seconds"], rows)
 
 # %%
 truth = [make_sample.truth_at(one.time) for one in found]
-iou = evaluation.frame_iou(torch.from_numpy(np.stack(masks)), torch.from_numpy(np.stack(truth)))    # 1: both empty
+marked_all, truth_all = torch.from_numpy(np.stack(masks)), torch.from_numpy(np.stack(truth))
+iou = evaluation.frame_iou(marked_all, truth_all)        # 1 where both are empty
+
+
+def told(k, script):
+    """A row for second k: what is heard in it, and how much of each object is marked."""
+    heard = []
+    for sound in script["sounds"]:
+        if sound["start"] < k + 0.975 and sound["end"] > k:
+            heard.append(sound["what"])
+    things = []
+    for name, sounds, area in make_sample.objects_at(k):
+        things.append(f"{name}{' (sounds)' * sounds} {masks[k][area].mean():.0%}")
+    shares = f"{masks[k].mean():.1%}", f"{iou[k]:.2f}"
+    return k, " + ".join(heard) or "nothing", ", ".join(things), *shares
 
 
 def act(number):
-    """An act's pictures, what sounds in them and what is marked; of each object, how much is marked."""
-    seconds, script, columns, rows = range(4 * number - 4, 4 * number), acts[number - 1], [], []
+    """An act's pictures, what sounds in them and what is marked; of each object, how much."""
+    seconds, script = range(4 * number - 4, 4 * number), acts[number - 1]
+    columns = []
     for k in seconds:
-        frame, mask = prepare_frame(found[k].picture, masks[k].shape), masks[k]
-        columns.append((frame, torch.from_numpy(truth[k]), {"marked": torch.from_numpy(mask)}))
-        heard = [sound["what"] for sound in script["sounds"] if sound["start"] < k + 0.975 and sound["end"] > k]
-        things = [f"{name}{' (sounds)' * sounds} {mask[area].mean():.0%}"
-                  for name, sounds, area in make_sample.objects_at(k)]
-        row = k, " + ".join(heard) or "nothing", ", ".join(things), f"{mask.mean():.1%}", f"{iou[k]:.2f}"
-        rows.append(row)
+        frame = prepare_frame(found[k].picture, masks[k].shape)
+        columns.append((frame, truth_all[k], {"marked": marked_all[k]}))
     figure = plots.prediction_grid(columns, [f"second {k}" for k in seconds])
     figure.set_size_inches(0.8 * figure.get_size_inches())
-    workbook.show(figure, alt=f"Act {number}, {script['name']}: four pictures, what sounds in green, what is marked in orange.")
-    return workbook.table(["second", "is heard", "in view: how much of it is marked", "frame marked", "IoU"], rows)
+    workbook.show(
+        figure,
+        alt=f"Act {number}, {script['name']}: four pictures, what sounds in green, what is marked "
+        "in orange.",
+    )
+    columns = ["second", "is heard", "in view: how much of it is marked", "frame marked", "IoU"]
+    return workbook.table(columns, [told(k, script) for k in seconds])
 
 
 act(1)
@@ -189,11 +207,16 @@ act(6)
 # All 24 seconds in one picture. A bar at the bottom line is an IoU of 0:
 
 # %%
-title = "Six acts of four seconds: " + "; ".join(f"{n} {act['name']}" for n, act in enumerate(acts, 1))
-figure = plots.video.film_strip([one.picture for one in found], truth, masks, iou.tolist(), title, act=4)
+names = "; ".join(f"{n} {act['name']}" for n, act in enumerate(acts, 1))
+title = f"Six acts of four seconds: {names}"
+pictures = [one.picture for one in found]
+figure = plots.video.film_strip(pictures, truth, masks, iou.tolist(), title, act=4)
 figure.savefig(here.figures / "08_acts.png", dpi=100, metadata={"Software": None})
-workbook.show(figure, alt="A strip of 24 pictures with what sounds, below it one with what is marked, and the IoU "
-              "of each second as a bar: near 1 in the first two acts, low in most seconds of the others.")
+workbook.show(
+    figure,
+    alt="A strip of 24 pictures with what sounds, below it one with what is marked, and the IoU of "
+    "each second as a bar: near 1 in the first two acts, low in most seconds of the others.",
+)
 
 # %% [markdown]
 # What to take from them:
@@ -209,8 +232,8 @@ workbook.show(figure, alt="A strip of 24 pictures with what sounds, below it one
 # - **What was never seen** is not marked, marked in part, or taken for another. Nothing in the mask warns of it.
 
 # %%
-for number in range(6):
-    print(f"act {number + 1}, {acts[number]['name']:24} mean IoU {iou[4 * number:4 * number + 4].mean():.2f}")
+for number, mean in enumerate(iou.view(6, 4).mean(1), 1):
+    print(f"act {number}, {acts[number - 1]['name']:24} mean IoU {mean:.2f}")
 
 # %% [markdown]
 # ## 8.4 Can a threshold help?
@@ -231,24 +254,36 @@ def gone_above(probability, area):
     # end solution
 
 # %% tags=["check"]
-ramp, everywhere = np.linspace(0, 1, 101).reshape(1, 101), np.ones((1, 101), bool)
+ramp = np.linspace(0, 1, 101).reshape(1, 101)
+everywhere = np.ones((1, 101), bool)
 left = everywhere & (ramp < 0.505)
-hint = "take probability[area], the object's own pixels only; a tenth of them lies above which value? np.quantile finds it"
-workbook.check("how sure", gone_above, hint=hint, cases=[
-    ((ramp, everywhere), lambda x: abs(x - 0.9) < 0.011), ((ramp, left), lambda x: abs(x - 0.45) < 0.011),
-    ((np.full((2, 2), 0.3), np.ones((2, 2), bool)), 0.3)])
+workbook.check(
+    "how sure",
+    gone_above,
+    hint="take probability[area], the object's own pixels only; a tenth of them lies above which "
+    "value? np.quantile finds it",
+    cases=[
+        ((ramp, everywhere), lambda x: abs(x - 0.9) < 0.011),
+        ((ramp, left), lambda x: abs(x - 0.45) < 0.011),
+        ((np.full((2, 2), 0.3), np.ones((2, 2), bool)), 0.3),
+    ],
+)
 
 # %%
 chance = [one.probabilities[0].numpy() for one in found]
-chance = [1 - x for x in chance] if segmenter.num_classes > 1 else chance             # class 0 is "nothing sounds"
+if segmenter.num_classes > 1:
+    chance = [1 - x for x in chance]                       # class 0 is "nothing sounds"
 thresholds = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999]
-sounding = torch.from_numpy(np.stack(truth))
-scores = torch.stack([evaluation.frame_iou(torch.from_numpy(np.stack(chance) > x), sounding) for x in thresholds])
-scores = scores.view(-1, 6, 4).mean(2)                                                # (thresholds, acts)
+probability = torch.from_numpy(np.stack(chance))
+scores = torch.stack([evaluation.frame_iou(probability > x, truth_all) for x in thresholds])
+scores = scores.view(-1, 6, 4).mean(2)                     # (thresholds, acts)
 curves = {f"{n + 1} {script['name']}": scores[:, n].tolist() for n, script in enumerate(acts)}
-workbook.show(plots.video.threshold_curves(thresholds, curves),
-              alt="Mean IoU of each act against the threshold from 0.05 to 0.999. The lines of acts 1 and 2 stay high and those of acts 3 "
-              "to 5 near the middle, all nearly level; act 6 lies at 0, and from a threshold of 0.9 on at a quarter.")
+workbook.show(
+    plots.video.threshold_curves(thresholds, curves),
+    alt="Mean IoU of each act against the threshold from 0.05 to 0.999. The lines of acts 1 and 2 "
+    "stay high and those of acts 3 to 5 near the middle, all nearly level; act 6 lies at 0, and "
+    "from a threshold of 0.9 on at a quarter.",
+)
 
 # %% [markdown]
 # The lines are nearly level. Why? Of each object that is marked: the median of its probabilities, and the threshold of exercise 1, at which it is
@@ -256,12 +291,13 @@ workbook.show(plots.video.threshold_curves(thresholds, curves),
 
 # %%
 rows = []
-for k in (k for k in range(24) if k // 4 in (0, 2, 3, 5)):                            # acts 1, 3, 4 and 6
+for k in [*range(4), *range(8, 16), *range(20, 24)]:       # acts 1, 3, 4 and 6
     for name, sounds, area in make_sample.objects_at(k):
         if masks[k][area].mean() > 0.3 and sounds == (k < 4):
             inside = chance[k][area]
             verdict = "rightly" if sounds else "wrongly"
-            rows.append((k, name, verdict, f"{np.median(inside):.3f}", f"{np.quantile(inside, 0.9):.3f}"))
+            median, above = np.quantile(inside, (0.5, 0.9))
+            rows.append((k, name, verdict, f"{median:.3f}", f"{above:.3f}"))
 workbook.table(["second", "object", "marked", "median probability", "gone above"], rows)
 
 # %% [markdown]
@@ -283,18 +319,30 @@ workbook.table(["second", "object", "marked", "median probability", "gone above"
 # %% tags=["exercise"]
 def hearers(start, end, fps):
     # solution
-    return [k for k in range(int(end * fps) + 1) if k / fps < end and k / fps + 0.975 > start]
+    instants = range(int(end * fps) + 1)
+    return [k for k in instants if k / fps < end and k / fps + 0.975 > start]
     # end solution
 
 # %% tags=["check"]
-hint = "two stretches of time overlap where each begins before the other ends"
-workbook.check("who hears it", hearers, hint=hint, cases=[
-    ((1.4, 1.65, 1), [1]), ((2.5, 3.5, 1), [2, 3]), ((0.98, 0.99, 1), []),
-    ((1.4, 1.65, 5), [3, 4, 5, 6, 7, 8]), ((0, 0.1, 2), [0])])
+workbook.check(
+    "who hears it",
+    hearers,
+    hint="two stretches of time overlap where each begins before the other ends",
+    cases=[
+        ((1.4, 1.65, 1), [1]),
+        ((2.5, 3.5, 1), [2, 3]),
+        ((0.98, 0.99, 1), []),
+        ((1.4, 1.65, 5), [3, 4, 5, 6, 7, 8]),
+        ((0, 0.1, 2), [0]),
+    ],
+)
 
 # %%
 def timed(fps):
-    """What is found in the sample, and the seconds that it takes: the least of three tries, for other programs only ever add to it."""
+    """What is found in the sample, and the seconds that it takes.
+
+    The least of three tries, for other programs only ever add to it.
+    """
     tries = []
     for _ in range(3):
         start = time.perf_counter()
@@ -308,9 +356,10 @@ for fps in (1, s.dense):
     often, seconds = timed(fps)
     shown = np.array([one.mask() > 0 for one in often])
     flips = np.mean([(a != b).any() and not (a & b).any() for a, b in zip(shown, shown[1:])])
-    rows.append((f"{fps:g}", len(often), f"{seconds:.1f} s", f"{seconds / 24:.0%}", f"{flips:.0%}"))
-columns = ["a second", "pictures", "time", "of the video's length", "neighbours whose masks have nothing in common"]
-workbook.table(columns, rows)
+    taken = f"{seconds:.1f} s", f"{seconds / 24:.0%}"
+    rows.append((f"{fps:g}", len(often), *taken, f"{flips:.0%}"))
+columns = ["a second", "pictures", "time", "of the video's length"]
+workbook.table([*columns, "neighbours whose masks have nothing in common"], rows)
 
 # %% [markdown]
 # (Measured on one thread, with everything: decoding, the sound's front end, the model, masks at full size.) The time grows by less than the
@@ -320,15 +369,25 @@ workbook.table(columns, rows)
 # %%
 def share(one):
     """How much of act 5's first object is marked."""
-    return float((one.mask() > 0)[make_sample.objects_at(one.time)[0][2]].mean())
+    _, _, area = make_sample.objects_at(one.time)[0]
+    return float((one.mask() > 0)[area].mean())
 
 
-fifth = {f"{s.dense:g} a second": [one for one in often if 16 <= one.time < 20], "1 a second": found[16:20]}
-curves = {name: ([one.time for one in some], [share(one) for one in some]) for name, some in fifth.items()}
+def curve(some):
+    return [one.time for one in some], [share(one) for one in some]
+
+
+curves = {
+    f"{s.dense:g} a second": curve([one for one in often if 16 <= one.time < 20]),
+    "1 a second": curve(found[16:20]),
+}
 sounds = [(sound["start"], sound["end"]) for sound in acts[4]["sounds"]]
-workbook.show(plots.video.against_sound(curves, sounds, "Act 5: the mask runs ahead of the sound"),
-              alt="Share of the object that is marked over act 5, with the stretches in which it sounds: the first, of "
-              "0.1 s, is never marked; the others are from some tenths of a second before they start, and no longer in their last tenths.")
+workbook.show(
+    plots.video.against_sound(curves, sounds, "Act 5: the mask runs ahead of the sound"),
+    alt="Share of the object that is marked over act 5, with the stretches in which it sounds: the "
+    "first, of 0.1 s, is never marked; the others are from some tenths of a second before they "
+    "start, and no longer in their last tenths.",
+)
 
 # %% [markdown]
 # Looking more often did not find the 0.1 s of sound: however often you look, no picture hears more than these 0.1 s. And the mask runs *ahead*: a
@@ -338,9 +397,11 @@ workbook.show(plots.video.against_sound(curves, sounds, "Act 5: the mask runs ah
 
 # %%
 ordinary = [one for one in often if one.time < 8 and one.time % 4 < 3]
-shown, rows = torch.from_numpy(np.stack([one.mask() > 0 for one in ordinary])), []
+shown = torch.from_numpy(np.stack([one.mask() > 0 for one in ordinary]))
+rows = []
 for lead in (0, 0.2, 0.4, 0.6, 0.8):
-    later = torch.from_numpy(np.stack([make_sample.truth_at(one.time, lead) for one in ordinary]))
+    later = np.stack([make_sample.truth_at(one.time, lead) for one in ordinary])
+    later = torch.from_numpy(later)
     rows.append((f"{lead:g} s", f"{evaluation.frame_iou(shown, later).mean():.2f}"))
 workbook.table(["lead", f"IoU, {len(ordinary)} pictures"], rows)
 
@@ -359,8 +420,13 @@ workbook.table(["lead", f"IoU, {len(ordinary)} pictures"], rows)
 
 # %%
 chosen = OWN or SAMPLE
-own = read_audio(chosen) if probe(chosen).sample_rate else torch.zeros(16_000)        # without a track: silent
-sounds = {"half its length later": torch.roll(own, len(own) // 2), "silence": torch.zeros_like(own)}
+own = torch.zeros(16_000)                                # of a video without a track
+if probe(chosen).sample_rate:
+    own = read_audio(chosen)
+sounds = {
+    "half its length later": torch.roll(own, len(own) // 2),
+    "silence": torch.zeros_like(own),
+}
 for name, sound in sounds.items():
     (RUNS / f"{name}.wav").write_bytes(wav(sound.clamp(-1, 1).numpy(), 16_000))
 
@@ -374,10 +440,13 @@ def marked(audio=None):
 before, rows = marked(), []
 for name in sounds:
     after = marked(RUNS / f"{name}.wav")
-    both = (before.flatten(1).any(1) | after.flatten(1).any(1))
-    agree = f"{evaluation.frame_iou(before, after)[both].mean():.2f}" if both.any() else "nothing is marked"
+    either = (before | after).flatten(1).any(1)
+    agree = "nothing is marked"
+    if either.any():
+        agree = f"{evaluation.frame_iou(before, after)[either].mean():.2f}"
     rows.append((name, f"{before.float().mean():.1%}", f"{after.float().mean():.1%}", agree))
-workbook.table(["sound", "marked with its own", "marked with this", "IoU between the two, where either marks"], rows)
+columns = ["sound", "marked with its own", "marked with this"]
+workbook.table([*columns, "IoU between the two, where either marks"], rows)
 
 # %% [markdown]
 # A deaf model would keep its masks, IoU 1. This one, in the sample, drops them all in silence, and with the wrong sound marks less, and mostly
@@ -397,9 +466,10 @@ workbook.table(["sound", "marked with its own", "marked with this", "IoU between
 # %%
 made = RUNS / "masks" / Path(chosen).stem
 shutil.rmtree(made, ignore_errors=True)
-manifest = write(segmenter, chosen, made)                          # what the command does for each video
-print(", ".join(f"{path.name}{'/' if path.is_dir() else ''}" for path in sorted(made.iterdir())))
-asked = {name: manifest["asked"][name] for name in ("input", "fps", "size", "threshold", "checkpoint", "runtime")}
+manifest = write(segmenter, chosen, made)                # what the command does for each video
+print(", ".join(path.name + "/" * path.is_dir() for path in sorted(made.iterdir())))
+names = "input", "fps", "size", "threshold", "checkpoint", "runtime"
+asked = {name: manifest["asked"][name] for name in names}
 about = {name: manifest[name] for name in ("complete", "video", "heard")}
 pprint.pp({"asked": asked, **about, "frames": manifest["frames"][:2]}, width=110)
 
@@ -434,7 +504,8 @@ Video(str(overlay), embed=overlay.stat().st_size < 2e6, width=320)
 
 # %% tags=["result", "nbval-check-output"]
 right = (iou > 0.9).int()
-print(f"seconds with an IoU above 0.9: {right[:8].sum()} of 8 in acts 1 and 2, {right[8:].sum()} of 16 in acts 3 to 6")
+print(f"seconds with an IoU above 0.9: {right[:8].sum()} of 8 in acts 1 and 2, "
+      f"{right[8:].sum()} of 16 in acts 3 to 6")
 
 # %% [markdown]
 # ## Summary
