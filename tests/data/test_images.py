@@ -19,8 +19,8 @@ from lightavseg_core.data.masks import read_mask
 from lightavseg_core.video.inputs import pictures_of
 
 ORIENTATION = 0x0112
-STORED = {  # how an upright array lies in a file of each orientation, after EXIF's own table of rows and columns
-    1: lambda a: a,  # row 0 is the top, column 0 the left side
+STORED = {  # how an upright array lies in a file; in the comments EXIF's words for row 0 and column 0
+    1: lambda a: a,  # top, left
     2: lambda a: a[:, ::-1],  # top, right
     3: lambda a: a[::-1, ::-1],  # bottom, right
     4: lambda a: a[::-1],  # bottom, left
@@ -112,7 +112,8 @@ def test_masks_carry_orientations_too(own_copy, orientation):
         Image.new("L", (72, 40)).save(mask)
     report = check(own_copy, "s4")
     assert report.ok
-    said = f"1 mask carries an EXIF rotation; it is turned upright when read: {clip.masks[3].relative_to(report.folder)}"
+    name = clip.masks[3].relative_to(report.folder)
+    said = f"1 mask carries an EXIF rotation; it is turned upright when read: {name}"
     assert [note for note in report.notes if "EXIF" in note] == ([said] if orientation > 1 else [])
 
 

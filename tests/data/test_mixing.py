@@ -62,14 +62,12 @@ def test_mix_is_a_sum_over_samples():
     gains = [0.5, 0.0, 1.75]
     waveform, factor = mix(sounds, gains, donor=donor, donor_gain=0.6)
     for i in range(50):
-        expected = sum(gain * float(sound[i]) for gain, sound in zip(gains, sounds)) + (
-            0.6 * float(donor[i]) if i < 30 else 0
-        )
+        expected = sum(gain * float(sound[i]) for gain, sound in zip(gains, sounds))
+        expected += 0.6 * float(donor[i]) if i < 30 else 0
         assert waveform[i] == pytest.approx(expected, abs=1e-6)
     assert factor == 1
-    assert torch.equal(
-        mix(sounds, [0.0] * 3, donor=torch.cat([donor, donor]))[0], torch.cat([donor, donor])[:50]
-    )
+    twice = torch.cat([donor, donor])
+    assert torch.equal(mix(sounds, [0.0] * 3, donor=twice)[0], twice[:50])
 
 
 def test_noise_is_that_of_the_dataset(shapes):

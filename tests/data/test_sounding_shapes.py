@@ -28,15 +28,13 @@ from lightavseg_core.data.sounding_shapes import Recipe, generate, noise, object
 made = functools.cache(objects)  # many tests look at the same clips
 SUBSETS = ("s4", "ms3", "avss")
 SPLITS = {"train": 6, "val": 3, "test": 4}
-EVERY_CLIP = [
-    (subset, split, index) for subset in SUBSETS for split, count in SPLITS.items() for index in range(count)
-]
+PLACES = [(split, index) for split, count in SPLITS.items() for index in range(count)]
+EVERY_CLIP = [(subset, *place) for subset in SUBSETS for place in PLACES]
 
 
 def contents(root):
-    return {
-        str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
-    }
+    files = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
 def samples_of(path):
@@ -49,9 +47,8 @@ def described(root, subset="ms3", clips=100, **options):
     """A folder with a recipe alone: objects and stems are made from it without writing pictures."""
     folder = root / sounding_shapes.SUBSETS[subset].folder
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / sounding_shapes.RECIPE).write_text(
-        json.dumps(asdict(Recipe(subset, {"train": clips}, 64, 0, **options)))
-    )
+    recipe = Recipe(subset, {"train": clips}, 64, 0, **options)
+    (folder / sounding_shapes.RECIPE).write_text(json.dumps(asdict(recipe)))
     return root
 
 
@@ -84,24 +81,18 @@ def test_all_objects_move_and_are_of_different_categories(many):
             centers = np.array([np.argwhere(mask).mean(0) for mask in thing.masks])
             assert np.ptp(centers, axis=0).max() > 2  # pixels of 64
             x0, y0, x1, y1 = thing.boxes[2]
-            assert (
-                thing.masks[2, y0:y1, x0:x1].sum() == thing.masks[2].sum()
-                and thing.masks[2, y0].any()
-                and thing.masks[2, :, x1 - 1].any()
-            )
+            mask = thing.masks[2]
+            assert mask[y0:y1, x0:x1].sum() == mask.sum() and mask[y0].any() and mask[:, x1 - 1].any()
 
 
 def test_size_and_place_do_not_tell_the_category(many):
-    of = [
-        [thing for things in many for thing in things if thing.category == c] for c in range(len(CATEGORIES))
-    ]
+    everything = [thing for things in many for thing in things]
+    of = [[thing for thing in everything if thing.category == c] for c in range(len(CATEGORIES))]
     assert len(CATEGORIES) >= 7 and min(map(len, of)) >= 20
-    for measure in (
-        lambda o: o.masks.mean(),
-        lambda o: o.boxes[0, ::2].mean(),
-        lambda o: o.boxes[0, 1::2].mean(),
-    ):
-        values = [[measure(thing) for thing in group] for group in of]
+    area = [[thing.masks.mean() for thing in group] for group in of]
+    across = [[thing.boxes[0, ::2].mean() for thing in group] for group in of]
+    down = [[thing.boxes[0, 1::2].mean() for thing in group] for group in of]
+    for values in (area, across, down):
         everything = np.concatenate(values)
         for group in values:
             assert abs(np.mean(group) - everything.mean()) < 4 * everything.std() / np.sqrt(len(group))
@@ -118,20 +109,15 @@ def test_gains_and_noise_floor(tmp_path):
 
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_without_distractors_and_with_twins(tmp_path, subset):
-    alone, both = (
-        described(tmp_path / "alone", subset, distractors=False),
-        described(tmp_path / "twins", subset, twins=True),
-    )
+    alone = described(tmp_path / "alone", subset, distractors=False)
+    both = described(tmp_path / "twins", subset, twins=True)
     heard = 0
     for index in range(6):
         (thing,) = objects(alone, subset, "train", index)
         assert thing.sounding.all()
         first, second, *others = objects(both, subset, "train", index)
-        assert (
-            first.category == second.category not in {other.category for other in others}
-            and not second.sounding.any()
-        )
-        assert not (first.masks & second.masks).any()
+        assert first.category == second.category not in {other.category for other in others}
+        assert not second.sounding.any() and not (first.masks & second.masks).any()
         heard += first.sounding.sum()
     assert heard >= 6
 
@@ -158,34 +144,25 @@ def test_masks_on_disk_are_what_sounds(shapes):
             if path is None:
                 assert split == "train" and t > 0
                 continue
-            values = np.array(Image.open(path))
             seen |= set(expected.ravel().tolist())
-            assert (
-                values == {"s4": (expected > 0) * 255, "ms3": expected}.get(subset, voc_palette(8)[expected])
-            ).all()
+            stored = {"s4": (expected > 0) * 255, "ms3": expected, "avss": voc_palette(8)[expected]}
+            assert np.array_equal(Image.open(path), stored[subset])
     assert len(seen) >= 6  # classes, background included
 
 
 def test_events_say_what_sounds_and_where(shapes):
     for subset in SUBSETS:
         with (shapes / sounding_shapes.SUBSETS[subset].folder / "events.csv").open() as file:
-            found = {
-                (r["clip"], int(r["second"]), r["category"], *(int(r[k]) for k in ("x0", "y0", "x1", "y1")))
-                for r in csv.DictReader(file)
-            }
-        expected = {
-            (
-                read_clips(shapes, subset, split)[index].name,
-                t,
-                CATEGORIES[thing.category].name,
-                *thing.boxes[t].tolist(),
-            )
-            for which, split, index in EVERY_CLIP
-            if which == subset
-            for thing in made(shapes, subset, split, index)
-            for t in np.flatnonzero(thing.sounding).tolist()
-        }
-        assert found == expected
+            found = [tuple(row) for row in csv.reader(file)]
+        expected = set()
+        for split, index in PLACES:
+            name = read_clips(shapes, subset, split)[index].name
+            for thing in made(shapes, subset, split, index):
+                for t in np.flatnonzero(thing.sounding).tolist():
+                    event = (name, t, CATEGORIES[thing.category].name, *thing.boxes[t].tolist())
+                    expected.add(tuple(map(str, event)))
+        assert found[0] == ("clip", "second", "category", "x0", "y0", "x1", "y1")
+        assert set(found[1:]) == expected and len(found) == len(expected) + 1
 
 
 def test_annotated_frames_and_lengths(shapes):
@@ -205,33 +182,24 @@ def test_annotated_frames_and_lengths(shapes):
 
 
 def test_nothing_is_shared_between_splits(shapes):
-    owner = {}
-    for subset, split, index in EVERY_CLIP:
+    owner, files = {}, 0
+    for place in EVERY_CLIP:
+        subset, split, index = place
         clip = read_clips(shapes, subset, split)[index]
         for path in [*clip.frames, clip.audio]:
-            assert owner.setdefault(hashlib.sha256(path.read_bytes()).digest(), (subset, split, index)) == (
-                subset,
-                split,
-                index,
-            )
-    assert len(owner) == sum(
-        1 + (10 if subset == "avss" and index % 3 == 2 else 5) for subset, _, index in EVERY_CLIP
-    )
+            files += 1
+            assert owner.setdefault(hashlib.sha256(path.read_bytes()).digest(), place) == place
+    assert len(owner) == files == 13 * 6 * 3 + 4 * 5  # four clips of AVSS have ten frames
 
 
 def test_same_seed_same_bytes_with_any_number_of_processes(tmp_path):
     clips = {"train": 14, "val": 2, "test": 3}  # enough for three processes
-    one, two, other = (
-        contents(generate(tmp_path / str(n), "ms3", clips, 32, seed, workers=n))
-        for n, seed in ((1, 5), (3, 5), (2, 6))
-    )
-    assert one == two
-    same = [
-        name
-        for name in one
-        if name.endswith((".wav", "_1.png")) and "visual" in name and one[name] == other[name]
-    ]
-    assert not same and one.keys() == other.keys()
+    one = contents(generate(tmp_path / "one", "ms3", clips, 32, 5, workers=1))
+    three = contents(generate(tmp_path / "three", "ms3", clips, 32, 5, workers=3))
+    other = contents(generate(tmp_path / "other", "ms3", clips, 32, 6, workers=2))
+    assert one == three and one.keys() == other.keys()
+    drawn = [name for name in one if name.endswith(".wav") or "visual_frames" in name]
+    assert len(drawn) == 19 * 6 and not [name for name in drawn if one[name] == other[name]]
 
 
 def test_the_same_arguments_change_nothing_and_others_are_refused(own_copy):
@@ -240,15 +208,11 @@ def test_the_same_arguments_change_nothing_and_others_are_refused(own_copy):
 
     before = state()
     assert generate(own_copy, "ms3", SPLITS, 64, 0) == own_copy
-    for options in (
-        {"seed": 1},
-        {"size": 96},
-        {"twins": True},
-        {"distractors": False},
-        {"clips": {**SPLITS, "val": 4}},
-    ):
+    same = {"clips": SPLITS, "size": 64, "seed": 0}
+    more = {"clips": {**SPLITS, "val": 4}}
+    for options in ({"seed": 1}, {"size": 96}, {"twins": True}, {"distractors": False}, more):
         with pytest.raises(FileExistsError, match="another ms3 dataset"):
-            generate(own_copy, "ms3", **{"clips": SPLITS, "size": 64, "seed": 0, **options})
+            generate(own_copy, "ms3", **{**same, **options})
     assert state() == before
 
 
@@ -291,11 +255,11 @@ def test_a_killed_generation_leaves_no_processes(tmp_path):
     """Ctrl-C cleans up; after a kill the workers end too, and the same command works again."""
 
     def start():
-        script = (
-            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            "from lightavseg_core.data.sounding_shapes import generate; "
-            f"generate({str(tmp_path / 'data')!r}, clips=10_000, size=64, workers=2)"
-        )
+        script = f"""if True:
+            import signal
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            from lightavseg_core.data.sounding_shapes import generate
+            generate({str(tmp_path / "data")!r}, clips=10_000, size=64, workers=2)"""
         process = subprocess.Popen(
             [sys.executable, "-c", script],
             stderr=subprocess.PIPE,
@@ -341,36 +305,16 @@ def test_a_clip_that_is_not_there(shapes):
 
 
 def test_command_line(tmp_path, capsys):
-    make = [
-        "data",
-        "make",
-        str(tmp_path / "data"),
-        "--subset",
-        "s4",
-        "--train",
-        "2",
-        "--val",
-        "1",
-        "--test",
-        "1",
-        "--size",
-        "32",
-        "--seed",
-        "3",
-    ]
-    for arguments, code in (
-        (make, 0),
-        ([*make, "--twins"], 2),
-        (["data", "check", str(tmp_path / "data"), "--subset", "s4"], 0),
-    ):
+    data = str(tmp_path / "data")
+    make = f"--subset s4 --train 2 --val 1 --test 1 --size 32 --seed 3 {data}".split()
+    checked = ["check", data, "--subset", "s4"]
+    for arguments, code in ((["make", *make], 0), (["make", *make, "--twins"], 2), (checked, 0)):
         with pytest.raises(SystemExit) as end:
-            main(arguments)
+            main(["data", *arguments])
         assert end.value.code == code
     out, err = capsys.readouterr()
     assert "2 train, 1 val, 1 test clips" in out and "all files are there and readable" in out
-    assert [line for line in err.splitlines() if line.startswith("lightavseg:")][0].endswith(
-        "Give another folder, or remove this one."
-    )
-    assert contents(tmp_path / "data") == contents(
-        generate(tmp_path / "again", "s4", {"train": 2, "val": 1, "test": 1}, 32, 3)
-    )
+    said = [line for line in err.splitlines() if line.startswith("lightavseg:")]
+    assert said[0].endswith("Give another folder, or remove this one.")
+    again = generate(tmp_path / "again", "s4", {"train": 2, "val": 1, "test": 1}, 32, 3)
+    assert contents(tmp_path / "data") == contents(again)
