@@ -38,11 +38,11 @@ def attribution_figure(
         shown.append((name, values, label, {"cmap": "RdBu", "vmin": -limit, "vmax": limit}))
     for axis, (_, values, label, colors) in zip(axes[1:], shown):
         if values.ndim == 4:
-            image = axis.imshow(values[second, 0].T, **colors, **place)                     # (M, F)
+            image = axis.imshow(values[second, 0].T.numpy(), **colors, **place)                     # (M, F)
             axis.set_yticks(ticks + 0.5, hertz, fontsize=7)
             axis.set_xlabel("s", fontsize=8)
         else:
-            image = axis.imshow(values, **colors)
+            image = axis.imshow(values.numpy(), **colors)
             bare(axis)
         figure.colorbar(image, ax=axis, shrink=0.9).set_label(label, fontsize=8)
     axes[1].set_ylabel("centre of the mel band, Hz", fontsize=8)

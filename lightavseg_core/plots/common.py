@@ -107,7 +107,7 @@ def picture_grid(
                 axis.axis("off")
                 continue
             smoothing = "nearest" if np.ndim(image) == 2 else None
-            axis.imshow(image, cmap="viridis", vmin=0, vmax=most, interpolation=smoothing)
+            axis.imshow(np.asarray(image), cmap="viridis", vmin=0, vmax=most, interpolation=smoothing)
         line[0].set_ylabel(name, fontsize=9)
     for axis, name in zip(axes[0], columns):
         axis.set_title(name, fontsize=9)
@@ -129,7 +129,7 @@ def clip_figure(item: dict) -> Figure:
         above.imshow(picture(item["frames"][t]))
         above.set_title(f"second {t}", fontsize=9)
         middle.imshow(overlay(item["frames"][t], item["mask"][t], GREEN))
-        below.imshow(heard[t, 0].T, **scale, **place)
+        below.imshow(heard[t, 0].T.numpy(), **scale, **place)
         below.set_xlabel("s", fontsize=8)
         below.tick_params(labelsize=7)
         bare(above)

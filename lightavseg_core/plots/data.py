@@ -145,7 +145,7 @@ def log_mel_steps(
     for band in range(0, triangles.shape[1], 4):
         bank.plot(hertz, triangles[:, band], color=(BLUE, ORANGE)[band // 4 % 2], linewidth=1)
     bank.set(title="4. Every fourth of 64 mel triangles", xlabel="Hz", ylabel="weight")
-    _heard(spectra, np.log10(spectrum + 0.01), 8, "log10 magnitude")
+    _heard(spectra, (spectrum + 0.01).log10(), 8, "log10 magnitude")
     spectra.set(title="5. All spectra, before the triangles", xlabel="s", ylabel="kHz")
     _heard(result, log_mel, log_mel.shape[1], "log(magnitude + 0.01)")
     result.set(title="6. The log-mel: 96 windows, 64 bands", xlabel="s", ylabel="mel band")
@@ -157,7 +157,7 @@ def log_mel_steps(
 def _heard(axis: Axes, values: Tensor, top: float, label: str) -> None:
     """values (windows, bands) over time; bands from 0 to `top`."""
     place = heard_place(len(values), top)
-    image = axis.imshow(values.T, cmap="magma", interpolation="nearest", **place)
+    image = axis.imshow(values.T.numpy(), cmap="magma", interpolation="nearest", **place)
     axis.figure.colorbar(image, ax=axis, label=label)
 
 
@@ -165,7 +165,7 @@ def pixels(frames: Mapping[str, tuple[Tensor, Tensor]], title: str) -> Figure:
     """Small frames, a probability (H, W) and a truth (H, W) each: numbers written in, true pixels framed."""
     figure, axes = subplots(1, len(frames), figsize=(2.6 * len(frames), 3), squeeze=False)
     for axis, (name, (probability, truth)) in zip(axes[0], frames.items()):
-        axis.imshow(probability, cmap="Greys", vmin=0, vmax=1.3)
+        axis.imshow(probability.numpy(), cmap="Greys", vmin=0, vmax=1.3)
         for (i, j), value in np.ndenumerate(probability.numpy()):
             color = "white" if value > 0.75 else "black"
             axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=9, color=color)
