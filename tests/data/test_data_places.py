@@ -125,20 +125,17 @@ def test_a_linked_copy_one_folder_down_hides_nothing(own_copy, tmp_path):
     assert subset_folder(own_copy, "ms3") == own_copy / "old"
 
 
-@pytest.mark.parametrize(
-    "name, subset", [("label2idx.json", "avss"), ("events.csv", "avss"), ("metadata.csv", "avss")]
-)
-def test_a_link_to_a_file_within_root_is_nothing_to_note(own_copy, tmp_path, name, subset):
+@pytest.mark.parametrize("name", ["label2idx.json", "events.csv", "metadata.csv"])
+def test_a_link_to_a_file_within_root_is_nothing_to_note(own_copy, tmp_path, name):
     """Also where the dataset lies one folder down; given itself, it is ROOT, and the link leads out."""
     root = tmp_path / "root"
     folder = Path(shutil.copytree(own_copy, root / "AVSBench_semantic", symlinks=True))
     (folder / name).rename(root / "table")
     (folder / name).symlink_to("../table")
-    assert links_noted(root, subset) == [] and read_labels(root) == read_labels(own_copy)
-    assert len(AVSBench(root, subset, "val")) == 3
-    assert links_noted(folder, subset) == [
-        f"{folder / name} is a link out of the dataset, to {root / 'table'}"
-    ]
+    assert links_noted(root, "avss") == [] and read_labels(root) == read_labels(own_copy)
+    assert len(AVSBench(root, "avss", "val")) == 3
+    (note,) = links_noted(folder, "avss")
+    assert note == f"{folder / name} is a link out of the dataset, to {root / 'table'}"
 
 
 def test_copies_are_a_kind_of_their_own(own_copy):
@@ -155,25 +152,21 @@ def test_another_datasets_table_at_root_is_left_alone(own_copy, tmp_path):
     shutil.copytree(own_copy / "Multi-sources", root := tmp_path / "root", dirs_exist_ok=True)
     (root / "metadata.csv").write_text("file,caption\na.png,a cat\n")
     assert [report.subset for report in check_all(root)] == ["ms3"]
-    with pytest.raises(
-        FileNotFoundError, match="its metadata.csv is another dataset's: it has no columns uid, label, split"
-    ):
+    words = "its metadata.csv is another dataset's: it has no columns uid, label, split"
+    with pytest.raises(FileNotFoundError, match=words):
         AVSBench(root, "avss")
-    for beside in (
-        "columns",
-        "label2idx.json",
-        "v2",
-    ):  # each of them says that it is AVSS, and what is wrong is told
-        shutil.rmtree(root)
-        root.mkdir()
-        (root / "metadata.csv").write_text(
-            "file,caption\n" if beside != "columns" else "vid,uid,label,split\n"
-        )
-        if beside != "columns":
-            shutil.copytree(own_copy / "v1m", root / beside) if beside == "v2" else shutil.copy(
-                own_copy / beside, root
-            )
-        assert the_one_problem(root, "avss").kind == "table"
+
+
+@pytest.mark.parametrize("sign", ["columns", "label2idx.json", "v2"])
+def test_what_says_that_a_table_is_of_avss(own_copy, tmp_path, sign):
+    """And so what is wrong is told."""
+    columns = "vid,uid,label,split\n" if sign == "columns" else "file,caption\n"
+    (tmp_path / "metadata.csv").write_text(columns)
+    if sign == "label2idx.json":
+        shutil.copy(own_copy / sign, tmp_path)
+    if sign == "v2":
+        shutil.copytree(own_copy / "v1m", tmp_path / sign)
+    assert the_one_problem(tmp_path, "avss").kind == "table"
 
 
 @pytest.mark.parametrize("where", [".", "gt_masks/..", "link"])
@@ -202,9 +195,8 @@ def test_a_generated_clip_that_ends_early(own_copy):
     found = lav.deaf_oracle(early)
     assert 0 < found["M_J"] < 1 and found != oracle
     with (own_copy / "Multi-sources" / "events.csv").open("a") as file:
-        file.write(
-            f"{early.clips[0].name},5,bell,0,0,1,1\n"
-        )  # of a clip of five seconds, there never is a second 5
+        # Of a clip of five seconds, there never is a second 5.
+        file.write(f"{early.clips[0].name},5,bell,0,0,1,1\n")
     with pytest.raises(ValueError, match="second 5 of .*, which has 3"):
         _windows(early, categories)
 
@@ -216,7 +208,8 @@ def test_half_a_jpeg_is_found(own_copy):
         Image.effect_noise((97, 61), 80).convert("RGB").save(path, format="JPEG", progressive=number % 2)
         content = path.read_bytes()
         path.write_bytes(content[: len(content) * (number + 1) // len(paths)])  # the last one is whole
-    for path in (path for clip in read_clips(own_copy, "ms3", "val") for path in clip.masks):
-        Image.new("L", (97, 61)).save(path)
+    for clip in read_clips(own_copy, "ms3", "val"):
+        for path in clip.masks:
+            Image.new("L", (97, 61)).save(path)
     broken = [problem.found.split(": ")[0] for problem in check(own_copy, "ms3").problems]
     assert broken == [str(path) for path in paths[:-1]]

@@ -168,10 +168,8 @@ def pgm(pixels, white=65535):
     return f"P5 {width} {height} {white}\n".encode() + pixels.astype(">u2").tobytes()
 
 
-RAMP = np.concatenate(
-    [np.arange(0, 65536, 13), [127, 128, 129, 255, 256, 257, 385, 386, 65406, 65407, 65535, 0]]
-)
-RAMP = RAMP[: len(RAMP) // 54 * 54].reshape(54, -1).astype(np.uint16)
+EDGES = [0, 127, 128, 129, 255, 256, 257, 385, 386, 65406, 65407, 65535]
+RAMP = np.concatenate([EDGES, np.arange(0, 65536, 13)])[:5040].reshape(56, 90).astype(np.uint16)
 GREY = {
     "PNG": png,
     "TIFF, little endian": lambda pixels: tiff(pixels, "<"),
@@ -186,9 +184,8 @@ def test_grey_of_16_bits_is_scaled_by_its_range(tmp_path, kind):
     path.write_bytes(GREY[kind](RAMP))
     expected = np.array([[round(value / 257) for value in row] for row in RAMP.tolist()])
     found = read_picture(path)
-    assert found.dtype == np.uint8 and all(
-        np.array_equal(found[..., channel], expected) for channel in range(3)
-    )
+    assert found.dtype == np.uint8 and found.shape == (*RAMP.shape, 3)
+    assert all(np.array_equal(found[..., channel], expected) for channel in range(3))
     assert frame_size(path) == (RAMP.shape[::-1], 1)
     assert np.array_equal(next(pictures_of(path, Fraction(1)))[1], found)
     assert np.array_equal(read_mask(path, "ms3", 1), RAMP > 0)  # of a mask, all above 0 is foreground
@@ -204,16 +201,10 @@ def test_grey_of_12_bits_is_scaled_by_its_range(tmp_path):
 
 
 NO_RANGE = {
-    "32 bits": (lambda: tiff(RAMP.astype(np.uint32), "<", bits=32), "signed or 32-bit numbers"),
-    "signed, 32 bits": (
-        lambda: tiff(RAMP.astype(np.int32), ">", bits=32, signed=True),
-        "signed or 32-bit numbers",
-    ),
-    "signed, 16 bits": (
-        lambda: tiff((RAMP // 2).astype(np.int16), "<", signed=True),
-        "signed or 32-bit numbers",
-    ),
-    "fractions": (lambda: tiff(RAMP.astype(np.float32) / 65535, "<", bits=32), "fractions"),
+    "32 bits": (tiff(RAMP.astype(np.uint32), "<", bits=32), "signed or 32-bit numbers"),
+    "signed, 32 bits": (tiff(RAMP.astype(np.int32), ">", 32, signed=True), "signed or 32-bit numbers"),
+    "signed, 16 bits": (tiff((RAMP // 2).astype(np.int16), "<", signed=True), "signed or 32-bit numbers"),
+    "fractions": (tiff(RAMP.astype(np.float32) / 65535, "<", bits=32), "fractions"),
 }
 
 
@@ -222,7 +213,7 @@ def test_numbers_without_a_range_are_refused_in_one_line(own_copy, case):
     content, words = NO_RANGE[case]
     clip = read_clips(own_copy, "ms3", "val")[0]
     path = clip.frames[2]
-    path.write_bytes(content())
+    path.write_bytes(content)
     expected = f"{path}: its grey is {words}, so white is not known. Save it with 8 or 16 bits."
     for use in (read_picture, frame_size, lambda path: next(pictures_of(path, Fraction(1)))):
         with pytest.raises(ValueError) as caught:
