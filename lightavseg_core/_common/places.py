@@ -19,7 +19,7 @@ class Places(NamedTuple):
 def places(name: str, out: str | Path | None = None) -> Places:
     """The folders of the notebook `name`, whatever folder it is run from; those that it writes into are made.
 
-    The checkout is the working folder or one above it, else the one that the package was installed from.
+    The checkout is the working folder or one above it, else what the package was installed from.
     out: the folder that holds `runs` and `figures`; by default the checkout, and where that cannot be written
     the user's cache, in which case a line says so. Raises FileNotFoundError where there is no checkout.
     """
@@ -27,14 +27,15 @@ def places(name: str, out: str | Path | None = None) -> Places:
     found = next((folder for folder in folders if all((folder / mark).exists() for mark in MARKS)), None)
     if found is None:
         raise FileNotFoundError(
-            f"{Path.cwd()} is not in a checkout of the workbook, which holds {', '.join(MARKS)}, and the package was "
-            "not installed from one. Change into the checkout, and run the notebook there. Nothing was written."
+            f"{Path.cwd()} is not in a checkout of the workbook, which holds {', '.join(MARKS)}, and the "
+            "package was not installed from one. Change into the checkout, and run the notebook there. "
+            "Nothing was written."
         )
     if out is None and not os.access(found, os.W_OK):
         from platformdirs import user_cache_path  # Jupyter brings it
 
         out = user_cache_path("lightavseg-workbook")
-        print(f"The checkout cannot be written, so what this notebook makes goes to {out}; `out` gives another place.")
+        print(f"The checkout cannot be written: what this notebook makes goes to {out}, or where `out` says.")
     root = Path(os.path.relpath(found))
     base = root if out is None else Path(out)
     here = Places(root, base / "runs" / name, base / "figures")

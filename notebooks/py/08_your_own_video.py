@@ -74,7 +74,7 @@ SAMPLE = here.root / "notebooks/media/sample.mp4"
 RUNS = here.runs
 OWN = s.video and here.root / s.video                    # a path from the root, or an absolute one
 sys.path.insert(0, str(here.root / "notebooks/media"))
-import make_sample                                       # the script that made the sample
+import make_sample  # the script that made the sample
 
 torch.set_num_threads(1)                                 # so that the cost below is one core's
 print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))

@@ -81,6 +81,8 @@ def test_structure(source):
     used = {tag for cell in cells for tag in tags(cell)}
     assert "nbval-check-output" in used, "at least one cell is tagged `nbval-check-output`"
     assert used <= TAGS, f"a misspelt tag, or one to add to TAGS: {used - TAGS}"
+    lines = [line for cell in cells if cell.cell_type == "code" for line in cell.source.splitlines()]
+    assert max(map(len, lines)) <= 100, "code that a reader of the page would have to scroll sideways for"
 
 
 @every_notebook
