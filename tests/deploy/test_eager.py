@@ -54,7 +54,9 @@ def test_the_given_model_stays_as_it_is():
     run = prepare(model, channels_last=True)
     first = run(*given)
     assert [module.training for module in model.modules()] == modes
-    assert all(torch.equal(x, before[name][0]) and x.stride() == before[name][1] for name, x in model.state_dict().items())
+    for name, x in model.state_dict().items():
+        value, stride = before[name]
+        assert torch.equal(x, value) and x.stride() == stride
     with torch.no_grad():
         model.head[-1].bias.add_(100)
     assert torch.equal(run(*given), first), "made of a copy: what the model learns later is not seen"

@@ -1,11 +1,10 @@
-"""The graph for edge runtimes computes what the model computes, in fewer kinds of operation, and leaves the model alone."""
+"""The graph for edge runtimes computes what the model computes, in fewer kinds of operation."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
-from helpers.edge import shaken
+from helpers.edge import TINY, long, shaken
 from helpers.tiny import inputs
 from torch import nn
 
@@ -17,10 +16,10 @@ from lightavseg_core.deploy.edge_graph import (
     fix_attention,
 )
 from lightavseg_core.encoders.seaformer import ConvNorm, SqueezeAxialAttention
+from lightavseg_core.models.base import Output
 from lightavseg_core.models.blocks import resize_as
 
 aten = torch.ops.aten
-TINY = Path(__file__).parents[2] / "checkpoints" / "tiny"
 
 
 def deviation(found, expected):
@@ -29,6 +28,10 @@ def deviation(found, expected):
 
 def targets(program):
     return {node.target for node in program.graph.nodes if node.op == "call_function"}
+
+
+def count(program, target):
+    return len(program.graph.find_nodes(op="call_function", target=target))
 
 
 def check(model, given, tolerance=1e-5):
@@ -41,14 +44,17 @@ def check(model, given, tolerance=1e-5):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("height, width, seconds, classes", [
-    (64, 96, 1, 1), (72, 64, 3, 2), pytest.param(64, 64, 1, 1, marks=pytest.mark.long), pytest.param(33, 47, 1, 1, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "height, width, seconds, classes",
+    [(64, 96, 1, 1), (72, 64, 3, 2), *long((64, 64, 1, 1), (33, 47, 1, 1))],
+)
 def test_same_logits_at_any_size(height, width, seconds, classes):
     program = check(shaken(num_classes=classes), inputs(1, seconds, height, width))
     left = targets(program)
     assert not left & {aten.batch_norm.default, aten.adaptive_max_pool2d.default, aten.unsqueeze.default}
     assert {aten.conv2d.default, aten.max_pool2d.default, aten.bmm.default} <= left
-    assert len(program.graph.find_nodes(op="call_function", target=aten.softmax.int)) == 4         # an attention block each, rows and columns at once
+    # An attention block each, rows and columns at once.
+    assert count(program, aten.softmax.int) == 4
 
 
 @pytest.mark.long
@@ -57,27 +63,28 @@ def test_of_the_trained_model():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [
-    "avsbench", *(pytest.param(name, marks=pytest.mark.long) for name in ("avesformer", "avsegformer", "selm"))])
+@pytest.mark.parametrize("method", ["avsbench", *long("avesformer", "avsegformer", "selm")])
 def test_of_other_methods(method):
     """Whatever they attend by."""
     check(shaken(method, size=64), inputs(1, 2), 1e-4)
 
 
+def described(model):
+    """All of a model but its numbers."""
+    modules = [(type(module), module.training, len(module._forward_pre_hooks)) for module in model.modules()]
+    return modules, [parameter.requires_grad for parameter in model.parameters()]
+
+
 def test_the_model_is_left_as_it_is():
     model = shaken().train()
-    before, hooks = copy.deepcopy(model.state_dict()), [len(m._forward_pre_hooks) for m in model.modules()]
-    kinds, modes, grads = ([f(x) for x in xs] for f, xs in ((type, model.modules()), (lambda m: m.training, model.modules()),
-                                                             (lambda p: p.requires_grad, model.parameters())))
+    before, about = copy.deepcopy(model.state_dict()), described(model)
     fixed = fix_attention(model, *inputs())
-    for module in fixed.modules():
-        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-            tensor.data.zero_()                                                                    # the copy's numbers are its own
-    assert [type(m) for m in model.modules()] == kinds and [m.training for m in model.modules()] == modes
-    assert [p.requires_grad for p in model.parameters()] == grads and [len(m._forward_pre_hooks) for m in model.modules()] == hooks
+    for tensor in (*fixed.parameters(), *fixed.buffers()):
+        tensor.data.zero_()  # the copy's numbers are its own
+    assert described(model) == about
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert not any(m.training for m in fixed.modules())
-    assert not any(isinstance(m, SqueezeAxialAttention) for m in fixed.modules())
+    for module in fixed.modules():
+        assert not module.training and not isinstance(module, SqueezeAxialAttention)
 
 
 @pytest.mark.parametrize("height, width", [(7, 4), (1, 5), (16, 16), (1, 1)])
@@ -98,14 +105,15 @@ def test_joint_attention_is_the_plain_one(height, width):
     plain = plain.double()
     fixed = FixedAxialAttention(plain, height, width)
     rows, columns = torch.eye(height).double(), torch.eye(width).double()
-    fixed.average = torch.cat([rows.repeat_interleave(width, 1) / width, columns.repeat(1, height) / height])
+    averaging = [rows.repeat_interleave(width, 1) / width, columns.repeat(1, height) / height]
+    fixed.average = torch.cat(averaging)
     x = 3 * torch.randn(2, 24, height, width, dtype=torch.float64)
     with torch.inference_mode():
         expected, found = plain(x), fixed.double()(x)
         assert deviation(found, expected) < 1e-12
         context = plain.proj_encode_row[1].bn
         context.weight.zero_()
-        assert deviation(plain(x), expected) > 1e-3                                                # so the rows do have an effect
+        assert deviation(plain(x), expected) > 1e-3, "the rows do have an effect"
 
 
 def test_rows_and_columns_do_not_see_each_other():
@@ -117,20 +125,21 @@ def test_rows_and_columns_do_not_see_each_other():
 
 
 class Branches(nn.Module):
-    """A convolution of which the map is read twice, one that is folded with its own bias, and pooling in both ways."""
+    """A convolution whose map is read twice, one that is folded with its own bias, and pooling both ways."""
 
     def __init__(self):
         super().__init__()
-        self.shared, self.conv = ConvNorm(3, 4, 3), nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, groups=2), nn.BatchNorm2d(6))
+        self.shared = ConvNorm(3, 4, 3)
+        self.conv = nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, groups=2), nn.BatchNorm2d(6))
 
     def forward(self, frames, log_mel):
         x = frames.flatten(0, 1)
         raw = self.shared.c(x)
         x = self.conv(raw + self.shared.bn(raw))
         values, places = nn.functional.adaptive_max_pool2d(x, 1, return_indices=True)
-        halves = nn.functional.adaptive_max_pool2d(x, (2, 1))
+        halves = nn.functional.adaptive_max_pool2d(x, (2, 1)).mean((2, 3), keepdim=True)
         peak = nn.functional.adaptive_max_pool2d(x, 1)
-        return type("Output", (), {"logits": resize_as(values + peak + halves.mean((2, 3), keepdim=True) + places.float() / 99, frames)})
+        return Output(resize_as(values + peak + halves + places.float() / 99, frames))
 
 
 def test_what_cannot_be_replaced_stays():
@@ -141,5 +150,5 @@ def test_what_cannot_be_replaced_stays():
         nn.init.normal_(norm.running_mean)
         nn.init.normal_(norm.bias)
     program = check(model, inputs(1, 2, 32, 48))
-    count = lambda target: len(program.graph.find_nodes(op="call_function", target=target))         # noqa: E731
-    assert (count(aten.batch_norm.default), count(aten.adaptive_max_pool2d.default), count(aten.max_pool2d.default)) == (1, 2, 1)
+    left = (aten.batch_norm.default, aten.adaptive_max_pool2d.default, aten.max_pool2d.default)
+    assert [count(program, target) for target in left] == [1, 2, 1]

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 import torch
-from helpers.edge import TINY, agreement, calls, exported, folder, noise, shaken, unseen
+from helpers.edge import RUNTIMES, TINY, agreement, calls, exported, long, noise, shaken, unseen
 from helpers.films import film
 from PIL import Image
 
 import lightavseg_core as lav
-from lightavseg_core.cli import main
+from lightavseg_core import cli
 from lightavseg_core.data import AVSBench
 from lightavseg_core.data.decoding import read_audio
 from lightavseg_core.data.images import read_frame
@@ -21,23 +21,15 @@ from lightavseg_core.deploy.export import clips_of, compare, export
 from lightavseg_core.deploy.runtimes import SUFFIX, load
 from lightavseg_core.evaluation import update_score
 from lightavseg_core.metrics import MaskScore
+from lightavseg_core.models.base import Output
 
-RUNTIMES = ["onnx", "openvino", "executorch"]
 pytestmark = pytest.mark.slow
-
-
-def long(*cases):
-    return [pytest.param(*case, marks=pytest.mark.long) for case in cases]
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory):
-    return folder(tmp_path_factory)
+INT8 = [("onnx", "int8"), *long(("openvino", "int8"), ("executorch", "int8"))]
 
 
 def command(capsys, *arguments):
     with pytest.raises(SystemExit) as exit:
-        main.main([str(argument) for argument in arguments])
+        cli.main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return exit.value.code or 0, captured.out, captured.err
 
@@ -55,64 +47,81 @@ def test_fp32_is_the_model(base, runtime):
     assert agreement(base, runtime).deviation < 1e-4
     with torch.inference_mode():
         assert file(*clips[0]).shape == (1, 2, 1, 128, 128)
-        other = file(clips[0][0], clips[1][1])                      # the first clip's frames, the second's sound
-        assert torch.allclose(other, model(clips[0][0], clips[1][1]).logits, atol=1e-3)
-        assert not torch.allclose(other, file(*clips[0]), atol=1e-1)
+        mixed = clips[0][0], clips[1][1]  # the first clip's frames, the second's sound
+        assert torch.allclose(file(*mixed), model(*mixed).logits, atol=1e-3)
+        assert not torch.allclose(file(*mixed), file(*clips[0]), atol=1e-1)
 
 
-@pytest.mark.parametrize("runtime, precision", [("onnx", "int8"), *long(("openvino", "int8"), ("executorch", "int8"))])
+def weights_of(path):
+    """Bytes of the file that holds the numbers."""
+    return (path.with_suffix(".bin") if path.suffix == ".xml" else path).stat().st_size
+
+
+@pytest.mark.parametrize("runtime, precision", INT8)
 def test_int8_scores_as_fp32(base, runtime, precision):
     """M_J of 40 unseen clips of 5 seconds: their first four, two at a time."""
     model, file = lav.load_model(TINY), load(exported(base, runtime, precision))
-    data, scores = AVSBench(unseen(base), "ms3", "test", 128, model.front_end), {}
+    data = AVSBench(unseen(base), "ms3", "test", 128, model.front_end)
+    scores = {"fp32": MaskScore(), "int8": MaskScore()}
     with torch.inference_mode():
-        for name, run in (("fp32", lambda *clip: model(*clip).logits), ("int8", file)):
-            score = scores[name] = MaskScore()
-            for item in (data[index] for index in range(40)):
-                for part in (slice(0, 2), slice(2, 4)):
-                    update_score(score, run(item["frames"][None, part], item["log_mel"][None, part]),
-                                 {name: item[name][None, part] for name in ("mask", "annotated")})
+        for index in range(40):
+            item = data[index]
+            for seconds in (slice(0, 2), slice(2, 4)):
+                names = "frames", "log_mel", "mask", "annotated"
+                part = {name: item[name][None, seconds] for name in names}
+                clip = part["frames"], part["log_mel"]
+                update_score(scores["fp32"], model(*clip).logits, part)
+                update_score(scores["int8"], file(*clip), part)
     found = {name: score.compute()["M_J"].item() for name, score in scores.items()}
     assert found["fp32"] > 0.9 and abs(found["int8"] - found["fp32"]) < 0.01, found
-    size = lambda path: sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.is_file() and file.suffix != ".xml")  # noqa: E731
-    assert size(file.path) < 0.45 * size(exported(base, "onnx"))                                   # 2.6 million parameters of one byte each, not four
-    assert 1e-3 < agreement(base, runtime, precision).deviation < 0.2                              # it is rounded, but not by much
+    # 2.6 million parameters of one byte each, not four.
+    assert weights_of(file.path) < 0.45 * weights_of(exported(base, "onnx"))
+    assert 1e-3 < agreement(base, runtime, precision).deviation < 0.2, "it is rounded, but not by much"
 
 
-@pytest.mark.parametrize("runtime, precision", [("onnx", "int8"), *long(("openvino", "int8"), ("executorch", "int8"))])
+@pytest.mark.parametrize("runtime, precision", INT8)
 def test_one_thread_and_two(base, runtime, precision):
     model = lav.load_model(TINY)
     clip, = clips_of(AVSBench(unseen(base), "ms3", "test", 128, model.front_end), 2, 1)
-    one, two = (load(exported(base, runtime, precision), threads)(*clip) > 0 for threads in (1, 2))
+    files = [load(exported(base, runtime, precision), threads) for threads in (1, 2)]
+    assert [file.threads for file in files] == [1, 2]
+    one, two = (file(*clip) > 0 for file in files)
     assert torch.equal(one, two) and 0.005 < one.float().mean() < 0.5
 
 
-@pytest.mark.parametrize("runtime, shape, options", long(*(
-    (runtime, shape, options) for runtime in RUNTIMES for shape, options in (({"height": 64, "width": 96, "seconds": 1}, {}),
-                                                                             ({"height": 64, "width": 64, "seconds": 3}, {"num_classes": 3})))))
-def test_other_shapes_and_classes(tmp_path, runtime, shape, options):
-    model, clips = shaken(**options), noise(2, **shape)
+@pytest.mark.parametrize("runtime", long(*RUNTIMES))
+@pytest.mark.parametrize("size, seconds, num_classes", [((64, 96), 1, 1), ((64, 64), 3, 3)])
+def test_other_shapes_and_classes(tmp_path, runtime, size, seconds, num_classes):
+    height, width = size
+    model, clips = shaken(num_classes=num_classes), noise(2, height=height, width=width, seconds=seconds)
     path = tmp_path / f"m{SUFFIX[runtime]}"
     assert export(model, path, runtime, clips).deviation < 1e-4
     meta = load(path).metadata
-    assert (meta.size, meta.seconds, meta.num_classes) == ((shape["height"], shape["width"]), shape["seconds"], options.get("num_classes", 1))
+    assert (meta.size, meta.seconds, meta.num_classes) == (size, seconds, num_classes)
 
 
 def test_few_kinds_of_operation(base):
     import onnx
     import openvino
+
     kinds = {node.op_type for node in onnx.load(exported(base, "onnx")).graph.node}
-    assert not kinds & {"BatchNormalization", "Loop", "If", "Scan", "NonZero", "Shape"} and {"Conv", "Softmax", "MaxPool"} <= kinds
+    assert not kinds & {"BatchNormalization", "Loop", "If", "Scan", "NonZero", "Shape"}
+    assert {"Conv", "Softmax", "MaxPool"} <= kinds
     model = openvino.Core().read_model(exported(base, "openvino"))
-    assert not model.is_dynamic() and [list(given.shape) for given in model.inputs] == [[1, 2, 3, 128, 128], [1, 2, 1, 96, 64]]
+    shapes = [list(given.shape) for given in model.inputs]
+    assert not model.is_dynamic() and shapes == [[1, 2, 3, 128, 128], [1, 2, 1, 96, 64]]
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("int8", marks=pytest.mark.long)])
+@pytest.mark.parametrize("precision", ["fp32", *long("int8")])
 def test_delegates(base, precision):
-    """XNNPACK gets the whole of a model in at most three pieces: what is left, ExecuTorch's plain kernels would do, slowly. Copies do no harm."""
+    """XNNPACK gets the whole of a model in at most three pieces.
+
+    What is left, ExecuTorch's plain kernels would do, slowly. Copies do no harm.
+    """
     found = calls(base, precision)
     delegates = [call for call in found if "executorch_call_delegate" in call]
-    left = [call for call in found if call not in delegates and "getitem" not in call and "dim_order_copy" not in call]
+    harmless = ("executorch_call_delegate", "getitem", "dim_order_copy")
+    left = [call for call in found if not any(name in call for name in harmless)]
     assert 1 <= len(delegates) <= 3 and len(left) < 20, left
 
 
@@ -121,7 +130,11 @@ def test_delegates(base, precision):
 
 @pytest.fixture
 def faked(monkeypatch):
-    """Exports in no time: the graph stays, and writing and loading is played. `faked(times)`: the file's logits are the model's, times that."""
+    """Exports in no time: the graph stays, and writing and loading is played.
+
+    `faked(times)`: the file's logits are the model's, times that.
+    """
+
     def play(times, stop=False):
         def load(path, threads=None):
             assert path.read_bytes() == b"new" and path.parent.name.startswith(".exporting_")
@@ -130,9 +143,10 @@ def faked(monkeypatch):
             return lambda frames, log_mel: times * model(frames, log_mel).logits
 
         model = shaken()
-        monkeypatch.setattr("lightavseg_core.deploy.export.edge_graph", lambda *given: "program")
-        monkeypatch.setattr("lightavseg_core.deploy.export._write_onnx", lambda program, path, *rest: path.write_bytes(b"new"))
-        monkeypatch.setattr("lightavseg_core.deploy.export.load", load)
+        module = "lightavseg_core.deploy.export"
+        monkeypatch.setattr(f"{module}.edge_graph", lambda *given: "program")
+        monkeypatch.setattr(f"{module}._write_onnx", lambda program, path, *rest: path.write_bytes(b"new"))
+        monkeypatch.setattr(f"{module}.load", load)
         return model
 
     return play
@@ -140,7 +154,8 @@ def faked(monkeypatch):
 
 def test_a_wrong_result_is_refused(faked, tmp_path):
     path = tmp_path / "deep" / "m.onnx"
-    with pytest.raises(ValueError, match=r"onnx fp32: its logits deviate from PyTorch's by 1\.0% .* 2 clips; expected at most 0\.1%"):
+    said = r"onnx fp32: its logits deviate from PyTorch's by 1\.0% .* 2 clips; expected at most 0\.1%"
+    with pytest.raises(ValueError, match=said):
         export(faked(1.01), path, "onnx", noise())
     assert list(path.parent.iterdir()) == []
     with pytest.raises(ValueError, match="deviate from PyTorch's by nan%"):
@@ -148,7 +163,7 @@ def test_a_wrong_result_is_refused(faked, tmp_path):
     assert list(path.parent.iterdir()) == []
 
 
-def test_the_old_file_stays_until_the_new_one_is_good(faked, tmp_path, monkeypatch):
+def test_the_old_file_stays_until_the_new_one_is_good(faked, tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(b"old")
     with pytest.raises(ValueError, match="deviate"):
@@ -163,24 +178,34 @@ def test_the_old_file_stays_until_the_new_one_is_good(faked, tmp_path, monkeypat
 
 
 def test_int8_may_deviate(faked, tmp_path):
-    assert export(faked(1.2), tmp_path / "m.onnx", "onnx", noise(), "int8").deviation == pytest.approx(0.2, rel=1e-3)
+    found = export(faked(1.2), tmp_path / "m.onnx", "onnx", noise(), "int8")
+    assert found.deviation == pytest.approx(0.2, rel=1e-3)
 
 
 def test_compare_by_hand():
     """Deviation and pixels of four numbers; the model's mode comes back."""
+
     class Model(torch.nn.Module):
         def forward(self, frames, log_mel):
             assert not self.training
-            return type("Output", (), {"logits": torch.tensor([1.0, -1.0, 2.0, -4.0]).reshape(1, 1, 1, 2, 2)})
+            return Output(torch.tensor([1.0, -1.0, 2.0, -4.0]).reshape(1, 1, 1, 2, 2))
+
+    def file(frames, log_mel):
+        return torch.tensor([1.0, 1.0, 2.0, -4.0]).reshape(1, 1, 1, 2, 2)
 
     model = Model().train()
-    found = compare(model, lambda *clip: torch.tensor([1.0, 1.0, 2.0, -4.0]).reshape(1, 1, 1, 2, 2), noise(1))
-    assert found == (0.25, 0.75) and model.training
+    assert compare(model, file, noise(1)) == (0.25, 0.75) and model.training
 
 
-@pytest.mark.parametrize("given, words", [
-    (("m.onnx", "onxn"), "unknown runtime 'onxn'.*onnx"), (("m.pte", "onnx"), "m.pte: expected a name that ends in .onnx"),
-    (("m", "openvino"), "ends in .xml"), (("m.onnx", "onnx", "int4"), "unknown precision 'int4'.*int8")])
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (("m.onnx", "onxn"), "unknown runtime 'onxn'.*onnx"),
+        (("m.pte", "onnx"), "m.pte: expected a name that ends in .onnx"),
+        (("m", "openvino"), "ends in .xml"),
+        (("m.onnx", "onnx", "int4"), "unknown precision 'int4'.*int8"),
+    ],
+)
 def test_mistakes(tmp_path, given, words):
     name, runtime, *precision = given
     with pytest.raises(ValueError, match=words):
@@ -191,8 +216,10 @@ def test_mistakes(tmp_path, given, words):
 def test_clips_of(shapes):
     data = AVSBench(shapes, "ms3", "train", 64)
     clips = clips_of(data, 3, 4)
-    assert len(clips) == 4 and clips[0][0].shape == (1, 3, 3, 64, 64) and clips[0][1].shape == (1, 3, 1, 96, 64)
-    assert torch.equal(clips[2][0][0], data[2]["frames"][1:4]) and torch.equal(clips[2][1][0], data[2]["log_mel"][1:4])
+    frames, log_mel = clips[2]
+    assert len(clips) == 4 and frames.shape == (1, 3, 3, 64, 64) and log_mel.shape == (1, 3, 1, 96, 64)
+    assert torch.equal(frames[0], data[2]["frames"][1:4])
+    assert torch.equal(log_mel[0], data[2]["log_mel"][1:4])
     assert len(clips_of(data, 1, 100)) == 6
     with pytest.raises(ValueError, match="no clip of the train split has 6 seconds"):
         clips_of(data, 6)
@@ -205,18 +232,22 @@ def test_command(faked, shapes, tmp_path, capsys, monkeypatch):
     """With real and with generated clips; what it prints."""
     model = faked(1)
     model.save_pretrained(tmp_path / "model")
-    monkeypatch.setattr("lightavseg_core.load_model", lambda folder: model)
     monkeypatch.chdir(tmp_path)
-    code, out, err = command(capsys, "export", "model", "--runtime", "onnx", "--data", shapes, "--size", "64", "--clips", "3")
-    assert (code, err) == (0, "") and re.fullmatch(r"runs/export/model_onnx_fp32\.onnx: 0\.0 MB; .*100\.00% of the pixels.*\(3 clips\)\n", out)
-    code, out, err = command(capsys, "export", "model", "--runtime", "onnx", "--size", "64", "--clips", "2", "--seconds", "2", "--precision", "int8",
-                             "--out", "m.onnx", "--json")
-    assert json.loads(out) == {"file": "m.onnx", "mb": 0.0, "clips": 2, "deviation": pytest.approx(0, abs=1e-6), "pixels": 1.0}
+    given = "export", "model", "--runtime", "onnx", "--size", "64"
+    code, out, err = command(capsys, *given, "--data", shapes, "--clips", "3")
+    said = r"runs/export/model_onnx_fp32\.onnx: 0\.0 MB; .*100\.00% of the pixels.*\(3 clips\)\n"
+    assert (code, err) == (0, "") and re.fullmatch(said, out)
+    options = "--clips", "2", "--seconds", "2", "--precision", "int8", "--out", "m.onnx", "--json"
+    code, out, err = command(capsys, *given, *options)
+    found = json.loads(out)
+    assert found.pop("deviation") == pytest.approx(0, abs=1e-6)
+    assert found == {"file": "m.onnx", "mb": 0.0, "clips": 2, "pixels": 1.0}
     assert (tmp_path / "m.onnx").read_bytes() == b"new"
 
 
+NEEDS = r"runtime 'onnx' needs onnxscript, which is not installed: `pip install -e '\.\[edge\]'`"
 CASES = {
-    "no extra": (["{tiny}", "--runtime", "onnx"], r"runtime 'onnx' needs onnxscript, which is not installed: `pip install -e '\.\[edge\]'`"),
+    "no extra": (["{tiny}", "--runtime", "onnx"], NEEDS),
     "suffix": (["{tiny}", "--runtime", "openvino", "--out", "{tmp}/m.onnx"], "ends in .xml"),
     "no checkpoint": (["{tmp}/absent", "--runtime", "onnx"], "absent"),
     "no data": (["{tiny}", "--runtime", "openvino", "--data", "{tmp}"], "ms3_meta_data.csv"),
@@ -228,7 +259,8 @@ def test_mistakes_end_in_one_line(tmp_path, capsys, monkeypatch, case):
     arguments, words = CASES[case]
     if case == "no extra":
         monkeypatch.setitem(sys.modules, "onnxscript", None)
-    code, out, error = command(capsys, "export", *(part.format(tiny=TINY, tmp=tmp_path) for part in arguments))
+    arguments = [part.format(tiny=TINY, tmp=tmp_path) for part in arguments]
+    code, out, error = command(capsys, "export", *arguments)
     assert (code, out) == (2, "") and len(error.splitlines()) == 1 and re.search(words, error)
     assert list(tmp_path.iterdir()) == []
 
@@ -236,30 +268,53 @@ def test_mistakes_end_in_one_line(tmp_path, capsys, monkeypatch, case):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_predict_writes_the_models_masks(base, runtime, tmp_path, capsys):
     """Of an exported file, from a video: clips of 2 seconds, of which the last is filled up."""
-    data = AVSBench(unseen(base), "ms3", "test", 128)
-    pictures = [read_frame(path).permute(1, 2, 0).numpy() for path in data.clips[0].frames]
-    video = film(tmp_path / "clip.mkv", pictures, fps=1, sound=read_audio(data.clips[0].audio)[None].numpy(), rate=16_000, audio_codec="pcm_s16le",
-                 codec="ffv1", pixels="bgr0")
+    clip = AVSBench(unseen(base), "ms3", "test", 128).clips[0]
+    video = film(
+        tmp_path / "clip.mkv",
+        [read_frame(path).permute(1, 2, 0).numpy() for path in clip.frames],
+        fps=1,
+        sound=read_audio(clip.audio)[None].numpy(),
+        rate=16_000,
+        audio_codec="pcm_s16le",
+        codec="ffv1",
+        pixels="bgr0",
+    )
     masks = {}
     for name, checkpoint in (("pytorch", TINY), (runtime, exported(base, runtime))):
         assert command(capsys, "predict", checkpoint, video, "--out", tmp_path / name)[0] == 0
         files = sorted((tmp_path / name / "clip" / "masks").iterdir())
-        masks[name] = torch.stack([torch.frombuffer(bytearray(Image.open(file).tobytes()), dtype=torch.uint8) for file in files])
-    manifest = json.loads((tmp_path / runtime / "clip" / "manifest.json").read_text())
-    assert (manifest["asked"]["runtime"], manifest["asked"]["clip"], manifest["asked"]["method"]) == (runtime, 2, "lightavseg")
-    assert masks[runtime].shape == (5, 128 * 128) and 0.005 < (masks[runtime] > 0).float().mean() < 0.5
+        pictures = [bytearray(Image.open(file).tobytes()) for file in files]
+        masks[name] = torch.stack([torch.frombuffer(picture, dtype=torch.uint8) for picture in pictures])
+    asked = json.loads((tmp_path / runtime / "clip" / "manifest.json").read_text())["asked"]
+    assert (asked["runtime"], asked["clip"], asked["method"]) == (runtime, 2, "lightavseg")
+    assert masks[runtime].shape == (5, 128 * 128)
+    assert 0.005 < (masks[runtime] > 0).float().mean() < 0.5
     assert (masks[runtime] != masks["pytorch"]).float().mean() <= 0.001
 
 
+SILENT = """
+import lightavseg_core.deploy.runtimes, numpy, onnx, onnxruntime
+from onnx import helper as h
+x, y = (h.make_tensor_value_info(name, 1, [1]) for name in 'xy')
+graph = h.make_graph([h.make_node('Relu', ['x'], ['y'])], 'g', [x], [y])
+model = h.make_model(graph, opset_imports=[h.make_opsetid('', 17)], ir_version=9)
+onnxruntime.InferenceSession(model.SerializeToString()).run(None, {'x': numpy.ones(1, numpy.float32)})
+try: import openvino_telemetry
+except ImportError: print('nothing')
+"""
+
+
 def test_nothing_is_reported(tmp_path):
-    """What ONNX Runtime would write into the home folder, and send, in a process of its own; and NNCF, which asks for a package to do it."""
-    script = ("import lightavseg_core.deploy.runtimes, numpy, onnx, onnxruntime; from onnx import helper as h\n"
-              "x, y = (h.make_tensor_value_info(name, 1, [1]) for name in 'xy')\n"
-              "graph = h.make_graph([h.make_node('Relu', ['x'], ['y'])], 'g', [x], [y])\n"
-              "model = h.make_model(graph, opset_imports=[h.make_opsetid('', 17)], ir_version=9)\n"
-              "onnxruntime.InferenceSession(model.SerializeToString()).run(None, {'x': numpy.ones(1, numpy.float32)})\n"
-              "try: import openvino_telemetry\n"
-              "except ImportError: print('nothing')")
-    kept = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "CI", "ORT_DISABLE_TELEMETRY")}
-    done = subprocess.run([sys.executable, "-c", script], env={**kept, "HOME": str(tmp_path)}, check=True, capture_output=True, text=True)
-    assert done.stdout == "nothing\n" and not [path for path in tmp_path.rglob("*") if path.is_file()]
+    """What ONNX Runtime would write into the home folder, and send, in a process of its own.
+
+    And NNCF, which asks for a package to do it.
+    """
+    asked = ("XDG_CACHE_HOME", "CI", "ORT_DISABLE_TELEMETRY")
+    kept = {name: value for name, value in os.environ.items() if name not in asked}
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {**kept, "HOME": str(home), "MPLCONFIGDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", SILENT], env=environment, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "nothing\n" and not [path for path in home.rglob("*") if path.is_file()]

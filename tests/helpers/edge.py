@@ -1,10 +1,11 @@
-"""What the tests of exported models share: a model of which every part has its effect, and clips of it."""
+"""What the tests of exported models share: a model of which every part has its effect, clips, and files."""
 
 import contextlib
 import json
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 import torch
 from filelock import FileLock
 from helpers.tiny import create, inputs
@@ -17,11 +18,24 @@ from lightavseg_core.deploy.export import Agreement, clips_of, export
 from lightavseg_core.deploy.runtimes import SUFFIX
 
 TINY = Path(__file__).parents[2] / "checkpoints" / "tiny"
+RUNTIMES = ["onnx", "openvino", "executorch"]
+
+
+def long(*cases):
+    """Cases of `parametrize` that are marked so."""
+    cases = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*case, marks=pytest.mark.long) for case in cases]
 
 
 def shaken(method="lightavseg", **options):
-    """A small model with everyday batch norms. SeaFormer starts 27 of them at weight 0, which hides whatever happens before them."""
-    model = create(**options) if method == "lightavseg" else lav.create_model(method, preset="tiny", **options).eval()
+    """A small model with everyday batch norms.
+
+    SeaFormer starts 27 of them at weight 0, which hides whatever happens before them.
+    """
+    if method == "lightavseg":
+        model = create(**options)
+    else:
+        model = lav.create_model(method, preset="tiny", **options).eval()
     g = torch.Generator().manual_seed(1)
     for norm in (module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)):
         norm.weight.data.uniform_(0.5, 1.5, generator=g)
@@ -45,7 +59,7 @@ def folder(tmp_path_factory):
 
 def exported(base, runtime, precision="fp32"):
     """A file of checkpoints/tiny for clips of 2 seconds; made once for all tests."""
-    path, notes = base / f"tiny_{precision}{SUFFIX[runtime]}", base / f"{runtime}_{precision}.json"
+    path, notes = base / f"tiny_{precision}{SUFFIX[runtime]}", _notes(base, runtime, precision)
     with FileLock(notes.with_suffix(".lock")):
         if not notes.is_file():
             model = lav.load_model(TINY)
@@ -56,16 +70,20 @@ def exported(base, runtime, precision="fp32"):
     return path
 
 
+def _notes(base, runtime, precision):
+    return base / f"{runtime}_{precision}.json"
+
+
 def agreement(base, runtime, precision="fp32"):
     """What `export` said when it made that file."""
     exported(base, runtime, precision)
-    return Agreement(*json.loads((base / f"{runtime}_{precision}.json").read_text())["agreement"])
+    return Agreement(*json.loads(_notes(base, runtime, precision).read_text())["agreement"])
 
 
 def calls(base, precision="fp32"):
     """What ExecuTorch's program calls: operators and delegates."""
     exported(base, "executorch", precision)
-    return json.loads((base / f"executorch_{precision}.json").read_text())["calls"]
+    return json.loads(_notes(base, "executorch", precision).read_text())["calls"]
 
 
 @contextlib.contextmanager
@@ -76,11 +94,13 @@ def lowered(runtime):
         yield found
         return
     from executorch import exir
+
     lower = exir.to_edge_transform_and_lower
 
     def watched(*given, **options):
         made = lower(*given, **options)
-        found.extend(str(node.target) for node in made.exported_program().graph.nodes if node.op == "call_function")
+        nodes = made.exported_program().graph.nodes
+        found.extend(str(node.target) for node in nodes if node.op == "call_function")
         return made
 
     with patch.object(exir, "to_edge_transform_and_lower", watched):
@@ -88,6 +108,9 @@ def lowered(runtime):
 
 
 def unseen(base):
-    """SoundingShapes for it, at 128 px: 24 training and 40 test clips of 5 seconds, from another seed than what checkpoints/tiny has seen."""
+    """SoundingShapes for it, at 128 px: 24 training and 40 test clips of 5 seconds.
+
+    From another seed than what checkpoints/tiny has seen.
+    """
     with FileLock(base / "shapes.lock"):
         return generate(base / "shapes", "ms3", {"train": 24, "test": 40}, size=128, seed=11, workers=1)

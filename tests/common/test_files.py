@@ -1,0 +1,57 @@
+"""Files are whole or not there, one process has a folder for itself, and names do no harm."""
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+
+from lightavseg_core._common.files import alone, digests, sha256, whole
+from lightavseg_core._common.names import printable, unknown
+
+
+def test_a_file_is_whole_or_the_old_one(tmp_path):
+    path = tmp_path / "a.txt"
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error), whole(path) as staging:
+            staging.write_text("half")
+            raise error
+        assert not list(tmp_path.iterdir())
+    with whole(path) as staging:
+        staging.write_text("first")
+        assert not path.exists() and staging.suffix == path.suffix
+    with pytest.raises(RuntimeError), whole(path) as staging:
+        staging.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_for_one_process(tmp_path):
+    folder = tmp_path / "deep" / "folder"
+    code = "import sys, pathlib; from lightavseg_core._common.files import alone\n"
+    code += "with alone(pathlib.Path(sys.argv[1])): print('in')"
+
+    def other():
+        return subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+
+    with alone(folder):
+        found = other()
+        assert found.returncode and f"{folder}: another process is writing it" in found.stderr
+    assert other().stdout == "in\n"
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file: not a folder"), alone(tmp_path / "file"):
+        pass
+
+
+def test_digests(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"abc" * 10**6)
+    expected = hashlib.sha256(b"abc" * 10**6).hexdigest()
+    assert sha256(path) == expected and digests([path, tmp_path / "absent"]) == {"a.bin": expected}
+
+
+def test_names():
+    assert printable("a\nb\x1b[2J é") == r"a\nb\x1b[2J é"
+    error = unknown("run", "Runtime", ["scaling", "runtimes"])
+    assert str(error) == "unknown run 'Runtime': did you mean 'runtimes'? Known: runtimes, scaling."
+    assert str(unknown("run", "zzz", ["b", "a"])) == "unknown run 'zzz'. Known: a, b."
