@@ -196,7 +196,7 @@ def test_a_disk_that_fails_to_be_read(tmp_path, monkeypatch, capsys):
 def test_a_killed_process_goes_on_with_the_same_bytes(tmp_path, capsys):
     """The real command, killed without warning when it has written some masks."""
     path = film(tmp_path / "film.mp4", (gradient(k, 320, 240) for k in range(30)), fps=2, **sounding(15))
-    arguments = [str(TINY), str(path), "--fps", "2", "--size", "64", "--out"]
+    arguments = [str(TINY), str(path), "--fps", "2", "--size", "32", "--out"]
     written = tmp_path / "killed" / "film" / "masks"
     script = "import sys; from lightavseg_core import cli; cli.main(sys.argv[1:])"
     run = [sys.executable, "-c", script, "predict", *arguments, tmp_path / "killed"]
