@@ -14,13 +14,17 @@
 # %% [markdown]
 # # 1. Data and task: which pixels do you hear?
 #
-# Somebody shows you a street with the sound off and asks: *what here makes a noise?* You can guess. With the sound on, you know. That is
-# the task of this workbook: **given a video's frames and its sound, mark the pixels of whatever is sounding.** This notebook is about what
-# goes in, what should come out, and how the answer is scored. There is no model to build yet, and nothing to train.
+# Somebody shows you a street with the sound off and asks: *what here makes a noise?* You can
+# guess. With the sound on, you know. That is the task of this workbook: **given a video's
+# frames and its sound, mark the pixels of whatever is sounding.** This notebook is about what
+# goes in, what should come out, and how the answer is scored. There is no model to build yet,
+# and nothing to train.
 #
 # **Afterwards you can**
-# - say what is given and what is asked in the three tasks S4, MS3 and AVSS, and find your way around their files;
-# - turn a second of sound into the log-mel picture that a model hears, step by step, and get the same numbers as the package;
+# - say what is given and what is asked in the three tasks S4, MS3 and AVSS, and find your way
+#   around their files;
+# - turn a second of sound into the log-mel picture that a model hears, step by step, and get
+#   the same numbers as the package;
 # - work out $M_J$ and $M_F$ by hand, and say why the published $M_F$ depends on the batch size;
 # - recognise data on which a high score is no proof of listening.
 #
@@ -73,10 +77,12 @@ print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
 # %% [markdown]
 # ## 1.1 Look and listen
 #
-# The benchmark, **AVSBench**, is cut from videos of the web: dogs, guitars, engines. It is given out on request (section 1.2). So that you
-# can begin now, the workbook generates **SoundingShapes**, in the same files and folders: silhouettes that move about, each with a *timbre*
-# (the character of a sound) of its own. A disc hums, a ring is a siren, a cross rattles. Shape and timbre are a *category*; colour, size and
-# place say nothing about it. Here is the first clip; play it.
+# The benchmark, **AVSBench**, is cut from videos of the web: dogs, guitars, engines. It is
+# given out on request (section 1.2). So that you can begin now, the workbook generates
+# **SoundingShapes**, in the same files and folders: silhouettes that move about, each with a
+# *timbre* (the character of a sound) of its own. A disc hums, a ring is a siren, a cross
+# rattles. Shape and timbre are a *category*; colour, size and place say nothing about it. Here
+# is the first clip; play it.
 
 # %%
 several = lav.data.AVSBench(tour, "ms3", "train")
@@ -91,11 +97,12 @@ workbook.show(
 Audio(several.waveform(0).numpy(), rate=16_000)
 
 # %% [markdown]
-# The upper row is all that is seen, one frame a second. The lower row is all that is heard, as a picture, time to the right and
-# pitch upwards: section 1.3 makes it. The row between is
-# the **truth**: in each second the objects that sound, and not those that are merely there.
+# The upper row is all that is seen, one frame a second. The lower row is all that is heard, as
+# a picture, time to the right and pitch upwards: section 1.3 makes it. The row between is the
+# **truth**: in each second the objects that sound, and not those that are merely there.
 #
-# Now the experiment that defines the task. The frames stay. Of the sound we keep only one object, then only another:
+# Now the experiment that defines the task. The frames stay. Of the sound we keep only one
+# object, then only another:
 
 # %%
 *things, floor = tracks(several, 0)     # each object's own sound; last comes the background noise
@@ -117,9 +124,10 @@ workbook.show(
 )
 
 # %% [markdown]
-# (A row may have dark frames: there the object is in view and silent, and the truth is empty.) No amount of looking tells which of the
-# three lower rows is right, and no amount of listening tells *where* the sound comes from: it is one channel, mono. The answer needs both.
-# The workbook puts it in one sentence:
+# (A row may have dark frames: there the object is in view and silent, and the truth is empty.)
+# No amount of looking tells which of the three lower rows is right, and no amount of listening
+# tells *where* the sound comes from: it is one channel, mono. The answer needs both. The
+# workbook puts it in one sentence:
 #
 # > **Audio tells what, vision tells where.**
 #
@@ -127,8 +135,9 @@ workbook.show(
 #
 # ## 1.2 Three tasks on disk
 #
-# AVSBench has three subsets. Nobody has counted here: this is what is *reported* of them, with the sources in
-# [docs/avsbench.md](../docs/avsbench.md). AVSS holds the clips of the other two, labelled anew, as `v1s` and `v1m`.
+# AVSBench has three subsets. Nobody has counted here: this is what is *reported* of them, with
+# the sources in [docs/avsbench.md](../docs/avsbench.md). AVSS holds the clips of the other two,
+# labelled anew, as `v1s` and `v1m`.
 #
 # | | S4, single source | MS3, multiple sources | AVSS, semantic |
 # |---|---|---|---|
@@ -142,9 +151,10 @@ workbook.show(
 # | annotated for validation and test | all | all | all |
 # | a mask's pixels | above 0: sounds | above 0: sounds | a class each, as a colour |
 #
-# MS3 is small: 296 clips to learn from. And S4 asks a model to learn from one frame in five. Both are reasons why methods lean on
-# *encoders*, the parts that turn a picture or a sound into features, that were trained elsewhere on more. Here is a generated clip of each
-# kind: an annotated frame in grey with its mask in colour, a frame without a mask as it is.
+# MS3 is small: 296 clips to learn from. And S4 asks a model to learn from one frame in five.
+# Both are reasons why methods lean on *encoders*, the parts that turn a picture or a sound into
+# features, that were trained elsewhere on more. Here is a generated clip of each kind: an
+# annotated frame in grey with its mask in colour, a frame without a mask as it is.
 
 # %%
 labels = read_labels(tour)                       # label2idx.json: background 0, then the categories
@@ -166,8 +176,9 @@ workbook.show(
 )
 
 # %% [markdown]
-# > **Prediction.** If only first frames are annotated for training and all five for validation and test, our tour with its 6 S4 clips for
-# > training and 1 for test holds $6 + 5 \cdot 1 = 11$ masks. By the same rule, what should a complete download of S4 hold?
+# > **Prediction.** If only first frames are annotated for training and all five for validation
+# > and test, our tour with its 6 S4 clips for training and 1 for test holds $6 + 5 \cdot 1 =
+# > 11$ masks. By the same rule, what should a complete download of S4 hold?
 
 # %%
 found = len(list((tour / "Single-source/s4_data/gt_masks").rglob("*.png")))
@@ -179,8 +190,9 @@ terms = f"{real['train']:,} + 5 * ({real['val']} + {real['test']})"
 print(f"the real S4, from its reported clips: {terms} = {masks:,} (not counted here)")
 
 # %% [markdown]
-# **Where the files lie.** Each subset has its own habits (`.mp4` in the middle of a picture's name, categories as folders here and not
-# there), and they are the first thing to go wrong. These are the files of one generated clip of each subset:
+# **Where the files lie.** Each subset has its own habits (`.mp4` in the middle of a picture's
+# name, categories as folders here and not there), and they are the first thing to go wrong.
+# These are the files of one generated clip of each subset:
 
 # %%
 clips = {"S4": single["train"].clips[0], "MS3": several.clips[0], "AVSS": semantic.clips[2]}
@@ -196,13 +208,15 @@ for subset, clip in clips.items():
         print(f"    {folder.relative_to(tour)}/{shown}")
 
 # %% [markdown]
-# Beside them lies a CSV for each subset that names the clips and their split. The real S4 and MS3 also bring each clip's log-mel as a
-# pickle. Opening a pickle runs whatever program somebody put into it, so this workbook never does: it makes log-mels from the WAV.
+# Beside them lies a CSV for each subset that names the clips and their split. The real S4 and
+# MS3 also bring each clip's log-mel as a pickle. Opening a pickle runs whatever program
+# somebody put into it, so this workbook never does: it makes log-mels from the WAV.
 #
-# **What a mask holds.** In AVSS a mask is a picture in colours, and each colour *is* a number. The rule is PASCAL VOC's: the
-# bits of the index, lowest first, become the highest bits of red, green and blue in turn (1 is dark red, 2 dark green, 3 = 1 + 2 both,
-# which is olive, 4 dark blue), so that near numbers get distant colours. (The figure above has other colours, easier to tell apart on a
-# picture.) The package looks colours up and hands out indices:
+# **What a mask holds.** In AVSS a mask is a picture in colours, and each colour *is* a number.
+# The rule is PASCAL VOC's: the bits of the index, lowest first, become the highest bits of red,
+# green and blue in turn (1 is dark red, 2 dark green, 3 = 1 + 2 both, which is olive, 4 dark
+# blue), so that near numbers get distant colours. (The figure above has other colours, easier
+# to tell apart on a picture.) The package looks colours up and hands out indices:
 
 # %%
 paths = [path for clip in semantic.clips for path in clip.masks if path]
@@ -216,8 +230,9 @@ workbook.show(
 )
 
 # %% [markdown]
-# The last column is a trap for the unwary. AVSBench also ships the masks as grey pictures, `labels_semantic`, where **value = index - 1**,
-# as 8-bit numbers; so the background, index 0, is 255. Read such a file as indices and everything is off by one. A proof by writing one:
+# The last column is a trap for the unwary. AVSBench also ships the masks as grey pictures,
+# `labels_semantic`, where **value = index - 1**, as 8-bit numbers; so the background, index 0,
+# is 255. Read such a file as indices and everything is off by one. A proof by writing one:
 
 # %%
 folder = here.runs / "labels_semantic"
@@ -229,10 +244,11 @@ print("values in the file", written, "are read as", again.unique().tolist())
 assert torch.equal(again, index)
 
 # %% [markdown]
-# **The real data.** How to ask for AVSBench, where to put it and what to expect is in [docs/avsbench.md](../docs/avsbench.md). The class
-# that reads it is the one that reads the generated clips: `lav.data.AVSBench(root, subset, split)`. Before you train on any data, real or
-# generated, let `lightavseg data check FOLDER --subset ms3` read every file. A training that dies at epoch 12 of a missing frame is a
-# costly way to find it.
+# **The real data.** How to ask for AVSBench, where to put it and what to expect is in
+# [docs/avsbench.md](../docs/avsbench.md). The class that reads it is the one that reads the
+# generated clips: `lav.data.AVSBench(root, subset, split)`. Before you train on any data, real
+# or generated, let `lightavseg data check FOLDER --subset ms3` read every file. A training that
+# dies at epoch 12 of a missing frame is a costly way to find it.
 
 # %%
 for subset in ("s4", "ms3", "avss"):
@@ -241,7 +257,8 @@ for subset in ("s4", "ms3", "avss"):
     assert report.ok
 
 # %% [markdown]
-# Does it also find what is wrong? Take a copy, delete one frame and cut a mask off after 100 bytes:
+# Does it also find what is wrong? Take a copy, delete one frame and cut a mask off after 100
+# bytes:
 
 # %%
 broken = here.runs / f"broken_{s.seed}"
@@ -257,22 +274,28 @@ assert found == [(victim.name, "missing"), (other.name, "broken")]
 # %% [markdown]
 # ## 1.3 From sound to a picture of sound
 #
-# Sound comes as 16,000 numbers a second. One of them alone means nothing, not even "loud": what we hear is how fast, and how strongly, they
-# *oscillate*. So a model is given, for each frame, a picture of which frequencies sound when: the **log-mel spectrogram**. The recipe below
-# is that of VGGish, an audio network whose input format AVSBench took over. We follow one second of the clip, the one in which most objects
-# sound:
+# Sound comes as 16,000 numbers a second. One of them alone means nothing, not even "loud": what
+# we hear is how fast, and how strongly, they *oscillate*. So a model is given, for each frame,
+# a picture of which frequencies sound when: the **log-mel spectrogram**. The recipe below is
+# that of VGGish, an audio network whose input format AVSBench took over. We follow one second
+# of the clip, the one in which most objects sound:
 #
 # 1. take the samples from the frame's time on, 15,600 of them, 0.975 s;
-# 2. cut them into **windows** of 25 ms (400 samples), a new one every 10 ms (160 samples), and fade each in and out with a bell-shaped
-#    curve, the Hann window, so that the cuts are not heard as clicks;
-# 3. ask of each window how much of each frequency it holds: a Fourier transform over 512 points (FFT), of which the strengths
-#    (*magnitudes*) of 257 frequencies from 0 to 8,000 Hz are kept, its **bins**;
-# 4. add the bins up in 64 **mel bands** between 125 and 7,500 Hz, each with weights that form a triangle over its frequencies. The mel is a
-#    unit of pitch as *we* hear it; evenly spaced in mels, the triangles are narrow below and wide above;
-# 5. take the logarithm, because we also hear loudness in ratios: $\log(x + 0.01)$. The 0.01 keeps silence finite.
+# 2. cut them into **windows** of 25 ms (400 samples), a new one every 10 ms (160 samples), and
+#    fade each in and out with a bell-shaped curve, the Hann window, so that the cuts are not
+#    heard as clicks;
+# 3. ask of each window how much of each frequency it holds: a Fourier transform over 512 points
+#    (FFT), of which the strengths (*magnitudes*) of 257 frequencies from 0 to 8,000 Hz are
+#    kept, its **bins**;
+# 4. add the bins up in 64 **mel bands** between 125 and 7,500 Hz, each with weights that form a
+#    triangle over its frequencies. The mel is a unit of pitch as *we* hear it; evenly spaced in
+#    mels, the triangles are narrow below and wide above;
+# 5. take the logarithm, because we also hear loudness in ratios: $\log(x + 0.01)$. The 0.01
+#    keeps silence finite.
 #
-# > **Prediction.** How many windows fit? The first needs 400 samples, each further one 160 more: $n = 1 + \lfloor (N - 400) / 160 \rfloor$.
-# > So 15,600 samples make **96**. A whole second, 16,000, would make 98, and the 15,360 samples of "0.96 s", only 94. (Notebook 3,
+# > **Prediction.** How many windows fit? The first needs 400 samples, each further one 160
+# > more: $n = 1 + \lfloor (N - 400) / 160 \rfloor$. So 15,600 samples make **96**. A whole
+# > second, 16,000, would make 98, and the 15,360 samples of "0.96 s", only 94. (Notebook 3,
 # > like many, says 0.96 s: that is 96 steps of 10 ms; the last window reaches 15 ms further.)
 
 # %%
@@ -324,8 +347,9 @@ print(f"the lower half of the mel bands ends near {middle:.0f} Hz")
 Audio(sound.numpy(), rate=16_000)
 
 # %% [markdown]
-# Compare panels 5 and 6. The mel bands spend half of their rows on the lowest quarter of the frequencies, much as our ears do. Is it what the
-# package computes? It should be, up to the rounding of 32-bit numbers: an encoder that was trained on one recipe hears another one as a
+# Compare panels 5 and 6. The mel bands spend half of their rows on the lowest quarter of the
+# frequencies, much as our ears do. Is it what the package computes? It should be, up to the
+# rounding of 32-bit numbers: an encoder that was trained on one recipe hears another one as a
 # foreign accent.
 
 # %%
@@ -341,12 +365,13 @@ print(f"silence reads {silence.min():.3f} everywhere; predicted log(0.01) = {exp
 assert torch.allclose(silence, expected)
 
 # %% [markdown]
-# **What if the track is too short?** Say a WAV has 4.8 s, so that the last frame, at 4.0 s, finds only 0.8 s of sound. What is missing is
-# filled with silence *before* the logarithm. Zeros in the log-mel, filled in afterwards, would be anything but silent: they stand for
-# $x = e^0 - 0.01 = 0.99$, and silence is $x = 0$.
+# **What if the track is too short?** Say a WAV has 4.8 s, so that the last frame, at 4.0 s,
+# finds only 0.8 s of sound. What is missing is filled with silence *before* the logarithm.
+# Zeros in the log-mel, filled in afterwards, would be anything but silent: they stand for $x =
+# e^0 - 0.01 = 0.99$, and silence is $x = 0$.
 #
-# > **Prediction.** Windows that start at sample 12,800 or later hear nothing: $12{,}800 / 160 = 80$, so of 96 windows the last 16 read
-# > $-4.605$ in all bands.
+# > **Prediction.** Windows that start at sample 12,800 or later hear nothing: $12{,}800 / 160 =
+# > 80$, so of 96 windows the last 16 read $-4.605$ in all bands.
 
 # %%
 last = front_end(waveform[:76_800], torch.tensor([4.0]))[0, 0]      # 4.8 s -> (96, 64)
@@ -357,14 +382,16 @@ print(f"a zero would be louder than {1 - louder:.1%} of what this clip's log-mel
 assert quiet == 16
 
 # %% [markdown]
-# **Where the benchmark differs.** AVSBench's own features cut the windows of the whole track into pieces of 96, so that a piece begins every
-# 0.96 s, not every second: what goes with second 4 begins at 3.84 s. Here each frame hears what begins with it. Whoever needs the benchmark's
-# cut says `LogMel("published")`; the recipe is the same.
+# **Where the benchmark differs.** AVSBench's own features cut the windows of the whole track
+# into pieces of 96, so that a piece begins every 0.96 s, not every second: what goes with
+# second 4 begins at 3.84 s. Here each frame hears what begins with it. Whoever needs the
+# benchmark's cut says `LogMel("published")`; the recipe is the same.
 #
 # ### Exercise 1: back from mel to hertz
 #
-# Bands are counted from 0; band 31 peaks at `edges[32]`, but that is a number of mels. Which frequency is it? `mel` is
-# $m = 1127 \ln(1 + f / 700)$. Solve for $f$; `m` is a tensor of any shape.
+# Bands are counted from 0; band 31 peaks at `edges[32]`, but that is a number of mels. Which
+# frequency is it? `mel` is $m = 1127 \ln(1 + f / 700)$. Solve for $f$; `m` is a tensor of any
+# shape.
 
 # %% tags=["exercise"]
 def hertz(m):
@@ -389,8 +416,9 @@ workbook.check(
 # %% [markdown]
 # ## 1.4 How good is an answer? Two scores, by hand
 #
-# A model gives each pixel a probability $p$ of belonging to something that sounds. Three frames of 4 x 4 pixels will do to learn both
-# scores. True pixels are framed in green. In the third frame nothing sounds.
+# A model gives each pixel a probability $p$ of belonging to something that sounds. Three frames
+# of 4 x 4 pixels will do to learn both scores. True pixels are framed in green. In the third
+# frame nothing sounds.
 
 # %%
 probability = torch.full((3, 4, 4), 0.05)
@@ -412,8 +440,9 @@ workbook.show(
 )
 
 # %% [markdown]
-# **$M_J$** (J for Jaccard) asks: of all pixels that are marked ($p > 0.5$) *or* true, what share is both? That is intersection over union,
-# **IoU**, of each frame; $M_J$ is the mean over all frames. An empty truth has no overlap to find; there the frame scores **the share of
+# **$M_J$** (J for Jaccard) asks: of all pixels that are marked ($p > 0.5$) *or* true, what
+# share is both? That is intersection over union, **IoU**, of each frame; $M_J$ is the mean over
+# all frames. An empty truth has no overlap to find; there the frame scores **the share of
 # pixels left dark**.
 #
 # | frame | marked | both | union | score |
@@ -422,7 +451,8 @@ workbook.show(
 # | timid | 1 | 1 | 3 | 1/3 |
 # | silent | 1 | | | 15/16 are dark |
 #
-# > **Prediction.** $M_J = \frac{1}{3}\left(\frac{4}{5} + \frac{1}{3} + \frac{15}{16}\right) = 0.690$
+# > **Prediction.** $M_J = \frac{1}{3}\left(\frac{4}{5} + \frac{1}{3} + \frac{15}{16}\right) =
+# > 0.690$
 
 # %%
 def score(probability, truth, batch):
@@ -438,11 +468,13 @@ print(f"M_J: by hand {(4 / 5 + 1 / 3 + 15 / 16) / 3:.4f}, measured {measured:.4f
 assert abs(measured - (4 / 5 + 1 / 3 + 15 / 16) / 3) < 1e-6
 
 # %% [markdown]
-# Mind the rule for silence: a black picture earns 1 on each silent frame. Notebook 3 puts a number to what darkness is worth.
+# Mind the rule for silence: a black picture earns 1 on each silent frame. Notebook 3 puts a
+# number to what darkness is worth.
 #
 # ### Exercise 2: IoU
 #
-# `marked` and `true` are (H, W), bool. Return the frame's score, with the rule for the empty truth.
+# `marked` and `true` are (H, W), bool. Return the frame's score, with the rule for the empty
+# truth.
 
 # %% tags=["exercise"]
 def iou(marked, true):
@@ -465,15 +497,18 @@ workbook.check(
 )
 
 # %% [markdown]
-# **$M_F$** does not commit itself to 0.5. At a threshold $t$ mark what has $p \ge t$. *Precision* $P$ is the share of the marked pixels
-# that is true, *recall* $R$ the share of the true pixels that is marked, and
+# **$M_F$** does not commit itself to 0.5. At a threshold $t$ mark what has $p \ge t$.
+# *Precision* $P$ is the share of the marked pixels that is true, *recall* $R$ the share of the
+# true pixels that is marked, and
 #
 # $$F = \frac{(1 + \beta^2)\, P R}{\beta^2 P + R}, \qquad \beta^2 = 0.3,$$
 #
-# which weighs precision more than recall. At $t = 0.5$ the clear frame has $P = 4/5$ and $R = 1$, so $F = 1.04 / 1.24 = 0.839$; the timid
-# one has $P = 1$ and $R = 1/3$, so $F = 0.684$. This is done at 255 thresholds from 0 to 1. The curves are averaged over the frames **in
-# which something sounds**, and the **maximum of the average** is the score: the best that one threshold can do for all frames. (AVSS is
-# scored otherwise: IoU and F of each class, without thresholds, and their mean over the classes.)
+# which weighs precision more than recall. At $t = 0.5$ the clear frame has $P = 4/5$ and $R =
+# 1$, so $F = 1.04 / 1.24 = 0.839$; the timid one has $P = 1$ and $R = 1/3$, so $F = 0.684$.
+# This is done at 255 thresholds from 0 to 1. The curves are averaged over the frames **in which
+# something sounds**, and the **maximum of the average** is the score: the best that one
+# threshold can do for all frames. (AVSS is scored otherwise: IoU and F of each class, without
+# thresholds, and their mean over the classes.)
 
 # %%
 thresholds = torch.linspace(0, 1 - 1e-10, 255)
@@ -490,7 +525,8 @@ workbook.show(
 # %% [markdown]
 # ### Exercise 3: F at one threshold
 #
-# `probability` is (H, W), `true` (H, W) bool, with at least one true pixel. Return F, and 0 where nothing true is marked.
+# `probability` is (H, W), `true` (H, W) bool, with at least one true pixel. Return F, and 0
+# where nothing true is marked.
 
 # %% tags=["exercise"]
 def f_measure(probability, true, threshold):
@@ -519,9 +555,11 @@ workbook.check(
 # %% [markdown]
 # ### A score that depends on the batch size
 #
-# Nothing in the definition speaks of batches. But the benchmark's published evaluation takes the maximum **in each batch** and averages
-# the maxima, and a batch in which nothing sounds counts 0. Scores that were made with it depend on its batch size. Watch what it does to
-# our three frames. Each curve of a single frame peaks at 1; their mean peaks at 0.92, since no threshold suits both:
+# Nothing in the definition speaks of batches. But the benchmark's published evaluation takes
+# the maximum **in each batch** and averages the maxima, and a batch in which nothing sounds
+# counts 0. Scores that were made with it depend on its batch size. Watch what it does to our
+# three frames. Each curve of a single frame peaks at 1; their mean peaks at 0.92, since no
+# threshold suits both:
 
 # %%
 highest = float(curves.mean(0).max())
@@ -534,20 +572,24 @@ assert abs(exactly - highest) < 1e-6 and abs(by_batch - 2 / 3) < 1e-6
 assert abs(score(probability, truth, 3)["M_F_batch"] - highest) < 1e-6    # one batch: the same
 
 # %% [markdown]
-# Two effects, in opposite directions. Silent batches pull the score down. And small batches push it up, since each may choose its own
-# threshold. Let $n$ batches have equally many sounding frames, and the mean curves $F_1, \dots, F_n$. Then
+# Two effects, in opposite directions. Silent batches pull the score down. And small batches
+# push it up, since each may choose its own threshold. Let $n$ batches have equally many
+# sounding frames, and the mean curves $F_1, \dots, F_n$. Then
 #
 # $$\max_t \frac{1}{n} \sum_b F_b(t) \;\le\; \frac{1}{n} \sum_b \max_t F_b(t),$$
 #
-# because at *every* $t$ each $F_b(t)$ is at most its own maximum. On the left stands the score of one curve, on the right the batch-wise
-# one. The same holds each time that two batches are merged into one: the score falls, or stays. How much is that for a trained model? The
-# workbook ships a small one, which is nearly perfect on these clips. So it has to hear them twice: as they are, and through white noise as
-# loud as the sound itself, where its masks become unsure.
+# because at *every* $t$ each $F_b(t)$ is at most its own maximum. On the left stands the score
+# of one curve, on the right the batch-wise one. The same holds each time that two batches are
+# merged into one: the score falls, or stays. How much is that for a trained model? The workbook
+# ships a small one, which is nearly perfect on these clips. So it has to hear them twice: as
+# they are, and through white noise as loud as the sound itself, where its masks become unsure.
 #
-# > **Prediction.** On s4, where something sounds in every frame, the batch-wise $M_F$ falls from 1 over 2 and 4 to 8 clips in a batch, and
-# > never goes below that of one curve; by more through noise, for where masks are sure, any threshold will do. On ms3 a batch counts 0 only
-# > if its clips are silent throughout. There each of 2, 3 or 4 objects is silent in a second with probability 0.6, so in five seconds all of
-# > them with $(0.6^{10} + 0.6^{15} + 0.6^{20}) / 3 = 0.2\%$: we expect no such clip, and that ms3 falls too.
+# > **Prediction.** On s4, where something sounds in every frame, the batch-wise $M_F$ falls
+# > from 1 over 2 and 4 to 8 clips in a batch, and never goes below that of one curve; by more
+# > through noise, for where masks are sure, any threshold will do. On ms3 a batch counts 0 only
+# > if its clips are silent throughout. There each of 2, 3 or 4 objects is silent in a second
+# > with probability 0.6, so in five seconds all of them with $(0.6^{10} + 0.6^{15} + 0.6^{20})
+# > / 3 = 0.2\%$: we expect no such clip, and that ms3 falls too.
 
 # %%
 def test_clips(subset, **kind):
@@ -593,23 +635,28 @@ workbook.show(
 )
 
 # %% [markdown]
-# The pictures, the sound, the model and its answers are the same along each row. All that changes is a setting of the loader. Where masks are
-# sure it hardly matters; where they are not it moves $M_F$ by points (hundredths). Differences between methods can be as small: with the
-# same encoders AVSegFormer's $M_F$ on S4 is *reported* 1.1 points above that of the method called AVSBench. So the workbook reports $M_F$
-# of one curve over the whole split, and the reference's number beside it as `M_F_batch`, always with its `batch_size`.
+# The pictures, the sound, the model and its answers are the same along each row. All that
+# changes is a setting of the loader. Where masks are sure it hardly matters; where they are not
+# it moves $M_F$ by points (hundredths). Differences between methods can be as small: with the
+# same encoders AVSegFormer's $M_F$ on S4 is *reported* 1.1 points above that of the method
+# called AVSBench. So the workbook reports $M_F$ of one curve over the whole split, and the
+# reference's number beside it as `M_F_batch`, always with its `batch_size`.
 #
 # ## 1.5 The trap: a score without listening
 #
-# Now that you can score, be suspicious of scores. S4's clips were chosen to have **one** source. Where it is also the only thing in
-# view that could make a noise, somebody who marks "whatever stands out" needs no ears. Published models are *reported* to lean that way on
-# the real clips (Li et al., below). To see how far it goes, take a cheat with perfect eyes and no ears: the
-# **deaf oracle** marks every visible object, exactly, all the time. We score it on generated S4 clips of two kinds:
+# Now that you can score, be suspicious of scores. S4's clips were chosen to have **one**
+# source. Where it is also the only thing in view that could make a noise, somebody who marks
+# "whatever stands out" needs no ears. Published models are *reported* to lean that way on the
+# real clips (Li et al., below). To see how far it goes, take a cheat with perfect eyes and no
+# ears: the **deaf oracle** marks every visible object, exactly, all the time. We score it on
+# generated S4 clips of two kinds:
 #
 # - *one object*: the only thing in view sounds (`distractors=False`);
 # - *with distractors*: 2 to 4 objects in view, of which one sounds.
 #
-# > **Prediction.** On the first kind it scores 1. On the second, if $n$ objects are in view and of like size, the union is $n$ times the
-# > truth, so a clip scores about $1/n$, and all clips the mean of that.
+# > **Prediction.** On the first kind it scores 1. On the second, if $n$ objects are in view and
+# > of like size, the union is $n$ times the truth, so a clip scores about $1/n$, and all clips
+# > the mean of that.
 
 # %%
 objects = lav.data.sounding_shapes.objects
@@ -631,9 +678,11 @@ workbook.show(
 )
 
 # %% [markdown]
-# An oracle is one thing; do *models* fall for it? One small network was trained twice, and its scores kept in `results/twins.json`
-# (notebook 3 tells more). The **listening model** saw ms3, where silent objects are in view. The **salience twin** (*salient* is what
-# stands out) saw only clips of one object that always sounds. The test is simple: swap the sound for another clip's. Who listens must lose.
+# An oracle is one thing; do *models* fall for it? One small network was trained twice, and its
+# scores kept in `results/twins.json` (notebook 3 tells more). The **listening model** saw ms3,
+# where silent objects are in view. The **salience twin** (*salient* is what stands out) saw
+# only clips of one object that always sounds. The test is simple: swap the sound for another
+# clip's. Who listens must lose.
 
 # %%
 twins = json.loads((here.root / "results/twins.json").read_text())
@@ -659,11 +708,11 @@ workbook.show(
 workbook.table(["measured, $M_J$", "own sound", "swapped sound", "lost"], rows)
 
 # %% [markdown]
-# The best score in the table belongs to the model that does not listen: its clips are easier. On that kind of clip nothing gives it away but
-# the last column.
-# **On such data a score does not show listening.** So whenever you read a number on single-source clips, ask for the one with swapped
-# sound; in this workbook it is one word: `lav.evaluate(model, data, sound="swapped")`. [Notebook 3](03_training.ipynb) puts your own model
-# to that test.
+# The best score in the table belongs to the model that does not listen: its clips are easier.
+# On that kind of clip nothing gives it away but the last column. **On such data a score does
+# not show listening.** So whenever you read a number on single-source clips, ask for the one
+# with swapped sound; in this workbook it is one word: `lav.evaluate(model, data,
+# sound="swapped")`. [Notebook 3](03_training.ipynb) puts your own model to that test.
 #
 # ## Result
 
@@ -681,26 +730,34 @@ figure                                         figures/01_task.png""")
 # %% [markdown]
 # ## Summary
 #
-# - Frames and a sound go in, the pixels of what *sounds* come out. The same frames with another sound have another truth: audio tells what,
-#   vision tells where.
-# - S4 has one source, and masks for first frames only in training; MS3 several that come and go; AVSS also asks for the category.
+# - Frames and a sound go in, the pixels of what *sounds* come out. The same frames with another
+#   sound have another truth: audio tells what, vision tells where.
+# - S4 has one source, and masks for first frames only in training; MS3 several that come and
+#   go; AVSS also asks for the category.
 # - A second of sound becomes 96 windows of 64 mel bands; silence reads $\log 0.01 = -4.605$.
-# - $M_J$ is the mean IoU, with a rule for silent frames that rewards darkness. $M_F$ is the maximum of a mean curve; taken batch by batch,
-#   it is a mean of maxima, and depends on the batch size.
+# - $M_J$ is the mean IoU, with a rule for silent frames that rewards darkness. $M_F$ is the
+#   maximum of a mean curve; taken batch by batch, it is a mean of maxima, and depends on the
+#   batch size.
 # - Where the one thing in view always sounds, eyes alone score 1. Ask for swapped sound.
 #
-# **What this can and cannot say about AVSBench.** The layout of the files, the recipe of the log-mel and the rules of both scores are those
-# of the benchmark, so your arithmetic holds there. The silhouettes, the model and its numbers are not. They show *that* a model can score
-# without listening, and how to find out; how much of a score on the real S4 is owed to eyes alone, they cannot say. That has to be measured
-# on the real clips, with the same swap.
+# **What this can and cannot say about AVSBench.** The layout of the files, the recipe of the
+# log-mel and the rules of both scores are those of the benchmark, so your arithmetic holds
+# there. The silhouettes, the model and its numbers are not. They show *that* a model can score
+# without listening, and how to find out; how much of a score on the real S4 is owed to eyes
+# alone, they cannot say. That has to be measured on the real clips, with the same swap.
 #
 # ## References
 #
-# - AVSBench, S4 and MS3, and both scores: Zhou et al., *Audio-Visual Segmentation*, ECCV 2022, arXiv 2207.05042.
+# - AVSBench, S4 and MS3, and both scores: Zhou et al., *Audio-Visual Segmentation*, ECCV 2022,
+#   arXiv 2207.05042.
 # - AVSS: Zhou et al., *Audio-Visual Segmentation with Semantics*, IJCV 2024, arXiv 2301.13190.
-# - On bias in such data: Chen et al., *Unraveling Instance Associations: A Closer Look for Audio-Visual Segmentation*, CVPR 2024, arXiv
-#   2304.02970.
-# - On models that follow the eye: Li et al., *Do Audio-Visual Segmentation Models Truly Segment Sounding Objects?*, 2025, arXiv 2502.00358.
-# - VGGish and its log-mel: Hershey et al., *CNN Architectures for Large-Scale Audio Classification*, ICASSP 2017, arXiv 1609.09430.
-# - The F-measure with $\beta^2 = 0.3$: Achanta et al., *Frequency-tuned Salient Region Detection*, CVPR 2009.
-# - The palette: Everingham et al., *The PASCAL Visual Object Classes (VOC) Challenge*, IJCV 2010.
+# - On bias in such data: Chen et al., *Unraveling Instance Associations: A Closer Look for
+#   Audio-Visual Segmentation*, CVPR 2024, arXiv 2304.02970.
+# - On models that follow the eye: Li et al., *Do Audio-Visual Segmentation Models Truly Segment
+#   Sounding Objects?*, 2025, arXiv 2502.00358.
+# - VGGish and its log-mel: Hershey et al., *CNN Architectures for Large-Scale Audio
+#   Classification*, ICASSP 2017, arXiv 1609.09430.
+# - The F-measure with $\beta^2 = 0.3$: Achanta et al., *Frequency-tuned Salient Region
+#   Detection*, CVPR 2009.
+# - The palette: Everingham et al., *The PASCAL Visual Object Classes (VOC) Challenge*, IJCV
+#   2010.

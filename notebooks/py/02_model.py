@@ -14,17 +14,20 @@
 # %% [markdown]
 # # 2. The model, step by step
 #
-# Audio-visual segmentation: given the frames of a video and their sound, mark the pixels of what is sounding. A *clip* has $T$ frames, one a second,
-# and each frame hears a second of sound, as a *log-mel* spectrogram, a picture of 96 instants by 64 frequency bands.
+# Audio-visual segmentation: given the frames of a video and their sound, mark the pixels of what
+# is sounding. A *clip* has $T$ frames, one a second, and each frame hears a second of sound, as a
+# *log-mel* spectrogram, a picture of 96 instants by 64 frequency bands.
 #
-# LightAVSeg in one sentence: *audio tells what is sounding, vision tells where*. You build the model from one stage up, first on four pixels
-# with a pencil, then at full size, and then ask what the sentence saves: **is it true that it turns $O(N^2)$ into $O(N)$**, where $N$
-# is the number of positions of a feature map?
+# LightAVSeg in one sentence: *audio tells what is sounding, vision tells where*. You build the
+# model from one stage up, first on four pixels with a pencil, then at full size, and then ask
+# what the sentence saves: **is it true that it turns $O(N^2)$ into $O(N)$**, where $N$ is the
+# number of positions of a feature map?
 #
 # **Afterwards you can**
 # - compute a RAVE stage by hand, and name the shape of every tensor in the model;
 # - count the parameters and the operations of a stage before you run it;
-# - say what of "from $O(N^2)$ to $O(N)$" is the mechanism, and what is only the order in which three matrices are multiplied;
+# - say what of "from $O(N^2)$ to $O(N)$" is the mechanism, and what is only the order in which
+#   three matrices are multiplied;
 # - read a published parameter column with suspicion.
 #
 # | | |
@@ -70,18 +73,19 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 # %% [markdown]
 # ## 2.1 One stage, four pixels, a pencil
 #
-# A frame has become a map of two channels, *fur* and *metal*, on four pixels. Its sound has become a vector of two numbers, *bark* 1 and
-# *engine* 2: the engine is the louder of the two. Two things happen in one stage of the Reciprocal Audio-Visual Encoder (RAVE):
+# A frame has become a map of two channels, *fur* and *metal*, on four pixels. Its sound has
+# become a vector of two numbers, *bark* 1 and *engine* 2: the engine is the louder of the two.
+# Two things happen in one stage of the Reciprocal Audio-Visual Encoder (RAVE):
 #
-# 1. **What is there?** Global max pooling keeps the strongest response of each channel and drops the positions, on purpose:
-#    $v = \max_{x, y} V$. Then the audio state is *refined* (HAR, hierarchical audio refinement):
-#    $A = W_p A_\text{prev} \odot \mathrm{hsigmoid}(W_g v)$, where $\odot$ multiplies number by number. A sound that nothing in view can make is
-#    turned down.
-# 2. The refined state is *added* to the map (AGVE, audio-guided visual enhancement), one number per channel, the same at every pixel:
-#    $V^\text{enc} = V + A$.
+# 1. **What is there?** Global max pooling keeps the strongest response of each channel and drops
+#    the positions, on purpose: $v = \max_{x, y} V$. Then the audio state is *refined* (HAR,
+#    hierarchical audio refinement): $A = W_p A_\text{prev} \odot \mathrm{hsigmoid}(W_g v)$, where
+#    $\odot$ multiplies number by number. A sound that nothing in view can make is turned down.
+# 2. The refined state is *added* to the map (AGVE, audio-guided visual enhancement), one number
+#    per channel, the same at every pixel: $V^\text{enc} = V + A$.
 #
-# Take $W_p = W_g = 1$ (the identity, which ties *bark* to *fur* and *engine* to *metal*), no biases, and
-# $\mathrm{hsigmoid}(x) = \min(\max(x/6 + \tfrac12, 0), 1)$:
+# Take $W_p = W_g = 1$ (the identity, which ties *bark* to *fur* and *engine* to *metal*), no
+# biases, and $\mathrm{hsigmoid}(x) = \min(\max(x/6 + \tfrac12, 0), 1)$:
 #
 # | | fur | metal |
 # |---|---|---|
@@ -91,8 +95,8 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 # | $A$: sound times gate | 1 · 1 = **1** | 2 · 0 = **0** |
 # | $V^\text{enc}$ | 1, 2, 7, 3 | -4, -3, -5, -6 |
 #
-# The engine is loud, but nothing metallic is in view: its part of the sound is closed. The package's own stage, given these weights, must
-# agree to the last digit.
+# The engine is loud, but nothing metallic is in view: its part of the sound is closed. The
+# package's own stage, given these weights, must agree to the last digit.
 
 # %%
 V = torch.tensor([[[0.0, 1], [6, 2]], [[-4, -3], [-5, -6]]])[None]       # (1, 2, 2, 2)
@@ -110,8 +114,9 @@ assert A_new.flatten().tolist() == [1, 0]
 assert V_enc.flatten().tolist() == [1, 2, 7, 3, -4, -3, -5, -6]
 
 # %% [markdown]
-# Adding one number to all pixels of a channel cannot move its maximum: *where* fur is, vision alone has said. What the sound changes is whether
-# the next layer, with its threshold, lets the channel through. With a threshold of 6.5 the dog's pixel passes if it barks, and does not if it
+# Adding one number to all pixels of a channel cannot move its maximum: *where* fur is, vision
+# alone has said. What the sound changes is whether the next layer, with its threshold, lets the
+# channel through. With a threshold of 6.5 the dog's pixel passes if it barks, and does not if it
 # is silent:
 
 # %%
@@ -124,8 +129,9 @@ assert (before == after).all(), "the sound never moves a maximum"
 # %% [markdown]
 # ### Exercise 1: a stage in four lines
 #
-# Write a stage for any weights. `visual` is `(C, H, W)`, `audio` a vector of `C_prev` numbers, `project` and `gate` are matrices `(C, C_prev)` and
-# `(C, C)`, without biases. Return $V^\text{enc}$ and $A$.
+# Write a stage for any weights. `visual` is `(C, H, W)`, `audio` a vector of `C_prev` numbers,
+# `project` and `gate` are matrices `(C, C_prev)` and `(C, C)`, without biases. Return
+# $V^\text{enc}$ and $A$.
 
 # %% tags=["exercise"]
 def rave(visual, audio, project, gate):
@@ -151,8 +157,9 @@ workbook.check("a RAVE stage", rave,
 # %% [markdown]
 # ## 2.2 All stages: the encoder
 #
-# The visual encoder, SeaFormer, has five stages with strides 4 to 64. After each stage the sound is refined and added, *and the next stage reads
-# the enhanced map*: sound enters the picture's own features early and often. The audio state changes its length to match the channels of the
+# The visual encoder, SeaFormer, has five stages with strides 4 to 64. After each stage the sound
+# is refined and added, *and the next stage reads the enhanced map*: sound enters the picture's
+# own features early and often. The audio state changes its length to match the channels of the
 # stage. Follow the shapes:
 
 # %%
@@ -174,8 +181,8 @@ workbook.table(["stage", "$V_i^{enc}$", "$A_i$", "parameters of the RAVE stage"]
 # %% [markdown]
 # ### Exercise 2: predict the parameters
 #
-# A RAVE stage has two 1x1 convolutions with biases: from `before` to `channels` (projection) and from `channels` to `channels` (gate). How many
-# parameters is that? Compare with the table.
+# A RAVE stage has two 1x1 convolutions with biases: from `before` to `channels` (projection) and
+# from `channels` to `channels` (gate). How many parameters is that? Compare with the table.
 
 # %% tags=["exercise"]
 def rave_parameters(before, channels):
@@ -193,14 +200,16 @@ workbook.check("parameters of RAVE", rave_parameters,
 # %% [markdown]
 # ## 2.3 Coarse to fine: the decoder
 #
-# The Cross-Modal Fusion Decoder (CMFD) walks back from the coarsest map to the finest. At each scale the audio state is refined once more,
+# The Cross-Modal Fusion Decoder (CMFD) walks back from the coarsest map to the finest. At each
+# scale the audio state is refined once more,
 #
 # $$A_i^* = \mathrm{ReLU}(W[\hat A_{i+1}, A_i]), \qquad \hat A_i = A_i^* \odot \mathrm{hsigmoid}(W_g \max V_i^\text{enc}),$$
 #
-# and added to the features: $V_i^\text{dec} = P_i V_i^\text{enc} + \mathrm{up}(S\,V_{i+1}^\text{dec}) + W_b \hat A_i$. Again one number per
-# channel. Here $P_i$ is a 1x1 convolution
-# that brings all scales to the decoder's width $D$ (the audio state has its own), $S$ a 3x3 block, $[\cdot, \cdot]$ puts two vectors
-# end to end; at the coarsest scale there is no $i + 1$.
+# and added to the features: $V_i^\text{dec} = P_i V_i^\text{enc} +
+# \mathrm{up}(S\,V_{i+1}^\text{dec}) + W_b \hat A_i$. Again one number per channel. Here $P_i$ is
+# a 1x1 convolution that brings all scales to the decoder's width $D$ (the audio state has its
+# own), $S$ a 3x3 block, $[\cdot, \cdot]$ puts two vectors end to end; at the coarsest scale there
+# is no $i + 1$.
 
 # %% tags=["nbval-check-output"]
 with torch.inference_mode():
@@ -214,7 +223,8 @@ rows += [("head", tuple(finest.shape), ""), ("logits", tuple(logits.shape), "")]
 workbook.table(["scale", "$V_i^{dec}$", "$\\hat A_i$"], rows)
 
 # %% [markdown]
-# That is the whole model: `encode`, `decode`, a head, and a bilinear resize to the frame's size. Where do its parameters lie?
+# That is the whole model: `encode`, `decode`, a head, and a bilinear resize to the frame's size.
+# Where do its parameters lie?
 
 # %%
 parts = profiling.parameters(model)
@@ -223,17 +233,21 @@ shares = ", ".join(f"{name} {part.total / 1e6:.2f}" for name, part in parts.item
 print(f"{total / 1e6:.2f} M parameters: {shares}")
 
 # %% [markdown]
-# The fusion, the part that brings sound and vision together, is small; and what it *does* is smaller still, as we now see.
+# The fusion, the part that brings sound and vision together, is small; and what it *does* is
+# smaller still, as we now see.
 #
 # ## 2.4 What does listening cost? Predict first
 #
-# Count multiply-accumulates (MACs). A map has $N$ positions and $C$ channels. RAVE multiplies *vectors* by matrices, never the map:
-# $C_\text{prev} C + C^2$ MACs, whatever $N$ is.
-# What grows with the map is taking its maximum ($NC$ comparisons) and adding the vector ($NC$ additions). So:
+# Count multiply-accumulates (MACs). A map has $N$ positions and $C$ channels. RAVE multiplies
+# *vectors* by matrices, never the map: $C_\text{prev} C + C^2$ MACs, whatever $N$ is. What grows
+# with the map is taking its maximum ($NC$ comparisons) and adding the vector ($NC$ additions).
+# So:
 #
-# > **Prediction.** The MACs of a RAVE stage do not depend on the image size; its other operations grow in proportion to the pixels.
+# > **Prediction.** The MACs of a RAVE stage do not depend on the image size; its other operations
+# > grow in proportion to the pixels.
 #
-# `count` runs a module on torch's *meta* device, where tensors have shapes and no numbers, and counts what would be computed.
+# `count` runs a module on torch's *meta* device, where tensors have shapes and no numbers, and
+# counts what would be computed.
 
 # %%
 channels, stride = 256, 32                     # the fourth stage of SeaFormer-L
@@ -251,14 +265,15 @@ for side in (224, 448, 896):
 # %% [markdown]
 # ## 2.5 Three ways to bring sound in
 #
-# **1. Tiled, every position meets every position** (TPAVI of AVSBench, 2022). The sound is copied to all $N = T h w$ positions of the clip;
-# then $y = \frac{1}{N}\,\theta(V)\,\phi(A)^\top g(V)$, where $\theta$, $\phi$ and $g$ are linear maps from $C$ to $C/2$ channels at each
-# position, and
-# another leads back. No softmax. As published, the left product comes first: $N \times N$ numbers.
+# **1. Tiled, every position meets every position** (TPAVI of AVSBench, 2022). The sound is copied
+# to all $N = T h w$ positions of the clip; then $y = \frac{1}{N}\,\theta(V)\,\phi(A)^\top g(V)$,
+# where $\theta$, $\phi$ and $g$ are linear maps from $C$ to $C/2$ channels at each position, and
+# another leads back. No softmax. As published, the left product comes first: $N \times N$
+# numbers.
 #
-# **2. Sound as $K$ tokens** (AVESFormer; SelM with $K = 1$). Each position asks $K$ audio tokens, $\mathrm{softmax}(qk^\top/\sqrt{d})\,v$: $N
-# \times K$ weights.
-# (AVSegFormer asks too, but with 300 learned *queries* instead of the $N$ positions.)
+# **2. Sound as $K$ tokens** (AVESFormer; SelM with $K = 1$). Each position asks $K$ audio tokens,
+# $\mathrm{softmax}(qk^\top/\sqrt{d})\,v$: $N \times K$ weights. (AVSegFormer asks too, but with
+# 300 learned *queries* instead of the $N$ positions.)
 #
 # **3. One number per channel** (RAVE).
 #
@@ -272,7 +287,8 @@ for side in (224, 448, 896):
 #
 # ### Exercise 3: where does the square begin to hurt?
 #
-# At small $N$ the projections dominate TPAVI. From which $N$ on do the two $N \times N$ products cost more MACs than the three projections?
+# At small $N$ the projections dominate TPAVI. From which $N$ on do the two $N \times N$ products
+# cost more MACs than the three projections?
 
 # %% tags=["exercise"]
 def square_dominates_from(channels):
@@ -286,8 +302,9 @@ workbook.check("where the square dominates", square_dominates_from,
                cases=[(256, 384.0), (64, 96.0)])
 
 # %% [markdown]
-# With $C = 256$ that is $N = 384$: one frame of 160 pixels at stride 8. Now count. The methods fuse at several scales, so here each way works on
-# four maps of one frame, with strides 4, 8, 16 and 32:
+# With $C = 256$ that is $N = 384$: one frame of 160 pixels at stride 8. Now count. The methods
+# fuse at several scales, so here each way works on four maps of one frame, with strides 4, 8, 16
+# and 32:
 
 # %%
 sides = [side for side in (96, 160, 224, 320, 448, 640, 896) if side <= s.largest]
@@ -301,8 +318,9 @@ workbook.show(
 )
 
 # %% [markdown]
-# And in time, on this machine? Published TPAVI on a stride-4 map of 896 pixels would take minutes, so we time one map, of stride 8. The four take
-# turns at each size; the medians are drawn.
+# And in time, on this machine? Published TPAVI on a stride-4 map of 896 pixels would take
+# minutes, so we time one map, of stride 8. The four take turns at each size; the medians are
+# drawn.
 
 # %%
 C, stride = 256, 8
@@ -324,8 +342,9 @@ workbook.show(plots.cost_curves(sides, milliseconds, title, "milliseconds"),
               alt="Measured milliseconds of the four ways against the side of the frame, log-log.")
 
 # %% [markdown]
-# Compare the shapes. RAVE's MACs are constant, yet its time grows: the maximum and the addition touch every element, and counting MACs does not
-# see that. For small frames starting a kernel costs some microseconds however little it computes; MACs do not see that either.
+# Compare the shapes. RAVE's MACs are constant, yet its time grows: the maximum and the addition
+# touch every element, and counting MACs does not see that. For small frames starting a kernel
+# costs some microseconds however little it computes; MACs do not see that either.
 #
 # ## 2.6 The verdict on "from $O(N^2)$ to $O(N)$"
 #
@@ -346,12 +365,14 @@ columns = ["MACs", "$c_1$", "$c_2$", f"share of $c_2$ at {last}", f"slope, {side
 workbook.table(columns, rows)
 
 # %% [markdown]
-# One curve is quadratic: TPAVI *as published*. And it need not be. There is no softmax between the three matrices, so they may be multiplied
-# in either order, $(\theta\phi^\top)g = \theta(\phi^\top g)$, and the right one makes a $C/2 \times C/2$ matrix in the middle.
+# One curve is quadratic: TPAVI *as published*. And it need not be. There is no softmax between
+# the three matrices, so they may be multiplied in either order, $(\theta\phi^\top)g =
+# \theta(\phi^\top g)$, and the right one makes a $C/2 \times C/2$ matrix in the middle.
 #
 # ### Exercise 4: the same, in $O(N)$
 #
-# `theta`, `phi`, `g` are `(N, D)`. Return $\frac{1}{N}\theta\phi^\top g$ without ever making an $N \times N$ matrix.
+# `theta`, `phi`, `g` are `(N, D)`. Return $\frac{1}{N}\theta\phi^\top g$ without ever making an
+# $N \times N$ matrix.
 
 # %% tags=["exercise"]
 def associative(theta, phi, g):
@@ -380,19 +401,24 @@ assert torch.allclose(one, other, atol=1e-4)
 # %% [markdown]
 # So the honest reading of the claim:
 #
-# - **The mechanism.** Adding a vector per channel needs no pairs of positions at all. That is simpler and cheaper than everything else above, by
-#   a large constant. This is LightAVSeg's idea, and it stands.
-# - **The order of evaluation.** TPAVI's quadratic cost is a matter of brackets. Re-associated, it is linear too, and it is the *same function*.
-# - **The others do not meet the sound quadratically.** $K$ audio tokens make $O(NK)$, AVSegFormer's encoder samples a fixed number of points
-#   for each pixel (deformable attention), SelM's tokens are two.
-# - **Where a square cannot be taken out.** Softmax attention *between pixels* cannot be re-associated, because each row is normalised before it
-#   meets the values. Our AVESFormer has such a block, at stride 8, after the sound is in: section 2.7 finds it.
+# - **The mechanism.** Adding a vector per channel needs no pairs of positions at all. That is
+#   simpler and cheaper than everything else above, by a large constant. This is LightAVSeg's
+#   idea, and it stands.
+# - **The order of evaluation.** TPAVI's quadratic cost is a matter of brackets. Re-associated, it
+#   is linear too, and it is the *same function*.
+# - **The others do not meet the sound quadratically.** $K$ audio tokens make $O(NK)$,
+#   AVSegFormer's encoder samples a fixed number of points for each pixel (deformable attention),
+#   SelM's tokens are two.
+# - **Where a square cannot be taken out.** Softmax attention *between pixels* cannot be
+#   re-associated, because each row is normalised before it meets the values. Our AVESFormer has
+#   such a block, at stride 8, after the sound is in: section 2.7 finds it.
 #
 # ### What the brackets also show: TPAVI does not know *when*
 #
-# Look at $\theta(V)\,(\phi(A)^\top g(V))$ again. The matrix in brackets is a sum over all positions *of all seconds*; each pixel then meets that one
-# matrix. So a pixel of second 3 is not told what sounds in second 3, only what the clip sounds like as a whole. Give TPAVI one picture, five times,
-# with five different sounds. **Prediction:** all five answers are the same.
+# Look at $\theta(V)\,(\phi(A)^\top g(V))$ again. The matrix in brackets is a sum over all
+# positions *of all seconds*; each pixel then meets that one matrix. So a pixel of second 3 is not
+# told what sounds in second 3, only what the clip sounds like as a whole. Give TPAVI one picture,
+# five times, with five different sounds. **Prediction:** all five answers are the same.
 
 # %%
 still = torch.randn(1, 1, C, 14, 14).expand(1, 5, C, 14, 14)
@@ -406,13 +432,15 @@ print(f"largest difference between seconds {between_seconds:.1e}; "
 assert between_seconds < 1e-4 < (answers - other_sounds).abs().max()
 
 # %% [markdown]
-# Where the objects that sound change from second to second, as in MS3, that is a handicap; where one object sounds all the time, as in S4, it is
-# none. RAVE adds the sound of *its own* second to each frame. Notebook 7 shows what this means after training.
+# Where the objects that sound change from second to second, as in MS3, that is a handicap; where
+# one object sounds all the time, as in S4, it is none. RAVE adds the sound of *its own* second to
+# each frame. Notebook 7 shows what this means after training.
 #
 # ### With one key, attention is a broadcast
 #
-# Look closer at way 2 with $K = 1$, one audio token per frame. A softmax over one number is 1. Whatever is asked, by a pixel or by one of
-# AVSegFormer's queries, the answer is the same vector: cross-attention with a single key *adds one number per channel*, the very thing RAVE does on
+# Look closer at way 2 with $K = 1$, one audio token per frame. A softmax over one number is 1.
+# Whatever is asked, by a pixel or by one of AVSegFormer's queries, the answer is the same vector:
+# cross-attention with a single key *adds one number per channel*, the very thing RAVE does on
 # purpose (only that RAVE's number also depends, through the gate, on what is seen).
 
 # %%
@@ -430,9 +458,10 @@ assert spread < 1e-5
 assert max(query, key) < 1e-6 * value, "zero, but for rounding"
 
 # %% [markdown]
-# The query and key projections have no effect and learn nothing. This is called *attention dissipation*; notebook 6 takes it apart.
-# SelM's early fusion shows it in another dress: the attended audio passes an instance norm, which removes whatever is the same at every pixel.
-# What remains is a constant per channel that does not depend on the sound at all:
+# The query and key projections have no effect and learn nothing. This is called *attention
+# dissipation*; notebook 6 takes it apart. SelM's early fusion shows it in another dress: the
+# attended audio passes an instance norm, which removes whatever is the same at every pixel. What
+# remains is a constant per channel that does not depend on the sound at all:
 
 # %%
 fusion = AudioToPixels(channels=64, width=64).eval()
@@ -447,9 +476,10 @@ print(f"largest distance from GELU(bias), whatever is seen and heard: {distance:
 assert distance < 1e-3
 
 # %% [markdown]
-# SelM's published code holds two more surprises, which its scores contain: it draws random numbers in *evaluation* too (Gumbel noise, when pixels
-# choose their token), and it takes some gates from the wrong frame as soon as a batch holds two clips. Here both are behind `published=True`;
-# by default evaluation is deterministic and clips keep apart.
+# SelM's published code holds two more surprises, which its scores contain: it draws random
+# numbers in *evaluation* too (Gumbel noise, when pixels choose their token), and it takes some
+# gates from the wrong frame as soon as a batch holds two clips. Here both are behind
+# `published=True`; by default evaluation is deterministic and clips keep apart.
 
 # %%
 clips, sounds = torch.randn(2, 5, 3, 64, 64), torch.randn(2, 5, 1, 96, 64)
@@ -469,8 +499,9 @@ assert torch.equal(first, again) and torch.allclose(first[1:], alone, atol=1e-4)
 # %% [markdown]
 # ## 2.7 Whole methods, and a column not to be trusted
 #
-# Costs of whole methods, counted, for one frame. AVSegFormer's published scores were computed at 512 pixels although its configuration says
-# 224, so both sizes stand here. Those of AVSBench, AVSegFormer and SelM compute the authors' functions (tests prove it against numbers of their
+# Costs of whole methods, counted, for one frame. AVSegFormer's published scores were computed at
+# 512 pixels although its configuration says 224, so both sizes stand here. Those of AVSBench,
+# AVSegFormer and SelM compute the authors' functions (tests prove it against numbers of their
 # code); the other two papers have no public code.
 
 # %%
@@ -490,10 +521,12 @@ columns = ["method", "encoders", "GMACs at 224 px", "at 512 px", "share of $c_2$
 workbook.table(columns, rows)
 
 # %% [markdown]
-# AVSBench's square is TPAVI's order of evaluation, AVESFormer's the attention between pixels in its last decoder stage. (A trace of a square comes
-# from maps whose sides do not divide evenly and are rounded up.)
+# AVSBench's square is TPAVI's order of evaluation, AVESFormer's the attention between pixels in
+# its last decoder stage. (A trace of a square comes from maps whose sides do not divide evenly
+# and are rounded up.)
 #
-# Now the parameters. The column of LightAVSeg's table reads well, until one asks what each number counts:
+# Now the parameters. The column of LightAVSeg's table reads well, until one asks what each number
+# counts:
 
 # %%
 rows = []
@@ -505,25 +538,31 @@ columns = ["reported, M", "authors' code, counted so", "what the figure counts",
 workbook.table(["method", "visual encoder", *columns], rows)
 
 # %% [markdown]
-# One column, several conventions: some figures include the audio encoder (VGGish alone has 72.1M), others leave it out; the ResNet rows carry 22.1M
-# parameters of a second copy of its last two stages, which never runs; where the fourth column is empty nothing that we tried explains the figure.
-# In the last column every method is counted the same way: all that runs, the audio encoder included. (The width of our LightAVSeg was *chosen* to
-# come near the reported 20.5M.)
+# One column, several conventions: some figures include the audio encoder (VGGish alone has
+# 72.1M), others leave it out; the ResNet rows carry 22.1M parameters of a second copy of its last
+# two stages, which never runs; where the fourth column is empty nothing that we tried explains
+# the figure. In the last column every method is counted the same way: all that runs, the audio
+# encoder included. (The width of our LightAVSeg was *chosen* to come near the reported 20.5M.)
 #
 # ## Summary
 #
-# - RAVE: max-pool to forget *where*, gate the sound by *what* is seen, add it back as one number per channel. The next stage reads the result.
+# - RAVE: max-pool to forget *where*, gate the sound by *what* is seen, add it back as one number
+#   per channel. The next stage reads the result.
 # - CMFD does the same once more on the way back from coarse to fine.
-# - Its interaction costs a constant number of MACs and $O(N)$ additions. Of the ways in which sound meets the picture here, TPAVI's alone is
-#   quadratic, and only as published: one pair of brackets makes it linear.
+# - Its interaction costs a constant number of MACs and $O(N)$ additions. Of the ways in which
+#   sound meets the picture here, TPAVI's alone is quadratic, and only as published: one pair of
+#   brackets makes it linear.
 # - With one audio token, softmax attention is a broadcast.
 # - Parameter columns mix conventions. Ask what is counted.
 #
-# **What this can and cannot say about AVSBench.** Shapes, parameters and operation counts are those of the real models at real sizes. Nothing
-# here says how *well* a method segments: that is for notebook 7, on small data, and for you, on AVSBench.
+# **What this can and cannot say about AVSBench.** Shapes, parameters and operation counts are
+# those of the real models at real sizes. Nothing here says how *well* a method segments: that is
+# for notebook 7, on small data, and for you, on AVSBench.
 #
 # ## References
 #
 # - LightAVSeg: arXiv 2605.08805 (ICML 2026). AVESFormer: arXiv 2408.01708.
-# - TPAVI: Zhou et al., *Audio-Visual Segmentation*, ECCV 2022, arXiv 2207.05042. AVSegFormer: Gao et al., AAAI 2024, arXiv 2307.01146.
-# - SelM: Li et al., *SelM: Selective Mechanism based Audio-Visual Segmentation*, ACM MM 2024. SeaFormer: Wan et al., ICLR 2023, arXiv 2301.13156.
+# - TPAVI: Zhou et al., *Audio-Visual Segmentation*, ECCV 2022, arXiv 2207.05042. AVSegFormer: Gao
+#   et al., AAAI 2024, arXiv 2307.01146.
+# - SelM: Li et al., *SelM: Selective Mechanism based Audio-Visual Segmentation*, ACM MM 2024.
+#   SeaFormer: Wan et al., ICLR 2023, arXiv 2301.13156.

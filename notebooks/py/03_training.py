@@ -13,13 +13,15 @@
 # %% [markdown]
 # # 3. Training: does it listen?
 #
-# You train LightAVSeg from random weights on this machine, watch it learn to mark the objects that *sound*, and then put the question that
-# decides whether it is audio-visual at all: **does it listen?**
+# You train LightAVSeg from random weights on this machine, watch it learn to mark the objects
+# that *sound*, and then put the question that decides whether it is audio-visual at all: **does
+# it listen?**
 #
 # **Afterwards you can**
 # - say what each part of the loss asks for, and write the Dice loss yourself;
 # - train a model and read its curves;
-# - test whether a model listens: give it silence, noise or another clip's sound, and compare it with a *deaf* one.
+# - test whether a model listens: give it silence, noise or another clip's sound, and compare it
+#   with a *deaf* one.
 #
 # | | |
 # |---|---|
@@ -73,9 +75,11 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 # %% [markdown]
 # ## 3.1 Data whose truth we know
 #
-# The real dataset, AVSBench, is given out on request. We generate **SoundingShapes** in its exact layout: silhouettes that move about, each
-# category with a timbre of its own. Colour, size, place and background say nothing about the category, and *most objects in view are silent
-# most of the time*. That last point matters: where the one thing in view always sounds, a model scores well with its ears shut.
+# The real dataset, AVSBench, is given out on request. We generate **SoundingShapes** in its
+# exact layout: silhouettes that move about, each category with a timbre of its own. Colour,
+# size, place and background say nothing about the category, and *most objects in view are
+# silent most of the time*. That last point matters: where the one thing in view always sounds,
+# a model scores well with its ears shut.
 
 # %%
 started = time.perf_counter()
@@ -95,15 +99,17 @@ workbook.show(
 Audio(train.waveform(0).numpy(), rate=train.front_end.sample_rate)
 
 # %% [markdown]
-# Listen, and look at the middle row: objects light up and go dark second by second although all of them stay in view. The lower row is all
-# that the model hears: for each frame a *log-mel spectrogram* of 0.96 s, 96 instants by 64 bands.
+# Listen, and look at the middle row: objects light up and go dark second by second although all
+# of them stay in view. The lower row is all that the model hears: for each frame a *log-mel
+# spectrogram* of 0.96 s, 96 instants by 64 bands.
 #
 # ### Predict, then measure: what is darkness worth?
 #
-# $M_J$ is the mean over frames of IoU, the overlap of prediction and truth over their union. A frame in which *nothing* sounds scores the
-# share of pixels that are left dark. So a model that never marks anything still earns 1 on every silent frame. Each of 2, 3 or 4 visible
-# objects (equally likely) sounds in a second with probability 0.4, independently. **Prediction:** all are silent in
-# $\frac{1}{3}(0.6^2 + 0.6^3 + 0.6^4) = 0.235$ of the frames.
+# $M_J$ is the mean over frames of IoU, the overlap of prediction and truth over their union. A
+# frame in which *nothing* sounds scores the share of pixels that are left dark. So a model that
+# never marks anything still earns 1 on every silent frame. Each of 2, 3 or 4 visible objects
+# (equally likely) sounds in a second with probability 0.4, independently. **Prediction:** all
+# are silent in $\frac{1}{3}(0.6^2 + 0.6^3 + 0.6^4) = 0.235$ of the frames.
 
 # %%
 def silent_share(dataset):
@@ -133,15 +139,19 @@ print(f"so what is always dark scores M_J {always_dark:.3f} on the test clips")
 #
 # $$L = L_\text{Dice} + L_\text{BCE} + \lambda\, L_\text{msa}, \qquad \lambda = 0.5$$
 #
-# - **BCE** asks of each pixel: sounding or not? Objects are small, so a lazy model gets far by saying "no" everywhere.
-# - **Dice** asks of each frame for overlap, $1 - \frac{2\sum pm + 1}{\sum p + \sum m + 1}$, and so does not let small objects drown in background.
-# - **The multi-scale alignment loss** $L_\text{msa}$ looks *inside* the decoder: at each of the last three scales, the cosine similarity of
-#   every position's features with the audio state, divided by $\tau = 0.1$ and squashed by a sigmoid, should already be the mask. It exists in
+# - **BCE** asks of each pixel: sounding or not? Objects are small, so a lazy model gets far by
+#   saying "no" everywhere.
+# - **Dice** asks of each frame for overlap, $1 - \frac{2\sum pm + 1}{\sum p + \sum m + 1}$, and
+#   so does not let small objects drown in background.
+# - **The multi-scale alignment loss** $L_\text{msa}$ looks *inside* the decoder: at each of the
+#   last three scales, the cosine similarity of every position's features with the audio state,
+#   divided by $\tau = 0.1$ and squashed by a sigmoid, should already be the mask. It exists in
 #   training only.
 #
 # ### Exercise 1: the Dice loss
 #
-# `probability` and `mask` are `(N, H, W)`, 0 to 1. Return the mean over the N frames. What does a frame score that is dark and should be?
+# `probability` and `mask` are `(N, H, W)`, 0 to 1. Return the mean over the N frames. What does
+# a frame score that is dark and should be?
 
 # %% tags=["exercise"]
 def dice(probability, mask):
@@ -171,10 +181,11 @@ workbook.check(
 # %% [markdown]
 # ## 3.3 The model and one step of training
 #
-# The loop in `lightavseg_core/trainer.py` does what `one_step` does, and besides mirrors clips at random, limits the gradient and lets the
-# learning rate rise and fall. The audio encoder is trained first, alone, to tell which
-# timbres a second holds (`events.csv` says so; the real MS3 has no such file, and there the encoder learns along), and then frozen, as in the
-# paper. Here is a step by hand, ten times on one batch:
+# The loop in `lightavseg_core/trainer.py` does what `one_step` does, and besides mirrors clips
+# at random, limits the gradient and lets the learning rate rise and fall. The audio encoder is
+# trained first, alone, to tell which timbres a second holds (`events.csv` says so; the real MS3
+# has no such file, and there the encoder learns along), and then frozen, as in the paper. Here
+# is a step by hand, ten times on one batch:
 
 # %%
 torch.manual_seed(s.seed)
@@ -207,7 +218,8 @@ assert losses[-1] < losses[0]
 # %% [markdown]
 # ## 3.4 Training
 #
-# Now in earnest. The bar shows the loss, and after each validation the $M_J$ on clips that the model does not learn from.
+# Now in earnest. The bar shows the loss, and after each validation the $M_J$ on clips that the
+# model does not learn from.
 
 # %%
 started = time.perf_counter()
@@ -232,8 +244,9 @@ workbook.show(
 # %% [markdown]
 # ## 3.5 How good is it?
 #
-# The test clips were never learned from. The *deaf oracle* is a cheat with perfect eyes and no ears: it marks every visible object, exactly. To
-# beat it a model must know *which* of them sound, and when.
+# The test clips were never learned from. The *deaf oracle* is a cheat with perfect eyes and no
+# ears: it marks every visible object, exactly. To beat it a model must know *which* of them
+# sound, and when.
 
 # %%
 oracle = lav.deaf_oracle(test)
@@ -248,8 +261,8 @@ rows.append(("always dark", f"{always_dark:.3f}", 0, 0))
 workbook.table(["test clips, measured", "$M_J$", "$M_F$", "pixels marked"], rows)
 
 # %% [markdown]
-# Frames by rule, not by taste: the test frames in which something sounds, sorted by IoU, and five of them at equal steps from the worst to
-# the best.
+# Frames by rule, not by taste: the test frames in which something sounds, sorted by IoU, and
+# five of them at equal steps from the worst to the best.
 
 # %%
 ranked = evaluation.ranked_frames(model, test)
@@ -275,11 +288,15 @@ workbook.show(
 #
 # Four listening tests on one model:
 #
-# - **silence**: it should go dark. Look at *pixels marked*, not at $M_J$: darkness scores 1 on silent frames.
-# - **swapped sound**: another clip's sound over these frames. A listening model follows the wrong sound and falls below the oracle.
-# - **noise**: white noise, as loud as the clip. Two of the timbres are bands of noise, so it need not stay dark.
-# - **twins**: the same model, trained otherwise. The *deaf twin* had the same data and budget but heard only silence. The *salience twin* was
-#   trained on clips where the one object in view always sounds, as in most of AVSBench's single-source set.
+# - **silence**: it should go dark. Look at *pixels marked*, not at $M_J$: darkness scores 1 on
+#   silent frames.
+# - **swapped sound**: another clip's sound over these frames. A listening model follows the
+#   wrong sound and falls below the oracle.
+# - **noise**: white noise, as loud as the clip. Two of the timbres are bands of noise, so it
+#   need not stay dark.
+# - **twins**: the same model, trained otherwise. The *deaf twin* had the same data and budget
+#   but heard only silence. The *salience twin* was trained on clips where the one object in
+#   view always sounds, as in most of AVSBench's single-source set.
 #
 # First the verdict on the model that you just trained:
 
@@ -294,8 +311,9 @@ verdicts = "\n".join(f"{'yes' if holds else 'NO '}  {claim}" for claim, holds in
 print(verdicts)
 
 # %% [markdown]
-# Training the twins takes as long as training the model, so they are read from `results/twins.json`. The deaf twin is scored as it was trained,
-# in silence: hearing for the first time would only confuse it.
+# Training the twins takes as long as training the model, so they are read from
+# `results/twins.json`. The deaf twin is scored as it was trained, in silence: hearing for the
+# first time would only confuse it.
 
 # %%
 twins = json.loads((here.root / "results/twins.json").read_text())
@@ -332,14 +350,16 @@ workbook.show(
 )
 
 # %% [markdown]
-# **Read the salience twin with care.** On its own kind of clip it looks excellent, and stays so with the *wrong* sound: it has learnt "mark
-# what stands out", for which ears are not needed. A high score on single-source clips is no evidence of listening. Distractors that are seen
-# and not heard, and the swapped-sound test, are.
+# **Read the salience twin with care.** On its own kind of clip it looks excellent, and stays so
+# with the *wrong* sound: it has learnt "mark what stands out", for which ears are not needed. A
+# high score on single-source clips is no evidence of listening. Distractors that are seen and
+# not heard, and the swapped-sound test, are.
 #
 # ### Exercise 2: the share of hearing
 #
-# One number for "how much does it listen": of the way from the swapped score up to the score with its own sound, what share lies beyond what
-# eyes alone could reach? Return `(own - oracle) / (own - swapped)`, and 0 where the model does not beat the oracle. Mind the deaf model, whose
+# One number for "how much does it listen": of the way from the swapped score up to the score
+# with its own sound, what share lies beyond what eyes alone could reach? Return `(own - oracle)
+# / (own - swapped)`, and 0 where the model does not beat the oracle. Mind the deaf model, whose
 # scores with its own and with swapped sound are equal.
 
 # %% tags=["exercise"]
@@ -364,8 +384,10 @@ workbook.check(
 # %% [markdown]
 # ### Exercise 3: which frames does swapping spare?
 #
-# With swapped sound some frames still score well. Which? `iou` and `same` are lists over the test frames: the IoU with swapped sound, and
-# whether the donor's second happens to hold exactly the same categories. Return the mean IoU of the frames where it does, and of the others.
+# With swapped sound some frames still score well. Which? `iou` and `same` are lists over the
+# test frames: the IoU with swapped sound, and whether the donor's second happens to hold
+# exactly the same categories. Return the mean IoU of the frames where it does, and of the
+# others.
 
 # %%
 events, swapped = read_events(root, s.subset), test.with_sound("swapped")
@@ -425,18 +447,24 @@ Does it listen?
 # %% [markdown]
 # ## Summary
 #
-# - A small model learns in minutes to mark what sounds. The proof that it listens is the verdict above: it must beat perfect eyes without ears,
-#   fall with the wrong sound, and go dark in silence.
-# - Dice keeps small objects from drowning, BCE judges pixels, $L_\text{msa}$ makes features agree with the audio state at every scale.
-# - A score proves listening only where silent distractors are in view, and only beside swapped sound and a deaf twin.
+# - A small model learns in minutes to mark what sounds. The proof that it listens is the
+#   verdict above: it must beat perfect eyes without ears, fall with the wrong sound, and go
+#   dark in silence.
+# - Dice keeps small objects from drowning, BCE judges pixels, $L_\text{msa}$ makes features
+#   agree with the audio state at every scale.
+# - A score proves listening only where silent distractors are in view, and only beside swapped
+#   sound and a deaf twin.
 #
-# **What this can and cannot say about AVSBench.** Seven clean timbres and flat silhouettes show the *mechanism* at work; they say nothing
-# about how well it recognises real dogs, guitars or engines, and $M_J$ here must not be compared with published figures.
+# **What this can and cannot say about AVSBench.** Seven clean timbres and flat silhouettes show
+# the *mechanism* at work; they say nothing about how well it recognises real dogs, guitars or
+# engines, and $M_J$ here must not be compared with published figures.
 #
-# **Next.** Change `subset = "s4"`, `clips` or `epochs` in the parameters cell and run again. The model that the workbook ships,
-# `checkpoints/tiny`, is this one after five times the clips and four times the steps: $M_J$ 0.96 on the same test clips.
+# **Next.** Change `subset = "s4"`, `clips` or `epochs` in the parameters cell and run again.
+# The model that the workbook ships, `checkpoints/tiny`, is this one after five times the clips
+# and four times the steps: $M_J$ 0.96 on the same test clips.
 #
 # ## References
 #
-# - LightAVSeg: arXiv 2605.08805 (ICML 2026). AVSBench and its metrics: Zhou et al., *Audio-Visual Segmentation*, ECCV 2022, arXiv 2207.05042.
+# - LightAVSeg: arXiv 2605.08805 (ICML 2026). AVSBench and its metrics: Zhou et al.,
+#   *Audio-Visual Segmentation*, ECCV 2022, arXiv 2207.05042.
 # - SeaFormer: Wan et al., ICLR 2023, arXiv 2301.13156. MobileNetV2: Sandler et al., CVPR 2018.

@@ -13,9 +13,10 @@
 # %% [markdown]
 # # 7. Ablations and methods: what helps, and who wins?
 #
-# A paper's table has one number in each cell. Here each cell is three trainings with three seeds, and each difference has an interval. You
-# see which parts of LightAVSeg earn their place on our data, put five methods side by side on the same data with the same number of steps, and
-# learn to say "undecided" where the numbers are.
+# A paper's table has one number in each cell. Here each cell is three trainings with three seeds,
+# and each difference has an interval. You see which parts of LightAVSeg earn their place on our
+# data, put five methods side by side on the same data with the same number of steps, and learn to
+# say "undecided" where the numbers are.
 #
 # **Afterwards you can**
 # - read an ablation: what is compared with what, and what the seeds alone would do;
@@ -61,10 +62,11 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 # %% [markdown]
 # ## 7.1 What was run
 #
-# `lightavseg sweep` trains every model below on SoundingShapes with the tiny encoders (SeaFormer-T, MobileNetV2-0.5) and small heads (width 64,
-# two layers, 32 queries), all for the same number of steps. One audio encoder, trained once to tag sounds and then frozen, serves all of them:
-# it stands for the AudioSet pretraining that the papers share. The data are the same for all seeds; a seed draws the first weights
-# and the order of the clips.
+# `lightavseg sweep` trains every model below on SoundingShapes with the tiny encoders
+# (SeaFormer-T, MobileNetV2-0.5) and small heads (width 64, two layers, 32 queries), all for the
+# same number of steps. One audio encoder, trained once to tag sounds and then frozen, serves all
+# of them: it stands for the AudioSet pretraining that the papers share. The data are the same for
+# all seeds; a seed draws the first weights and the order of the clips.
 
 # %%
 here = workbook.places("07_methods", s.out)
@@ -91,20 +93,23 @@ seeds_text = " to ".join(str(n) for n in sorted({min(seeds_of), max(seeds_of)}))
 print(f"each with {seeds_text}")
 
 # %% [markdown]
-# These are *short* trainings of *small* models on small frames: enough to compare, not enough to be good. Keep the deaf oracle in view: what
-# stays below it could be beaten by perfect eyes without ears. Notebook 3 trains longer and passes it.
+# These are *short* trainings of *small* models on small frames: enough to compare, not enough to
+# be good. Keep the deaf oracle in view: what stays below it could be beaten by perfect eyes
+# without ears. Notebook 3 trains longer and passes it.
 #
 # ## 7.2 The ablation
 #
-# From fusion that happens once (*static*: the audio vector is added at the decoder's coarsest scale) to the whole model:
+# From fusion that happens once (*static*: the audio vector is added at the decoder's coarsest
+# scale) to the whole model:
 #
 # - **AGVE**: add the audio state at every encoder stage;
 # - **HAR**: refine that state by what is seen;
 # - **CMFD**: refine it again in the decoder, and add it there;
 # - *average pooling*: what is seen is the mean of each channel instead of its maximum.
 #
-# Every row here is trained with the alignment loss; the paper does not say that of its own rows. It reports a gain at each step, on MS3.
-# **Predict** before you run the next cell: which variant will differ most from the full model?
+# Every row here is trained with the alignment loss; the paper does not say that of its own rows.
+# It reports a gain at each step, on MS3. **Predict** before you run the next cell: which variant
+# will differ most from the full model?
 
 # %%
 ablation = found["ablation"]
@@ -172,14 +177,16 @@ for more, less in (("+AGVE", "static fusion"), ("+AGVE+CMFD", "+AGVE"), ("+AGVE+
     print(f"{more:11} minus {less:14} {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f})")
 
 # %% [markdown]
-# With three seeds an interval is the mean and 4.3 standard errors to both sides (Student's t, two degrees of freedom), so it is wide.
-# *Undecided* is not *equal*: it says that three seeds cannot tell.
+# With three seeds an interval is the mean and 4.3 standard errors to both sides (Student's t, two
+# degrees of freedom), so it is wide. *Undecided* is not *equal*: it says that three seeds cannot
+# tell.
 #
 # ### Exercise 1: a paired interval
 #
-# `a` and `b` are lists of scores, of the same seeds in the same order. Return mean, lower and upper end of the 95% interval of $a - b$ for **three**
-# seeds: the mean difference plus and minus 4.303 times its standard error $\mathrm{sd}/\sqrt{3}$, with the sample's standard deviation (divide
-# by $n - 1$).
+# `a` and `b` are lists of scores, of the same seeds in the same order. Return mean, lower and
+# upper end of the 95% interval of $a - b$ for **three** seeds: the mean difference plus and minus
+# 4.303 times its standard error $\mathrm{sd}/\sqrt{3}$, with the sample's standard deviation
+# (divide by $n - 1$).
 
 # %% tags=["exercise"]
 def paired_interval(a, b):
@@ -204,13 +211,15 @@ workbook.check(
 )
 
 # %% [markdown]
-# Why paired? What a seed shares, the order of the clips and some of the first weights, cancels in the difference. Where little is shared, pairing
-# gains nothing. And an interval over seeds speaks of other seeds on these data, not of other data.
+# Why paired? What a seed shares, the order of the clips and some of the first weights, cancels in
+# the difference. Where little is shared, pairing gains nothing. And an interval over seeds speaks
+# of other seeds on these data, not of other data.
 #
 # ## 7.3 The loss beside the mask's
 #
-# Each of these is added to Dice and BCE of the mask, on the full model: nothing, the multi-scale alignment by binary cross-entropy
-# ($L_\text{msa}$) or by KL divergence, AVSBench's matching, AVSegFormer's mixing loss.
+# Each of these is added to Dice and BCE of the mask, on the full model: nothing, the multi-scale
+# alignment by binary cross-entropy ($L_\text{msa}$) or by KL divergence, AVSBench's matching,
+# AVSegFormer's mixing loss.
 
 # %%
 losses = found["loss"]
@@ -230,8 +239,8 @@ verdicts(rows, "alignment")
 # %% [markdown]
 # ## 7.4 The visual encoder, at one budget
 #
-# **Prediction:** a larger encoder has more to learn in the same number of steps, from random weights (the paper's encoders come pretrained on
-# ImageNet), so it gains little or nothing here.
+# **Prediction:** a larger encoder has more to learn in the same number of steps, from random
+# weights (the paper's encoders come pretrained on ImageNet), so it gains little or nothing here.
 
 # %%
 rows = against(found["backbone"], "seaformer_t")
@@ -244,13 +253,15 @@ table(rows, "SeaFormer-T's", {row.name.lower().replace("-", "_"): row.m_j for ro
 # %% [markdown]
 # ## 7.5 Five methods
 #
-# Same clips, same steps, same learning rate, each with its own auxiliary loss; the same encoders, of whose five visual stages LightAVSeg reads all
-# and the others four, as their papers do. `s4`: one object sounds; `ms3`: several; `avss`: which category is it?
-# (for two methods). Two more measures test what LightAVSeg's authors say of the rivals:
+# Same clips, same steps, same learning rate, each with its own auxiliary loss; the same encoders,
+# of whose five visual stages LightAVSeg reads all and the others four, as their papers do. `s4`:
+# one object sounds; `ms3`: several; `avss`: which category is it? (for two methods). Two more
+# measures test what LightAVSeg's authors say of the rivals:
 #
-# - *"distracted by background noise"*: the share of **background** pixels that are marked, with the clip's sound alone and with white noise added
-#   as loud as the clip;
-# - *"lack clear boundaries"*: boundary F, how well the contour of the marked region follows the true one.
+# - *"distracted by background noise"*: the share of **background** pixels that are marked, with
+#   the clip's sound alone and with white noise added as loud as the clip;
+# - *"lack clear boundaries"*: boundary F, how well the contour of the marked region follows the
+#   true one.
 
 # %%
 methods = found["methods"]
@@ -274,10 +285,10 @@ columns = ["parameters, M", "s4 $M_J$", "ms3 $M_J$", "avss $M_J$", "boundary F"]
 workbook.table(["", *columns, "false positives", "with noise"], rows)
 
 # %% [markdown]
-# The columns do not compare with each other: a dark picture scores 0 on s4 and about a fifth on ms3, where some seconds are silent; avss averages
-# over categories. And a score says little before you know whether the model **listens**. Take the sound away, or give it another clip's: where
-# the score stays, the
-# sound was not used.
+# The columns do not compare with each other: a dark picture scores 0 on s4 and about a fifth on
+# ms3, where some seconds are silent; avss averages over categories. And a score says little
+# before you know whether the model **listens**. Take the sound away, or give it another clip's:
+# where the score stays, the sound was not used.
 
 # %%
 rows, deaf = [], []
@@ -294,11 +305,12 @@ print("no evidence of listening (interval reaches below 0.001):", "; ".join(deaf
 workbook.table(["", "method", "own sound", "swapped", "silence", "own minus swapped"], rows)
 
 # %% [markdown]
-# Two things to know when you read this. In `s4` only the *first* frame of each training clip has a mask, as in the real S4: in the same number
-# of steps a model sees a fifth of the masks. And AVSBench's TPAVI adds the sounds of all seconds up before a pixel meets them
-# (notebook 2, section 2.6): in `ms3`, where other objects sound in each second, it cannot know which. A model that does not listen cannot be
-# distracted
-# by noise either, so read *false positives* beside this table.
+# Two things to know when you read this. In `s4` only the *first* frame of each training clip has
+# a mask, as in the real S4: in the same number of steps a model sees a fifth of the masks. And
+# AVSBench's TPAVI adds the sounds of all seconds up before a pixel meets them (notebook 2,
+# section 2.6): in `ms3`, where other objects sound in each second, it cannot know which. A model
+# that does not listen cannot be distracted by noise either, so read *false positives* beside this
+# table.
 
 # %%
 of_ms3 = {name: methods[f"ms3_{name}"] for name in lav.list_methods()}
@@ -330,8 +342,9 @@ for claim, d in claims.items():
 # %% [markdown]
 # ## 7.6 Accuracy against latency
 #
-# Latency is measured here and now, on this machine, for one clip of one frame, of the size that the models were trained at; the accuracy is the
-# one from above. Models take turns, so that a machine that slows down for a moment slows all.
+# Latency is measured here and now, on this machine, for one clip of one frame, of the size that
+# the models were trained at; the accuracy is the one from above. Models take turns, so that a
+# machine that slows down for a moment slows all.
 
 # %%
 size = budget["size"]
@@ -359,8 +372,9 @@ workbook.show(
 # %% [markdown]
 # ### Exercise 2: the Pareto front
 #
-# `points` maps a name to `(cost, score)`. A point is beaten if another costs no more and scores higher, or costs less and scores no lower; of two
-# equal points both stay. Return the *set* of names that are not beaten.
+# `points` maps a name to `(cost, score)`. A point is beaten if another costs no more and scores
+# higher, or costs less and scores no lower; of two equal points both stay. Return the *set* of
+# names that are not beaten.
 
 # %% tags=["exercise"]
 def front(points):
@@ -399,8 +413,8 @@ print(f"no slower than LightAVSeg: {', '.join(cheaper) or 'none'}; "
 # %% [markdown]
 # ## 7.7 The heavy rows
 #
-# With ResNet-50 and VGGish the methods are trained only where there is a GPU and AVSBench itself; their cost needs neither. Counted, at 224 px,
-# beside what LightAVSeg's paper reports:
+# With ResNet-50 and VGGish the methods are trained only where there is a GPU and AVSBench itself;
+# their cost needs neither. Counted, at 224 px, beside what LightAVSeg's paper reports:
 
 # %%
 rows = []
@@ -419,8 +433,9 @@ workbook.table(columns, rows)
 # %% [markdown]
 # ## 7.8 A piece of it, live
 #
-# Static fusion against the full model, on a few clips for a few steps, with the ears of the model that the workbook ships. Do not expect the
-# order from above: with so little training the two may hardly differ. What you see is that a row of the table is a dozen lines.
+# Static fusion against the full model, on a few clips for a few steps, with the ears of the model
+# that the workbook ships. Do not expect the order from above: with so little training the two may
+# hardly differ. What you see is that a row of the table is a dozen lines.
 
 # %%
 root = here.runs / f"data_{s.clips}_{s.seed}"
@@ -449,19 +464,23 @@ for label, score in live.items():
 # %% [markdown]
 # ## Summary
 #
-# - A table without seeds invites stories. With seeds and paired intervals, read which differences stand from the verdicts above: they are
-#   computed, not written.
+# - A table without seeds invites stories. With seeds and paired intervals, read which differences
+#   stand from the verdicts above: they are computed, not written.
 # - "Distracted by noise" and "unclear boundaries" are measurable. Measure before you repeat them.
 # - Accuracy alone has a winner; accuracy and latency have a front.
 #
-# **What this can and cannot say about AVSBench.** All models here are small, trained from random weights for minutes on clean silhouettes. Which
-# part of a model helps *here* is evidence about the mechanism under these conditions. The ranking of methods pretrained on ImageNet and
-# trained on real clips can be different, and reported figures, in their own columns, are not comparable with measured ones.
+# **What this can and cannot say about AVSBench.** All models here are small, trained from random
+# weights for minutes on clean silhouettes. Which part of a model helps *here* is evidence about
+# the mechanism under these conditions. The ranking of methods pretrained on ImageNet and trained
+# on real clips can be different, and reported figures, in their own columns, are not comparable
+# with measured ones.
 #
-# **Add your own.** A sixth method is one file and one registration: `docs/adding_a_method.md` shows how. Put it into
-# `experiments.py`'s list and it stands in this table.
+# **Add your own.** A sixth method is one file: `docs/adding_a_method.md` shows how, and
+# `lightavseg compare my_method.py` puts it beside the five, in one table.
 #
 # ## References
 #
-# - LightAVSeg: arXiv 2605.08805 (ICML 2026). AVESFormer: arXiv 2408.01708. AVSBench: arXiv 2207.05042. AVSegFormer: arXiv 2307.01146.
-# - Boundary F: Perazzi et al., *A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation*, CVPR 2016.
+# - LightAVSeg: arXiv 2605.08805 (ICML 2026). AVESFormer: arXiv 2408.01708. AVSBench: arXiv
+#   2207.05042. AVSegFormer: arXiv 2307.01146.
+# - Boundary F: Perazzi et al., *A Benchmark Dataset and Evaluation Methodology for Video Object
+#   Segmentation*, CVPR 2016.

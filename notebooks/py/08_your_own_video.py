@@ -14,14 +14,16 @@
 # %% [markdown]
 # # 8. Your own video: what it marks, when it fails, and how to find out
 #
-# A dataset is cut into tidy clips. A video is not: things sound that nobody sees, two of a kind stand side by side, a door slams between two
-# frames. Here a trained model watches a whole video. You scrub through it, look at six ways to fail, each staged on purpose in a video of our
-# own, and measure each of them. Then it is your video's turn.
+# A dataset is cut into tidy clips. A video is not: things sound that nobody sees, two of a kind
+# stand side by side, a door slams between two frames. Here a trained model watches a whole video.
+# You scrub through it, look at six ways to fail, each staged on purpose in a video of our own,
+# and measure each of them. Then it is your video's turn.
 #
 # **Afterwards you can**
-# - get masks from any video, an overlay (the video with its masks painted on) and a manifest (a file that says how they were made), with three
-#   lines of Python or one command;
-# - tell the failures of a method that has one vector for all it hears from those that come of what it was trained on;
+# - get masks from any video, an overlay (the video with its masks painted on) and a manifest (a
+#   file that says how they were made), with three lines of Python or one command;
+# - tell the failures of a method that has one vector for all it hears from those that come of
+#   what it was trained on;
 # - test on any video, without a truth, whether a model listens.
 #
 # | | |
@@ -83,15 +85,18 @@ print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
 # ## 8.1 Three lines
 #
 # The sample lasts 24 seconds and was made for this notebook, by
-# [make_sample.py](media/make_sample.py), of the shapes and sounds of SoundingShapes. Play it, with sound, before you go on: what would *you* mark?
+# [make_sample.py](media/make_sample.py), of the shapes and sounds of SoundingShapes. Play it,
+# with sound, before you go on: what would *you* mark?
 
 # %%
 Video(SAMPLE, width=320)
 
 # %% [markdown]
-# A *segmenter* is a model with all that a video needs around it: the size to which pictures are brought, and its front end, which makes of sound
-# what the model hears. `predict` reads the video forwards and gives one picture at a time, with the probability that each pixel belongs to
-# something that sounds. The picture at second $t$ goes with the sound from $t$ to $t + 0.975$: the model hears what comes *after* the picture.
+# A *segmenter* is a model with all that a video needs around it: the size to which pictures are
+# brought, and its front end, which makes of sound what the model hears. `predict` reads the video
+# forwards and gives one picture at a time, with the probability that each pixel belongs to
+# something that sounds. The picture at second $t$ goes with the sound from $t$ to $t + 0.975$:
+# the model hears what comes *after* the picture.
 
 # %%
 segmenter = load(here.root / s.checkpoint)
@@ -107,12 +112,15 @@ print("picture {}, probabilities {}, mask {}".format(*shapes))
 # %% [markdown]
 # ## 8.2 Scrub through it
 #
-# The player does the same, with your hands on it. Pick a video or upload one, press *Predict*, and move the slider, or let it play. Tick
-# *play its sound as I move*, and with each picture you hear what the model heard. The threshold changes the masks at once: the probabilities
-# are kept, nothing is predicted again. The curve says how much of each picture is marked, its red line where you are. *Export* writes masks,
-# overlay and manifest, with the threshold that you chose, and says where.
+# The player does the same, with your hands on it. Pick a video or upload one, press *Predict*,
+# and move the slider, or let it play. Tick *play its sound as I move*, and with each picture you
+# hear what the model heard. The threshold changes the masks at once: the probabilities are kept,
+# nothing is predicted again. The curve says how much of each picture is marked, its red line
+# where you are. *Export* writes masks, overlay and manifest, with the threshold that you chose,
+# and says where.
 #
-# Where no widget can run, as on GitHub, you see six of the pictures and, under each, how much of it is marked.
+# Where no widget can run, as on GitHub, you see six of the pictures and, under each, how much of
+# it is marked.
 
 # %%
 player = VideoPlayer(segmenter, RUNS, [OWN or SAMPLE, SAMPLE])
@@ -122,9 +130,11 @@ player
 # %% [markdown]
 # ## 8.3 Six acts
 #
-# What sounds when is in [truth.json](media/truth.json), and the script can draw the *truth* of any instant: all pixels of what sounds just then.
-# So the sample can be scored, second by second, by the IoU: the area that mask and truth share, over the area that either has; 1 is perfect, and
-# 1 is also what nothing marked gets where nothing sounds. Your own video has no truth, so this section and the next two stay with the sample.
+# What sounds when is in [truth.json](media/truth.json), and the script can draw the *truth* of
+# any instant: all pixels of what sounds just then. So the sample can be scored, second by second,
+# by the IoU: the area that mask and truth share, over the area that either has; 1 is perfect, and
+# 1 is also what nothing marked gets where nothing sounds. Your own video has no truth, so this
+# section and the next two stay with the sample.
 
 # %%
 acts = json.loads((here.root / "notebooks/media/truth.json").read_text())["acts"]
@@ -136,18 +146,20 @@ for number, act in enumerate(acts, 1):
 workbook.table(["act", "", "in view", "what sounds, seconds"], rows)
 
 # %% [markdown]
-# > **Prediction.** The model has learned from clips in which every sound has its object in view, no two objects are of a kind, and who sounds
-# > at all sounds through the second. For each act, what will it do?
-# >
+# > **Prediction.** The model has learned from clips in which every sound has its object in view,
+# > no two objects are of a kind, and who sounds at all sounds through the second. For each act,
+# > what will it do?
 # > 1. *They take turns*: what the training clips hold. Will every second have an IoU above 0.9?
-# > 2. *Silence*: one second with the noise floor only (the faint hiss that lies under every clip), one without even that. Does it mark anything?
-# > 3. *Off screen*: a sound whose object is not there. Nothing should be marked. Will it leave the frame dark?
+# > 2. *Silence*: one second with the noise floor only (the faint hiss that lies under every
+# >    clip), one without even that. Does it mark anything?
+# > 3. *Off screen*: a sound whose object is not there. Nothing should be marked. Will it leave
+# >    the frame dark?
 # > 4. *Twins*: two objects of a kind, of which only the first ever sounds. Which will it mark?
-# > 5. *Too short, too late*: 0.1 s, 0.25 s, and 1 s that begins halfway between two pictures. From what length on does it mark?
-# > 6. *Never seen, never heard*: first an object two and a half times as large as any in training, then one a third of the smallest, then white
-# >    noise, then something like speech. Nobody trained it for these: what would you bet on?
-# >
-# > Write yours down. Then look.
+# > 5. *Too short, too late*: 0.1 s, 0.25 s, and 1 s that begins halfway between two pictures.
+# >    From what length on does it mark?
+# > 6. *Never seen, never heard*: first an object two and a half times as large as any in
+# >    training, then one a third of the smallest, then white noise, then something like speech.
+# >    Nobody trained it for these: what would you bet on?  Write yours down. Then look.
 
 # %%
 truth = [make_sample.truth_at(one.time) for one in found]
@@ -221,15 +233,20 @@ workbook.show(
 # %% [markdown]
 # What to take from them:
 #
-# - **As trained, as good.** Where the video is what the training clips were, the masks are right but for their edges, at another size of
-#   picture and after lossy coding. Silence is dark, with or without a noise floor.
-# - **A sound needs a culprit.** The disc that nobody sees is heard, and somebody in view gets the blame. In training every
-#   sound had its object in view; nothing ever taught it to say "that one is not here".
-# - **Twins.** While one sounds, the other is marked as well, in second 14 even more than the one that sounds. No training cures this: the model
-#   has one vector for all it hears, made of mono sound that holds no place, and it fits both.
-# - **Short sounds.** The front end hears 0.975 s from the picture on. A quarter of a second in it was enough, a tenth was not. The truth
-#   asks what sounds at the *instant* of the picture: in second 17 nothing yet, the sound starts at 17.4. So the IoU is 0, and the mask is early.
-# - **What was never seen** is not marked, marked in part, or taken for another. Nothing in the mask warns of it.
+# - **As trained, as good.** Where the video is what the training clips were, the masks are right
+#   but for their edges, at another size of picture and after lossy coding. Silence is dark, with
+#   or without a noise floor.
+# - **A sound needs a culprit.** The disc that nobody sees is heard, and somebody in view gets the
+#   blame. In training every sound had its object in view; nothing ever taught it to say "that one
+#   is not here".
+# - **Twins.** While one sounds, the other is marked as well, in second 14 even more than the one
+#   that sounds. No training cures this: the model has one vector for all it hears, made of mono
+#   sound that holds no place, and it fits both.
+# - **Short sounds.** The front end hears 0.975 s from the picture on. A quarter of a second in it
+#   was enough, a tenth was not. The truth asks what sounds at the *instant* of the picture: in
+#   second 17 nothing yet, the sound starts at 17.4. So the IoU is 0, and the mask is early.
+# - **What was never seen** is not marked, marked in part, or taken for another. Nothing in the
+#   mask warns of it.
 
 # %%
 for number, mean in enumerate(iou.view(6, 4).mean(1), 1):
@@ -238,14 +255,17 @@ for number, mean in enumerate(iou.view(6, 4).mean(1), 1):
 # %% [markdown]
 # ## 8.4 Can a threshold help?
 #
-# If the model were *unsure* of its wrong guesses, a higher threshold would remove them and leave the right ones. Is it?
+# If the model were *unsure* of its wrong guesses, a higher threshold would remove them and leave
+# the right ones. Is it?
 #
-# > **Prediction.** At a threshold of 0.99, what is left of the right objects of act 1, and of the object that is blamed in act 3?
+# > **Prediction.** At a threshold of 0.99, what is left of the right objects of act 1, and of the
+# > object that is blamed in act 3?
 #
 # ### Exercise 1: how sure?
 #
-# How high must the threshold be to make an object all but vanish? `probability` is a picture's map, `area` is `True` on the pixels of the object,
-# both arrays have one shape. Return the lowest threshold at which no more than a tenth of the object's pixels is above it.
+# How high must the threshold be to make an object all but vanish? `probability` is a picture's
+# map, `area` is `True` on the pixels of the object, both arrays have one shape. Return the lowest
+# threshold at which no more than a tenth of the object's pixels is above it.
 
 # %% tags=["exercise"]
 def gone_above(probability, area):
@@ -286,8 +306,9 @@ workbook.show(
 )
 
 # %% [markdown]
-# The lines are nearly level. Why? Of each object that is marked: the median of its probabilities, and the threshold of exercise 1, at which it is
-# all but gone. First those of act 1, marked rightly; then those of acts 3, 4 and 6 that are marked and do not sound.
+# The lines are nearly level. Why? Of each object that is marked: the median of its probabilities,
+# and the threshold of exercise 1, at which it is all but gone. First those of act 1, marked
+# rightly; then those of acts 3, 4 and 6 that are marked and do not sound.
 
 # %%
 rows = []
@@ -301,20 +322,25 @@ for k in [*range(4), *range(8, 16), *range(20, 24)]:       # acts 1, 3, 4 and 6
 workbook.table(["second", "object", "marked", "median probability", "gone above"], rows)
 
 # %% [markdown]
-# No threshold tells right from wrong here: most of what is blamed is blamed with the same certainty as what is right. A probability
-# says how much a pixel looks like the *training's* sounding pixels, not how much the answer can be trusted. (The step in the line of act 6 is its
-# second of white noise: a small stain goes, and an empty mask is right there.) What a threshold does move is the outline, as the player shows.
+# No threshold tells right from wrong here: most of what is blamed is blamed with the same
+# certainty as what is right. A probability says how much a pixel looks like the *training's*
+# sounding pixels, not how much the answer can be trusted. (The step in the line of act 6 is its
+# second of white noise: a small stain goes, and an empty mask is right there.) What a threshold
+# does move is the outline, as the player shows.
 #
 # ## 8.5 How often to look
 #
-# Published systems look once a second, as AVSBench is annotated. What does looking more often bring, and what does it cost?
+# Published systems look once a second, as AVSBench is annotated. What does looking more often
+# bring, and what does it cost?
 #
-# > **Prediction.** Five times the pictures: five times the time? And will more pictures make act 5 better?
+# > **Prediction.** Five times the pictures: five times the time? And will more pictures make act
+# > 5 better?
 #
 # ### Exercise 2: who hears it?
 #
-# Picture $k$ stands at second $k/\mathrm{fps}$ and hears the 0.975 s from there on. Return the list of all $k \ge 0$ that hear something of a
-# sound that lasts from `start` to `end`, in seconds.
+# Picture $k$ stands at second $k/\mathrm{fps}$ and hears the 0.975 s from there on. Return the
+# list of all $k \ge 0$ that hear something of a sound that lasts from `start` to `end`, in
+# seconds.
 
 # %% tags=["exercise"]
 def hearers(start, end, fps):
@@ -362,9 +388,10 @@ columns = ["a second", "pictures", "time", "of the video's length"]
 workbook.table([*columns, "neighbours whose masks have nothing in common"], rows)
 
 # %% [markdown]
-# (Measured on one thread, with everything: decoding, the sound's front end, the model, masks at full size.) The time grows by less than the
-# number of pictures, for the whole video must be decoded in any case. Neighbouring masks less often have nothing in common. Now act 5: how much of
-# the ring is marked in each picture, drawn over the stretches in which it sounds.
+# (Measured on one thread, with everything: decoding, the sound's front end, the model, masks at
+# full size.) The time grows by less than the number of pictures, for the whole video must be
+# decoded in any case. Neighbouring masks less often have nothing in common. Now act 5: how much
+# of the ring is marked in each picture, drawn over the stretches in which it sounds.
 
 # %%
 def share(one):
@@ -390,10 +417,11 @@ workbook.show(
 )
 
 # %% [markdown]
-# Looking more often did not find the 0.1 s of sound: however often you look, no picture hears more than these 0.1 s. And the mask runs *ahead*: a
-# picture is marked for what is heard after it. How far ahead? Compare each mask with what will sound `lead` seconds later. Objects move
-# meanwhile, so the truth keeps them where the picture has them, and takes from later only which of them sound. (Acts 1 and 2, without the last
-# second of each.)
+# Looking more often did not find the 0.1 s of sound: however often you look, no picture hears
+# more than these 0.1 s. And the mask runs *ahead*: a picture is marked for what is heard after
+# it. How far ahead? Compare each mask with what will sound `lead` seconds later. Objects move
+# meanwhile, so the truth keeps them where the picture has them, and takes from later only which
+# of them sound. (Acts 1 and 2, without the last second of each.)
 
 # %%
 ordinary = [one for one in often if one.time < 8 and one.time % 4 < 3]
@@ -406,17 +434,20 @@ for lead in (0, 0.2, 0.4, 0.6, 0.8):
 workbook.table(["lead", f"IoU, {len(ordinary)} pictures"], rows)
 
 # %% [markdown]
-# The masks agree best with what sounds some tenths of a second *later*. Once a second, with whole seconds of
-# sound, nobody notices; for a film at 25 pictures a second you would shift the sound by as much, or train with windows that lie around the picture.
+# The masks agree best with what sounds some tenths of a second *later*. Once a second, with whole
+# seconds of sound, nobody notices; for a film at 25 pictures a second you would shift the sound
+# by as much, or train with windows that lie around the picture.
 #
 # ## 8.6 Does it listen?
 #
-# The test of notebook 3 needs no truth, so it works on any video: keep the pictures, change the sound. Here the video's own sound is heard half
-# its length too late (what falls out at the end comes in at the beginning), then silence. What stays whatever is heard does not
-# come of the sound.
-# `audio=` takes any file with sound: record something of your own, and see what it finds in your pictures.
+# The test of notebook 3 needs no truth, so it works on any video: keep the pictures, change the
+# sound. Here the video's own sound is heard half its length too late (what falls out at the end
+# comes in at the beginning), then silence. What stays whatever is heard does not come of the
+# sound. `audio=` takes any file with sound: record something of your own, and see what it finds
+# in your pictures.
 #
-# > **Prediction.** How alike are the masks with the video's own sound and those with another? Their IoU, one against the other: near 1, or near 0?
+# > **Prediction.** How alike are the masks with the video's own sound and those with another?
+# > Their IoU, one against the other: near 1, or near 0?
 
 # %%
 chosen = OWN or SAMPLE
@@ -449,15 +480,18 @@ columns = ["sound", "marked with its own", "marked with this"]
 workbook.table([*columns, "IoU between the two, where either marks"], rows)
 
 # %% [markdown]
-# A deaf model would keep its masks, IoU 1. This one, in the sample, drops them all in silence, and with the wrong sound marks less, and mostly
-# other things. Why is the IoU not quite 0? Most of what is heard is now off screen, and as in act 3 somebody in view gets the blame; now and then
-# it falls on the one that was marked before. In second 0 a ring is heard that nobody sees, and the crescent is marked again, this time wrongly. A
-# model that listens can still be wrong: listening is what this test shows, and no more.
+# A deaf model would keep its masks, IoU 1. This one, in the sample, drops them all in silence,
+# and with the wrong sound marks less, and mostly other things. Why is the IoU not quite 0? Most
+# of what is heard is now off screen, and as in act 3 somebody in view gets the blame; now and
+# then it falls on the one that was marked before. In second 0 a ring is heard that nobody sees,
+# and the crescent is marked again, this time wrongly. A model that listens can still be wrong:
+# listening is what this test shows, and no more.
 #
 # ## 8.7 To take away: overlay, masks, manifest
 #
-# The command line writes a folder for each video, picture by picture: an hour takes no more memory than a minute, and a run that was stopped
-# goes on where it was. `write` is the same for one video.
+# The command line writes a folder for each video, picture by picture: an hour takes no more
+# memory than a minute, and a run that was stopped goes on where it was. `write` is the same for
+# one video.
 #
 # ```
 # lightavseg predict checkpoints/tiny notebooks/media/sample.mp4 --out masks
@@ -474,8 +508,9 @@ about = {name: manifest[name] for name in ("complete", "video", "heard")}
 pprint.pp({"asked": asked, **about, "frames": manifest["frames"][:2]}, width=110)
 
 # %% [markdown]
-# That is part of it. The whole manifest also holds a digest of the video and one of the model, short numbers that change with any byte of
-# either, so that nobody takes another file of the same name for yours. Keep it beside the masks when they go into a paper.
+# That is part of it. The whole manifest also holds a digest of the video and one of the model,
+# short numbers that change with any byte of either, so that nobody takes another file of the same
+# name for yours. Keep it beside the masks when they go into a paper.
 
 # %%
 overlay = made / "overlay.mp4"
@@ -484,23 +519,27 @@ Video(str(overlay), embed=overlay.stat().st_size < 2e6, width=320)
 # %% [markdown]
 # ## 8.8 Your video, your model
 #
-# Upload it in the player: at most 10 MB, some seconds of a phone's video. Or, of any length: put it into the folder `notebooks`, set `video` in the
-# parameters to its name, and run all; then 8.2, 8.6 and 8.7 are about it. Any format that FFmpeg knows will do, held upright or not, with any
-# sound, or none.
+# Upload it in the player: at most 10 MB, some seconds of a phone's video. Or, of any length: put
+# it into the folder `notebooks`, set `video` in the parameters to its name, and run all; then
+# 8.2, 8.6 and 8.7 are about it. Any format that FFmpeg knows will do, held upright or not, with
+# any sound, or none.
 #
-# **But be clear about what you see.** `checkpoints/tiny` knows seven flat silhouettes and seven timbres. It has never seen a photograph or heard a
-# voice. On your phone's video its masks mean *nothing*, however plausible one may look: act 6 is what happens there, all the time. What is the same
-# on real video is everything around the model: the decoding, the timing, the tests of this notebook. For masks that mean something
+# **But be clear about what you see.** `checkpoints/tiny` knows seven flat silhouettes and seven
+# timbres. It has never seen a photograph or heard a voice. On your phone's video its masks mean
+# *nothing*, however plausible one may look: act 6 is what happens there, all the time. What is
+# the same on real video is everything around the model: the decoding, the timing, the tests of
+# this notebook. For masks that mean something
 #
-# 1. get AVSBench, which is given out on request, and check it: `lightavseg data check path/to/AVSBench --subset ms3`
-#    ([how to get it and where to put it](../docs/avsbench.md));
-# 2. train on a GPU, e.g. `lightavseg train --data path/to/AVSBench --subset ms3 --recipe paper --audio-weights joint --out runs/real` (the
-#    recipes are *unverified*: nobody has run them on the real data here);
-# 3. set `checkpoint = "runs/real"`, and run the same cells. Expect little of it on the sample, which is to it what act 6 is to this one; what it
-#    marks in your video will be worth a look.
+# 1. get AVSBench, which is given out on request, and check it: `lightavseg data check
+#    path/to/AVSBench --subset ms3` ([how to get it and where to put it](../docs/avsbench.md));
+# 2. train on a GPU, e.g. `lightavseg train --data path/to/AVSBench --subset ms3 --recipe paper
+#    --audio-weights joint --out runs/real` (the recipes are *unverified*: nobody has run them on
+#    the real data here);
+# 3. set `checkpoint = "runs/real"`, and run the same cells. Expect little of it on the sample,
+#    which is to it what act 6 is to this one; what it marks in your video will be worth a look.
 #
-# Then ask the questions of this notebook. Silence it: does it go dark? Give it another sound: does the mask move? Find a second with two of a kind.
-# Find a sound from behind the camera.
+# Then ask the questions of this notebook. Silence it: does it go dark? Give it another sound:
+# does the mask move? Find a second with two of a kind. Find a sound from behind the camera.
 
 # %% tags=["result", "nbval-check-output"]
 right = (iou > 0.9).int()
@@ -510,17 +549,22 @@ print(f"seconds with an IoU above 0.9: {right[:8].sum()} of 8 in acts 1 and 2, "
 # %% [markdown]
 # ## Summary
 #
-# - One `Segmenter` for a model in PyTorch or an exported file; `predict` for pictures and probabilities, `lightavseg predict` for files.
-# - What training held works; off-screen sounds, twins, very short sounds and unknown things do not, each for its own reason, and
-#   the probability does not warn.
+# - One `Segmenter` for a model in PyTorch or an exported file; `predict` for pictures and
+#   probabilities, `lightavseg predict` for files.
+# - What training held works; off-screen sounds, twins, very short sounds and unknown things do
+#   not, each for its own reason, and the probability does not warn.
 # - A picture hears what comes after it: masks run a few tenths of a second ahead of the sound.
-# - Whether a model listens can be tested on any video, without a truth: change the sound and compare the masks.
+# - Whether a model listens can be tested on any video, without a truth: change the sound and
+#   compare the masks.
 #
-# **What this can and cannot say about AVSBench.** One staged video of 24 seconds shows *that* these failures exist and why, for a method with one
-# audio vector, in the clearest case. How often they occur in real clips, and how a model that saw thousands of real objects behaves, it
+# **What this can and cannot say about AVSBench.** One staged video of 24 seconds shows *that*
+# these failures exist and why, for a method with one audio vector, in the clearest case. How
+# often they occur in real clips, and how a model that saw thousands of real objects behaves, it
 # cannot say.
 #
 # ## References
 #
-# - LightAVSeg: arXiv 2605.08805 (ICML 2026). AVSBench, and the protocol of one picture a second: arXiv 2207.05042.
-# - The front end with its 96 windows: Hershey et al., *CNN Architectures for Large-Scale Audio Classification*, ICASSP 2017.
+# - LightAVSeg: arXiv 2605.08805 (ICML 2026). AVSBench, and the protocol of one picture a second:
+#   arXiv 2207.05042.
+# - The front end with its 96 windows: Hershey et al., *CNN Architectures for Large-Scale Audio
+#   Classification*, ICASSP 2017.
