@@ -40,8 +40,8 @@ def create_visual_encoder(name: str, stages: int | None = None) -> nn.Module:
 
 def create_audio_encoder(name: str) -> nn.Module:
     """name: "mobilenetv2_050", "mobilenetv2_100", "panns_mobilenetv2", "vggish", or "vggish_published" with
-    the reference's way of cutting a track (see `LogMel`). The encoder has .channels and .front_end; (B, 1, F,
-    M) -> (B, channels).
+    the reference's way of cutting a track (see `LogMel`). The encoder has .channels and .front_end;
+    (B, 1, F, M) -> (B, channels).
     """
     if name not in AUDIO:
         raise unknown("audio encoder", name, AUDIO)

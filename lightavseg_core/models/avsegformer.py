@@ -165,8 +165,8 @@ class Mixer(nn.Module):
 
 @register
 class AVSegFormer(AVSModel):
-    """AVSegFormer. Gao et al., "AVSegFormer: Audio-Visual Segmentation with Transformer", AAAI 2024 (arXiv
-    2307.01146). A is the projected audio:
+    """AVSegFormer. Gao et al., "AVSegFormer: Audio-Visual Segmentation with Transformer", AAAI 2024
+    (arXiv 2307.01146). A is the projected audio:
 
         Q = generator(A) + learned queries                memory = encoder(f1, f2, f3)
         M = mixer(conv(lateral(f0) + up(memory_1)), A)    Z = decoder(Q, memory)
@@ -237,13 +237,14 @@ class AVSegFormer(AVSModel):
         nn.init.normal_(self.level_embedding)
 
     def encode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Maps f1..f3 (B, D, h_l, w_l), fine to coarse -> memory (B, S, D), its first level as a map (B, D,
-        h_1, w_1)."""
+        """Maps f1..f3 (B, D, h_l, w_l), fine to coarse -> memory (B, S, D), its first level as a map
+        (B, D, h_1, w_1)."""
         shapes = [tuple(x.shape[-2:]) for x in maps]
         memory = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], 1)  # (B, S, D), S = sum of h_l * w_l
-        levels = torch.cat([e.expand(h * w, -1) for e, (h, w) in zip(self.level_embedding, shapes)])  # (S, D)
-        positions = sine_positions(shapes, self.config.width, memory) + levels                        # (S, D)
-        centres = pixel_centres(shapes, memory)                                                       # (S, 2)
+        levels = [e.expand(h * w, -1) for e, (h, w) in zip(self.level_embedding, shapes)]
+        positions = sine_positions(shapes, self.config.width, memory)        # (S, D)
+        positions = positions + torch.cat(levels)
+        centres = pixel_centres(shapes, memory)                              # (S, 2)
         for layer in self.encoder:
             memory = layer(memory, positions, centres, shapes)
         h, w = shapes[0]

@@ -7,7 +7,6 @@ the published code's behaviour; checked by its numbers.
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -16,77 +15,9 @@ from torch import Tensor, nn
 from .base import AVSModel, ModelConfig, Scale, register
 from .mamba import Mamba
 from .selm_decoder import Decoder, DynamicHead, Mlp, stretch
+from .selm_names import published_name
 
 STAGES = 4  # of the encoder that are read: strides 4 to 32
-
-# Prefixes of our tensors' names -> the authors', within a DAM and within a level of the decoder ({0}: its
-# index, {1}: counted from 1).
-_ATTENTION = "fusion.audio_visual_att"
-DAM_NAMES = {
-    "to_pixels.visual": "fusion.vis_project.0",
-    "to_pixels.query1": f"{_ATTENTION}.align_vis.query_conv.0",
-    "to_pixels.query2": f"{_ATTENTION}.align_vis.query_conv2.0",
-    "to_pixels.key": f"{_ATTENTION}.align_vis.key_conv.0",
-    "to_pixels.value": f"{_ATTENTION}.audio_value_conv.0",
-    "to_pixels.weight": f"{_ATTENTION}.vis_weight",
-    "to_pixels.heard": f"{_ATTENTION}.vis_out.0",
-    "to_pixels.out": "fusion.out_conv.0",
-    "to_audio.query1": f"{_ATTENTION}.align_audio.f_query.0",
-    "to_audio.query2": f"{_ATTENTION}.align_audio.f_query2.0",
-    "to_audio.key": f"{_ATTENTION}.align_audio.f_key.0",
-    "to_audio.value": f"{_ATTENTION}.vis_value_conv.0",
-    "to_audio.weight": f"{_ATTENTION}.audio_weight",
-    "to_audio.out": f"{_ATTENTION}.audio_out.0",
-    "gate1": "gate.0",
-    "gate2": "gate.2",
-    "out": "audio_out_conv.0",
-}
-LEVEL_NAMES = {
-    "fuse": "fuses.{0}.fusion",
-    "position": "layers.{0}.positional_embedding",
-    "load.norm": "layers.{0}.norm",
-    "load.mlp": "layers.{0}.mlp",
-    "load.norm_query": "layers.{0}.loadtoken.normq",
-    "load.norm_key": "layers.{0}.loadtoken.normk",
-    "load.query": "layers.{0}.loadtoken.cross_attn.q_proj",
-    "load.key": "layers.{0}.loadtoken.cross_attn.k_proj",
-    "load.value": "layers.{0}.loadtoken.cross_attn.v_proj",
-    "load.out": "layers.{0}.loadtoken.cross_attn.proj",
-    "attention": "cgattention{1}",
-    "attention.norm_visual": "cgattention{1}.norm_v",
-    "attention.norm_tokens": "cgattention{1}.norm_t",
-    "attention.query": "cgattention{1}.q_proj",
-    "attention.key": "cgattention{1}.k_proj",
-    "attention.value": "cgattention{1}.v_proj",
-    "attention.out": "cgattention{1}.proj",
-}
-
-
-@cache
-def _prefixes(layers: int, upsamplings: int) -> dict[str, str]:
-    """Of our tensors' names -> the authors'."""
-    prefixes = {
-        "audio_proj": "audio_proj",
-        "audio_norm": "audio_norm",
-        "decoder.tokens": "decoder.tokens.weight",
-        "head.kernel": "decoder.proj.audio_linear",
-        "head.out": f"decoder.proj.vis.{2 * upsamplings}",
-    }
-    for i in range(upsamplings):
-        prefixes[f"head.up.{i}"] = f"decoder.proj.vis.{2 * i + 1}"
-    for i in range(STAGES):
-        prefixes |= {f"bcsm.visual_in.{i}": f"BCSM.vis_linear.{i}", f"in_proj.{i}": f"in_proj{i + 1}"}
-        prefixes |= {f"dam.{i}.{ours}": f"DAM_Fusion{i + 1}.{theirs}" for ours, theirs in DAM_NAMES.items()}
-        for ours, theirs in (("visual", "video"), ("audio", "audio")):
-            prefixes[f"bcsm.{ours}_gate.{i}"] = f"BCSM.{theirs}_gated.{i}.0"
-            for layer in range(layers):
-                block, published = f"{ours}_encoder.{i}.{layer}", f"{theirs}_encoder.{i}.layers.{layer}"
-                prefixes[f"bcsm.{block}.norm"] = f"BCSM.{published}.layernorm"
-                prefixes[f"bcsm.{block}.mamba"] = f"BCSM.{published}.mamba_block"
-    for i in range(STAGES - 1):
-        for ours, theirs in LEVEL_NAMES.items():
-            prefixes[f"decoder.levels.{i}.{ours}"] = f"decoder.{theirs.format(i, i + 1)}"
-    return prefixes
 
 
 @dataclass
@@ -188,8 +119,8 @@ class BCSM(nn.Module):
 
     maps: four of (B*T, D, h, w), clips (B, T), audio (B*T, D) -> the same. Each frame's gate is its own. With
     `published`, as in the authors' code, all but the first audio gate are flattened with time before clip
-    while the features are flattened with clip before time: frame k of the batch takes the gate of second k //
-    B of clip k % B. For one clip that is right; for more, clips mix, and the scores were made so.
+    while the features are flattened with clip before time: frame k of the batch takes the gate of second
+    k // B of clip k % B. For one clip that is right; for more, clips mix, and the scores were made so.
     """
 
     def __init__(self, width: int, layers: int, published: bool):
@@ -305,9 +236,7 @@ class SelM(AVSModel):
         return logits, scales
 
     def published_name(self, name: str) -> str:
-        prefixes = _prefixes(self.config.layers, self.config.upsamplings)
-        longest = max((p for p in prefixes if f"{name}.".startswith(f"{p}.")), key=len)
-        return prefixes[longest] + name.removeprefix(longest)
+        return published_name(name, self.config.upsamplings)
 
     def published_dead(self) -> dict[str, nn.Module]:
         dead, width = super().published_dead(), self.config.width
