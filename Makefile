@@ -51,6 +51,7 @@ lab: .venv/.complete ## open the notebooks in JupyterLab
 notebooks: .venv/.complete ## regenerate the notebooks from notebooks/py and run them all
 	$(PY) notebooks/build.py build
 	cp runs/03_training/lightavseg_tiny_ms3_default/predictions.png figures/03_predictions.png
+	cp runs/03_training/lightavseg_tiny_ms3_default/scores.json results/demo.json
 
 checkpoint: .venv/.complete ## train checkpoints/tiny anew and write its card: an hour on 2 cores
 	$(PY) checkpoints/make_tiny.py

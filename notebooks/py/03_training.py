@@ -42,8 +42,9 @@ out = None    # folder for what is written; None: the checkout, or your cache wh
 # %%
 from lightavseg_core import workbook
 
-kinds = {"method": str, "preset": str, "subset": str, "clips": int, "epochs": int, "seed": int}
-s = workbook.settings(globals(), **kinds, out=str | None)
+s = workbook.settings(
+    globals(), method=str, preset=str, subset=str, clips=int, epochs=int, seed=int, out=str | None
+)
 if s.profile == "smoke":
     s.clips, s.epochs = min(s.clips, 16), 1
 what = f"{s.method}, preset {s.preset}, {s.clips} clips of {s.subset}, {s.epochs} epochs"

@@ -77,7 +77,8 @@ def test_structure(source):
     assert cells[0].source.startswith("# "), "a notebook opens with its title"
     first, second = code_cells(build.notebook_from_source(source))[:2]
     assert "parameters" in tags(first), "the first code cell is tagged `parameters`"
-    assert "settings(globals()" in second.source, "the second code cell checks the parameters"
+    checks = re.search(r"workbook\.settings\(\s*globals\(\)", second.source)
+    assert checks, "the second code cell checks the parameters"
     used = {tag for cell in cells for tag in tags(cell)}
     assert "nbval-check-output" in used, "at least one cell is tagged `nbval-check-output`"
     assert used <= TAGS, f"a misspelt tag, or one to add to TAGS: {used - TAGS}"
