@@ -44,7 +44,9 @@ from lightavseg_core import workbook
 
 s = workbook.settings(globals(), results=str, threads=int, rounds=int, seed=int, out=str | None)
 if s.threads < 1 or s.rounds < 3:
-    raise ValueError(f"threads is {s.threads}, rounds is {s.rounds}; expected at least 1 thread and 3 rounds")
+    raise ValueError(
+        f"threads is {s.threads}, rounds is {s.rounds}; expected at least 1 thread and 3 rounds"
+    )
 if s.profile == "smoke":
     s.rounds = min(s.rounds, 4)
 size = 224 if s.profile == "default" else 128              # pixels: side of the frames
@@ -76,12 +78,12 @@ torch.manual_seed(s.seed)
 torch.set_num_threads(s.threads)
 here = workbook.places("04_latency", s.out)
 stored = benchmark.read(here.root / s.results)
-model = lav.create_model("lightavseg", preset="lean").eval()         # its time does not depend on its weights
-tiny = lav.load_model(here.root / "checkpoints/tiny").eval()                  # the small trained one
+model = lav.create_model("lightavseg", preset="lean").eval()     # weights do not change its time
+tiny = lav.load_model(here.root / "checkpoints/tiny").eval()     # the small trained one
 
 
 def clip(side):
-    """One frame and its sound, random: no model here takes longer for one picture than for another."""
+    """One random frame and its sound: no model here takes longer for one than for another."""
     return torch.randn(1, 1, 3, side, side), torch.randn(1, 1, 1, *model.front_end.shape)
 
 
@@ -94,7 +96,8 @@ def clip(side):
 # > **Prediction.** Which of the twelve calls is the slowest? And how far from 1 will the ratio of a model to itself be?
 
 # %%
-given, first = clip(128), []
+given = clip(128)
+first = []
 with torch.inference_mode():
     for _ in range(12):
         start = time.perf_counter()
@@ -102,25 +105,33 @@ with torch.inference_mode():
         first.append((time.perf_counter() - start) * 1000)
 
 run = partial(tiny, *given)
-one_by_one = {name: timing.latency({name: run}, s.rounds, 0, "cpu")[name] for name in ("a", "b")}
+one_by_one = {}
+for name in ("a", "b"):
+    one_by_one |= timing.latency({name: run}, s.rounds, 0, "cpu")
 in_turns = timing.latency({"a": run, "b": run}, s.rounds, 0, "cpu")
 paired = timing.ratio(in_turns["b"], in_turns["a"])
 means = np.mean(one_by_one["b"].rounds) / np.mean(one_by_one["a"].rounds)
 print(f"one after the other, ratio of the means {means:.3f}")
-print(f"in turns, median of the rounds' ratios  {paired.estimate:.3f} (95% interval {paired.low:.3f} to {paired.high:.3f})")
+between = f"95% interval {paired.low:.3f} to {paired.high:.3f}"
+print(f"in turns, median of the rounds' ratios  {paired.estimate:.3f} ({between})")
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 left.bar(range(1, 13), first, color=[RED] + [BLUE] * 11)
-left.set(title="A fresh model, its first calls", xlabel="call", ylabel="milliseconds", xticks=range(1, 13))
-for name, color, marker in (("a", BLUE, "o"), ("b", RED, "s")):
-    right.plot(range(1, s.rounds + 1), in_turns[name].rounds, marker + "-", color=color, markersize=4, label=name)
+left.set(title="A fresh model, its first calls", xlabel="call", ylabel="milliseconds")
+left.set_xticks(range(1, 13))
+for name, color, style in (("a", BLUE, "o-"), ("b", RED, "s-")):
+    ms = in_turns[name].rounds
+    right.plot(range(1, s.rounds + 1), ms, style, color=color, markersize=4, label=name)
 right.set(title="One model, twice, in turns", xlabel="round", ylabel="milliseconds", ylim=(0, None))
 right.legend(frameon=False)
 for axis in (left, right):
     axis.spines[["top", "right"]].set_visible(False)
-workbook.show(figure, alt="Left: bars of the first twelve calls, the first one the slowest. Right: two lines "
-              "of one model timed twice in turns, which go up and down together.")
+workbook.show(
+    figure,
+    alt="Left: bars of the first twelve calls, the first one the slowest. Right: two lines of one "
+    "model timed twice in turns, which go up and down together.",
+)
 
 # %% [markdown]
 # The first call pays for what is done once: memory is asked for, kernels are chosen for these shapes. That is *warm-up*, and is not
@@ -133,26 +144,34 @@ workbook.show(figure, alt="Left: bars of the first twelve calls, the first one t
 # > **Prediction.** Four estimates: mean or median; one after the other or in turns. Which come near 1.05?
 
 # %% tags=["nbval-check-output"]
-generator, n, truth = np.random.default_rng(0), 30, 1.05
+generator = np.random.default_rng(0)
+n, truth = 30, 1.05
 
 
 def pace(calls):
     """How slow the machine is at each of so many calls in a row."""
     drift = 1 + generator.uniform(0, 0.2) * np.linspace(0, 1, calls)
     hit = generator.random(calls) < 0.03
-    return drift * generator.lognormal(0, 0.01, calls) * np.where(hit, generator.uniform(2, 6, calls), 1)
+    calm = drift * generator.lognormal(0, 0.01, calls)
+    return calm * np.where(hit, generator.uniform(2, 6, calls), 1)
 
 
-estimates = {}
+estimates, spread = {}, {}
 for _ in range(300):
     after, turns = pace(2 * n), pace(2 * n)
-    a, b, c, d = after[:n], truth * after[n:], turns[::2], truth * turns[1::2]
-    for name, value in (("means, one after the other", b.mean() / a.mean()),
-                        ("medians, one after the other", np.median(b) / np.median(a)),
-                        ("means, in turns", d.mean() / c.mean()), ("median of the pairs' ratios", np.median(d / c))):
+    a, b = after[:n], truth * after[n:]
+    c, d = turns[::2], truth * turns[1::2]
+    answers = {
+        "means, one after the other": b.mean() / a.mean(),
+        "medians, one after the other": np.median(b) / np.median(a),
+        "means, in turns": d.mean() / c.mean(),
+        "median of the pairs' ratios": np.median(d / c),
+    }
+    for name, value in answers.items():
         estimates.setdefault(name, []).append(value)
 for name, values in estimates.items():
     low, high = np.quantile(values, (0.025, 0.975))
+    spread[name] = high - low
     print(f"{name:30} 95% of the experiments say {low:.2f} to {high:.2f}")
 
 # %%
@@ -163,11 +182,14 @@ for y, values in enumerate(estimates.values()):
 axis.axvline(truth, color=RED, linewidth=1.2)
 axis.set_yticks(range(4), list(estimates))
 axis.invert_yaxis()
-axis.set(title="300 experiments on an invented machine; the line is the truth", xlabel="times as long: b over a")
+axis.set_title("300 experiments on an invented machine; the line is the truth")
+axis.set_xlabel("times as long: b over a")
 axis.spines[["top", "right"]].set_visible(False)
-workbook.show(figure, alt="Dots of 300 estimates in four rows: only the median of the pairs' ratios clusters tightly "
-              "around the true ratio of 1.05.")
-spread = {name: np.quantile(values, 0.975) - np.quantile(values, 0.025) for name, values in estimates.items()}
+workbook.show(
+    figure,
+    alt="Dots of 300 estimates in four rows: only the median of the pairs' ratios clusters "
+    "tightly around the true ratio of 1.05.",
+)
 assert min(spread, key=spread.get) == "median of the pairs' ratios"
 
 # %% [markdown]
@@ -187,9 +209,14 @@ def paired_ratio(a, b):
     # end solution
 
 # %% tags=["check"]
-slow_round = ([10.0, 10.0, 40.0, 10.0, 10.0], [12.0, 12.0, 48.0, 90.0, 12.0])      # the third was slow for both
-workbook.check("paired ratio", paired_ratio, cases=[(slow_round, 1.2), (([1, 2, 4], [2, 2, 2]), 1.0)],
-               hint="a ratio for each round first; then the median of the ratios")
+# The third round was slow for both.
+slow_round = ([10.0, 10.0, 40.0, 10.0, 10.0], [12.0, 12.0, 48.0, 90.0, 12.0])
+workbook.check(
+    "paired ratio",
+    paired_ratio,
+    cases=[(slow_round, 1.2), (([1, 2, 4], [2, 2, 2]), 1.0)],
+    hint="a ratio for each round first; then the median of the ratios",
+)
 
 # %% [markdown]
 # ### The card
@@ -197,17 +224,20 @@ workbook.check("paired ratio", paired_ratio, cases=[(slow_round, 1.2), (([1, 2, 
 # A latency without its circumstances is a number without a unit. Each measurement of this workbook carries a card:
 
 # %%
-here = profiling.profile({"tiny": tiny}, size=128, repeats=s.rounds, device="cpu", with_floor=False).card
-print(here)
+found = profiling.profile(
+    {"tiny": tiny}, size=128, repeats=s.rounds, device="cpu", with_floor=False
+)
+card = found.card
+print(card)
 
 # %% [markdown]
 # *A fixed product* is a small matrix product that takes its turn among the candidates: what it scatters and drifts is the machine's doing.
 # And since ratios of times of *two* machines say nothing about two models, such times are refused a common table:
 
 # %%
-elsewhere = replace(here, device="the phone of a friend")
+elsewhere = replace(card, device="the phone of a friend")
 try:
-    timing.same_machine([here, elsewhere])
+    timing.same_machine([card, elsewhere])
     raise RuntimeError("two machines in one column")
 except ValueError as refusal:
     print(refusal)
@@ -220,10 +250,11 @@ except ValueError as refusal:
 # time.
 
 # %% tags=["nbval-check-output"]
-skeleton = profiling.skeleton("lightavseg", "lean")                          # shapes without numbers
+skeleton = profiling.skeleton("lightavseg", "lean")             # shapes without numbers
 with torch.device("meta"):
     shapes = torch.empty(1, 1, 3, size, size), torch.empty(1, 1, 1, *skeleton.front_end.shape)
-counted = flops.count(skeleton, *shapes, parts=breakdown.latency_parts(skeleton)).by_part()
+parts = breakdown.latency_parts(skeleton)
+counted = flops.count(skeleton, *shapes, parts=parts).by_part()
 total = sum(macs for macs, _ in counted.values())
 of_macs = {part: counted[part][0] / total for part in ("visual", "audio", "RAVE", "CMFD", "head")}
 for part, share in of_macs.items():
@@ -240,20 +271,31 @@ for part, share in of_macs.items():
 # %%
 looked = breakdown.module_latency(model, *clip(size), s.rounds)
 of_time = {part: looked.shares[part] for part in of_macs}
-told = reported.PHONE_PARTS                                                  # the same five, in the same order
-phone = {part: ms / sum(told.values()) for part, ms in zip(of_macs, told.values(), strict=True)}
+told = reported.PHONE_PARTS                               # the same five, in the same order
+whole = sum(told.values())
+phone = {part: ms / whole for part, ms in zip(of_macs, told.values(), strict=True)}
+panels = {
+    "counted: MACs": of_macs,
+    "measured here: eager": of_time,
+    "reported: the paper's phone": phone,
+}
+colors = [plots.latency.PARTS[part] for part in of_macs]
+
+# %%
 figure, axes = plt.subplots(1, 3, figsize=(9.5, 2.5), layout="constrained", sharey=True)
-panels = {"counted: MACs": of_macs, "measured here: eager": of_time, "reported: the paper's phone": phone}
 for axis, (title, shares) in zip(axes, panels.items()):
-    axis.barh(list(shares), list(shares.values()), color=[plots.latency.PARTS[part] for part in shares])
+    axis.barh(list(shares), list(shares.values()), color=colors)
     for y, share in enumerate(shares.values()):
         axis.text(share + 0.02, y, f"{share:.1%}", va="center", fontsize=9)
     axis.set(title=title, xlim=(0, 1.12), xlabel="share of the whole", xticks=[0, 0.5, 1])
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.spines[["top", "right"]].set_visible(False)
 axes[0].invert_yaxis()
-workbook.show(figure, alt="Three panels of bars for visual, audio, RAVE, CMFD and head: shares of MACs, of the time "
-              "measured here, and of the phone's time as reported. The visual encoder has most in each.")
+workbook.show(
+    figure,
+    alt="Three panels of bars for visual, audio, RAVE, CMFD and head: shares of MACs, of the time "
+    "measured here, and of the phone's time as reported. The visual encoder has most in each.",
+)
 
 # %%
 sharing = {name: shares["RAVE"] + shares["CMFD"] for name, shares in panels.items()}
@@ -275,14 +317,21 @@ assert sharing["measured here: eager"] > 3 * sharing["counted: MACs"]
 
 # %%
 kinds = breakdown.by_kind(model, *clip(size), s.rounds)
-workbook.show(plots.latency.kinds(kinds, f"LightAVSeg lean, eager, {size} px: counted and measured"),
-              alt="Pairs of bars for each kind of operator: dense 1x1 convolutions have nearly all MACs but a far smaller "
-              "share of the time; depthwise convolutions and element-wise operators take far more time than MACs.")
+workbook.show(
+    plots.latency.kinds(kinds, f"LightAVSeg lean, eager, {size} px: counted and measured"),
+    alt="Pairs of bars for each kind of operator: dense 1x1 convolutions have nearly all MACs but "
+    "a far smaller share of the time; depthwise convolutions and element-wise operators take far "
+    "more time than MACs.",
+)
 print(f"{len(kinds.operators)} calls of operators in one forward pass")
-print(f"their times add up to {kinds.covered:.0%} of the model's; the rest is the way from one to the next")
+print(
+    f"their times add up to {kinds.covered:.0%} of the model's; "
+    "the rest is the way from one to the next"
+)
 of_kind = {kind.kind: kind for kind in kinds.kinds}
-assert of_kind["depthwise"].share_of_time > of_kind["depthwise"].share_of_macs
-assert of_kind["norm, element-wise"].share_of_macs == 0 < of_kind["norm, element-wise"].share_of_time
+depthwise, elementwise = of_kind["depthwise"], of_kind["norm, element-wise"]
+assert depthwise.share_of_time > depthwise.share_of_macs
+assert elementwise.share_of_macs == 0 < elementwise.share_of_time
 
 # %% [markdown]
 # Four reasons:
@@ -300,7 +349,8 @@ assert of_kind["norm, element-wise"].share_of_macs == 0 < of_kind["norm, element
 
 # %%
 lengths = [4**k for k in range(12)]
-calls = {n: partial(torch.relu, torch.randn(n)) for n in (0, *lengths)}      # 0: whoever follows the longest finds no cache
+# 0: whoever follows the longest finds no cache
+calls = {n: partial(torch.relu, torch.randn(n)) for n in (0, *lengths)}
 timings = timing.latency(calls, 10 * s.rounds, 10, "cpu")
 microseconds = [1000 * timings[n].median for n in lengths]
 figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
@@ -309,11 +359,16 @@ axis.axhline(microseconds[0], color=GREY, linestyle=":", label="the time for one
 axis.set(title="An operator's price", xlabel="numbers", ylabel="microseconds")
 axis.legend(frameon=False)
 axis.grid(alpha=0.3)
-workbook.show(figure, alt="Time of a ReLU against the count of numbers, log-log: flat up to some thousands, "
-              "then rising in proportion.")
+workbook.show(
+    figure,
+    alt="Time of a ReLU against the count of numbers, log-log: flat up to some thousands, then "
+    "rising in proportion.",
+)
 price = len(kinds.operators) * microseconds[0] / 1000
-print(f"one number: {microseconds[0]:.1f} µs. {len(kinds.operators)} such calls: {price:.1f} ms "
-      f"of the model's {kinds.whole.median:.0f} ms")
+print(
+    f"one number: {microseconds[0]:.1f} µs. {len(kinds.operators)} such calls: {price:.1f} ms "
+    f"of the model's {kinds.whole.median:.0f} ms"
+)
 
 # %% [markdown]
 # Up to some thousands of numbers the time is that of *asking*. (This is the cheapest operator there is; a convolution asks more questions
@@ -331,25 +386,36 @@ def depthwise_share(channels, kernel):
     # end solution
 
 # %% tags=["check"]
-workbook.check("depthwise share", depthwise_share, cases=[((128, 3), 9 / 137), ((64, 5), 25 / 89)],
-               hint="per position: kernel² MACs for each channel, and channels² for the 1x1")
+workbook.check(
+    "depthwise share",
+    depthwise_share,
+    cases=[((128, 3), 9 / 137), ((64, 5), 25 / 89)],
+    hint="per position: kernel² MACs for each channel, and channels² for the 1x1",
+)
 
 # %% [markdown]
 # And in time? A block of the lean decoder, 128 channels, on its finest map. In two *memory layouts*: torch's usual one keeps a channel's
 # pixels together, "channels last" a pixel's channels.
 
 # %%
-x, calls = torch.randn(1, 128, size // 4, size // 4), {}
-weights = {"depthwise": (torch.randn(128, 1, 3, 3), 1, 128), "1x1": (torch.randn(128, 128, 1, 1), 0, 1)}
-for layout, order in (("contiguous", torch.contiguous_format), ("channels last", torch.channels_last)):
+x = torch.randn(1, 128, size // 4, size // 4)
+weights = {                                               # each with its padding and its groups
+    "depthwise": (torch.randn(128, 1, 3, 3), 1, 128),
+    "1x1": (torch.randn(128, 128, 1, 1), 0, 1),
+}
+layouts = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
+calls = {}
+for layout, order in layouts.items():
     for name, (weight, padding, groups) in weights.items():
         given = x.contiguous(memory_format=order), weight.contiguous(memory_format=order)
         calls[layout, name] = partial(F.conv2d, *given, padding=padding, groups=groups)
 timings = timing.latency(calls, 2 * s.rounds, 3, "cpu")
-for layout in ("contiguous", "channels last"):
+for layout in layouts:
     deep, one = (timings[layout, name].median for name in weights)
-    print(f"{layout:13} depthwise {deep:.2f} ms, 1x1 {one:.2f} ms: {9 / 137:.0%} of the MACs, {deep / (deep + one):.0%} of the time")
-    assert deep / (deep + one) > 9 / 137
+    share = deep / (deep + one)
+    took = f"depthwise {deep:.2f} ms, 1x1 {one:.2f} ms"
+    print(f"{layout:13} {took}: {9 / 137:.0%} of the MACs, {share:.0%} of the time")
+    assert share > 9 / 137
 
 # %% [markdown]
 # Which layout is faster depends on the shape and on the kernel that there is for it; measure both. The model above ran in the contiguous
@@ -381,8 +447,13 @@ def depthwise_intensity(channels, side, kernel):
     # end solution
 
 # %% tags=["check"]
-workbook.check("intensity", depthwise_intensity, cases=[((64, 56, 3), 2.24677), ((128, 7, 5), 4.98001)],
-               hint="operations: 2·k² for each number that is written; bytes: 4 for each of 2·C·s² + k²·C numbers")
+workbook.check(
+    "intensity",
+    depthwise_intensity,
+    cases=[((64, 56, 3), 2.24677), ((128, 7, 5), 4.98001)],
+    hint="operations: 2·k² for each number that is written; bytes: 4 for each of 2·C·s² + k²·C "
+    "numbers",
+)
 
 # %% [markdown]
 # Hardly more than $k^2/4$, whatever the number of channels: about 2 operations a byte with a 3 x 3 window. A 1x1 convolution from $C$ to
@@ -393,11 +464,17 @@ workbook.check("intensity", depthwise_intensity, cases=[((64, 56, 3), 2.24677), 
 # %%
 limits = floor(device="cpu")
 ridge = limits.gflops / limits.bandwidth
-workbook.show(plots.latency.roofline(kinds, limits, f"LightAVSeg lean, eager, {size} px"),
-              alt="Roofline: operators as dots, operations a second against operations a byte, below a slope of memory "
-              "bandwidth and a ceiling of arithmetic; depthwise convolutions lie left, far below the ceiling.")
+workbook.show(
+    plots.latency.roofline(kinds, limits, f"LightAVSeg lean, eager, {size} px"),
+    alt="Roofline: operators as dots, operations a second against operations a byte, below a "
+    "slope of memory bandwidth and a ceiling of arithmetic; depthwise convolutions lie left, far "
+    "below the ceiling.",
+)
 distance = limits.distance(kinds.whole.median, total)
-print(f"ridge: {ridge:.1f} operations a byte; depthwise 3 x 3: about 2.2; 1x1 with 256 channels: about 64")
+print(
+    f"ridge: {ridge:.1f} operations a byte; depthwise 3 x 3: about 2.2; "
+    "1x1 with 256 channels: about 64"
+)
 print(f"the model takes {distance:.1f} times as long as its MACs would at the machine's best rate")
 assert ridge < 64 and distance > 1
 
@@ -417,12 +494,15 @@ assert ridge < 64 and distance > 1
 
 # %%
 methods = stored.profiles["methods"]
-workbook.show(plots.latency.bars(methods, "Stored, 224 px"),
-              alt="Bars of the latency of five methods with light and with heavy encoders, divided by part; LightAVSeg and "
-              "AVESFormer are the shortest; in the other three the decoder alone takes more than the encoders.")
+workbook.show(
+    plots.latency.bars(methods, "Stored, 224 px"),
+    alt="Bars of the latency of five methods with light and with heavy encoders, divided by part; "
+    "LightAVSeg and AVESFormer are the shortest; in the other three the decoder alone takes more "
+    "than the encoders.",
+)
 print("stored:", methods.card)
 try:
-    timing.same_machine([methods.card, here])
+    timing.same_machine([methods.card, card])
     print("\nThat is this machine, with these versions.")
 except ValueError as refusal:
     print(f"\nThat is not this machine, or not these versions: {refusal}")
@@ -435,12 +515,17 @@ except ValueError as refusal:
 
 # %%
 smoke = s.profile == "smoke"
+few = ("lightavseg lean", "avsbench seaformer_l")
 candidates = {}
 for name, made in benchmark.models():
-    if name in ("lightavseg lean", "avsbench seaformer_l") or not smoke and name != "lightavseg paper":
-        run = eager.prepare(made, "cpu", channels_last=True)               # keeps a copy; ours is let go
-        candidates[name] = profiling.Candidate(run, log_mel=made.front_end.shape)
-live = profiling.profile(candidates, size=128, repeats=2 if smoke else 3, warmup=1, device="cpu", with_floor=False)
+    if name == "lightavseg paper" or (smoke and name not in few):
+        continue
+    run = eager.prepare(made, "cpu", channels_last=True)  # keeps a copy; ours is let go
+    candidates[name] = profiling.Candidate(run, log_mel=made.front_end.shape)
+repeats = 2 if smoke else 3
+live = profiling.profile(
+    candidates, size=128, repeats=repeats, warmup=1, device="cpu", with_floor=False
+)
 del candidates, made, run
 print("live:", live.card)
 
@@ -450,15 +535,21 @@ def against_first(found):
     return {row.name: found.relative(row) for row in found.rows}
 
 
+def written(times):
+    return f"{times.estimate:.1f} ({times.low:.1f} to {times.high:.1f})"
+
+
 phone_ms = {(row.method, row.visual): row.phone_ms for row in reported.COMPARISON}
+full = phone_ms["lightavseg", "seaformer_l"]
 own, now = against_first(methods), against_first(live)
 lines = []
 for name, times in own.items():
-    told = phone_ms.get(tuple(name.replace("lightavseg lean", "lightavseg seaformer_l").split()))
-    told = "" if told is None else f"{told / phone_ms['lightavseg', 'seaformer_l']:.1f}"
-    again = f"{now[name].estimate:.1f} ({now[name].low:.1f} to {now[name].high:.1f})" if name in now else ""
-    lines.append((name, told, f"{times.estimate:.1f} ({times.low:.1f} to {times.high:.1f})", again))
-workbook.table(["times LightAVSeg", "reported: phone, 224 px", "stored: 224 px", "live: 128 px"], lines)
+    published = tuple(name.replace("lightavseg lean", "lightavseg seaformer_l").split())
+    told = f"{phone_ms[published] / full:.1f}" if published in phone_ms else ""
+    again = written(now[name]) if name in now else ""
+    lines.append((name, told, written(times), again))
+columns = ["times LightAVSeg", "reported: phone, 224 px", "stored: 224 px", "live: 128 px"]
+workbook.table(columns, lines)
 
 # %% [markdown]
 # Three columns, three machines or settings: compare *down* a column, never across. What is blank nobody reports (AVESFormer is in no such
@@ -477,11 +568,14 @@ workbook.table(["times LightAVSeg", "reported: phone, 224 px", "stored: 224 px",
 rows = {row.name: row for row in methods.rows}
 lines = []
 for name, row in rows.items():
-    encoders, decoder = row.shares["visual"] + row.shares["audio"], row.shares.get("decoder", row.shares.get("head"))
-    same = rows["lightavseg resnet50" if name.endswith("resnet50") else "lightavseg paper"]
-    shares = (encoders, 1 - encoders - decoder, decoder)
-    lines.append((name, *(f"{share:.0%}" for share in shares), f"{timing.ratio(row.timing, same.timing).estimate:.1f}"))
-workbook.table(["stored", "encoders", "fusion", "decoder", "times LightAVSeg with the same encoders"], lines)
+    encoders = row.shares["visual"] + row.shares["audio"]
+    decoder = row.shares.get("decoder", row.shares.get("head"))
+    shares = [f"{share:.0%}" for share in (encoders, 1 - encoders - decoder, decoder)]
+    same = "lightavseg resnet50" if name.endswith("resnet50") else "lightavseg paper"
+    times = timing.ratio(row.timing, rows[same].timing)
+    lines.append((name, *shares, f"{times.estimate:.1f}"))
+columns = ["encoders", "fusion", "decoder", "times LightAVSeg with the same encoders"]
+workbook.table(["stored", *columns], lines)
 
 # %% [markdown]
 # In LightAVSeg the encoders take most. In AVSBench, AVSegFormer and SelM it is neither the encoders, heavy ones included, nor where sound
@@ -492,13 +586,17 @@ workbook.table(["stored", "encoders", "fusion", "decoder", "times LightAVSeg wit
 # The paper's own figures leave a riddle here. Its ablation replaces one encoder at a time:
 
 # %% tags=["nbval-check-output"]
-full, parts = phone_ms["lightavseg", "seaformer_l"], reported.PHONE_PARTS
-with_resnet, = (a.phone_ms for a in reported.ABLATIONS["visual encoder"] if a.name == "ResNet-50")
-with_vggish, = (a.phone_ms for a in reported.ABLATIONS["audio encoder"] if a.name == "VGGish")
-resnet, vggish = with_resnet - (full - parts["visual encoder"]), with_vggish - (full - parts["audio encoder"])
-print(f"reported, by subtraction: ResNet-50 {resnet:.0f} ms, VGGish {vggish:.0f} ms, together {resnet + vggish:.0f} ms")
-print(f"reported: all of AVSBench with both {phone_ms['avsbench', 'resnet50']:.0f} ms, "
-      f"all of SelM with both {phone_ms['selm', 'resnet50']:.0f} ms")
+def alone(part, name):
+    """What an encoder takes: LightAVSeg with it, less all of LightAVSeg but its own one."""
+    (with_it,) = (row.phone_ms for row in reported.ABLATIONS[part] if row.name == name)
+    return with_it - (full - reported.PHONE_PARTS[part])
+
+
+resnet, vggish = alone("visual encoder", "ResNet-50"), alone("audio encoder", "VGGish")
+took = f"ResNet-50 {resnet:.0f} ms, VGGish {vggish:.0f} ms, together {resnet + vggish:.0f} ms"
+print(f"reported, by subtraction: {took}")
+avsbench, selm = phone_ms["avsbench", "resnet50"], phone_ms["selm", "resnet50"]
+print(f"reported: all of AVSBench with both {avsbench:.0f} ms, all of SelM with both {selm:.0f} ms")
 
 # %% [markdown]
 # The two encoders alone would take longer than whole methods that contain both. So these times do not simply add up, or were not taken in one
@@ -523,30 +621,48 @@ def growth_of_tpavi(positions, channels):
     # end solution
 
 # %% tags=["check"]
-workbook.check("TPAVI, side doubled", growth_of_tpavi, hint="the side doubles, so N becomes 4 N; put both into the formula",
-               cases=[((3136, 256), 51712 / 3520), ((49, 256), 2320 / 433), ((10**9, 1), 16.0)])
+workbook.check(
+    "TPAVI, side doubled",
+    growth_of_tpavi,
+    hint="the side doubles, so N becomes 4 N; put both into the formula",
+    cases=[((3136, 256), 51712 / 3520), ((49, 256), 2320 / 433), ((10**9, 1), 16.0)],
+)
 
 # %% [markdown]
 # Between 4 and 16, and nearly 16 where $N$ is large. TPAVI takes part at every scale, so the finest decides. Live, on small models, because a
 # square is dear: LightAVSeg, and AVSBench with TPAVI's brackets as published and the other way round.
 
 # %%
-options = {"lightavseg": {}, "avsbench, as published": {}, "avsbench, other order": {"order": "associative"}}
-small = {name: lav.create_model(name.split(",")[0], preset="tiny", **given).eval() for name, given in options.items()}
+options = {
+    "lightavseg": {},
+    "avsbench, as published": {},
+    "avsbench, other order": {"order": "associative"},
+}
+small = {}
+for name, given in options.items():
+    method = name.split(",")[0]
+    small[name] = lav.create_model(method, preset="tiny", **given).eval()
 sides = (96, 192, 384) if s.profile == "default" else (64, 128)
-grown = profiling.scaling(small, sides, repeats=max(2, s.rounds // 5), warmup=1, device="cpu")
+repeats = max(2, s.rounds // 5)
+grown = profiling.scaling(small, sides, repeats=repeats, warmup=1, device="cpu")
 figure = plots.latency.growth(grown, "Live: three tiny models, one frame")
-workbook.show(figure, alt="Latency against pixels of three tiny models, log-log; AVSBench in published order becomes the "
-              "steepest, the other two rise with the pixels or less.")
+workbook.show(
+    figure,
+    alt="Latency against pixels of three tiny models, log-log; AVSBench in published order "
+    "becomes the steepest, the other two rise with the pixels or less.",
+)
 medians = {(p.name, p.size[0]): p.timing.median for p in grown.points}
 for name in small:
     times = medians[name, sides[-1]] / medians[name, sides[-2]]
     print(f"{name:23} {sides[-1]} px take {times:.1f} times as long as {sides[-2]} px")
 
 # %%
-workbook.show(plots.latency.growth(stored.series["scaling"], "Stored: lean models, one frame and five"),
-              alt="Stored latency against all pixels of a clip, log-log, of LightAVSeg and AVSBench with the same encoders, "
-              "one and five seconds: LightAVSeg rises slower than the pixels, AVSBench with five seconds faster.")
+workbook.show(
+    plots.latency.growth(stored.series["scaling"], "Stored: lean models, one frame and five"),
+    alt="Stored latency against all pixels of a clip, log-log, of LightAVSeg and AVSBench with "
+    "the same encoders, one and five seconds: LightAVSeg rises slower than the pixels, AVSBench "
+    "with five seconds faster.",
+)
 print("stored:", stored.series["scaling"].card)
 
 # %% [markdown]
@@ -571,10 +687,18 @@ print("stored:", stored.series["scaling"].card)
 
 # %%
 runtimes = stored.profiles["runtimes"]
-of_one_model = [row for row in runtimes.rows if "fusion" not in row.name and "avsegformer" not in row.name]
-figure = plots.latency.bars(profiling.Profile(of_one_model, runtimes.card), "Stored: LightAVSeg lean, 224 px, one thread")
-workbook.show(figure, alt="Bars of one model's latency: eager, compiled, and exported to ONNX Runtime, OpenVINO and ExecuTorch in "
-              "float32 and 8 bits; exported is more than twice as fast as eager, 8 bits about twice as fast again.")
+whole_lean = []
+for row in runtimes.rows:
+    if "fusion" not in row.name and "avsegformer" not in row.name:
+        whole_lean.append(row)
+of_one_model = profiling.Profile(whole_lean, runtimes.card)
+figure = plots.latency.bars(of_one_model, "Stored: LightAVSeg lean, 224 px, one thread")
+workbook.show(
+    figure,
+    alt="Bars of one model's latency: eager, compiled, and exported to ONNX Runtime, OpenVINO and "
+    "ExecuTorch in float32 and 8 bits; exported is more than twice as fast as eager, 8 bits about "
+    "twice as fast again.",
+)
 print("stored:", runtimes.card)
 
 # %% [markdown]
@@ -587,12 +711,19 @@ print("stored:", runtimes.card)
 
 # %%
 exported = {row.name: row for row in runtimes.rows}
-pair = timing.ratio(exported["avsegformer resnet50, onnx fp32"].timing, exported["onnx fp32"].timing)
-print(f"AVSegFormer, ResNet-50 and VGGish: {pair.estimate:.1f} times as long as LightAVSeg lean, both in ONNX Runtime")
+heavy, lean = exported["avsegformer resnet50, onnx fp32"], exported["onnx fp32"]
+times = timing.ratio(heavy.timing, lean.timing).estimate
+print(
+    f"AVSegFormer, ResNet-50 and VGGish: {times:.1f} times as long as LightAVSeg lean, "
+    "both in ONNX Runtime"
+)
 for width, found in (("lean", runtimes), ("paper", stored.profiles["paper"])):
     rows = {row.name: row for row in found.rows}
-    for name in (name for name in rows if f"{name}, no fusion" in rows):
-        rest = timing.ratio(rows[f"{name}, no fusion"].timing, rows[name].timing)
+    for name, row in rows.items():
+        without = rows.get(f"{name}, no fusion")
+        if without is None:
+            continue
+        rest = timing.ratio(without.timing, row.timing)
         share = f"{1 - rest.estimate:5.1%} (95% interval {1 - rest.high:.1%} to {1 - rest.low:.1%})"
         print(f"{width:5} {name:15} fusion's share {share}")
 
@@ -610,11 +741,14 @@ for width, found in (("lean", runtimes), ("paper", stored.profiles["paper"])):
 # projection has $W$ times less to do.
 
 # %%
-x, project = torch.randn(1, 64, 28, 28), nn.Conv2d(64, 32, 1)
+x = torch.randn(1, 64, 28, 28)
+averaged = x.mean(3, keepdim=True)
+project = nn.Conv2d(64, 32, 1)
 with torch.inference_mode():
-    published, commuted = project(x).mean(3, keepdim=True), project(x.mean(3, keepdim=True))
-macs = [flops.count(project, given).total_macs for given in (x, x.mean(3, keepdim=True))]
-print(f"largest difference {(published - commuted).abs().max():.1e}; MACs {macs[0]:,} and {macs[1]:,}")
+    published, commuted = project(x).mean(3, keepdim=True), project(averaged)
+largest = (published - commuted).abs().max()
+macs = [flops.count(project, given).total_macs for given in (x, averaged)]
+print(f"largest difference {largest:.1e}; MACs {macs[0]:,} and {macs[1]:,}")
 assert torch.allclose(published, commuted, atol=1e-5)
 
 # %% [markdown]
@@ -634,12 +768,14 @@ assert deviation < 1e-5
 # %% tags=["nbval-check-output"]
 def operators(program):
     """Name of the operator -> how often it is in the graph."""
-    targets = (getattr(node.target, "_opname", "") for node in program.graph.nodes if node.op == "call_function")
-    return Counter(name.rstrip("_") for name in targets if name)
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    names = [getattr(node.target, "_opname", "") for node in calls]
+    return Counter(name.rstrip("_") for name in names if name)
 
 
 was, became = operators(before), operators(after)
-for name in ("conv2d", "batch_norm", "mean", "matmul", "bmm", "upsample_linear1d", "adaptive_max_pool2d", "max_pool2d"):
+resizing = ("upsample_linear1d", "adaptive_max_pool2d", "max_pool2d")
+for name in ("conv2d", "batch_norm", "mean", "matmul", "bmm", *resizing):
     print(f"{name:20} {was[name]:4} before, {became[name]:4} after")
 print(f"{'all':20} {was.total():4} before, {became.total():4} after")
 assert became["batch_norm"] == 0 and became.total() < was.total()
@@ -663,14 +799,20 @@ def fold(weight, gamma, beta, mean, variance, epsilon=1e-5):
 
 # %% tags=["check"]
 conv, norm = nn.Conv2d(8, 6, 3, bias=False), nn.BatchNorm2d(6).eval()
+of_norm = norm.weight, norm.bias, norm.running_mean, norm.running_var
 with torch.no_grad():
-    for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+    for values in of_norm:
         values.uniform_(0.5, 2)
     picture = torch.randn(1, 8, 10, 10)
     both = norm(conv(picture))
-    numbers = [v.detach() for v in (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)]
-workbook.check("batch norm folded", lambda: F.conv2d(picture, *fold(*numbers)), expected=both,
-               hint="each output channel's weights times gamma / sqrt(variance + epsilon); the mean goes into the bias")
+numbers = [values.detach() for values in (conv.weight, *of_norm)]
+workbook.check(
+    "batch norm folded",
+    lambda: F.conv2d(picture, *fold(*numbers)),
+    expected=both,
+    hint="each output channel's weights times gamma / sqrt(variance + epsilon); the mean goes "
+    "into the bias",
+)
 
 # %% [markdown]
 # ### Live: tiny in ONNX Runtime
@@ -685,11 +827,15 @@ if all(find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime")):
 
     path = here.runs / "tiny.onnx"
     agreement = export.export(tiny, path, "onnx", [given], source="checkpoints/tiny")
-    found = profiling.profile({"eager": tiny, "ONNX Runtime": profiling.Candidate(files.load(path))}, size=128,
-                              repeats=2 * s.rounds, device="cpu", with_floor=False)
+    candidates = {"eager": tiny, "ONNX Runtime": profiling.Candidate(files.load(path))}
+    found = profiling.profile(
+        candidates, size=128, repeats=2 * s.rounds, device="cpu", with_floor=False
+    )
     times = timing.ratio(found.rows[0].timing, found.rows[1].timing)
-    print(f"eager takes {times.estimate:.1f} times as long ({times.low:.1f} to {times.high:.1f}); "
-          f"{agreement.pixels:.2%} of the pixels are marked alike")
+    print(
+        f"eager takes {times.estimate:.1f} times as long ({times.low:.1f} to {times.high:.1f}); "
+        f"{agreement.pixels:.2%} of the pixels are marked alike"
+    )
 else:
     print("the extra `edge` is not installed (make .venv/.edge): see the stored table below")
 
@@ -713,12 +859,16 @@ def rounded(weight, largest):
 
 
 errors = {"a scale per layer": [], "a scale per channel": []}
-for block in (module for module in tiny.visual.modules() if isinstance(module, ConvNorm)):
+blocks = [module for module in tiny.visual.modules() if isinstance(module, ConvNorm)]
+for block in blocks:
     weight = edge_graph.folded(block).weight.detach()
-    for name, largest in zip(errors, (weight.abs().max(), weight.abs().amax((1, 2, 3), keepdim=True))):
-        errors[name].append(((rounded(weight, largest) - weight).norm() / weight.norm()).item())
+    of_layer, of_channels = weight.abs().max(), weight.abs().amax((1, 2, 3), keepdim=True)
+    for name, largest in zip(errors, (of_layer, of_channels)):
+        error = (rounded(weight, largest) - weight).norm() / weight.norm()
+        errors[name].append(error.item())
 for name, values in errors.items():
-    print(f"{name:20} error in the median layer {np.median(values):.1%}, in the worst {max(values):.1%}")
+    median, worst = np.median(values), max(values)
+    print(f"{name:20} error in the median layer {median:.1%}, in the worst {worst:.1%}")
 assert np.median(errors["a scale per channel"]) < np.median(errors["a scale per layer"])
 
 # %% [markdown]
@@ -734,9 +884,15 @@ def to_integers(x, low, high):
     # end solution
 
 # %% tags=["check"]
-workbook.check("to integers", to_integers, hint="shift by low, divide by the range, times 255; round; clamp",
-               cases=[((torch.tensor([-1.0, 0.2, 1.0]), -1.0, 1.0), [0.0, 153.0, 255.0]),
-                      ((torch.tensor([-5.0, 0.5, 9.0]), 0.0, 2.0), [0.0, 64.0, 255.0])])
+workbook.check(
+    "to integers",
+    to_integers,
+    hint="shift by low, divide by the range, times 255; round; clamp",
+    cases=[
+        ((torch.tensor([-1.0, 0.2, 1.0]), -1.0, 1.0), [0.0, 153.0, 255.0]),
+        ((torch.tensor([-5.0, 0.5, 9.0]), 0.0, 2.0), [0.0, 64.0, 255.0]),
+    ],
+)
 
 # %% [markdown]
 # A wider range loses precision, a narrower one cuts off. What does it cost in the end? $M_J$ of the trained tiny model on 80 unseen clips,
@@ -744,14 +900,17 @@ workbook.check("to integers", to_integers, hint="shift by low, divide by the ran
 
 # %%
 small_runs = stored.profiles["tiny"]
+of_eager = small_runs.rows[0].timing
 lines = []
 for row in small_runs.rows:
-    times = timing.ratio(small_runs.rows[0].timing, row.timing)
-    alike = row.columns.get("pixels alike")
-    lines.append((row.name, f"{row.timing.median:.1f}", f"{times.estimate:.1f} ({times.low:.1f} to {times.high:.1f})",
-                  row.columns.get("file, MB", ""), "" if alike is None else f"{alike:.2%}", f"{row.columns['M_J']:.3f}"))
+    ms, times = f"{row.timing.median:.1f}", timing.ratio(of_eager, row.timing)
+    megabytes, alike = row.columns.get("file, MB", ""), row.columns.get("pixels alike")
+    alike = "" if alike is None else f"{alike:.2%}"
+    score = f"{row.columns['M_J']:.3f}"
+    lines.append((row.name, ms, written(times), megabytes, alike, score))
 print("stored:", small_runs.card)
-workbook.table(["stored: tiny, 128 px", "ms", "times as fast as eager", "file, MB", "pixels alike", "$M_J$"], lines)
+columns = ["ms", "times as fast as eager", "file, MB", "pixels alike", "$M_J$"]
+workbook.table(["stored: tiny, 128 px", *columns], lines)
 
 # %% [markdown]
 # On these pictures next to nothing is lost. And at this size little time is gained, since conversions and small operators take as long as
@@ -765,11 +924,16 @@ workbook.table(["stored: tiny, 128 px", "ms", "times as fast as eager", "file, M
 # %%
 cpuinfo = Path("/proc") / "cpuinfo"
 flags = cpuinfo.read_text().split() if cpuinfo.is_file() else []
-print("this processor has VNNI:", "unknown" if not flags else any("vnni" in flag for flag in flags))
+vnni = any("vnni" in flag for flag in flags) if flags else "unknown"
+print("this processor has VNNI:", vnni)
 for name in ("onnx", "openvino", "executorch"):
-    faster = timing.ratio(exported[f"{name} fp32"].timing, exported[f"{name} int8"].timing).estimate
-    print(f"{name:11} stored: int8 is {faster:.2f} times as fast as fp32, "
-          f"as if {(1 - 1 / faster) / 0.75:.0%} of the time were products")
+    fp32, int8 = exported[f"{name} fp32"], exported[f"{name} int8"]
+    faster = timing.ratio(fp32.timing, int8.timing).estimate
+    share = (1 - 1 / faster) / 0.75
+    print(
+        f"{name:11} stored: int8 is {faster:.2f} times as fast as fp32, "
+        f"as if {share:.0%} of the time were products"
+    )
 
 # %% [markdown]
 # The rest: depthwise convolutions, which need bytes (a quarter of them, with 8 bits, so they gain too), additions and activations,
@@ -787,10 +951,14 @@ for name in ("onnx", "openvino", "executorch"):
 # %%
 launches = len(kinds.operators) * 5e-3
 arithmetic = 2 * total / 50e12 * 1000
-print(f"{len(kinds.operators)} launches of 5 µs: {launches:.1f} ms; the arithmetic at 50 TFLOP/s: {arithmetic:.2f} ms")
+print(
+    f"{len(kinds.operators)} launches of 5 µs: {launches:.1f} ms; "
+    f"the arithmetic at 50 TFLOP/s: {arithmetic:.2f} ms"
+)
 assert launches > 10 * arithmetic
 for row in reported.COMPARISON:
-    print(f"reported: {row.method:11} {row.visual:11} GPU {row.gpu_ms:5.1f} ms    phone {row.phone_ms:7.1f} ms")
+    times = f"GPU {row.gpu_ms:5.1f} ms    phone {row.phone_ms:7.1f} ms"
+    print(f"reported: {row.method:11} {row.visual:11} {times}")
 
 # %% [markdown]
 # That would explain the reported column of GPU times: on the phone the slowest takes almost eight times as long as LightAVSeg, on the GPU not
@@ -803,13 +971,18 @@ gpu = here.root / benchmark.GPU
 if torch.cuda.is_available():
     ways = (("fp32", "none"), ("bf16", "none"), ("bf16", "default"), ("bf16", "graphs"))
     for precision, how in ways:
-        found = profiling.profile({"lean": model}, repeats=s.rounds, device="cuda", precision=precision, compile=how)
+        found = profiling.profile(
+            {"lean": model}, repeats=s.rounds, device="cuda", precision=precision, compile=how
+        )
         print(f"{precision}, compile={how!r}: {found.rows[0].timing.median:.2f} ms; {found.card}")
 elif gpu.is_file():
     for name, found in benchmark.read(gpu).profiles.items():
         print(f"stored: {name}", *profiling.lines(found), sep="\n")
 else:
-    print("No GPU here, and no stored run of one: on a machine with a GPU, `make bench` measures there.")
+    print(
+        "No GPU here, and no stored run of one: on a machine with a GPU, `make bench` measures "
+        "there."
+    )
 
 # %% [markdown]
 # ## 4.7 And on a phone?
