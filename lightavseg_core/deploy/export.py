@@ -34,11 +34,6 @@ from .runtimes import KEY, SUFFIX, Exported, Metadata, Runtime, load, need, reas
 Precision = Literal["fp32", "int8"]
 Clip = tuple[Tensor, Tensor]  # frames (1, T, 3, H, W), log_mel (1, T, 1, F, M)
 EXTRA = ("torch", "timm", "executorch", "torchao", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf")
-NEEDS = {
-    "executorch": ("executorch.exir", "torchao"),
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "openvino", "nncf"),
-}
 MOST = {"fp32": 0.001, "int8": 0.5}  # that an agreement's deviation may be
 aten = torch.ops.aten
 
@@ -82,7 +77,8 @@ def checked(path: str | Path, runtime: str, precision: str) -> Path:
         raise unknown("precision", precision, MOST)
     if path.suffix != SUFFIX[runtime]:
         raise ValueError(f"{path}: expected a name that ends in {SUFFIX[runtime]}, as {runtime}'s files do.")
-    need(runtime, *NEEDS[runtime])
+    _, *modules = WRITERS[runtime]
+    need(runtime, *modules)
     return path
 
 
@@ -110,19 +106,13 @@ def export(
         raise ValueError("no clips; expected one at least, to export for its shape and to compare on.")
     frames, log_mel = clips[0]
     config = model.config
+    seconds, size, windows = frames.shape[1], tuple(frames.shape[-2:]), tuple(log_mel.shape[-2:])
+    made = {**provenance(command, 0), "versions": versions(EXTRA)}
     metadata = Metadata(
-        method=config.method,
-        runtime=runtime,
-        precision=precision,
-        size=tuple(frames.shape[-2:]),
-        seconds=frames.shape[1],
-        log_mel=tuple(log_mel.shape[-2:]),
-        front_end=config.audio,
-        num_classes=config.num_classes,
-        source=source or config.method,
-        made={**provenance(command, 0), "versions": versions(EXTRA)},
+        config.method, runtime, precision, size, seconds, windows, config.audio, config.num_classes,
+        source or config.method, made,
     )
-    write = {"executorch": _write_executorch, "onnx": _write_onnx, "openvino": _write_openvino}[runtime]
+    write, *_ = WRITERS[runtime]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting_") as folder:
         staged = Path(folder) / path.name
@@ -313,3 +303,11 @@ def _flatc() -> Iterator[None]:
         yield
     finally:
         os.environ["PATH"] = before
+
+
+# What writes a runtime's file, and the modules that it needs.
+WRITERS = {
+    "executorch": (_write_executorch, "executorch.exir", "torchao"),
+    "onnx": (_write_onnx, "onnx", "onnxscript", "onnxruntime"),
+    "openvino": (_write_openvino, "onnx", "onnxscript", "openvino", "nncf"),
+}

@@ -51,17 +51,6 @@ def parameters(model: AVSModel) -> dict[str, Parameters]:
     return table
 
 
-def dead_parameters(model: AVSModel) -> dict[str, int]:
-    """What the authors' code builds, saves and counts but never runs: their name of the module -> parameters.
-
-    None of them is in this model. Empty for other encoders than the authors', who published no code for them.
-    """
-    if model.config.visual != "resnet50":
-        return {}
-    dead = model.published_dead()
-    return {name: sum(p.numel() for p in module.parameters()) for name, module in dead.items()}
-
-
 def macs(model: AVSModel, size: int | tuple[int, int] = 224, seconds: int = 1) -> Cost:
     """What one clip costs, by part and operator: frames of size (H, W), or size x size, pixels, one a second.
 

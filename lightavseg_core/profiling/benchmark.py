@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from .._common import records
@@ -26,8 +27,8 @@ from ..deploy.runtimes import SUFFIX, load
 from ..evaluation import score_segmenter
 from ..models import create_model
 from ..models.base import AVSModel, load_model
-from .profiler import Candidate, Profile, profile
-from .series import Series, scaling, throughput
+from .profiler import Candidate, Profile, Shape, profile
+from .series import Series, scaling
 from .timing import here, same_machine, threads
 
 PATH, GPU = Path("results/latency.json"), Path("results/latency_gpu.json")
@@ -107,6 +108,11 @@ def eager(model: AVSModel) -> dict[str, Candidate]:
     }
 
 
+def random_clip(model: AVSModel) -> tuple[Tensor, Tensor]:
+    """Speed does not depend on what is seen, only on its size."""
+    return Shape(1, (model.config.size,) * 2, 1).inputs(model.front_end.shape, "cpu")
+
+
 def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Run]]:
     """Name -> a run."""
 
@@ -119,7 +125,7 @@ def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Run]]:
 
     def runtimes() -> Profile:
         lean = create("lightavseg", "lean")
-        clips = random_clips(lean, 4)  # speed does not depend on what is seen, only on its size
+        clips = [random_clip(lean)]
         rows = eager(lean) | {"compiled": Candidate(prepare(lean, "cpu", compile="default"), lean)}
         rows |= exported(lean, "", folder, clips)
         rows |= exported(create("lightavseg", "lean", **NO_FUSION), "no fusion", folder, clips, ("fp32",))
@@ -130,7 +136,7 @@ def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Run]]:
 
     def paper() -> Profile:
         whole = create("lightavseg", "paper")
-        clips, rows = random_clips(whole, 4), eager(whole)
+        clips, rows = [random_clip(whole)], eager(whole)
         for name, model in (("", whole), ("no fusion", create("lightavseg", "paper", **NO_FUSION))):
             rows |= exported(model, name, folder, clips, ("fp32",), ("onnx", "openvino"))
         return profile(rows, repeats=repeats)
@@ -169,22 +175,13 @@ def on_gpu(repeats: int) -> Iterator[tuple[str, Run]]:
         return profile(dict(models()), repeats=repeats, device="cuda", precision=precision, compile=compile)
 
     def batches() -> Series:
-        return throughput({"lightavseg lean": create("lightavseg", "lean")}, (1, 4, 16, 64), device="cuda")
+        lean = {"lightavseg lean": create("lightavseg", "lean")}
+        return scaling(lean, (224,), batches=(1, 4, 16, 64), device="cuda")
 
     for precision, compile in product(("fp32", "bf16"), ("none", "default", "graphs")):
         how = "eager" if compile == "none" else compile
         yield f"{precision}, {how}", partial(methods, precision, compile)
     yield "throughput", batches
-
-
-def random_clips(model: AVSModel, count: int) -> list:
-    generator = torch.Generator().manual_seed(0)
-    size = model.config.size
-    clips = []
-    for _ in range(count):
-        frames = torch.randn(1, 1, 3, size, size, generator=generator)
-        clips.append((frames, torch.randn(1, 1, 1, *model.front_end.shape, generator=generator)))
-    return clips
 
 
 def run(

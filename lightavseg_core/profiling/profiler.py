@@ -43,11 +43,11 @@ class Shape(NamedTuple):
     def inputs(self, log_mel: tuple[int, int], device: str) -> tuple[Tensor, Tensor]:
         """Random frames (B, T, 3, H, W) and log_mel (B, T, 1, F, M)."""
         generator = torch.Generator().manual_seed(0)
-        frames, sound = (
-            torch.randn(self.batch, self.seconds, *rest, generator=generator).to(device)
-            for rest in ((3, *self.size), (1, *log_mel))
-        )
-        return frames, sound
+
+        def random(*rest: int) -> Tensor:
+            return torch.randn(self.batch, self.seconds, *rest, generator=generator).to(device)
+
+        return random(3, *self.size), random(1, *log_mel)
 
 
 def in_turns(

@@ -52,42 +52,21 @@ class Series:
         return cls(points, card)
 
 
-def throughput(
-    models: Mapping[str, AVSModel | Candidate],
-    batches: Sequence[int] = (1, 2, 4, 8),
-    size: int = 224,
-    *,
-    repeats: int = 10,
-    warmup: int = 2,
-    device: str | None = None,
-) -> Series:
-    """Clips a second against the batch, of one second each: `Point.clips_per_second`."""
-    shapes = [Shape(batch, (size, size), 1) for batch in batches]
-    return _series(models, shapes, repeats, warmup, device)
-
-
 def scaling(
     models: Mapping[str, AVSModel | Candidate],
     sizes: Sequence[int] = (128, 224, 320, 448),
     seconds: Sequence[int] = (1,),
+    batches: Sequence[int] = (1,),
     *,
     repeats: int = 10,
     warmup: int = 2,
     device: str | None = None,
 ) -> Series:
-    """Latency against the frames' size and their number, `seconds`, for one clip."""
-    shapes = [Shape(1, (size, size), t) for size, t in product(sizes, seconds)]
-    return _series(models, shapes, repeats, warmup, device)
+    """Latency against the frames' size, their number, `seconds`, and the clips at a time, all in turns.
 
-
-def _series(
-    models: Mapping[str, AVSModel | Candidate],
-    shapes: Sequence[Shape],
-    repeats: int,
-    warmup: int,
-    device: str | None,
-) -> Series:
-    """Every model at every shape, all in turns; of two layouts the faster one at each."""
+    Of two memory layouts the faster one at each. `Point.clips_per_second` is the throughput.
+    """
+    shapes = [Shape(batch, (size, size), t) for batch, size, t in product(batches, sizes, seconds)]
     timed, card = in_turns(models, shapes, repeats, warmup, device or here())
     points = [Point(name, *shape, timed[name, shape][1]) for name, shape in product(models, shapes)]
     return Series(points, card)

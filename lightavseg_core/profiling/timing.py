@@ -86,9 +86,9 @@ def ratio(a: Timing, b: Timing) -> Interval:
 
 
 class Clock(NamedTuple):
-    stamp: Callable[[], Any]                   # now, in the order of what the device computes
+    stamp: Callable[[], Any]  # now, in the order of what the device computes
     milliseconds: Callable[[Any, Any], float]  # between two stamps, once `wait` has returned
-    wait: Callable[[], None]                   # until the device has done all that it was given
+    wait: Callable[[], None]  # until the device has done all that it was given
 
 
 def _event() -> torch.cuda.Event:

@@ -17,7 +17,7 @@ from lightavseg_core import cli
 from lightavseg_core.data import AVSBench
 from lightavseg_core.data.decoding import read_audio
 from lightavseg_core.data.images import read_frame
-from lightavseg_core.deploy.export import clips_of, compare, export
+from lightavseg_core.deploy.export import WRITERS, clips_of, compare, export
 from lightavseg_core.deploy.runtimes import SUFFIX, load
 from lightavseg_core.evaluation import update_score
 from lightavseg_core.metrics import MaskScore
@@ -142,10 +142,13 @@ def faked(monkeypatch):
                 raise KeyboardInterrupt
             return lambda frames, log_mel: times * model(frames, log_mel).logits
 
+        def write(program, path, *rest):
+            path.write_bytes(b"new")
+
         model = shaken()
         module = "lightavseg_core.deploy.export"
         monkeypatch.setattr(f"{module}.edge_graph", lambda *given: "program")
-        monkeypatch.setattr(f"{module}._write_onnx", lambda program, path, *rest: path.write_bytes(b"new"))
+        monkeypatch.setitem(WRITERS, "onnx", (write, *WRITERS["onnx"][1:]))
         monkeypatch.setattr(f"{module}.load", load)
         return model
 

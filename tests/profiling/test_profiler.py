@@ -15,7 +15,7 @@ from lightavseg_core.profiling.accounting import macs, skeleton
 from lightavseg_core.profiling.breakdown import by_kind
 from lightavseg_core.profiling.machine import Floor
 from lightavseg_core.profiling.profiler import Candidate, Profile, Row, profile, resolve, table
-from lightavseg_core.profiling.series import Series, scaling, throughput
+from lightavseg_core.profiling.series import Series, scaling
 
 FLOOR = Floor(100.0, "torch", 512, 20.0)
 
@@ -135,7 +135,7 @@ def test_all_that_take_turns_have_the_same_threads(clock):
     with timing.threads(1):
         assert profile({"file": Candidate(File())}, 64, repeats=2, device="cpu").card.threads == 1
     with timing.threads(2):
-        for run in (profile, throughput):
+        for run in (profile, scaling):
             with pytest.raises(ValueError, match="file: loaded for 1 threads, torch has 2"):
                 run({"file": Candidate(File())}, repeats=2, device="cpu")
 
@@ -176,7 +176,7 @@ def test_rows_without_a_part(clock):
 
 def test_series(clock):
     models = {"a": takes(clock, 10), "b": takes(clock, 20)}
-    series = throughput(models, (1, 4), 64, repeats=6, device="cpu")
+    series = scaling(models, (64,), batches=(1, 4), repeats=6, device="cpu")
     assert [(p.name, p.batch) for p in series.points] == [("a", 1), ("a", 4), ("b", 1), ("b", 4)]
     rates = [(100,) * 3, (100,) * 3, (50,) * 3, (50,) * 3]
     assert [p.clips_per_second for p in series.points] == [pytest.approx(rate) for rate in rates]
