@@ -9,6 +9,8 @@ import torch.nn.functional as F
 import torchaudio.functional as AF
 from torch import Tensor
 
+from .._common.names import unknown
+
 SAMPLE_RATE = 16_000
 
 
@@ -96,7 +98,7 @@ class LogMel(FrontEnd):
 
     def __init__(self, mode: str = "frame"):
         if mode not in ("frame", "published"):
-            raise ValueError(f"unknown mode {mode!r} of the log-mel; known: frame, published.")
+            raise unknown("mode", mode, ("frame", "published"))
         self.mode = mode
         with torch.device("cpu"):  # also where a model is built without numbers, on the meta device
             self.filters = _mel_filters(64, 257, self.sample_rate, 125.0, 7500.0)

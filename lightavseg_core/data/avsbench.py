@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._common.names import unknown
 from .audio import FrontEnd, LogMel
 from .images import MEAN, STD, read_frame, resized
 from .layout import Clip, as_stored, read_clips, read_events, read_labels
@@ -197,7 +198,7 @@ class AVSBench(torch.utils.data.Dataset):
 
 def _known(sound: str) -> str:
     if sound not in SOUNDS:
-        raise ValueError(f"unknown sound {sound!r}; known: {', '.join(SOUNDS)}.")
+        raise unknown("sound", sound, SOUNDS)
     return sound
 
 

@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from .._common.names import unknown
+
 SPLITS = ("train", "val", "test")
 # Many times the real ones: bytes of a CSV or JSON file, clips, classes.
 MAX_TABLE, MAX_CLIPS, MAX_CLASSES = 16 << 20, 100_000, 255
@@ -22,26 +24,26 @@ AVSS_SECONDS = {"v1s": 5, "v1m": 5, "v2": 10}
 class Subset(NamedTuple):
     folder: str  # under the root
     csv: str
-    columns: tuple[str, ...]  # as written; of these `needed` are read
-    needed: tuple[str, ...]
+    columns: tuple[str, ...]  # as written; all but `start` are read
     parts: tuple[str, ...]  # the folders beside the CSV
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        return tuple(column for column in self.columns if column != "start")
 
 
 SUBSETS = {
-    "s4": Subset(
-        "Single-source",
-        "s4_meta_data.csv",
-        ("name", "start", "category", "split"),
-        ("name", "category", "split"),
-        ("s4_data",),
-    ),
-    "ms3": Subset(
-        "Multi-sources", "ms3_meta_data.csv", ("name", "start", "split"), ("name", "split"), ("ms3_data",)
-    ),
-    "avss": Subset(
-        ".", "metadata.csv", ("uid", "label", "split"), ("uid", "label", "split"), tuple(AVSS_SECONDS)
-    ),
+    "s4": Subset("Single-source", "s4_meta_data.csv", ("name", "start", "category", "split"), ("s4_data",)),
+    "ms3": Subset("Multi-sources", "ms3_meta_data.csv", ("name", "start", "split"), ("ms3_data",)),
+    "avss": Subset(".", "metadata.csv", ("uid", "label", "split"), tuple(AVSS_SECONDS)),
 }
+
+
+def spec_of(subset: str) -> Subset:
+    """Raises ValueError for a subset that nobody knows."""
+    if subset not in SUBSETS:
+        raise unknown("subset", subset, SUBSETS)
+    return SUBSETS[subset]
 
 
 class Clip(NamedTuple):
@@ -74,7 +76,7 @@ def _around(root: Path, part: str) -> Path | None:
 def places(root: str | Path, subset: str) -> tuple[list[Path], list[Path]]:
     """Folders that hold the subset's metadata: at root (under it, root itself, or around it where root is its
     `_data` folder); and one level down. Links are followed, and each folder is named once."""
-    root, spec = Path(root), SUBSETS[subset]
+    root, spec = Path(root), spec_of(subset)
     at_root = [root / spec.folder, root]
     if around := _around(root, f"{subset}_data"):
         at_root.append(around)
@@ -119,8 +121,6 @@ def subset_folder(root: str | Path, subset: str) -> Path:
 
     Raises ValueError, as Copies where there are several, or FileNotFoundError.
     """
-    if subset not in SUBSETS:
-        raise ValueError(f"unknown subset {subset!r}; known: {', '.join(SUBSETS)}.")
     at_root, one_down = places(root, subset)
     found = at_root or one_down
     if len(found) > 1:
@@ -233,7 +233,7 @@ def read_clips(
     given.
     """
     if split is not None and split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}.")
+        raise unknown("split", split, SPLITS)
     folder, spec = subset_folder(root, subset), SUBSETS[subset]
     table = folder / spec.csv
     clips: list[Clip] = []

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .._common.processes import end_with_parent
-from .layout import SPLITS, SUBSETS, Subset, clip_of
+from .layout import SPLITS, SUBSETS, clip_of, spec_of
 from .palette import voc_palette
 from .scenes import Recipe, Scene, SoundingObject, draw_pictures, draw_scene, draw_tracks
 from .shapes import CATEGORIES, RATE
@@ -90,7 +90,7 @@ def generate(
     The same arguments again change nothing; other arguments raise FileExistsError, and a generation that was
     interrupted leaves nothing behind.
     """
-    root, spec = Path(root), _spec(subset)
+    root, spec = Path(root), spec_of(subset)
     if not isinstance(clips, Mapping):
         clips = {"train": clips, "val": max(clips // 5, 1), "test": max(clips // 5, 1)}
     if set(clips) - set(SPLITS) or min(clips.values(), default=0) < 0:
@@ -124,12 +124,6 @@ def generate(
     return root
 
 
-def _spec(subset: str) -> Subset:
-    if subset not in SUBSETS:
-        raise ValueError(f"unknown subset {subset!r}; known: {', '.join(SUBSETS)}.")
-    return SUBSETS[subset]
-
-
 def _write(folder: Path, recipe: Recipe, workers: int) -> None:
     """A subset's folder: its clips, tables and recipe."""
     rows, events = [], []
@@ -158,7 +152,7 @@ def _move(staged: Path, home: Path, table: str) -> None:
 def read_recipe(root: str | Path, subset: str) -> Recipe:
     """The recipe of a generated folder. Raises FileNotFoundError for data that this generator did not
     make."""
-    wanted = Path(root, _spec(subset).folder, RECIPE)
+    wanted = Path(root, spec_of(subset).folder, RECIPE)
     path = wanted if wanted.is_file() else Path(root, RECIPE)  # root may be the subset's own folder
     if not path.is_file():
         raise FileNotFoundError(

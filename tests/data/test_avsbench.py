@@ -223,9 +223,9 @@ def test_other_sounds_leave_the_truth(shapes):
                 assert spectrum.max() < 1.2 * spectrum.min() and torch.equal(waveform, heard.waveform(index))
     noise = data.with_sound("noise").waveform(0)
     assert torch.equal(data.with_sound("noisy").waveform(0), data.waveform(0) + noise)
-    with pytest.raises(ValueError, match="normal, silent, swapped, noise"):
+    with pytest.raises(ValueError, match="'loud'. Known: noise, noisy, normal, silent, swapped"):
         data.with_sound("loud")
-    with pytest.raises(ValueError, match="normal, silent, swapped, noise"):
+    with pytest.raises(ValueError, match="'loud'. Known: noise, noisy, normal, silent, swapped"):
         AVSBench(shapes, "ms3", "test", sound="loud")
 
 

@@ -86,9 +86,9 @@ def test_byte_order_mark_windows_lines_and_more_columns(own_copy, subset):
 
 
 def test_unknown_names(shapes, tmp_path):
-    with pytest.raises(ValueError, match="unknown subset 's5'; known: s4, ms3, avss"):
+    with pytest.raises(ValueError, match="unknown subset 's5'. Known: avss, ms3, s4"):
         AVSBench(shapes, "s5", "val")
-    with pytest.raises(ValueError, match="unknown split 'validation'; known: train, val, test"):
+    with pytest.raises(ValueError, match="unknown split 'validation'. Known: test, train, val"):
         AVSBench(shapes, "ms3", "validation")
     with pytest.raises(FileNotFoundError, match="no such folder"):
         AVSBench(tmp_path / "nowhere")
