@@ -5,8 +5,8 @@
     recorder.layers["decoder.2.cross_attn"].weights     # (N, heads, Q, K)
     recorder.statistics()["decoder.2.cross_attn"]       # entropy, effective keys, distance, ...
 
-Fused attention returns no weights. But hooks see what its queries and keys are made of; from these the weights are
-computed again.
+Fused attention returns no weights. But hooks see what its queries and keys are made of; from these the
+weights are computed again.
 """
 from __future__ import annotations
 
@@ -79,18 +79,18 @@ def _arguments(module: nn.Module, args: tuple, kwargs: dict) -> dict:
 
 
 class AttentionRecorder:
-    """A context in which a model's attention is recorded, by hooks alone: its outputs and its gradients are the same
-    as without.
+    """A context in which a model's attention is recorded, by hooks alone: its outputs and its gradients are
+    the same as without.
 
     `layers`: name of the module -> Layer, of the last forward pass, also after the context. Every method that
-    attends: avesformer, avsegformer, selm, and avsbench's TPAVI; and of your own methods `blocks.Attention` and
-    torch's `nn.MultiheadAttention`, also within `nn.TransformerEncoderLayer`. (In evaluation without gradients that
-    one has a fused kernel, which it leaves while a hook is there: a padded output may then differ by rounding.)
-    The axial attention within a SeaFormer backbone is not recorded.
+    attends: avesformer, avsegformer, selm, and avsbench's TPAVI; and of your own methods `blocks.Attention`
+    and torch's `nn.MultiheadAttention`, also within `nn.TransformerEncoderLayer`. (In evaluation without
+    gradients that one has a fused kernel, which it leaves while a hook is there: a padded output may then
+    differ by rounding.) The axial attention within a SeaFormer backbone is not recorded.
 
-    names: which layers, by name, by the name of a module they are in, or by a pattern: ("decoder.2", "*.cross_attn").
-    None: all. Raises ValueError for a model without attention, for a name that no layer has, and for an
-    nn.MultiheadAttention with keys that are none of its inputs (add_bias_kv, add_zero_attn).
+    names: which layers, by name, by the name of a module they are in, or by a pattern: ("decoder.2",
+    "*.cross_attn"). None: all. Raises ValueError for a model without attention, for a name that no layer has,
+    and for an nn.MultiheadAttention with keys that are none of its inputs (add_bias_kv, add_zero_attn).
     """
 
     def __init__(self, model: nn.Module, names: str | Sequence[str] | None = None):
@@ -98,9 +98,9 @@ class AttentionRecorder:
         self._modules = {name: module for name, module in model.named_modules() if type(module) in READINGS}
         if not self._modules:
             raise ValueError(
-                f"{type(model).__name__} has no attention to record: avesformer, avsegformer, selm and avsbench have. "
-                "LightAVSeg adds a bias per channel instead; the axial attention within its SeaFormer backbone is not "
-                "recorded."
+                f"{type(model).__name__} has no attention to record: avesformer, avsegformer, selm and "
+                "avsbench have. LightAVSeg adds a bias per channel instead; the axial attention within its "
+                "SeaFormer backbone is not recorded."
             )
         if names is not None:
             chosen = self._chosen([names] if isinstance(names, str) else names)
@@ -112,17 +112,17 @@ class AttentionRecorder:
     def _chosen(self, patterns: Sequence[str]) -> set[str]:
         chosen = set()
         for pattern in patterns:
-            found = {name for name in self._modules if fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")}
+            found = [
+                name for name in self._modules if fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")
+            ]
             if not found:
-                raise ValueError(
-                    f"no layer of attention is called {pattern!r}; {type(self.model).__name__} has "
-                    f"{', '.join(self._modules)}."
-                )
-            chosen |= found
+                known, model = ", ".join(self._modules), type(self.model).__name__
+                raise ValueError(f"no layer of attention is called {pattern!r}; {model} has {known}.")
+            chosen.update(found)
         return chosen
 
     def __enter__(self) -> AttentionRecorder:
-        hook = self._hooks.enter_context               # a hook's handle is a context: leaving it removes the hook
+        hook = self._hooks.enter_context     # a hook's handle is a context: leaving it removes the hook
         hook(self.model.register_forward_pre_hook(self._start))
         for name, module in self.model.named_modules():
             if type(module) in MAPS:
@@ -145,8 +145,7 @@ class AttentionRecorder:
         argument, layers = MAPS[type(module)]
         grid = tuple(_arguments(module, args, kwargs)[argument].shape[-2:])
         for layer, sides in layers.items():
-            of_layer = {"query_grid": grid if "q" in sides else None, "key_grid": grid if "k" in sides else None}
-            self._grids[f"{name}.{layer}".lstrip(".")] = of_layer
+            self._grids[f"{name}.{layer}".lstrip(".")] = dict.fromkeys(sides, grid)
 
     def _see(self, name: str, part: str, module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
         output = output[0] if isinstance(output, tuple) else output
@@ -162,37 +161,40 @@ class AttentionRecorder:
         self.layers[name] = Layer(reading.kind, **fields)
 
     def statistics(self) -> dict[str, Statistics]:
-        """Name of a layer -> its statistics, each the mean over frames, heads and queries; None where not defined.
+        """Name of a layer -> its statistics, each the mean over frames, heads and queries; None where not
+        defined.
 
-        kind, queries and keys (deformable: places); entropy, relative_entropy (None for one key; masked keys count as
-        keys), effective_keys, top_share; distance, uniform_distance and relative_distance, which is their ratio, where
-        both queries and keys have positions; spatial_variance, over the queries of the output, where there are several
-        and the output is theirs; effective_rank, of signed weights only.
+        kind, queries and keys (deformable: places); entropy, relative_entropy (None for one key; masked keys
+        count as keys), effective_keys, top_share; distance, uniform_distance and relative_distance, which is
+        their ratio, where both queries and keys have positions; spatial_variance, over the queries of the
+        output, where there are several and the output is theirs; effective_rank, of signed weights only.
         """
-        return {name: _means(_measure(layer)) for name, layer in self.layers.items()}
+        return {name: _means(layer) for name, layer in self.layers.items()}
 
     def gradients(self) -> dict[str, dict[str, float | None]]:
-        """After a backward pass: name -> {"query", "key", "value"}: the Frobenius norms of the gradients of the
-        projections' weights.
+        """After a backward pass: name -> {"query", "key", "value"}: the Frobenius norms of the gradients of
+        the projections' weights.
 
-        Of several projections in a row the norm of all; None without a projection, or without a gradient (frozen).
-        Deformable attention makes offsets and weights of the query: both count as its projection, and there is none
-        of the key. In TokenAttention the pixels are the queries, see Layer. The fused kernel rounds: where the true
-        gradient is zero it leaves about 1e-9 of the value's. Raises ValueError before any backward pass.
+        Of several projections in a row the norm of all; None without a projection, or without a gradient
+        (frozen). Deformable attention makes offsets and weights of the query: both count as its projection,
+        and there is none of the key. In TokenAttention the pixels are the queries, see Layer. The fused
+        kernel rounds: where the true gradient is zero it leaves about 1e-9 of the value's. Raises ValueError
+        before any backward pass.
         """
         found = {}
         for name, module in self._modules.items():
             found[name] = {role: _gradient_norm(module, role) for role in ("query", "key", "value")}
         if all(norm is None for norms in found.values() for norm in norms.values()):
-            raise ValueError(
-                "no recorded layer has a gradient; expected a backward pass of a loss before: loss.backward()."
-            )
+            raise ValueError("no recorded layer has a gradient; expected a backward pass: loss.backward().")
         return found
 
 
 def _gradient_norm(module: nn.Module, role: str) -> float | None:
-    made_by = [(p.grad, rows) for p, rows in projections(module, role) if p.ndim > 1]     # no biases
-    squares = [gradient[rows].double().square().sum().item() for gradient, rows in made_by if gradient is not None]
+    squares = [
+        parameter.grad[rows].double().square().sum().item()
+        for parameter, rows in projections(module, role)
+        if parameter.grad is not None and parameter.ndim > 1     # no biases
+    ]
     return math.sqrt(sum(squares)) if squares else None
 
 
@@ -224,21 +226,23 @@ def _measure(layer: Layer) -> dict[str, Tensor | int | float | str | None]:
     return result
 
 
-def _means(measured: dict) -> Statistics:
-    return {key: value.mean().item() if isinstance(value, Tensor) else value for key, value in measured.items()}
+def _means(layer: Layer) -> Statistics:
+    measured = _measure(layer).items()
+    return {key: value.mean().item() if isinstance(value, Tensor) else value for key, value in measured}
 
 
 def _counted(number: int, batch: dict) -> Tensor:
-    """How much each of a layer's N frames or clips counts, (N,): padding does not, clips count by their length."""
+    """How much each of a layer's N frames or clips counts, (N,): padding does not, clips count by their
+    length."""
     lengths = batch["lengths"]
     own = torch.arange(batch["annotated"].shape[1]) < lengths[:, None]                    # (B, T)
     if number == len(lengths):
         return lengths
-    parts, rest = divmod(number, own.numel())             # of your own methods: as windows, several of each frame
+    parts, rest = divmod(number, own.numel())             # windows, say: several of each frame
     if rest:
         raise ValueError(
-            f"a layer attends {number} times in {len(lengths)} clips of {own.shape[1]} frames; expected once or more "
-            "for each clip or frame. Name the other layers, or ask AttentionRecorder.statistics()."
+            f"a layer attends {number} times in {len(lengths)} clips of {own.shape[1]} frames; expected once "
+            "for each clip, or once or more for each frame. Name the other layers."
         )
     return own.flatten().repeat_interleave(parts)
 
@@ -249,8 +253,8 @@ def survey(
 ) -> dict[str, Statistics]:
     """`AttentionRecorder.statistics` averaged over all frames of a dataset, in evaluation mode; for JSON.
 
-    Frames that pad a shorter clip are left out (TPAVI attends over whole clips, which count by their length). As keys
-    they do count, where a method hears all seconds of a clip: there take clips of one length.
+    Frames that pad a shorter clip are left out (TPAVI attends over whole clips, which count by their length).
+    As keys they do count, where a method hears all seconds of a clip: there take clips of one length.
     """
     device = next(model.parameters()).device
     totals, counts, kinds = defaultdict(float), defaultdict(float), {}
@@ -263,7 +267,8 @@ def survey(
                 kinds[name] = measured.pop("kind")
                 for key, value in measured.items():
                     if value is not None:
-                        totals[name, key] += (torch.as_tensor(value).cpu().double() * share).sum().item()
+                        value = torch.as_tensor(value).cpu().double()
+                        totals[name, key] += (value * share).sum().item()
                         counts[name, key] += share.sum().item()
     result = {name: {"kind": kind, **dict.fromkeys(MEASURED)} for name, kind in kinds.items()}
     for (name, key), total in totals.items():
@@ -281,12 +286,12 @@ class Inert(NamedTuple):
 
 @torch.inference_mode()
 def inert_parameters(model: nn.Module, frames: Tensor, log_mel: Tensor) -> Inert:
-    """How many query and key parameters can have no effect, because for this input their layer has one key: the
-    softmax over it is 1.
+    """How many query and key parameters can have no effect, because for this input their layer has one key:
+    the softmax over it is 1.
 
-    Counted are weights and biases of the projections; not a layer norm that feeds nothing but such a query, nor what
-    other causes make inert (a key's bias in any softmax; in SelM's AudioToPixels also the value, which the instance
-    norm removes). frames, log_mel: as the model takes them.
+    Counted are weights and biases of the projections; not a layer norm that feeds nothing but such a query,
+    nor what other causes make inert (a key's bias in any softmax; in SelM's AudioToPixels also the value,
+    which the instance norm removes). frames, log_mel: as the model takes them.
     """
     with evaluating(model), AttentionRecorder(model) as recorder:
         model(frames, log_mel)

@@ -36,19 +36,22 @@ class Layer(NamedTuple):
     """
 
     kind: str
-    query: Tensor                     # (N, heads, Q, c)  scales included; deformable: scores (N, heads, Q, places)
-    key: Tensor | None                # (N, heads, K, c); None: deformable attention has none
-    value: Tensor                     # (N, heads, L, c)  of the keys; of all positions for deformable and signed,
-    #                                   of the pixels for assignment
-    output: Tensor                    # (N, Q, C)  what the last projection gives to the queries; assignment:
-    #                                   (N, 2, C), to the tokens
-    query_grid: Grid | None = None    # (h, w) where queries are a map's positions (signed: of each second);
-    #                                   deformable: (h, w) of each level
-    key_grid: Grid | None = None      # (h, w) where keys are. None also for AVSegFormer's decoder, whose keys are
-    #                                   three maps in a row
-    offsets: Tensor | None = None     # (N, heads, Q, places, 2)  deformable: (x, y) from a query to its places, in
-    #                                   units of the map's longer side
-    mask: Tensor | None = None        # what is added to the scores, -inf where no key may be seen; broadcasts
+    # (N, heads, Q, c), with all that scales the scores; deformable: the scores (N, heads, Q, places).
+    query: Tensor
+    # (N, heads, K, c); None: deformable attention has none.
+    key: Tensor | None
+    # (N, heads, L, c) of the keys; of all positions for deformable and signed, of the pixels for assignment.
+    value: Tensor
+    # (N, Q, C), what the last projection gives to the queries; assignment: (N, 2, C), to the tokens.
+    output: Tensor
+    # (h, w) where the queries are a map's positions (signed: of each second); deformable: of each level.
+    query_grid: Grid | None = None
+    # (h, w) where the keys are. None also for AVSegFormer's decoder, whose keys are three maps in a row.
+    key_grid: Grid | None = None
+    # (N, heads, Q, places, 2), deformable: (x, y) from a query to its places, in units of the longer side.
+    offsets: Tensor | None = None
+    # What is added to the scores, -inf where a query may not look; broadcasts to them.
+    mask: Tensor | None = None
 
     @property
     def weights(self) -> Tensor:
@@ -60,7 +63,7 @@ class Layer(NamedTuple):
             return scores if self.kind == "signed" else scores.softmax(-1)
 
 
-# How each class is read. seen: what its submodules gave, by name; given: the arguments of its forward, by name.
+# How each class is read. seen: what its submodules gave, by name; given: its forward's arguments, by name.
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -96,15 +99,16 @@ def _load_audio(module: LoadAudio, seen: dict[str, Tensor], given: dict) -> dict
 
 
 def _token_attention(module: TokenAttention, seen: dict[str, Tensor], given: dict) -> dict:
-    pixels, tokens = (F.normalize(seen[name], dim=-1) for name in ("key", "query"))       # (N, P, D), (N, 2, D)
+    pixels, tokens = F.normalize(seen["key"], dim=-1), F.normalize(seen["query"], dim=-1)
     pixels = pixels / module.tau.clamp(max=0).exp()
-    return {"query": pixels[:, None], "key": tokens[:, None], "value": seen["value"][:, None]}
+    pixels, tokens, value = (x[:, None] for x in (pixels, tokens, seen["value"]))   # (N, 1, P or 2, D)
+    return {"query": pixels, "key": tokens, "value": value}
 
 
 def _tpavi(module: TPAVI, seen: dict[str, Tensor], given: dict) -> dict:
-    query, key, value = (seen[name][:, None] for name in ("theta", "phi", "g"))           # (B, 1, T h w or T, C)
+    query, key, value = (seen[name][:, None] for name in ("theta", "phi", "g"))     # (B, 1, T h w or T, C)
     clips, positions = len(query), query.shape[2]
-    output = seen["mu_norm"].unflatten(0, (clips, positions))         # the batch norm takes all positions in a row
+    output = seen["mu_norm"].unflatten(0, (clips, positions))         # (B * T h w, C) -> (B, T h w, C)
     grid = tuple(given["visual"].shape[-2:])
     return {"query": query / positions, "key": key, "value": value, "output": output, "query_grid": grid}
 
@@ -123,8 +127,8 @@ def _multihead(module: nn.MultiheadAttention, seen: dict[str, Tensor], given: di
     """torch's own projects without submodules, so the inputs are projected again."""
     if given["query"].is_nested:
         raise ValueError(
-            "nn.MultiheadAttention was given a nested tensor, as nn.TransformerEncoder makes them of padding; expected "
-            "a padded one: build the encoder with enable_nested_tensor=False."
+            "nn.MultiheadAttention was given a nested tensor, which nn.TransformerEncoder makes of padding; "
+            "expected a padded one: build the encoder with enable_nested_tensor=False."
         )
 
     def batched(x: Tensor) -> Tensor:
@@ -138,15 +142,15 @@ def _multihead(module: nn.MultiheadAttention, seen: dict[str, Tensor], given: di
         x = F.linear(batched(at_least_float32(given[role])), weight, *bias)               # (N, L, E)
         return _heads(x, module.num_heads)
 
-    mask = 0
+    masks = []                                                        # each broadcasts to (N, heads, Q, K)
     if (keys := given.get("key_padding_mask")) is not None:           # (N, K) or (K,)
-        mask = mask + _added(keys).reshape(-1, 1, 1, keys.shape[-1])
+        masks.append(_added(keys).reshape(-1, 1, 1, keys.shape[-1]))
     if (pairs := given.get("attn_mask")) is not None:                 # (Q, K) or (N * heads, Q, K)
-        pairs = pairs if pairs.ndim == 2 else pairs.unflatten(0, (-1, module.num_heads))
-        mask = mask + _added(pairs)
-    query = projected("query") * module.head_dim ** -0.5
-    fields = {"query": query, "key": projected("key"), "value": projected("value"), "output": batched(seen[""])}
-    return fields if isinstance(mask, int) else {**fields, "mask": mask}
+        pairs = _added(pairs)
+        masks.append(pairs if pairs.ndim == 2 else pairs.unflatten(0, (-1, module.num_heads)))
+    fields = {role: projected(role) for role in ("query", "key", "value")}
+    fields["query"] = fields["query"] * module.head_dim ** -0.5
+    return {**fields, "output": batched(seen[""]), "mask": sum(masks) if masks else None}
 
 
 def _added(mask: Tensor) -> Tensor:
@@ -182,13 +186,12 @@ READINGS = {
 }
 
 # Layers do not know which of their queries and keys are positions of a map; the module around them does. Its
-# class -> the argument that is the map (..., h, w), and for each layer within: "q" where its queries are the map's
-# positions, "k" where its keys are.
+# class -> the argument that is the map (..., h, w), and for each layer within what its positions are.
 MAPS = {
-    TransformerBlock: ("x", {"self_attn": "qk", "cross_attn": "q"}),
-    Mixer: ("feature", {"attention": "k"}),
-    DAM: ("x", {"to_pixels": "q", "to_audio": "k"}),
-    Level: ("skip", {"attention": "q"}),
+    TransformerBlock: ("x", {"self_attn": ("query_grid", "key_grid"), "cross_attn": ("query_grid",)}),
+    Mixer: ("feature", {"attention": ("key_grid",)}),
+    DAM: ("x", {"to_pixels": ("query_grid",), "to_audio": ("key_grid",)}),
+    Level: ("skip", {"attention": ("query_grid",)}),
 }
 
 
@@ -211,7 +214,7 @@ def refuse(name: str, module: nn.Module) -> None:
     if isinstance(module, nn.MultiheadAttention) and (module.bias_k is not None or module.add_zero_attn):
         option = "add_zero_attn" if module.add_zero_attn else "add_bias_kv"
         raise ValueError(
-            f"{name or 'the module'}: nn.MultiheadAttention with {option} attends to a key that is none of its inputs; "
-            f"expected one without. Build it with {option}=False and append a learnt token to key and value "
-            "instead, or name the other layers that are to be recorded."
+            f"{name or 'the model'}: nn.MultiheadAttention with {option} attends to a key that is none of "
+            f"its inputs; expected one without. Build it with {option}=False and append a learnt token to "
+            "key and value instead, or name the other layers."
         )

@@ -1,4 +1,5 @@
-"""What a map of attention weights can be asked: how many keys it spreads over, how far it looks, whether its output differs from place to place."""
+"""What a map of attention weights can be asked: how many keys it spreads over, how far it looks, whether its
+output differs from place to place."""
 from __future__ import annotations
 
 import math
@@ -7,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-Grid = tuple[int, int] | Sequence[tuple[int, int]]    # (h, w) of a map whose positions lie row by row; or of several maps, map after map
+# (h, w) of a map whose positions lie row by row; or of several maps, map after map.
+Grid = tuple[int, int] | Sequence[tuple[int, int]]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -15,36 +17,42 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def softmax_weights(weights: Tensor) -> Tensor:
-    """The same weights, at least in float32. Raises ValueError where they are negative or do not sum to 1 over the last dimension, within 1e-3."""
+    """The same weights, at least in float32. Raises ValueError where they are negative or do not sum to 1
+    over the last dimension, within 1e-3."""
     weights = at_least_float32(weights)
     least, off = weights.amin().item(), (weights.sum(-1) - 1).abs().amax().item()
     if not (least >= 0 and off <= 1e-3):
-        raise ValueError(f"softmax weights expected: none negative, and a sum of 1 over the last dimension; found a least weight of {least:.3g} and "
-                         f"sums that miss 1 by up to {off:.3g}. Signed weights, as TPAVI's, are no distribution over keys and have no entropy: "
-                         "ask for effective_rank.")
+        raise ValueError(
+            "softmax weights expected: none negative, and a sum of 1 over the last dimension; found a least "
+            f"weight of {least:.3g} and sums that miss 1 by up to {off:.3g}. Signed weights, as TPAVI's, are "
+            "no distribution over keys and have no entropy: ask for effective_rank."
+        )
     return weights
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """Shannon's entropy -sum_k w_k log w_k in nats, 0 (one key has it all) to log K (all alike). weights (..., K) -> (...).
+    """Shannon's entropy -sum_k w_k log w_k in nats, 0 (one key has it all) to log K (all alike). weights
+    (..., K) -> (...).
 
     Raises ValueError for weights that are no softmax's.
     """
-    return torch.special.entr(softmax_weights(weights)).sum(-1)                # 0 log 0 = 0
+    return torch.special.entr(softmax_weights(weights)).sum(-1)      # 0 log 0 = 0
 
 
 def relative_entropy(weights: Tensor) -> Tensor:
-    """Entropy in units of its maximum log K, 0 to 1. weights (..., K) -> (...). Not to be mistaken for the Kullback-Leibler divergence.
+    """Entropy in units of its maximum log K, 0 to 1. weights (..., K) -> (...). Not to be mistaken for the
+    Kullback-Leibler divergence.
 
     Raises ValueError for one key: 0 / log 1 is not defined.
     """
     if weights.shape[-1] == 1:
-        raise ValueError("weights has one key; relative entropy is 0 / log 1 there, not defined. The effective number of keys is 1.")
+        raise ValueError("weights has one key; relative entropy is 0 / log 1 there: ask for entropy, 0.")
     return entropy(weights) / math.log(weights.shape[-1])
 
 
 def effective_keys(weights: Tensor) -> Tensor:
-    """exp(entropy), the distribution's perplexity: over how many keys, if all weighed alike, it would be as spread. 1 to K. (..., K) -> (...)."""
+    """exp(entropy), the distribution's perplexity: over how many keys, if all weighed alike, it would be as
+    spread. 1 to K. (..., K) -> (...)."""
     return entropy(weights).exp()
 
 
@@ -54,53 +62,66 @@ def top_share(weights: Tensor) -> Tensor:
 
 
 def positions(grid: Grid) -> Tensor:
-    """The centres (y, x) of a grid's positions in units of their map's longer side -> (h * w, 2), of several maps one after the other."""
+    """The centres (y, x) of a grid's positions in units of their map's longer side -> (h * w, 2), of several
+    maps one after the other."""
     maps = [grid] if isinstance(grid[0], int) else grid
-    return torch.cat([torch.cartesian_prod(torch.arange(h) + 0.5, torch.arange(w) + 0.5) / max(h, w) for h, w in maps])
+    centres = []
+    for h, w in maps:
+        y, x = torch.arange(h) + 0.5, torch.arange(w) + 0.5
+        centres.append(torch.cartesian_prod(y, x) / max(h, w))
+    return torch.cat(centres)
 
 
 def _distances(query_grid: Grid, key_grid: Grid) -> Tensor:
     """(Q, K), in units of the map's longer side."""
-    difference = positions(query_grid)[:, None] - positions(key_grid)          # (Q, K, 2); cdist would go by squares and lose digits
-    return difference.square().sum(-1).sqrt()
+    difference = positions(query_grid)[:, None] - positions(key_grid)     # (Q, K, 2)
+    return difference.square().sum(-1).sqrt()                             # cdist would lose digits
 
 
 def attention_distance(weights: Tensor, query_grid: Grid, key_grid: Grid) -> Tensor:
-    """Mean distance between a query and what it attends to, in units of the map's longer side. weights (..., Q, K) -> (...), a mean over queries.
+    """Mean distance between a query and what it attends to, in units of the map's longer side. weights (...,
+    Q, K) -> (...), a mean over queries.
 
-    "Mean attention distance" of Dosovitskiy et al. (ICLR 2021, appendix), there in pixels. On a small map nothing can look far, so compare with
-    `uniform_distance` of the same grids. Raises ValueError where the grids do not have Q and K positions.
+    "Mean attention distance" of Dosovitskiy et al. (ICLR 2021, appendix), there in pixels. On a small map
+    nothing can look far, so compare with `uniform_distance` of the same grids. Raises ValueError where the
+    grids do not have Q and K positions.
     """
     distances = _distances(query_grid, key_grid)
     if weights.shape[-2:] != distances.shape:
-        raise ValueError(f"weights has {tuple(weights.shape[-2:])} queries and keys; the grids {query_grid} and {key_grid} have "
-                         f"{tuple(distances.shape)} positions.")
+        raise ValueError(
+            f"weights has {tuple(weights.shape[-2:])} queries and keys; the grids {query_grid} and "
+            f"{key_grid} have {tuple(distances.shape)} positions."
+        )
     weights = softmax_weights(weights)
     return (weights * distances.to(weights)).sum(-1).mean(-1)
 
 
 def uniform_distance(query_grid: Grid, key_grid: Grid) -> float:
-    """The attention distance of uniform attention on these grids: about 0.52 on a large square map, less on a small one, 0 on a single position."""
+    """The attention distance of uniform attention on these grids: about 0.52 on a large square map, less on a
+    small one, 0 on a single position."""
     return _distances(query_grid, key_grid).mean(dtype=torch.double).item()
 
 
 def spatial_variance(output: Tensor) -> Tensor:
-    """Variance over positions, in units of the mean square: 0, the same vector everywhere, to 1, vectors whose mean is zero. (N, Q, C) -> (N,).
+    """Variance over positions, in units of the mean square: 0, the same vector everywhere, to 1, vectors
+    whose mean is zero. (N, Q, C) -> (N,).
 
     (mean |x_q|^2 - |mean x_q|^2) / mean |x_q|^2; 0 also where all are zero.
     """
-    output = output.double()                                                   # a constant's rounding must not look like variance
+    output = output.double()              # a constant's rounding must not look like variance
     centred = output - output.mean(1, keepdim=True)
     square = output.square().sum((1, 2))
     return centred.square().sum((1, 2)) / square.clamp_min(torch.finfo(square.dtype).tiny)
 
 
 def effective_rank(matrix: Tensor) -> Tensor:
-    """exp of the entropy of the singular values, which are scaled to sum 1 (Roy and Vetterli, EUSIPCO 2007). (..., M, N) -> (...).
+    """exp of the entropy of the singular values, which are scaled to sum 1 (Roy and Vetterli, EUSIPCO 2007).
+    (..., M, N) -> (...).
 
-    1 to min(M, N); 0 for a matrix of zeros. It asks for no distribution: signed and unnormalised weights have one too, and a factor changes nothing.
+    1 to min(M, N); 0 for a matrix of zeros. It asks for no distribution: signed and unnormalised weights have
+    one too, and a factor changes nothing.
     """
-    values = torch.linalg.svdvals(matrix.double())                             # (..., min(M, N))
+    values = torch.linalg.svdvals(matrix.double())     # (..., min(M, N))
     total = values.sum(-1, keepdim=True)
     rank = torch.special.entr(values / total.clamp_min(torch.finfo(values.dtype).tiny)).sum(-1).exp()
     return torch.where(total[..., 0] > 0, rank, 0.0)

@@ -1,14 +1,15 @@
-"""What a decoder knows at each of its scales, coarse to fine: maps, scores with intervals, and LightAVSeg's audio state on its way.
+"""What a decoder knows at each of its scales, coarse to fine: maps, scores with intervals, and LightAVSeg's
+audio state on its way.
 
-`maps` runs a model over a dataset once; `per_frame` scores what it, or `load_maps`, gives; `survey` is their means in one table.
+`maps` runs a model over a dataset once; `per_frame` scores what it, or `load_maps`, gives; `survey` is their
+means in one table.
 """
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._common import files
 from .._common.intervals import Interval
 from ..data.avsbench import AVSBench
 from ..data.sounding_shapes import clip_number, objects
@@ -25,16 +27,17 @@ from ..losses import TEMPERATURE
 from ..models.blocks import resize_as
 from ..models.lightavseg import LightAVSeg
 
-MOST_BYTES = 100_000_000    # of saved maps, unpacked
-LARGEST_LOGIT = 8.0    # what is saved is cut there: sigmoid(8) is 0.9997
-SAVED_STRIDE = 4       # and the mask is saved at the stride at which the methods compute it: full size takes several times the space
+MOST_BYTES = 100_000_000  # of saved maps, unpacked
+LARGEST_LOGIT = 8.0  # what is saved is cut there: sigmoid(8) is 0.9997
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, MemoryError)
+SAVED_STRIDE = 4  # at which the methods compute the mask: in full size it takes several times the space
 
 
 class Maps(NamedTuple):
     """Where a model sees what sounds, of N clips with T frames each."""
 
-    similarity: list[Tensor]   # coarse to fine, (N, T, h, w), -1 to 1: of the methods' `Scale`
-    logits: Tensor             # (N, T, H, W) of the mask; (N, T, H / 4, W / 4) where `load_maps` read them
+    similarity: list[Tensor]  # coarse to fine, (N, T, h, w), -1 to 1: of the methods' `Scale`
+    logits: Tensor  # (N, T, H, W) of the mask; (N, T, H / 4, W / 4) where `load_maps` read them
 
 
 def probability(similarity: Tensor) -> Tensor:
@@ -49,22 +52,31 @@ def probability(similarity: Tensor) -> Tensor:
 def maps(model: nn.Module, dataset: AVSBench) -> Maps:
     """The maps of every clip. Raises ValueError for a model of several classes, whose logits are no mask."""
     if model.config.num_classes > 1:
-        raise ValueError(f"the model has {model.config.num_classes} classes; expected one whose logits are a binary mask (num_classes=1).")
-    device, outputs = next(model.parameters()).device, []
+        raise ValueError(
+            f"the model has {model.config.num_classes} classes; expected one whose logits are a binary mask "
+            "(num_classes=1)."
+        )
+    device = next(model.parameters()).device
+    similarity, logits = [], []
     with evaluating(model):
         for index in range(len(dataset)):
             item = dataset[index]
-            output = model(item["frames"][None].to(device), item["log_mel"][None].to(device), return_scales=True)
-            outputs.append(([scale.similarity.float().cpu() for scale in output.scales], output.logits[:, :, 0].float().cpu()))
-    similarity, logits = zip(*outputs)
+            inputs = (item[name][None].to(device) for name in ("frames", "log_mel"))
+            output = model(*inputs, return_scales=True)
+            similarity.append([scale.similarity.float().cpu() for scale in output.scales])
+            logits.append(output.logits[:, :, 0].float().cpu())
     return Maps([torch.cat(scale) for scale in zip(*similarity)], torch.cat(logits))
 
 
 def truth(dataset: AVSBench) -> Tensor:
-    """The true masks (N, T, H, W) bool. Raises ValueError where frames are not annotated, as in the training clips of S4."""
+    """The true masks (N, T, H, W) bool. Raises ValueError where frames are not annotated, as in the training
+    clips of S4."""
     items = [dataset[index] for index in range(len(dataset))]
     if not all(item["annotated"].all() for item in items):
-        raise ValueError(f"{dataset.subset}, split {dataset.split}: not every frame is annotated; take a split in which all are, as val and test.")
+        raise ValueError(
+            f"{dataset.subset}, split {dataset.split}: not every frame is annotated; take a split in which "
+            "all are, as val and test."
+        )
     return torch.stack([item["mask"] for item in items]) > 0
 
 
@@ -73,127 +85,154 @@ def _quantised(values: Tensor, limit: float) -> np.ndarray:
 
 
 def save_maps(path: str | Path, found: Maps) -> None:
-    """Writes maps as compressed 8-bit numbers: similarities in steps of 1/127; the mask's logits, averaged over 4 x 4 pixels and cut at -8 and
-    8, in steps of 8/127."""
-    path, logits = Path(path), F.avg_pool2d(found.logits, SAVED_STRIDE)
+    """Writes maps as compressed 8-bit numbers: similarities in steps of 1/127; the mask's logits, averaged
+    over 4 x 4 pixels and cut at -8 and 8, in steps of 8/127."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with staging.open("wb") as file:
-            np.savez_compressed(file, logits=_quantised(logits, LARGEST_LOGIT),
-                                **{f"similarity_{i}": _quantised(scale, 1) for i, scale in enumerate(found.similarity)})
-        os.replace(staging, path)
-    finally:
-        staging.unlink(missing_ok=True)
+    arrays = {f"similarity_{i}": _quantised(scale, 1) for i, scale in enumerate(found.similarity)}
+    arrays["logits"] = _quantised(F.avg_pool2d(found.logits, SAVED_STRIDE), LARGEST_LOGIT)
+    with files.whole(path) as staging, staging.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def load_maps(path: str | Path) -> Maps:
-    """What `save_maps` wrote. Nothing in the file is executed. Raises FileNotFoundError, or ValueError for another file."""
+    """What `save_maps` wrote. Nothing in the file is executed. Raises FileNotFoundError, or ValueError for
+    another file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if (size := sum(entry.file_size for entry in file.zip.infolist())) > MOST_BYTES:
                 raise ValueError(f"it unpacks to {size:,} bytes; at most {MOST_BYTES:,} are read")
-            arrays = {name: file[name] for name in file.files}
-        similarity = [arrays[f"similarity_{i}"] for i in range(len(arrays) - 1)]
-        found = [*similarity, arrays["logits"]]
+            names = [*(f"similarity_{i}" for i in range(len(file.files) - 1)), "logits"]
+            arrays = [file[name] for name in names]
     except FileNotFoundError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a file of maps as save_maps writes them ({type(error).__name__}: {str(error)[:100]}).") from None
-    shapes = [array.shape for array in found]
-    if any(array.dtype != np.int8 for array in found) or any(len(shape) != 4 or shape[:2] != shapes[-1][:2] for shape in shapes):
-        raise ValueError(f"{path}: holds arrays {[(str(array.dtype), array.shape) for array in found]}; expected int8 of shape (N, T, h, w), "
-                         "with N and T the same in all. Write it again with save_maps.")
-    scales = [torch.from_numpy(array).float() / 127 for array in similarity]
-    return Maps(scales, torch.from_numpy(arrays["logits"]).float() * (LARGEST_LOGIT / 127))
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
+        reason = f"{type(error).__name__}: {str(error)[:100]}"
+        raise ValueError(f"{path}: not a file of maps as save_maps writes them ({reason}).") from None
+    clips = arrays[-1].shape[:2]
+    if any(array.dtype != np.int8 or array.ndim != 4 or array.shape[:2] != clips for array in arrays):
+        found = [(str(array.dtype), array.shape) for array in arrays]
+        raise ValueError(
+            f"{path}: holds arrays {found}; expected int8 of shape (N, T, h, w), with N and T the same in "
+            "all. Write it again with save_maps."
+        )
+    *similarity, logits = (torch.from_numpy(array).float() for array in arrays)
+    return Maps([scale / 127 for scale in similarity], logits * (LARGEST_LOGIT / 127))
 
 
 # --- scores ---
 
 
 def _sorted(values: Tensor, truth: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Of each frame the values inside and outside the truth, each sorted. numpy sorts several times as fast as torch here."""
+    """Of each frame the values inside and outside the truth, each sorted. numpy sorts several times as fast
+    as torch here."""
     for value, inside in zip(values.flatten(1).numpy(), truth.flatten(1).numpy()):
         yield np.sort(value[inside]), np.sort(value[~inside])
 
 
 def auroc(values: Tensor, truth: Tensor) -> Tensor:
-    """The share of pairs, a pixel of the truth and one outside, of which the first has the higher value; equal ones count half.
+    """The share of pairs, a pixel of the truth and one outside, of which the first has the higher value;
+    equal ones count half.
 
-    values, truth (N, H, W) -> (N,), NaN for a frame that is all or nothing. It is the area under the ROC curve, and needs no threshold: any
-    rising function of the values has the same.
+    values, truth (N, H, W) -> (N,), NaN for a frame that is all or nothing. It is the area under the ROC
+    curve, and needs no threshold: any rising function of the values has the same.
     """
-    shares = []
-    for inside, outside in _sorted(values, truth):
-        below, upto = (np.searchsorted(outside, inside, side) for side in ("left", "right"))
-        shares.append((below + upto).mean() / (2 * len(outside)) if len(inside) and len(outside) else np.nan)
-    return torch.tensor(shares, dtype=torch.float32)
+    shares = torch.full((len(truth),), torch.nan)
+    for i, (inside, outside) in enumerate(_sorted(values, truth)):
+        if len(inside) and len(outside):
+            below, upto = (np.searchsorted(outside, inside, side) for side in ("left", "right"))
+            shares[i] = (below + upto).mean() / (2 * len(outside))
+    return shares
 
 
 def ceiling(truth: Tensor, height: int, width: int) -> Tensor:
-    """What the scale's size allows: the IoU of the truth with itself, averaged down to height x width cells and resized back bilinearly.
+    """What the scale's size allows: the IoU of the truth with itself, averaged down to height x width cells
+    and resized back bilinearly.
 
-    truth (N, H, W) bool -> (N,), each frame at its best threshold; NaN without foreground. Not a bound in the strict sense, since a map may
-    hold other numbers than averages; but it knows everything, and loses only to its size.
+    truth (N, H, W) bool -> (N,), each frame at its best threshold; NaN without foreground. Not a bound in the
+    strict sense, since a map may hold other numbers than averages; but it knows everything, and loses only to
+    its size.
     """
     coarse = F.adaptive_avg_pool2d(truth[:, None].float(), (height, width))
-    best = []
-    for inside, outside in _sorted(resize_as(coarse, truth[:, None]), truth):
-        # The best threshold is the value of a pixel of the truth: any other marks more outside, and no more inside.
-        hits, false = (len(values) - np.searchsorted(values, inside) for values in (inside, outside))
-        best.append((hits / (len(inside) + false)).max() if len(inside) else np.nan)
-    return torch.tensor(best, dtype=torch.float32)
+    best = torch.full((len(truth),), torch.nan)
+    for i, (inside, outside) in enumerate(_sorted(resize_as(coarse, truth[:, None]), truth)):
+        if len(inside):
+            # The best threshold is a value of the truth: any other marks more outside, and no more inside.
+            hits, false = (len(values) - np.searchsorted(values, inside) for values in (inside, outside))
+            best[i] = (hits / (len(inside) + false)).max()
+    return best
 
 
 def per_frame(found: Maps, truth: Tensor) -> list[dict[str, Tensor]]:
-    """Scores of each frame at each scale, coarse to fine, and last of the mask: dicts of (N, T). truth (N, T, H, W) bool.
+    """Scores of each frame at each scale, coarse to fine, and last of the mask: dicts of (N, T). truth (N, T,
+    H, W) bool.
 
-    Maps are resized to the truth as L_msa does. What needs foreground is NaN in a frame without.
-    inside, outside: the mean probability over the pixels of the truth, and over the others. contrast: inside - outside.
-    auroc: how well the similarity (of the mask: the logit) ranks pixels, see `auroc`. iou: of probability > 0.5. ceiling: see `ceiling`.
-    marked: the share of pixels outside the truth with probability > 0.5.
+    Maps are resized to the truth as L_msa does. What needs foreground is NaN in a frame without. inside,
+    outside: the mean probability over the pixels of the truth, and over the others. contrast: inside -
+    outside. auroc: how well the similarity (of the mask: the logit) ranks pixels, see `auroc`. iou: of
+    probability > 0.5. ceiling: see `ceiling`. marked: the share of pixels outside the truth with probability
+    > 0.5.
     """
     if found.logits.shape[:2] != truth.shape[:2]:
-        raise ValueError(f"maps of {tuple(found.logits.shape)} (clips, frames, height, width) and a truth of {tuple(truth.shape)} "
-                         "are not of the same dataset.")
-    clips, target = truth.shape[:2], truth.flatten(0, 1)                                                      # (N*T, H, W)
-    flat = target.flatten(1).float()
-    area, rest = flat.sum(1), (1 - flat).sum(1)
-    resized = lambda x: resize_as(x.flatten(0, 1)[:, None], target[:, None])[:, 0]        # noqa: E731        # (N*T, H, W)
+        raise ValueError(
+            f"maps of {tuple(found.logits.shape)} (clips, frames, height, width) and a truth of "
+            f"{tuple(truth.shape)} are not of the same dataset."
+        )
+    target = truth.flatten(0, 1)  # (N*T, H, W)
+    within = target.flatten(1).float()  # (N*T, H*W)
+    without = 1 - within
+    area, rest = within.sum(1), without.sum(1)
+
+    def resized(x: Tensor) -> Tensor:
+        return resize_as(x.flatten(0, 1)[:, None], target[:, None])[:, 0]  # (N*T, H, W)
+
     known = [(resized(scale), resized(probability(scale))) for scale in found.similarity]
-    known.append((logits := resized(found.logits), logits.sigmoid()))
-    cells = [x.shape[-2:] for x in (*found.similarity, found.logits)]
+    logits = resized(found.logits)
+    known.append((logits, logits.sigmoid()))
     table = []
-    for (value, likely), (height, width) in zip(known, cells):
-        likely, predicted = likely.flatten(1), (likely.flatten(1) > 0.5).float()                              # (N*T, H*W)
-        hits, false = (predicted * flat).sum(1), (predicted * (1 - flat)).sum(1)
-        inside, outside = (likely * flat).sum(1) / area, (likely * (1 - flat)).sum(1) / rest                  # 0 / 0 is NaN
-        iou = torch.where(area > 0, hits / (area + false), torch.nan)
-        scores = {"inside": inside, "outside": outside, "contrast": inside - outside, "auroc": auroc(value, target), "iou": iou,
-                  "ceiling": ceiling(target, height, width), "marked": false / rest}
-        table.append({name: score.unflatten(0, clips) for name, score in scores.items()})
+    for (value, likely), cells in zip(known, (*found.similarity, found.logits)):
+        likely = likely.flatten(1)  # (N*T, H*W)
+        predicted = (likely > 0.5).float()
+        false = (predicted * without).sum(1)
+        inside, outside = (likely * within).sum(1) / area, (likely * without).sum(1) / rest  # 0 / 0 is NaN
+        scores = {
+            "inside": inside,
+            "outside": outside,
+            "contrast": inside - outside,
+            "auroc": auroc(value, target),
+            "iou": torch.where(area > 0, (predicted * within).sum(1) / (area + false), torch.nan),
+            "ceiling": ceiling(target, *cells.shape[-2:]),
+            "marked": false / rest,
+        }
+        table.append({name: score.unflatten(0, truth.shape[:2]) for name, score in scores.items()})
     return table
 
 
 def survey(found: Maps, truth: Tensor) -> list[dict]:
-    """`per_frame`'s scores, the mean over the frames that have them, as plain numbers; each with its `scale`, "4 x 4" or "mask".
+    """`per_frame`'s scores, the mean over the frames that have them, as plain numbers; each with its `scale`,
+    "4 x 4" or "mask".
 
     Of a method that was trained without L_msa only the scales' AUROC compares with others.
     """
     names = [*(f"{scale.shape[-2]} x {scale.shape[-1]}" for scale in found.similarity), "mask"]
-    return [{"scale": name, **{score: value.nanmean().item() for score, value in scores.items()}}
-            for name, scores in zip(names, per_frame(found, truth))]
+    rows = []
+    for name, scores in zip(names, per_frame(found, truth)):
+        means = {score: value.nanmean().item() for score, value in scores.items()}
+        rows.append({"scale": name, **means})
+    return rows
 
 
 def bootstrap(values: Tensor, draws: int = 2000, seed: int = 0) -> Interval:
-    """Mean of (N, T) over the frames that have a value (not NaN), and its 95% percentile interval (Efron 1979).
+    """Mean of (N, T) over the frames that have a value (not NaN), and its 95% percentile interval (Efron
+    1979).
 
     Clips are drawn again, not frames: the frames of one clip are alike. Raises ValueError without any value.
     """
-    counted, summed = (~values.isnan()).sum(1).double(), values.nansum(1).double()                           # (N,)
+    counted, summed = (~values.isnan()).sum(1).double(), values.nansum(1).double()  # (N,)
     if not counted.any():
         raise ValueError(f"values of shape {tuple(values.shape)} are all NaN: no frame has this score.")
-    drawn = torch.randint(len(values), (draws, len(values)), generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(values), (draws, len(values)), generator=generator)
     means = summed[drawn].sum(1) / counted[drawn].sum(1)
     low, high = means[~means.isnan()].quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Interval((summed.sum() / counted.sum()).item(), low, high)
@@ -202,24 +241,28 @@ def bootstrap(values: Tensor, draws: int = 2000, seed: int = 0) -> Interval:
 class MarkedObject(NamedTuple):
     """How much a model marks of one visible object in one second."""
 
-    clip: int             # of the dataset
+    clip: int  # of the dataset
     second: int
-    number: int           # of the object in its clip; with twins 0 is the one that sounds and 1 the silent one
+    number: int  # of the object in its clip; with twins 0 is the one that sounds and 1 the silent one
     category: int
     sounding: bool
-    share: float          # of its visible pixels that are marked
+    share: float  # of its visible pixels that are marked
 
 
 def marked_objects(found: Maps, dataset: AVSBench) -> list[MarkedObject]:
-    """Every visible object of every frame, and what share of it the masks mark. For data that SoundingShapes made (else FileNotFoundError)."""
+    """Every visible object of every frame, and what share of it the masks mark. For data that SoundingShapes
+    made (else FileNotFoundError)."""
     marked = []
     for index, (clip, logits) in enumerate(zip(dataset.clips, found.logits, strict=True)):
-        for number, thing in enumerate(objects(dataset.root, dataset.subset, dataset.split, clip_number(clip.name))):
-            masks = torch.from_numpy(thing.masks)                                                             # (T, H, W)
+        things = objects(dataset.root, dataset.subset, dataset.split, clip_number(clip.name))
+        for number, thing in enumerate(things):
+            masks = torch.from_numpy(thing.masks)  # (T, H, W)
             predicted = resize_as(logits[:, None], masks[:, None])[:, 0] > 0
-            shares = (predicted & masks).flatten(1).sum(1) / masks.flatten(1).sum(1)                          # (T,), NaN where it is hidden
-            marked += [MarkedObject(index, second, number, thing.category, bool(sounding), share.item())
-                       for second, (sounding, share) in enumerate(zip(thing.sounding, shares)) if not share.isnan()]
+            area = masks.flatten(1).sum(1)
+            shares = (predicted & masks).flatten(1).sum(1) / area  # (T,)
+            for second in area.nonzero().flatten().tolist():  # where it is not hidden
+                sounding, share = bool(thing.sounding[second]), shares[second].item()
+                marked.append(MarkedObject(index, second, number, thing.category, sounding, share))
     return marked
 
 
@@ -229,86 +272,95 @@ def marked_objects(found: Maps, dataset: AVSBench) -> list[MarkedObject]:
 class EncoderStep(NamedTuple):
     """A stage of RAVE (Eq. 3-5): audio = projected * gate."""
 
-    visual: Tensor          # (B, T, C, h, w)  V_i^enc
-    projected: Tensor       # (B, T, C)        A_{i-1}, or without HAR A_0, at this stage's channels
-    gate: Tensor | None     # (B, T, C)        0 to 1, from what is seen; None without HAR
-    audio: Tensor           # (B, T, C)        A_i
+    visual: Tensor  # (B, T, C, h, w)  V_i^enc
+    projected: Tensor  # (B, T, C)  A_{i-1}, or without HAR A_0, at this stage's channels
+    gate: Tensor | None  # (B, T, C)  0 to 1, from what is seen; None without HAR
+    audio: Tensor  # (B, T, C)  A_i
 
 
 class DecoderStep(NamedTuple):
     """A scale of CMFD: audio = merged * gate."""
 
-    visual: Tensor          # (B, T, D, h, w)  V_dec, to which `bias` has been added
-    merged: Tensor          # (B, T, D)        A_i*, before the refinement; without CMFD the projected A_i
-    gate: Tensor | None     # (B, T, D)        0 to 1; None without CMFD
-    audio: Tensor           # (B, T, D)        Â_i
-    bias: Tensor | None     # (B, T, D)        what is broadcast; None without CMFD
-    similarity: Tensor      # (B, T, h, w)     cosine of V_dec and Â_i
+    visual: Tensor  # (B, T, D, h, w)  V_dec, to which `bias` has been added
+    merged: Tensor  # (B, T, D)  A_i*, before the refinement; without CMFD the projected A_i
+    gate: Tensor | None  # (B, T, D)  0 to 1; None without CMFD
+    audio: Tensor  # (B, T, D)  Â_i
+    bias: Tensor | None  # (B, T, D)  what is broadcast; None without CMFD
+    similarity: Tensor  # (B, T, h, w)  cosine of V_dec and Â_i
 
 
 class Trace(NamedTuple):
     """LightAVSeg's way from a sound to a mask."""
 
-    audio: Tensor                  # (B, T, C_a)  A_0
-    encoder: list[EncoderStep]     # fine to coarse
-    decoder: list[DecoderStep]     # coarse to fine
-    logits: Tensor                 # (B, T, 1, H, W)
+    audio: Tensor  # (B, T, C_a)  A_0
+    encoder: list[EncoderStep]  # fine to coarse
+    decoder: list[DecoderStep]  # coarse to fine
+    logits: Tensor  # (B, T, 1, H, W)
 
 
 @torch.inference_mode()
 def trace(model: LightAVSeg, frames: Tensor, log_mel: Tensor) -> Trace:
-    """What the audio state is at each step, read by hooks. frames (B, T, 3, H, W), log_mel as the model takes it.
+    """What the audio state is at each step, read by hooks. frames (B, T, 3, H, W), log_mel as the model takes
+    it.
 
     Raises ValueError for another method: only LightAVSeg has an audio state on a way.
     """
     if not isinstance(model, LightAVSeg):
-        raise ValueError(f"{type(model).__name__}: has no audio state that is refined; trace takes a LightAVSeg.")
+        raise ValueError(
+            f"{type(model).__name__}: has no audio state that is refined; trace takes a LightAVSeg."
+        )
+    name_of = {module: name for name, module in model.named_modules()}
     seen: dict[str, Tensor | tuple] = {}
-    watched = {name: module for name, module in model.named_modules() if name == "audio" or name.startswith(("rave.", "cmfd."))}
-    handles = [module.register_forward_hook(partial(lambda name, _, __, output: seen.update({name: output}), name))
-               for name, module in watched.items()]
-    try:
-        with evaluating(model):
-            output = model(frames, log_mel, return_scales=True)
-    finally:
-        for handle in handles:
-            handle.remove()
 
-    clips, last = frames.shape[:2], len(model.cmfd) - 1
+    def see(module: nn.Module, _: tuple, output: Tensor | tuple) -> None:
+        seen[name_of[module]] = output
 
-    def vector(x: Tensor | None) -> Tensor | None:                             # (B*T, C, 1, 1) -> (B, T, C)
+    with evaluating(model), ExitStack() as hooks:  # a hook's handle is a context: leaving it removes the hook
+        for module in (model.audio, *model.rave.modules(), *model.cmfd.modules()):
+            hooks.enter_context(module.register_forward_hook(see))
+        output = model(frames, log_mel, return_scales=True)
+    clips = frames.shape[:2]
+
+    def vector(x: Tensor | None) -> Tensor | None:  # (B*T, C, 1, 1) -> (B, T, C)
         return None if x is None else x.flatten(1).unflatten(0, clips)
 
     def gate(name: str) -> Tensor | None:
         return vector(F.hardsigmoid(seen[name])) if name in seen else None
 
-    encoder = [EncoderStep(seen[f"rave.{i}"][0].unflatten(0, clips), vector(seen[f"rave.{i}.project"]), gate(f"rave.{i}.gate"),
-                           vector(seen[f"rave.{i}"][1])) for i in range(len(model.rave))]
-    decoder = []
-    for scale, i in zip(output.scales, range(last, -1, -1)):
+    encoder, decoder = [], []
+    for i in range(len(model.rave)):
+        visual, audio = seen[f"rave.{i}"]
+        projected = vector(seen[f"rave.{i}.project"])
+        step = visual.unflatten(0, clips), projected, gate(f"rave.{i}.gate"), vector(audio)
+        encoder.append(EncoderStep(*step))
+    for scale, i in zip(output.scales, reversed(range(len(model.cmfd)))):
         merged = F.relu(seen[f"cmfd.{i}.merge"]) if model.config.cmfd else seen[f"cmfd.{i}.lateral"]
-        decoder.append(DecoderStep(scale.visual, vector(merged), gate(f"cmfd.{i}.gate"), scale.audio, vector(seen.get(f"cmfd.{i}.broadcast")),
-                                   scale.similarity))
+        bias = vector(seen.get(f"cmfd.{i}.broadcast"))
+        step = scale.visual, vector(merged), gate(f"cmfd.{i}.gate"), scale.audio, bias, scale.similarity
+        decoder.append(DecoderStep(*step))
     return Trace(vector(seen["audio"]), encoder, decoder, output.logits)
 
 
 def pca_colours(features: Tensor | Sequence[Tensor]) -> np.ndarray | list[np.ndarray]:
-    """Features (N, D, h, w), D at least 3, as pictures (N, h, w, 3), 0 to 1: red, green, blue are the three main components of all positions.
+    """Features (N, D, h, w), D at least 3, as pictures (N, h, w, 3), 0 to 1: red, green, blue are the three
+    main components of all positions.
 
-    Several maps of the same D, in a list, share the components, so that their colours compare; they may differ in size. Each component's sign is
-    such that its largest weight is positive, and its 1st to 99th percentile fills the range.
+    Several maps of the same D, in a list, share the components, so that their colours compare; they may
+    differ in size. Each component's sign is such that its largest weight is positive, and its 1st to 99th
+    percentile fills the range.
     """
     several = [features] if isinstance(features, Tensor) else list(features)
     if any(x.ndim != 4 or x.shape[1] != several[0].shape[1] or x.shape[1] < 3 for x in several):
-        raise ValueError(f"features have shapes {[tuple(x.shape) for x in several]}; expected (N, D, h, w), one D of at least 3.")
-    points = torch.cat([x.movedim(1, -1).flatten(0, 2) for x in several]).double().cpu()                      # (positions, D)
+        shapes = [tuple(x.shape) for x in several]
+        raise ValueError(f"features have shapes {shapes}; expected (N, D, h, w), one D of at least 3.")
+    points = torch.cat([x.movedim(1, -1).flatten(0, 2) for x in several]).double().cpu()  # (positions, D)
     points = points - points.mean(0)
-    _, axes = torch.linalg.eigh(points.T @ points)                                                            # by rising variance
-    axes = axes[:, -3:].flip(1)                                                                               # (D, 3)
+    _, axes = torch.linalg.eigh(points.T @ points)  # by rising variance
+    axes = axes[:, -3:].flip(1)  # (D, 3)
     axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
-    colours = points @ axes                                                                                   # (positions, 3)
+    colours = points @ axes  # (positions, 3)
     low, high = (torch.from_numpy(np.percentile(colours.numpy(), q, axis=0)) for q in (1, 99))
     colours = ((colours - low) / (high - low).clamp_min(1e-9)).clamp(0, 1).float()
-    parts = colours.split([x.shape[0] * x.shape[2] * x.shape[3] for x in several])
-    pictures = [part.unflatten(0, (x.shape[0], *x.shape[2:])).numpy() for part, x in zip(parts, several)]
+    parts = colours.split([x[:, 0].numel() for x in several])
+    pictures = [part.unflatten(0, x[:, 0].shape).numpy() for part, x in zip(parts, several)]
     return pictures[0] if isinstance(features, Tensor) else pictures

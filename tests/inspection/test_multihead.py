@@ -4,10 +4,8 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-import lightavseg_core as lav
 from lightavseg_core.data import AVSBench
 from lightavseg_core.inspection.attention import AttentionRecorder, attends, entropy, inert_parameters, survey
 
@@ -32,7 +30,7 @@ MASKS = {
     "pairs of each head": {"attn_mask": noise(N * HEADS, QUERIES, KEYS)},
     "both": {"attn_mask": noise(QUERIES, KEYS), "key_padding_mask": padding(torch.float)},
 }
-OPTIONS = [{"batch_first": True}, {}, {"bias": False}, {"kdim": 6, "vdim": 10, "batch_first": True}, {"kdim": 6}]
+OPTIONS = [{}, {"batch_first": True}, {"bias": False}, {"kdim": 6}, {"vdim": 10, "batch_first": True}]
 
 
 def create(**options):
@@ -72,11 +70,11 @@ def test_weights_are_those_that_torch_returns(options, mask, dtype, tolerance):
         (output, _), recorder = recorded(module, *inputs, **masks, **more)
         layer = recorder.layers[""]
         assert torch.equal(output, unwatched)
-        assert layer.weights.dtype == dtype and torch.allclose(layer.weights, expected, rtol=0, atol=tolerance)
         attended = module.out_proj((layer.weights @ layer.value).transpose(1, 2).flatten(2))
         own = plain if module.batch_first else plain.transpose(0, 1)
-        assert torch.allclose(attended, own, rtol=0, atol=tolerance)
-        assert torch.allclose(layer.output, own, rtol=0, atol=tolerance)
+        assert layer.weights.dtype == dtype
+        for found, wanted in ((layer.weights, expected), (attended, own), (layer.output, own)):
+            assert torch.allclose(found, wanted, rtol=0, atol=tolerance)
     found = recorder.statistics()[""]
     assert (found["kind"], found["queries"], found["keys"]) == ("softmax", QUERIES, KEYS)
     assert found["entropy"] == pytest.approx(entropy(expected).mean().item(), rel=1e-4)
@@ -87,8 +85,9 @@ def test_weights_are_those_that_torch_returns(options, mask, dtype, tolerance):
 def test_one_sequence_without_a_batch():
     module = create()
     query, key = noise(QUERIES, WIDTH), noise(KEYS, WIDTH, seed=1)
-    masks = {"key_padding_mask": padding()[0], "attn_mask": torch.zeros(HEADS, QUERIES, KEYS, dtype=torch.bool)}
-    (output, weights), recorder = recorded(module, query, key=key, value=key, **masks, average_attn_weights=False)
+    masks = {"key_padding_mask": padding()[0], "attn_mask": noise(HEADS, QUERIES, KEYS) > 1}
+    options = {"key": key, "value": key, "average_attn_weights": False}
+    (output, weights), recorder = recorded(module, query, **masks, **options)
     assert torch.allclose(recorder.layers[""].weights, weights[None], atol=1e-6)
     assert torch.equal(recorder.layers[""].output, output[None])
 
@@ -97,20 +96,22 @@ def test_one_sequence_without_a_batch():
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
 def test_within_torchs_encoder_layer(norm_first, padded):
-    """In evaluation its fused kernel calls no submodule. With hooks there it takes the ordinary way, to the same
-    output but for rounding."""
+    """In evaluation its fused kernel calls no submodule. With hooks there it takes the ordinary way, to the
+    same output but for rounding."""
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 32, batch_first=True, norm_first=norm_first).eval()
     x, mask = noise(N, KEYS, WIDTH), padding() if padded else None
     expected = layer(x, src_key_padding_mask=mask)
     output, recorder = recorded(layer, x, src_key_padding_mask=mask)
-    assert torch.allclose(output, expected, atol=1e-5) and torch.equal(layer(x, src_key_padding_mask=mask), expected)
+    assert torch.allclose(output, expected, atol=1e-5)
+    assert torch.equal(layer(x, src_key_padding_mask=mask), expected), "back on its fused kernel"
     seen = layer.norm1(x) if norm_first else x
     _, weights = layer.self_attn(seen, seen, seen, key_padding_mask=mask, average_attn_weights=False)
     assert torch.allclose(recorder.layers["self_attn"].weights, weights, atol=1e-6)
 
 
 @torch.no_grad()
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
 def test_nested_tensors_are_refused():
     layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 32, batch_first=True)
     encoder = nn.TransformerEncoder(layer, 2).eval()
@@ -159,7 +160,7 @@ def test_autocast():
 @pytest.mark.parametrize("option", ["add_bias_kv", "add_zero_attn"])
 def test_keys_that_are_no_inputs_are_refused(option):
     model = nn.ModuleDict({"hears": create(**{option: True}), "sees": create()})
-    with pytest.raises(ValueError, match=f"hears: nn.MultiheadAttention with {option} .* append a learnt token"):
+    with pytest.raises(ValueError, match=f"hears: nn.MultiheadAttention with {option} .* a learnt token"):
         AttentionRecorder(model)
     AttentionRecorder(model, "sees")
 
@@ -174,9 +175,9 @@ class Late(nn.Module):
         self.attend = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
 
     def forward(self, frames, log_mel):
-        pixels = self.see(frames.flatten(0, 1)).flatten(2).transpose(1, 2)                  # (B*T, P, C)
+        pixels = self.see(frames.flatten(0, 1)).flatten(2).transpose(1, 2)  # (B*T, P, C)
         heard = self.hear(log_mel.flatten(2)).flatten(0, 1).unflatten(-1, (self.keys, -1))  # (B*T, K, C)
-        pixels = pixels.unflatten(1, (self.windows, -1)).flatten(0, 1)                      # (B*T*windows, P, C)
+        pixels = pixels.unflatten(1, (self.windows, -1)).flatten(0, 1)  # (B*T*windows, P / windows, C)
         heard = heard.repeat_interleave(self.windows, 0)
         return self.attend(pixels, heard, heard, need_weights=False)[0]
 
@@ -202,7 +203,7 @@ def test_survey(shapes, windows):
 def test_with_one_key_query_and_key_are_inert():
     model, inputs = Late(keys=1).eval(), (noise(1, 2, 3, 64, 64), noise(1, 2, 1, 96, 64))
     inert = inert_parameters(model, *inputs)
-    assert inert.layers == {"attend": 2 * (WIDTH ** 2 + WIDTH)}
+    assert inert.layers == {"attend": 2 * (WIDTH**2 + WIDTH)}
     before = model(*inputs)
     model.attend.in_proj_weight[: 2 * WIDTH] = noise(2 * WIDTH, WIDTH)
     assert torch.equal(model(*inputs), before)
