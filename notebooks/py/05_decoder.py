@@ -41,13 +41,15 @@ from lightavseg_core import workbook
 
 s = workbook.settings(globals(), clips=int, twins=int, out=str | None)
 if not 12 <= s.clips <= 60 or s.twins < 8:
-    raise ValueError(f"clips is {s.clips}, twins is {s.twins}; expected 12 to 60 clips, at least 8 with twins")
+    raise ValueError(
+        f"clips is {s.clips}, twins is {s.twins}; expected 12 to 60 clips, at least 8 with twins"
+    )
 if s.profile == "smoke":
-    s.clips, s.twins = min(s.clips, 16), min(s.twins, 12)
+    s.clips = min(s.clips, 16)
+    s.twins = min(s.twins, 12)
 print(f"{s.clips} test clips, {s.twins} with twins")
 
 # %%
-
 import torch
 import torch.nn.functional as F
 
@@ -87,9 +89,14 @@ print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
 # The clip is chosen by rule, the first in which something sounds in every second.
 
 # %%
-found = scales.maps(model, test)       # of every clip the similarity at each scale, and the mask's logits
+def grids_of(similarity):
+    """The scales' names, coarse to fine: "2 x 2" is a map of two rows and two columns."""
+    return [f"{m.shape[-2]} x {m.shape[-1]}" for m in similarity]
+
+
+found = scales.maps(model, test)       # of every clip each scale's similarity, the mask's logits
 truth = scales.truth(test)             # (clips, 5, 128, 128) bool
-scales = [f"{m.shape[-2]} x {m.shape[-1]}" for m in found.similarity]
+grids = grids_of(found.similarity)
 clip = int(truth.flatten(2).any(2).all(1).nonzero()[0])
 
 
@@ -102,13 +109,17 @@ def row(maps, clip, second):
     return [images.picture(frame), plots.overlay(frame, mask, plots.GREEN), *seen]
 
 
-columns = ["frame", "truth", *scales, "mask"]
+columns = ["frame", "truth", *grids, "mask"]
 rows = {f"second {t}": row(found, clip, t) for t in range(5)}
+outlines = dict(zip(rows, truth[clip]))
 title = "What each decoder scale knows: sigmoid(cosine / 0.1), and the mask"
-figure = plots.scales.map_grid(rows, columns, title, truth={f"second {t}": truth[clip, t] for t in range(5)})
+figure = plots.scales.map_grid(rows, columns, title, truth=outlines)
 figure.savefig(here.figures / "05_decoder.png", dpi=100, metadata={"Software": None})
-workbook.show(figure, alt="Five seconds of a clip: frame, truth, the maps of five decoder scales from coarse to "
-              "fine, and the mask. The two coarsest maps do not follow the objects, the three finer ones do.")
+workbook.show(
+    figure,
+    alt="Five seconds of a clip: frame, truth, the maps of five decoder scales from coarse to "
+    "fine, and the mask. The two coarsest maps do not follow the objects, the three finer ones do.",
+)
 
 # %% [markdown]
 # The two coarse maps follow nothing that you could name; from 8 x 8 on the sounding objects light up, and what follows looks like the same
@@ -125,10 +136,12 @@ workbook.show(figure, alt="Five seconds of a clip: frame, truth, the maps of fiv
 # %%
 some = min(s.clips, 16)                                    # clips that are looked into
 items = [test[i] for i in range(some)]
-frames = torch.stack([item["frames"] for item in items])                                       # (B, T, 3, H, W)
-heard = {name: torch.stack([test.with_sound(sound)[i]["log_mel"] for i in range(some)])
-         for name, sound in {"own sound": "normal", "silence": "silent", "swapped": "swapped"}.items()}
-traces = {name: scales.trace(model, frames, log_mel) for name, log_mel in heard.items()}
+frames = torch.stack([item["frames"] for item in items])   # (B, T, 3, H, W)
+traces = {}
+for name, sound in {"own sound": "normal", "silence": "silent", "swapped": "swapped"}.items():
+    heard = test.with_sound(sound)
+    log_mel = torch.stack([heard[i]["log_mel"] for i in range(some)])
+    traces[name] = scales.trace(model, frames, log_mel)
 own = traces["own sound"]
 
 
@@ -137,19 +150,19 @@ def before(step):
     return step.visual - step.bias[..., None, None]
 
 
-second, parts = 0, {"before": [], "after": []}
+shown = clip % some
+frame, mask = items[shown]["frames"][0], items[shown]["mask"][0]
+rows = {"before": [images.picture(frame)], "after": [plots.overlay(frame, mask, plots.GREEN)]}
 for step in own.decoder:
     plain, added = scales.pca_colours([before(step).flatten(0, 1), step.visual.flatten(0, 1)])
-    parts["before"].append(plain[5 * (clip % some) + second])
-    parts["after"].append(added[5 * (clip % some) + second])
-shown = test[clip % some]
-frame, mask = shown["frames"][second], shown["mask"][second]
-sides = {"before": images.picture(frame), "after": plots.overlay(frame, mask, plots.GREEN)}
-rows = {name: [sides[name], *pictures] for name, pictures in parts.items()}
+    rows["before"].append(plain[5 * shown])                # its first second
+    rows["after"].append(added[5 * shown])
 title = "Features as colours, before and after the sound is added"
-workbook.show(plots.scales.map_grid(rows, ["frame, truth", *scales], title),
-              alt="A frame and its truth; beside it the features of five scales as colours, above before and below "
-              "after the sound is added: the outlines stay, all colours of a map shift together.")
+workbook.show(
+    plots.scales.map_grid(rows, ["frame, truth", *grids], title),
+    alt="A frame and its truth; beside it the features of five scales as colours, above before "
+    "and below after the sound is added: the outlines stay, all colours of a map shift together.",
+)
 
 # %% [markdown]
 # The colours of a map shift *together* (at the coarse scales too little to be seen): no edge appears, none goes. Adding one vector cannot
@@ -175,9 +188,18 @@ def ranked_right(inside, outside):
 some_values = torch.linspace(0, 1, 12).square().view(1, 3, 4)
 some_truth = torch.tensor([[[0, 1, 0, 0], [1, 0, 0, 1], [1, 0, 1, 1]]]) > 0
 wanted = scales.auroc(some_values, some_truth).item()
-workbook.check("AUROC", ranked_right, hint="two nested loops over the pairs; then divide by their number", cases=[
-    (([3, 2], [1, 0]), 1.0), (([1], [1]), 0.5), (([0, 2], [1]), 0.5),
-    ((some_values[some_truth].tolist(), some_values[~some_truth].tolist()), wanted)])
+inside, outside = some_values[some_truth].tolist(), some_values[~some_truth].tolist()
+workbook.check(
+    "AUROC",
+    ranked_right,
+    hint="two nested loops over the pairs; then divide by their number",
+    cases=[
+        (([3, 2], [1, 0]), 1.0),
+        (([1], [1]), 0.5),
+        (([0, 2], [1]), 0.5),
+        ((inside, outside), wanted),
+    ],
+)
 
 # %%
 def scored(similarity):
@@ -185,14 +207,25 @@ def scored(similarity):
     return scales.per_frame(scales.Maps(similarity, own.logits[:, :, 0]), truth[:some])[:-1]
 
 
-unbiased = [F.cosine_similarity(before(step), step.audio[..., None, None], dim=2) for step in own.decoder]
+unbiased = []
+for step in own.decoder:
+    unbiased.append(F.cosine_similarity(before(step), step.audio[..., None, None], dim=2))
+scores_before = scored(unbiased)
+scores_after = scored([step.similarity for step in own.decoder])
 rows = []
-for scale, a, b in zip(scales, scored(unbiased), scored([step.similarity for step in own.decoder])):
+for grid, a, b in zip(grids, scores_before, scores_after):
     ranking, marks = (scales.bootstrap(b[score] - a[score]) for score in ("auroc", "marked"))
-    rows.append((scale, *(f"{x['auroc'].nanmean():.3f}" for x in (a, b)),
-                 f"{ranking.low:+.4f} to {ranking.high:+.4f}",
-                 *(f"{x['marked'].nanmean():.1%}" for x in (a, b)), f"{marks.low:+.1%} to {marks.high:+.1%}"))
-columns = ["AUROC before", "after", "change, 95%", "background marked before", "after", "change, 95%"]
+    cells = [
+        f"{a['auroc'].nanmean():.3f}",
+        f"{b['auroc'].nanmean():.3f}",
+        f"{ranking.low:+.4f} to {ranking.high:+.4f}",
+        f"{a['marked'].nanmean():.1%}",
+        f"{b['marked'].nanmean():.1%}",
+        f"{marks.low:+.1%} to {marks.high:+.1%}",
+    ]
+    rows.append((grid, *cells))
+columns = ["AUROC before", "after", "change, 95%"]
+columns += ["background marked before", "after", "change, 95%"]
 workbook.table(["scale", *columns], rows)
 
 # %% [markdown]
@@ -207,10 +240,13 @@ workbook.table(["scale", *columns], rows)
 
 # %%
 finest = {name: trace.decoder[-1] for name, trace in traces.items()}
-title = f"The audio state at {scales[-1]}: five seconds, heard three ways"
-workbook.show(plots.scales.state_figure(finest, clip % some, title),
-              alt="Three heat maps, channels across: the state before the gate, the gate, the state after. Lines "
-              "are seconds with own sound, silence and swapped sound; most channels of the gate look alike in all lines.")
+title = f"The audio state at {grids[-1]}: five seconds, heard three ways"
+workbook.show(
+    plots.scales.state_figure(finest, shown, title),
+    alt="Three heat maps, channels across: the state before the gate, the gate, the state after. "
+    "Lines are seconds with own sound, silence and swapped sound; most channels of the gate look "
+    "alike in all lines.",
+)
 
 # %% [markdown]
 # Silence does not empty the state: silence is a direction of its own, one that no object agrees with. And the gate: its columns are much more
@@ -219,16 +255,21 @@ workbook.show(plots.scales.state_figure(finest, clip % some, title),
 # > **Prediction.** If a gate opened for what it sees, its values would vary from frame to frame about as much as from channel to channel.
 
 # %%
+def gates(trace):
+    return [step.gate for step in (*trace.encoder, *trace.decoder)]
+
+
+gate_names = [f"encoder {i}" for i, _ in enumerate(own.encoder, 1)]
+gate_names += [f"decoder {grid}" for grid in grids]
 rows = []
-gates = [(f"encoder {i}", step.gate) for i, step in enumerate(own.encoder, 1)]
-gates += [(f"decoder {scale}", step.gate) for scale, step in zip(scales, own.decoder)]
-silent = [step.gate for step in (*traces["silence"].encoder, *traces["silence"].decoder)]
-for (name, gate), quiet in zip(gates, silent):
-    values = gate.flatten(0, 1)                                                      # (frames, channels)
-    closed, opened = ((values < 0.05).float().mean(), (values > 0.95).float().mean())
+for name, gate, quiet in zip(gate_names, gates(own), gates(traces["silence"])):
+    values = gate.flatten(0, 1)                            # (frames, channels)
+    shares = (values < 0.05).float().mean(), (values > 0.95).float().mean()
     spreads = values.std(0).mean(), values.mean(0).std(), (gate - quiet).abs().mean()
-    rows.append((name, f"{closed:.0%}", f"{opened:.0%}", *(f"{spread:.3f}" for spread in spreads)))
-columns = ["closed (< 0.05)", "open (> 0.95)", "spread over frames", "over channels", "change in silence"]
+    cells = [f"{share:.0%}" for share in shares] + [f"{spread:.3f}" for spread in spreads]
+    rows.append((name, *cells))
+columns = ["closed (< 0.05)", "open (> 0.95)"]
+columns += ["spread over frames", "over channels", "change in silence"]
 workbook.table(["gate", *columns], rows)
 
 # %% [markdown]
@@ -250,25 +291,37 @@ def let_through(merged, gate):
 # %% tags=["check"]
 state = torch.tensor([[1.0, 2.0], [0.0, 5.0]])
 half = torch.tensor([[1.0, 0.5], [1.0, 0.0]])
-cases = [((state, half), 2 / 30), ((state, torch.ones(2, 2)), 1.0), ((state, torch.zeros(2, 2)), 0.0)]
-workbook.check("what gets through", let_through, cases=cases,
-               hint="square after the gate, sum, and divide by the sum of squares before it")
+cases = [
+    ((state, half), 2 / 30),
+    ((state, torch.ones(2, 2)), 1.0),
+    ((state, torch.zeros(2, 2)), 0.0),
+]
+workbook.check(
+    "what gets through",
+    let_through,
+    cases=cases,
+    hint="square after the gate, sum, and divide by the sum of squares before it",
+)
 
 # %% [markdown]
 # Does the state still tell *which* sound it is, after all that has been done to it? Compare seconds of different clips: those in which the
 # same categories sound, and those in which others do. The cosine of two states should be higher for the former; how reliably, the AUROC says.
 
 # %%
-things = scales.marked_objects(found, test)        # of each object, each second: does it sound, is it marked?
+things = scales.marked_objects(found, test)        # each object, each second: sounds? marked?
 sounding = {(t.clip, t.second): set() for t in things}
 for t in things:
-    sounding[t.clip, t.second] |= {t.category} if t.sounding else set()
+    if t.sounding:
+        sounding[t.clip, t.second].add(t.category)
 sets = [sounding[i, t] for i in range(some) for t in range(5)]
-number = torch.arange(len(sets)) // 5                                                # the clip of each second
+number = torch.arange(len(sets)) // 5              # the clip of each second
 anything = torch.tensor([bool(categories) for categories in sets])
 alike = torch.tensor([[a == b for b in sets] for a in sets])
 pairs = (number[:, None] != number) & anything[:, None] & anything
+same, other = (int((which & pairs).sum()) // 2 for which in (alike, ~alike))
+print(f"{same} pairs of seconds with the same categories, {other} with others")
 
+# %%
 states = [("$A_0$, the audio encoder", own.audio)]
 states += [(f"$A_{i}$", step.audio) for i, step in enumerate(own.encoder, 1)]
 for i, step in zip(range(5, 0, -1), own.decoder):
@@ -276,11 +329,10 @@ for i, step in zip(range(5, 0, -1), own.decoder):
 rows = []
 for name, state in states:
     unit = F.normalize(state.flatten(0, 1), dim=1)
-    cosine = unit @ unit.T                                                           # (seconds, seconds)
-    rows.append((name, f"{cosine[alike & pairs].mean():.3f}", f"{cosine[~alike & pairs].mean():.3f}",
-                 f"{scales.auroc(cosine[pairs][None], alike[pairs][None]).item():.3f}"))
-same, other = (int((which & pairs).sum()) // 2 for which in (alike, ~alike))
-print(f"{same} pairs of seconds with the same categories, {other} with others")
+    cosine = unit @ unit.T                                 # (seconds, seconds)
+    means = cosine[alike & pairs].mean(), cosine[~alike & pairs].mean()
+    told_apart = scales.auroc(cosine[pairs][None], alike[pairs][None]).item()
+    rows.append((name, *(f"{value:.3f}" for value in (*means, told_apart))))
 workbook.table(["state", "cosine, same sound", "other sound", "AUROC of same against other"], rows)
 
 # %% [markdown]
@@ -307,23 +359,31 @@ workbook.table(["state", "cosine, same sound", "other sound", "AUROC of same aga
 
 # %%
 scores = scales.per_frame(found, truth)
-names = [*scales, "mask"]
-points = {score: {name: scales.bootstrap(table[score]) for name, table in zip(names, scores)}
-          for score in scores[0]}
-panels = {"probability": {"inside the truth": points["inside"], "outside": points["outside"]},
-          "AUROC": {"map": points["auroc"]}, "IoU": {"map": points["iou"], "ceiling": points["ceiling"]}}
+names = [*grids, "mask"]
+points = {}
+for score in scores[0]:
+    points[score] = {name: scales.bootstrap(table[score]) for name, table in zip(names, scores)}
+panels = {
+    "probability": {"inside the truth": points["inside"], "outside": points["outside"]},
+    "AUROC": {"map": points["auroc"]},
+    "IoU": {"map": points["iou"], "ceiling": points["ceiling"]},
+}
 title = f"What each scale knows: {s.clips} test clips, 95% intervals over clips"
-workbook.show(plots.scales.scale_curves(panels, names, title),
-              alt="Three panels along the decoder's scales: probability inside and outside the truth, AUROC, IoU and "
-              "its ceiling. The two coarse scales are near chance; from 8 x 8 on the background is dark.")
+workbook.show(
+    plots.scales.scale_curves(panels, names, title),
+    alt="Three panels along the decoder's scales: probability inside and outside the truth, "
+    "AUROC, IoU and its ceiling. The two coarse scales are near chance; from 8 x 8 on the "
+    "background is dark.",
+)
 
 # %%
 columns = ["inside", "outside", "contrast", "auroc", "iou", "ceiling"]
 rows = []
 for name in names:
     values = {score: points[score][name].estimate for score in points}
-    rows.append((name, *(f"{values[score]:.3f}" for score in columns),
-                 f"{values['iou'] / values['ceiling']:.0%}", f"{values['marked']:.1%}"))
+    of_ceiling = values["iou"] / values["ceiling"]
+    cells = [f"{values[score]:.3f}" for score in columns]
+    rows.append((name, *cells, f"{of_ceiling:.0%}", f"{values['marked']:.1%}"))
 workbook.table(["scale", *columns, "IoU of ceiling", "background marked"], rows)
 
 # %% [markdown]
@@ -332,14 +392,21 @@ workbook.table(["scale", *columns, "IoU of ceiling", "background marked"], rows)
 # %% tags=["nbval-check-output"]
 def verdict(gain):
     """What the interval of a difference allows one to say."""
-    return "better" if gain.low > 0 else "worse" if gain.high < 0 else "undecided"
+    if gain.low > 0:
+        return "better"
+    return "worse" if gain.high < 0 else "undecided"
 
 
-for (coarse, a), (fine, b) in zip(zip(names, scores), zip(names[1:], scores[1:])):
-    steps = {"background": a["outside"] - b["outside"], "ranking": b["auroc"] - a["auroc"],
-             "IoU": b["iou"] - a["iou"], "share of the ceiling": b["iou"] / b["ceiling"] - a["iou"] / a["ceiling"]}
-    told = ", ".join(f"{name} {verdict(scales.bootstrap(step))}" for name, step in steps.items())
-    print(f"{coarse:>7} -> {fine:7}  {told}")
+for i in range(len(names) - 1):
+    a, b = scores[i], scores[i + 1]                        # the coarser and the finer scale
+    steps = {
+        "background": a["outside"] - b["outside"],
+        "ranking": b["auroc"] - a["auroc"],
+        "IoU": b["iou"] - a["iou"],
+        "share of the ceiling": b["iou"] / b["ceiling"] - a["iou"] / a["ceiling"],
+    }
+    told = [f"{name} {verdict(scales.bootstrap(step))}" for name, step in steps.items()]
+    print(f"{names[i]:>7} -> {names[i + 1]:7}  {', '.join(told)}")
 
 # %% [markdown]
 # So, of "progressively suppresses background":
@@ -368,23 +435,27 @@ for (coarse, a), (fine, b) in zip(zip(names, scores), zip(names[1:], scores[1:])
 
 # %%
 stored = here.root / "results/sweep"
-runs, kept = sweep.load("scales", stored), sweep.load_maps("scales", stored)
-one = runs["LightAVSeg"][0]
-print(f"{one['steps']} steps each, seed {one['seed']}, {one['date']}, {one['machine']['device']}, torch {one['machine']['torch']}")
+kept = sweep.load_maps("scales", stored)
+one = sweep.load("scales", stored)["LightAVSeg"][0]
+machine = f"{one['machine']['device']}, torch {one['machine']['torch']}"
+print(f"{one['steps']} steps each, seed {one['seed']}, {one['date']}, {machine}")
 
 
 def stretched(similarity):
-    return (similarity - similarity.min()) / (similarity.max() - similarity.min()).clamp_min(1e-6)
+    least, most = similarity.min(), similarity.max()
+    return (similarity - least) / (most - least).clamp_min(1e-6)
 
 
 rows = {}
 for label, maps in kept.items():
-    by_scale = {f"{m.shape[-2]} x {m.shape[-1]}": stretched(m[clip, 0]) for m in maps.similarity}
-    scenes, mask = row(maps, clip, 0)[:2], maps.logits[clip, 0].sigmoid()
-    rows[label] = [*scenes, *(by_scale.get(scale) for scale in scales), mask]
+    seen = [stretched(m[clip, 0]) for m in maps.similarity]
+    by_grid = dict(zip(grids_of(maps.similarity), seen))
+    scene, mask = row(maps, clip, 0)[:2], maps.logits[clip, 0].sigmoid()
+    rows[label] = [*scene, *(by_grid.get(grid) for grid in grids), mask]
+columns = ["frame", "truth", *names]
+outlines = dict.fromkeys(rows, truth[clip, 0])
 title = "The same frame, six models of one budget (maps stretched to their range)"
-figure = plots.scales.map_grid(rows, ["frame", "truth", *names], title, "low to high",
-                                {label: truth[clip, 0] for label in rows})
+figure = plots.scales.map_grid(rows, columns, title, "low to high", outlines)
 workbook.show(figure, alt="A row for each model: frame, truth, its maps by scale, its mask.")
 
 # %% [markdown]
@@ -393,20 +464,27 @@ workbook.show(figure, alt="A row for each model: frame, truth, its maps by scale
 # %%
 tables = {}                                                # label -> scale -> scores (clips, 5)
 for label, maps in kept.items():
-    shown = scales.Maps([m[:s.clips] for m in maps.similarity], maps.logits[:s.clips])
-    labels = [*(f"{m.shape[-2]} x {m.shape[-1]}" for m in shown.similarity), "mask"]
-    tables[label] = dict(zip(labels, scales.per_frame(shown, truth)))
-panels = {name: {label: {scale: scales.bootstrap(table[score]) for scale, table in by_scale.items()}
-                 for label, by_scale in tables.items()} for name, score in (("AUROC", "auroc"), ("IoU", "iou"))}
-workbook.show(plots.scales.scale_curves(panels, names, "One budget, one training each (95% intervals over clips)"),
-              alt="AUROC and IoU by scale for the six models, with intervals over clips.")
+    shown_maps = scales.Maps([m[:s.clips] for m in maps.similarity], maps.logits[:s.clips])
+    labels = [*grids_of(maps.similarity), "mask"]
+    tables[label] = dict(zip(labels, scales.per_frame(shown_maps, truth)))
+panels = {"AUROC": {}, "IoU": {}}
+for label, by_scale in tables.items():
+    for name, curves in panels.items():
+        values = {scale: table[name.lower()] for scale, table in by_scale.items()}
+        curves[label] = {scale: scales.bootstrap(value) for scale, value in values.items()}
+title = "One budget, one training each (95% intervals over clips)"
+workbook.show(
+    plots.scales.scale_curves(panels, names, title),
+    alt="AUROC and IoU by scale for the six models, with intervals over clips.",
+)
 
 # %% tags=["nbval-check-output"]
+whole = tables["LightAVSeg"]
 for label in list(tables)[1:]:
     told = []
-    for scale, score in ((scales[-1], "auroc"), ("mask", "auroc"), ("mask", "iou")):
-        gain = scales.bootstrap(tables[label][scale][score] - tables["LightAVSeg"][scale][score])
-        told.append(f"{score} of {scale} {verdict(gain)}")
+    for scale, score in ((grids[-1], "auroc"), ("mask", "auroc"), ("mask", "iou")):
+        gain = tables[label][scale][score] - whole[scale][score]
+        told.append(f"{score} of {scale} {verdict(scales.bootstrap(gain))}")
     print(f"{label:14} {', '.join(told)}")
 
 # %% [markdown]
@@ -429,14 +507,21 @@ for label in list(tables)[1:]:
 
 # %%
 iou = scores[-1]["iou"]                                    # (clips, 5), NaN where nothing sounds
-order = [divmod(k, 5) for k in iou.flatten().argsort().tolist() if not iou.flatten()[k].isnan()]
+occupied = ~iou.isnan()
+ranked = [divmod(k, 5) for k in iou.flatten().argsort().tolist()]
+order = [(i, t) for i, t in ranked if occupied[i, t]]
 middle = len(order) // 2
 chosen = [*order[:3], *order[middle - 1:middle + 2], *order[-3:]]
 labels = ["worst"] * 3 + ["middle"] * 3 + ["best"] * 3
-columns = [(test[i]["frames"][t], test[i]["mask"][t], {"marked": found.logits[i, t] > 0}) for i, t in chosen]
+columns = []
+for i, t in chosen:
+    item = test[i]
+    columns.append((item["frames"][t], item["mask"][t], {"marked": found.logits[i, t] > 0}))
 titles = [f"{label} {iou[i, t]:.2f}" for label, (i, t) in zip(labels, chosen)]
-workbook.show(plots.prediction_grid(columns, titles),
-              alt="Nine frames with truth and marked pixels, three worst, three middle, three best.")
+workbook.show(
+    plots.prediction_grid(columns, titles),
+    alt="Nine frames with truth and marked pixels, three worst, three middle, three best.",
+)
 
 # %% [markdown]
 # Is it the *outline* that fails, or the *choice* of objects? Ask of each frame whether it marks (more than half of) exactly the objects that sound.
@@ -445,22 +530,33 @@ workbook.show(plots.prediction_grid(columns, titles),
 right = torch.ones_like(iou, dtype=torch.bool)
 for t in things:
     right[t.clip, t.second] &= (t.share > 0.5) == t.sounding
-occupied = ~iou.isnan()
 lost = 1 - iou
 wrong = occupied & ~right
-print(f"{int(occupied.sum())} frames with sound; a wrong set of objects in {int(wrong.sum())}, "
-      f"which lose {lost[wrong].sum() / lost[occupied].sum():.0%} of all the IoU that is lost")
+share = lost[wrong].sum() / lost[occupied].sum()
+print(
+    f"{int(occupied.sum())} frames with sound; a wrong set of objects in {int(wrong.sum())}, "
+    f"which lose {share:.0%} of all the IoU that is lost"
+)
 for name, which in (("right", occupied & right), ("wrong", wrong)):
     print(f"set {name}: {int(which.sum()):3} frames, mean IoU {iou[which].mean():.3f}")
-many = torch.tensor([[len(sounding[i, t]) for t in range(5)] for i in range(s.clips)])
-rows = [(n, int((many == n).sum()), int((wrong & (many == n)).sum())) for n in range(1, 5)]
+many = torch.zeros_like(iou)
+for (i, t), categories in sounding.items():
+    many[i, t] = len(categories)
+rows = []
+for n in range(1, 5):
+    with_n = many == n
+    rows.append((n, int(with_n.sum()), int((wrong & with_n).sum())))
 workbook.table(["objects that sound at once", "frames", "with a wrong set"], rows)
 
 # %%
 for i, t in order[:3]:
-    mistakes = [f"{'misses' if o.sounding else 'marks'} the {CATEGORIES[o.category].name}" for o in things
-                if (o.clip, o.second) == (i, t) and (o.share > 0.5) != o.sounding]
-    print(f"IoU {iou[i, t]:.2f}, {len(sounding[i, t])} sound: {', '.join(mistakes) or 'ill drawn, but the right ones'}")
+    mistakes = []
+    for o in things:
+        if (o.clip, o.second) == (i, t) and (o.share > 0.5) != o.sounding:
+            does = "misses" if o.sounding else "marks"
+            mistakes.append(f"{does} the {CATEGORIES[o.category].name}")
+    told = ", ".join(mistakes) or "ill drawn, but the right ones"
+    print(f"IoU {iou[i, t]:.2f}, {len(sounding[i, t])} sound: {told}")
 
 # %% [markdown]
 # Most of the lost IoU is lost at outlines, a few percent in each frame. The bad failures are another kind, and few: a wrong *choice*, and only
@@ -486,8 +582,12 @@ def expected_iou(a, b):
     # end solution
 
 # %% tags=["check"]
-workbook.check("twins", expected_iou, hint="average two cases: a sounds, b sounds; union of both is a + b",
-               cases=[((100, 100), (0.5, 0.5)), ((300, 100), (0.5, 0.5))])
+workbook.check(
+    "twins",
+    expected_iou,
+    hint="average two cases: a sounds, b sounds; union of both is a + b",
+    cases=[((100, 100), (0.5, 0.5)), ((300, 100), (0.5, 0.5))],
+)
 
 # %% [markdown]
 # One half for either choice, however large they are, and what lies between (one and a part of the other) is worse. Now measure how much of
@@ -506,29 +606,46 @@ sounds = torch.zeros(s.twins, 5, dtype=torch.bool)
 for t in both:
     sounds[t.clip, t.second] |= t.sounding
 loud, still = marked.where(sounds, torch.nan), marked.where(~sounds, torch.nan)
-rows = {"sounding twin": scales.bootstrap(loud[0]), "silent twin": scales.bootstrap(loud[1]),
-        "difference": scales.bootstrap(loud[0] - loud[1]),
-        "either, while neither sounds": scales.bootstrap(still.nanmean(0))}
+shares = {
+    "sounding twin": loud[0],
+    "silent twin": loud[1],
+    "difference": loud[0] - loud[1],
+    "either, while neither sounds": still.nanmean(0),
+}
+rows = {name: scales.bootstrap(values) for name, values in shares.items()}
 title = f"Share of a twin that is marked ({s.twins} clips, 95% over clips)"
-workbook.show(plots.intervals(rows, title, "share of its visible pixels"),
-              alt="Intervals of the share that is marked: of the sounding twin, of the silent one, their difference, "
-              "and of both while neither sounds.")
+workbook.show(
+    plots.intervals(rows, title, "share of its visible pixels"),
+    alt="Intervals of the share that is marked: of the sounding twin, of the silent one, their "
+    "difference, and of both while neither sounds.",
+)
 
 # %%
 for name, d in rows.items():
-    print(f"{name:29} {d.mean:+.2f} ({d.low:+.2f} to {d.high:+.2f})")
+    print(f"{name:29} {d.estimate:+.2f} ({d.low:+.2f} to {d.high:+.2f})")
 one, two = loud > 0.5
-counts = {"both": one & two, "only the sounding one": one & ~two, "only the silent one": two & ~one, "neither": ~one & ~two}
-print(f"of {int(sounds.sum())} seconds in which one sounds, marked are",
-      ", ".join(f"{name} in {int(which[sounds].sum())}" for name, which in counts.items()))
+cases = {
+    "both": one & two,
+    "only the sounding one": one & ~two,
+    "only the silent one": two & ~one,
+    "neither": ~one & ~two,
+}
+counts = [f"{name} in {int(which[sounds].sum())}" for name, which in cases.items()]
+print(f"of {int(sounds.sum())} seconds in which one sounds, marked are", ", ".join(counts))
 
 # %%
 step = max(1, int(sounds.sum()) // 6)
 chosen = sounds.nonzero().tolist()[::step][:6]
-of_twins = [(pairs_of_twins[i], found_twins.logits[i], t) for i, t in chosen]
-columns = [(item["frames"][t], item["mask"][t], {"marked": logits[t] > 0}) for item, logits, t in of_twins]
-workbook.show(plots.prediction_grid(columns, [f"clip {i}, second {t}" for i, t in chosen]),
-              alt="Six frames with twins of which one sounds, at equal steps through the clips; truth, and what is marked.")
+columns = []
+for i, t in chosen:
+    item, marked_now = pairs_of_twins[i], found_twins.logits[i, t] > 0
+    columns.append((item["frames"][t], item["mask"][t], {"marked": marked_now}))
+titles = [f"clip {i}, second {t}" for i, t in chosen]
+workbook.show(
+    plots.prediction_grid(columns, titles),
+    alt="Six frames with twins of which one sounds, at equal steps through the clips; truth, and "
+    "what is marked.",
+)
 
 # %% [markdown]
 # While neither sounds, neither is marked: the model *does* listen. While one sounds, often both are marked; sometimes only one; by
@@ -556,30 +673,40 @@ workbook.show(plots.prediction_grid(columns, [f"clip {i}, second {t}" for i, t i
 # where they are needed until completeness holds within 1%.
 
 # %%
-duets = []                                     # of each clip the first second in which two objects sound
+duets = []                  # of each clip the first second in which two objects sound
 for index in range(10):
     together = [t for t in range(5) if len(sounding[index, t]) == 2]
     duets += [(index, t) for t in together[:1]]
 index, second = duets[0]
-item, objects = test[index], lav.data.sounding_shapes.objects(test.root, "ms3", "test", index)
+item = test[index]
+objects = lav.data.sounding_shapes.objects(test.root, "ms3", "test", index)
 masks = [torch.from_numpy(thing.masks[second]) for thing in objects if thing.sounding[second]]
-masks = masks[:1] if s.profile == "smoke" else masks
+if s.profile == "smoke":
+    masks = masks[:1]
 print(f"clip {index}, second {second}: two of {len(objects)} objects sound")
 
 # %%
 scene = item["frames"], item["log_mel"], second
-why = [attribution.integrated_gradients(model, *scene, mask) for mask in masks]
+steps, tolerance = (32, 0.05) if s.profile == "smoke" else (64, 0.01)
+why = []
+for mask in masks:
+    why.append(attribution.integrated_gradients(model, *scene, mask, steps, tolerance))
 for number, explained in enumerate(why):
-    print(f"object {number}: sound adds {explained.difference:,.0f} logits; completeness within {explained.error:.2%}")
-    assert explained.error <= 0.01
+    difference, error = explained.difference, explained.error
+    print(f"object {number}: sound adds {difference:,.0f} logits; completeness within {error:.2%}")
+    assert explained.error <= tolerance
 for explained, name in zip(why, ("first", "second")):
-    lost = attribution.occlusion(model, *scene, explained.mask)
+    patch = (24, 16) if s.profile == "smoke" else (8, 8)
+    lost = attribution.occlusion(model, *scene, explained.mask, patch)
     seen = attribution.grad_cam(model, *scene, explained.mask)
     panels = {"Integrated Gradients": explained, "occlusion": lost, "Grad-CAM": seen}
     frame, front_end = item["frames"][second], test.front_end
     figure = plots.attribution.attribution_figure(frame, item["log_mel"], panels, front_end, second)
-    workbook.show(figure, alt=f"The {name} sounding object's mask, the log-mel, and, blue where logits rise, "
-                  "red where they fall, Integrated Gradients and occlusion by time and band, Grad-CAM by place.")
+    workbook.show(
+        figure,
+        alt=f"The {name} sounding object's mask, the log-mel, and, blue where logits rise, red "
+        "where they fall, Integrated Gradients and occlusion by time and band, Grad-CAM by place.",
+    )
 
 # %% [markdown]
 # Both figures have the same frame and the same sound; only the mask differs (`smoke` draws one). The attribution of
@@ -622,18 +749,28 @@ assert sizes < 0.5
 # %%
 count = 2 if s.profile == "smoke" else 6
 options = {"steps": 32, "tolerance": 0.1}      # coarser than above, for speed
+if s.profile == "smoke":
+    options = {"steps": 16, "tolerance": 0.5}
 controls = [attribution.positive_control(model, test, *place, **options) for place in duets[:count]]
 on_its_own = {i: float(c.shares.diagonal().mean()) for i, c in enumerate(controls)}
-against = {"the area's share": [c.area for c in controls],
-           "the loudness' share": [c.loudness for c in controls],
-           "the other object's attribution": [c.shares.flip(0).diagonal() for c in controls]}
+against = {
+    "the area's share": [c.area for c in controls],
+    "the loudness' share": [c.loudness for c in controls],
+    "the other object's attribution": [c.shares.flip(0).diagonal() for c in controls],
+}
 rows = {}
 for name, values in against.items():
-    rows[name] = mean, low, high = statistics.paired(on_its_own, {i: float(v.mean()) for i, v in enumerate(values)})[:3]
+    other = {i: float(value.mean()) for i, value in enumerate(values)}
+    mean, low, high = rows[name] = statistics.paired(on_its_own, other)[:3]
     print(f"{mean:+.3f} ({low:+.3f} to {high:+.3f}) above {name}")
-figure = plots.intervals(rows, f"Share on the object's own sound, {count} clips: above …", "difference")
-workbook.show(figure, alt="Three differences with intervals: the attribution's share on the object's own sound "
-              "minus the share of the area, of the loudness, and of the other object's attribution.")
+figure = plots.intervals(
+    rows, f"Share on the object's own sound, {count} clips: above …", "difference"
+)
+workbook.show(
+    figure,
+    alt="Three differences with intervals: the attribution's share on the object's own sound "
+    "minus the share of the area, of the loudness, and of the other object's attribution.",
+)
 
 # %% [markdown]
 # "Loudness" is what an attribution would score that knows no model: the log-mel above silence. The lines are 95%
@@ -659,10 +796,20 @@ def toy_attribution(x, start, steps=1000):
 
 # %% tags=["check"]
 zero, one = torch.zeros(2), torch.ones(2)
-cases = [((one, zero), torch.tensor([2 / 3, 4 / 3])), ((0.2 * one, zero), zero),
-         ((torch.tensor([3.0, -1.0]), zero), zero), ((torch.tensor([3.0, 1.0]), one), torch.tensor([2.0, 0.0]))]
-workbook.check("Integrated Gradients of a toy", toy_attribution, cases=cases, tolerance=0.01,
-               hint="the gradient is (1, 2) where the model is above zero, else (0, 0); average along the path")
+cases = [
+    ((one, zero), torch.tensor([2 / 3, 4 / 3])),
+    ((0.2 * one, zero), zero),
+    ((torch.tensor([3.0, -1.0]), zero), zero),
+    ((torch.tensor([3.0, 1.0]), one), torch.tensor([2.0, 0.0])),
+]
+workbook.check(
+    "Integrated Gradients of a toy",
+    toy_attribution,
+    cases=cases,
+    tolerance=0.01,
+    hint="the gradient is (1, 2) where the model is above zero, else (0, 0); average along the "
+    "path",
+)
 
 # %% [markdown]
 # ## 5.9 The mixing desk
@@ -679,9 +826,12 @@ workbook.check("Integrated Gradients of a toy", toy_attribution, cases=cases, to
 # code, which moves the desk's controls as you would, then the desk.
 
 # %%
-objects = lav.data.sounding_shapes.objects
-together = [sum(thing.sounding.astype(int) for thing in objects(test.root, "ms3", "test", i)) for i in range(8)]
-desk_clip, desk_second = next((i, t) for i in range(8) for t in range(5) if together[i][t] == 2)
+together = []
+for i in range(8):
+    objects = lav.data.sounding_shapes.objects(test.root, "ms3", "test", i)
+    heard = sum(thing.sounding.astype(int) for thing in objects)       # (5,)
+    together += [(i, t) for t in range(5) if heard[t] == 2]
+desk_clip, desk_second = together[0]
 desk = lav.widgets.MixingDesk(model, test, desk_clip, desk_second)
 loud = [i for i, source in enumerate(desk.sources) if source.sounding[desk_second]]
 
@@ -692,7 +842,8 @@ def marked():
     return [float(mask[desk.sources[i].masks[desk_second]].float().mean()) for i in loud]
 
 
-silenced, rows = desk.strips[loud[0]], []
+silenced = desk.strips[loud[0]]
+rows = []
 for volume in (1.0, 0.5, 0.4, 0.35, 0.3, 0.2, 0.0, 1.0):
     silenced.gain.value = volume
     rows.append((f"{volume:.2f}", *(f"{share:.0%}" for share in marked())))
@@ -723,9 +874,12 @@ desk
 # Random changes of switches, volumes and second, by the way that your own changes take:
 
 # %%
-times = lav.widgets.response_times(desk, changes=20 if s.profile == "smoke" else 100)
-print(f"measured, CPU, threads: {torch.get_num_threads()}: "
-      f"median {times.median:.0f} ms, 95th percentile {times.p95:.0f} ms")
+changes = 20 if s.profile == "smoke" else 100
+times = lav.widgets.response_times(desk, changes=changes)
+print(
+    f"measured, CPU, threads: {torch.get_num_threads()}: "
+    f"median {times.median:.0f} ms, 95th percentile {times.p95:.0f} ms"
+)
 
 # %% [markdown]
 # The same clip step by step: the slider goes through the decoder, coarse to fine, and ends with the mask.
