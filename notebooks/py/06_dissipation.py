@@ -47,7 +47,8 @@ from lightavseg_core import workbook
 s = workbook.settings(globals(), results=str, clips=int, epochs=int, seed=int, out=str | None)
 if s.profile == "smoke":
     s.clips, s.epochs = min(s.clips, 12), 1
-print(f"results of {s.results}; {s.clips} clips and {s.epochs} epochs of a training of our own, seed {s.seed}")
+own = f"{s.clips} clips and {s.epochs} epochs of a training of our own"
+print(f"results of {s.results}; {own}, seed {s.seed}")
 
 # %%
 import math
@@ -83,10 +84,10 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 # weights, how the output differs from pixel to pixel, and the gradients of $W_Q$, $W_K$ and $W_V$.
 
 # %% tags=["nbval-check-output"]
-pixels, sound = torch.randn(1, 6, 8), torch.randn(1, 1, 8)                  # 6 pixels, one sound, 8 channels
+pixels, sound = torch.randn(1, 6, 8), torch.randn(1, 1, 8)  # 6 pixels, one sound, 8 channels
 W_Q, W_K, W_V = (torch.randn(8, 8, requires_grad=True) for _ in range(3))
-weights = (pixels @ W_Q @ (sound @ W_K).mT / 8**0.5).softmax(-1)             # (1, 6, 1)
-answer = weights @ (sound @ W_V)                                            # (1, 6, 8)
+weights = (pixels @ W_Q @ (sound @ W_K).mT / 8**0.5).softmax(-1)  # (1, 6, 1)
+answer = weights @ (sound @ W_V)                                  # (1, 6, 8)
 answer.square().sum().backward()
 
 print("weights:", weights.flatten().tolist())
@@ -106,12 +107,16 @@ assert (weights == 1).all() and W_Q.grad.norm() == W_K.grad.norm() == 0 < W_V.gr
 # %%
 for kernel in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
     torch.manual_seed(s.seed)
-    layer, pixels, sound, wanted = Attention(64), *(torch.randn(2, length, 64) for length in (196, 1, 196))
+    layer = Attention(64)
+    pixels, sound, wanted = (torch.randn(2, length, 64) for length in (196, 1, 196))
     with sdpa_kernel(kernel):
         (layer(pixels, sound) - wanted).square().mean().backward()
-    norms = {name: getattr(layer, name).weight.grad.norm().item() for name in ("query", "key", "value")}
+    norms = {}
+    for name in ("query", "key", "value"):
+        norms[name] = getattr(layer, name).weight.grad.norm().item()
     print(f"{kernel.name:15}", ", ".join(f"{name} {norm:.1e}" for name, norm in norms.items()))
-    assert max(norms["query"], norms["key"]) <= (0 if kernel == SDPBackend.MATH else 1e-7 * norms["value"])
+    allowed = 0 if kernel == SDPBackend.MATH else 1e-7 * norms["value"]
+    assert max(norms["query"], norms["key"]) <= allowed
 
 # %% [markdown]
 # ## 6.2 On a model
@@ -124,7 +129,8 @@ for kernel in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
 size = 64
 here = workbook.places("06_dissipation", s.out)
 root = here.runs / f"data_{s.clips}_{s.seed}"
-lav.data.sounding_shapes.generate(root, "ms3", {"train": s.clips, "val": 4, "test": 20}, size, s.seed)
+counts = {"train": s.clips, "val": 4, "test": 20}
+lav.data.sounding_shapes.generate(root, "ms3", counts, size, s.seed)
 shipped = lav.load_model(here.root / "checkpoints/tiny")
 
 
@@ -133,7 +139,8 @@ def avesformer(**options):
     torch.manual_seed(s.seed)
     model = lav.create_model("avesformer", preset="tiny", size=size, **options)
     load_audio(model.audio, here.root / "checkpoints/tiny")
-    model.visual.load_state_dict(shipped.visual.state_dict(), strict=False)    # four of its five stages
+    known = shipped.visual.state_dict()                    # four of its five stages
+    model.visual.load_state_dict(known, strict=False)
     model.front_end, model.audio = sweep.Embedding(model.audio), nn.Flatten()
     return model
 
@@ -146,8 +153,10 @@ def gradients(model):
 
 
 one_key = avesformer(prompts=0)
-train, validation, test = (lav.data.AVSBench(root, "ms3", split, size, one_key.front_end)
-                           for split in ("train", "val", "test"))
+splits = {}
+for split in counts:
+    splits[split] = lav.data.AVSBench(root, "ms3", split, size, one_key.front_end)
+train, validation, test = splits.values()
 batch = lav.data.collate([test[i] for i in range(2)])
 
 # %% [markdown]
@@ -176,14 +185,18 @@ for kernel in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
     model = avesformer(prompts=0)
     layer = model.decoder[2].cross_attn
     optimizer = torch.optim.AdamW(layer.parameters(), lr=2e-3, weight_decay=0)
-    before = {name: getattr(layer, name).weight.detach().clone() for name in ("query", "key", "value")}
+    weights = {name: getattr(layer, name).weight for name in ("query", "key", "value")}
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
     with sdpa_kernel(kernel), AttentionRecorder(model) as recorder:
         for _ in range(steps):
             model.zero_grad()
             gradients(model)
             optimizer.step()
-    moved = {name: ((getattr(layer, name).weight - w).norm() / w.norm()).item() for name, w in before.items()}
-    print(f"{kernel.name:15} moved by", ", ".join(f"{name} {share:.1e}" for name, share in moved.items()))
+    moved = {}
+    for name, old in before.items():
+        moved[name] = ((weights[name] - old).norm() / old.norm()).item()
+    told = ", ".join(f"{name} {share:.1e}" for name, share in moved.items())
+    print(f"{kernel.name:15} moved by {told}")
     if kernel == SDPBackend.MATH:
         assert moved["query"] == moved["key"] == 0
 
@@ -204,8 +217,8 @@ class Broadcast(nn.Module):
         super().__init__()
         self.value, self.out = layer.value, layer.out
 
-    def forward(self, query, sound):                              # (B, N, C), (B, 1, C)
-        return self.out(self.value(sound))                        # (B, 1, C)  broadcast over the N positions
+    def forward(self, query, sound):              # (B, N, C), (B, 1, C)
+        return self.out(self.value(sound))        # (B, 1, C)  broadcast over the N positions
 
 
 with torch.inference_mode():
@@ -214,8 +227,8 @@ with torch.inference_mode():
     one_key.decoder[2].cross_attn = Broadcast(layer)
     added = one_key(batch["frames"], batch["log_mel"]).logits
     one_key.decoder[2].cross_attn = layer
-print(f"largest difference of the logits {(attended - added).abs().max():.1e}, "
-      f"where they are about {attended.abs().mean():.1f}")
+largest, usual = (attended - added).abs().max(), attended.abs().mean()
+print(f"largest difference of the logits {largest:.1e}, where they are about {usual:.1f}")
 assert torch.allclose(attended, added, atol=1e-4)
 
 # %% [markdown]
@@ -233,9 +246,19 @@ def fold(value, out):
 # %% tags=["check"]
 heard = torch.randn(3, 64)
 answer = layer.out(layer.value(heard))
-workbook.check("one matrix", fold, hint="write W_o (W_v a + b_v) + b_o and multiply out",
-               cases=[((layer.value, layer.out),
-                       lambda found: torch.allclose(heard @ found[0].T + found[1], answer, atol=1e-4))])
+
+
+def same(found):
+    weight, bias = found
+    return torch.allclose(heard @ weight.T + bias, answer, atol=1e-4)
+
+
+workbook.check(
+    "one matrix",
+    fold,
+    hint="write W_o (W_v a + b_v) + b_o and multiply out",
+    cases=[((layer.value, layer.out), same)],
+)
 
 # %% [markdown]
 # What does the disguise cost? With $N$ positions and $C$ channels, **predict** the multiply-accumulates (MACs) and parameters:
@@ -247,16 +270,21 @@ workbook.check("one matrix", fold, hint="write W_o (W_v a + b_v) + b_o and multi
 # | folded | $C^2$ | $C^2 + C$ |
 
 # %% tags=["nbval-check-output"]
-C, N = 256, 28 * 28                                       # the published width; a 224 px frame at stride 8
+C, N = 256, 28 * 28                       # the published width; a 224 px frame at stride 8
 layer, folded = Attention(C), nn.Linear(C, C)
+broadcast = Broadcast(layer)
 pixels, sound = torch.empty(1, N, C), torch.empty(1, 1, C)
-attended, added = count(layer, pixels, sound), count(Broadcast(layer), pixels, sound)
+attended, added = count(layer, pixels, sound), count(broadcast, pixels, sound)
 once = count(folded, sound)
 assert attended.total_macs == 2 * N * C**2 + 2 * N * C + 2 * C**2
 assert added.total_macs == 2 * C**2 and once.total_macs == C**2
+compared = {
+    "cross-attention, one key": (attended, layer),
+    "broadcast": (added, broadcast),
+    "folded": (once, folded),
+}
 rows = []
-for name, cost, module in (("cross-attention, one key", attended, layer),
-                           ("broadcast", added, Broadcast(layer)), ("folded", once, folded)):
+for name, (cost, module) in compared.items():
     parameters = sum(p.numel() for p in module.parameters())
     fewer = attended.total_macs / cost.total_macs
     rows.append((name, f"{cost.total_macs:,}", f"{fewer:,.0f}", f"{parameters:,}"))
@@ -292,11 +320,20 @@ def leading_entropy(keys, lead, temperature):
     # end solution
 
 # %% tags=["check"]
-workbook.check("entropy of a leading key", leading_entropy, tolerance=1e-6,
-               hint="the leader's -log w is log(1 + r), another's is log(1 + r) + lead / temperature",
-               cases=[((2, 0.0, 1.0), math.log(2)), ((64, 0.0, 1.0), math.log(64)), ((1, 5.0, 1.0), 0.0),
-                      ((3, 2.0, 0.5), attention.entropy(torch.tensor([4.0, 0, 0]).double().softmax(0))),
-                      ((16, 30.0, 1.0), 15 * 31 * math.exp(-30))])
+measured = attention.entropy(torch.tensor([4.0, 0, 0]).double().softmax(0))
+workbook.check(
+    "entropy of a leading key",
+    leading_entropy,
+    tolerance=1e-6,
+    hint="the leader's -log w is log(1 + r), another's is log(1 + r) + lead / temperature",
+    cases=[
+        ((2, 0.0, 1.0), math.log(2)),
+        ((64, 0.0, 1.0), math.log(64)),
+        ((1, 5.0, 1.0), 0.0),
+        ((3, 2.0, 0.5), measured),
+        ((16, 30.0, 1.0), 15 * 31 * math.exp(-30)),
+    ],
+)
 
 # %% [markdown]
 # The package's functions against the closed form:
@@ -314,13 +351,16 @@ for keys, color, marker in ((2, plots.BLUE, "o"), (16, plots.ORANGE, "s"), (64, 
         assert (measured - closed).abs().max() < 1e-6
     axis.plot(leads, closed.exp(), color=color, label=f"{keys} keys")
     axis.plot(leads[::4], measured.exp()[::4], marker, color=color)
-axis.set(title="One key leads: lines by formula, marks measured", yscale="log",
-         xlabel="lead of its score over the others' (temperature 1)", ylabel="effective keys")
+axis.set(title="One key leads: lines by formula, marks measured", yscale="log")
+axis.set(xlabel="lead of its score over the others' (temperature 1)", ylabel="effective keys")
 axis.set_yticks([1, 2, 4, 16, 64], [1, 2, 4, 16, 64])
 axis.minorticks_off()
 axis.legend(frameon=False)
-workbook.show(figure, alt="Effective keys fall from K to 1 as one key's score takes the lead; "
-              "measured marks lie on the formula's lines.")
+workbook.show(
+    figure,
+    alt="Effective keys fall from K to 1 as one key's score takes the lead; measured marks lie on "
+    "the formula's lines.",
+)
 
 # %% [markdown]
 # A lead of a few units is enough, and more keys only need a little more. The temperature $\tau$ stretches this axis: $\tau = 1/4$ makes four
@@ -338,9 +378,10 @@ workbook.show(figure, alt="Effective keys fall from K to 1 as one key's score ta
 # prompts; 16 *equal* prompts.
 
 # %%
-settings = {"the sound": {"prompts": 0}, "a sound per second": {"prompts": 0, "seconds": True},
-            **{f"{n} prompt{'s' * (n > 1)}": {"prompts": n} for n in (1, 2, 4, 16, 64)},
-            "16 equal prompts": {"prompts": 16}}
+settings = {"the sound": {"prompts": 0}, "a sound per second": {"prompts": 0, "seconds": True}}
+for n in (1, 2, 4, 16, 64):
+    settings[f"{n} prompts" if n > 1 else "1 prompt"] = {"prompts": n}
+settings["16 equal prompts"] = {"prompts": 16}
 untrained = {}
 for name, options in settings.items():
     model = avesformer(**options)
@@ -363,12 +404,19 @@ def number(value, style=".3f"):
     return "not defined" if value is None else f"{value:{style}}"
 
 
-columns = {"keys": "d", "gradient": ".1e", "relative_entropy": ".3f", "effective_keys": ".2f",
-           "top_share": ".3f", "spatial_variance": ".1e"}
+columns = {
+    "keys": "d",
+    "gradient": ".1e",
+    "relative_entropy": ".3f",
+    "effective_keys": ".2f",
+    "top_share": ".3f",
+    "spatial_variance": ".1e",
+}
+rows = []
+for name, found in untrained.items():
+    rows.append((name, *(number(found[column], style) for column, style in columns.items())))
 print("untrained; the gradient is that of W_Q or W_K, the larger, in units of that of W_V")
-workbook.table(["", *(column.replace("_", " ") for column in columns)],
-               [(name, *(number(found[column], style) for column, style in columns.items()))
-                for name, found in untrained.items()])
+workbook.table(["", *(column.replace("_", " ") for column in columns)], rows)
 
 # %% [markdown]
 # Look at the last row. Its relative entropy is 1, the highest possible, and all 16 keys are "effective". Yet each pixel gets the same vector,
@@ -382,7 +430,8 @@ workbook.table(["", *(column.replace("_", " ") for column in columns)],
 # without the feed-forward the weights are those of silence, and the sound enters as a bias again; with it they depend on the sound.
 
 # %%
-model, silence = avesformer().eval(), test.with_sound("silent")
+model = avesformer().eval()
+silence = test.with_sound("silent")
 in_silence = lav.data.collate([silence[i] for i in range(2)])["log_mel"]
 
 
@@ -402,8 +451,10 @@ for name in ("feed-forward", "the sum alone"):
     with_sound, without = heard_and_silent(model)
     moved[name] = (with_sound.weights - without.weights).abs().max().item()
     varied[name] = attention.spatial_variance(with_sound.output - without.output).max().item()
-    print(f"{name:14} the sound moves the weights by up to {moved[name]:.1e}; "
-          f"spatial variance of what it adds to the output {varied[name]:.1e}")
+    print(
+        f"{name:14} the sound moves the weights by up to {moved[name]:.1e}; "
+        f"spatial variance of what it adds to the output {varied[name]:.1e}"
+    )
 assert moved["the sum alone"] < 1e-5 < 1e-4 < moved["feed-forward"]
 assert varied["the sum alone"] < 1e-8 < 1e-6 < varied["feed-forward"]
 
@@ -419,15 +470,23 @@ assert varied["the sum alone"] < 1e-8 < 1e-6 < varied["feed-forward"]
 # it back.
 
 # %%
-keys, focus = sweep.load("keys", here.root / s.results), sweep.load("early_focus", here.root / s.results)
+keys = sweep.load("keys", here.root / s.results)
+focus = sweep.load("early_focus", here.root / s.results)
 for name, found in {"keys": keys, "early_focus": focus}.items():
-    runs = [run for seeds in found.values() for run in seeds.values()]
-    if len(found) < len(EXPERIMENTS[name]) or not all("attention" in run for run in runs):
-        raise FileNotFoundError(f"{s.results}: {name} is not complete. Run `lightavseg sweep {name}`.")
-    one, hours = runs[0], sum(run["seconds"] for run in runs) / 3600
-    print(f"{name}: {len(runs)} trainings of {one['steps']} steps at {one['run']['budget']['size']} px, "
-          f"{hours:.1f} core hours, {one['date']}, {one['machine']['device']}, torch {one['machine']['torch']}")
-baseline, oracle = keys["the sound"], keys["the sound"][0]["deaf_oracle"]["M_J"]
+    trainings = [run for seeds in found.values() for run in seeds.values()]
+    if len(found) < len(EXPERIMENTS[name]) or not all("attention" in run for run in trainings):
+        raise FileNotFoundError(
+            f"{s.results}: {name} is not complete. Run `lightavseg sweep {name}`."
+        )
+    one = trainings[0]
+    hours = sum(run["seconds"] for run in trainings) / 3600
+    side, of = one["run"]["budget"]["size"], one["machine"]
+    print(
+        f"{name}: {len(trainings)} trainings of {one['steps']} steps at {side} px, "
+        f"{hours:.1f} core hours, {one['date']}, {of['device']}, torch {of['torch']}"
+    )
+baseline = keys["the sound"]
+oracle = baseline[0]["deaf_oracle"]["M_J"]
 print(f"deaf oracle (perfect eyes, no ears) of the keys' test clips: M_J {oracle:.3f}")
 
 
@@ -443,8 +502,11 @@ def hearing(seeds):
     return {seed: own - swapped[seed] for seed, own in sweep.values(seeds).items()}
 
 
-def verdict(d):
-    return "worse" if d.high < 0 else "better" if d.low > 0 else "undecided"
+def verdict(d, below="worse", above="better", neither="undecided"):
+    """What the interval of a difference allows one to say."""
+    if d.high < 0:
+        return below
+    return above if d.low > 0 else neither
 
 
 def interval(d):
@@ -455,23 +517,30 @@ def mean(values):
     return f"{fmean(values.values()):.3f}"
 
 
-against = {name: statistics.paired(sweep.values(seeds), sweep.values(baseline))
-           for name, seeds in keys.items() if name != "the sound"}
-rows = []
+against, rows = {}, []
 for name, seeds in keys.items():
-    difference = (interval(against[name]), verdict(against[name])) if name in against else ("", "")
-    rows.append((name, mean(sweep.values(seeds)), *difference, mean(hearing(seeds))))
-workbook.table(["keys", "$M_J$", "minus that of one key (95%)", "verdict", "own sound minus swapped"], rows)
+    scores = sweep.values(seeds)
+    difference = "", ""
+    if name != "the sound":
+        d = against[name] = statistics.paired(scores, sweep.values(baseline))
+        difference = interval(d), verdict(d)
+    rows.append((name, mean(scores), *difference, mean(hearing(seeds))))
+columns = ["$M_J$", "minus that of one key (95%)", "verdict", "own sound minus swapped"]
+workbook.table(["keys", *columns], rows)
 
 # %%
 panels = {"$M_J$": {name: sweep.values(seeds).values() for name, seeds in keys.items()}}
 for label in ("relative entropy", "effective keys", "spatial variance"):
-    panels[label] = {name: statistic(seeds, label.replace(" ", "_")).values() for name, seeds in keys.items()}
+    key = label.replace(" ", "_")
+    panels[label] = {name: statistic(seeds, key).values() for name, seeds in keys.items()}
 title = "AVESFormer by its keys, trained alike: a dot for each seed, a bar at their mean"
 figure = plots.seed_dots(panels, title, {"$M_J$": (oracle, "deaf oracle")})
 figure.savefig(here.figures / "06_keys.png", dpi=110, metadata={"Software": None})
-workbook.show(figure, alt="For each way to make keys: M_J, relative entropy, effective keys and spatial "
-              "variance of the cross-attention, a dot for each seed.")
+workbook.show(
+    figure,
+    alt="For each way to make keys: M_J, relative entropy, effective keys and spatial variance of "
+    "the cross-attention, a dot for each seed.",
+)
 
 # %% [markdown]
 # (`figures/06_keys.png` is this picture, drawn from the committed results: with the locked versions the same to the pixel.)
@@ -481,18 +550,31 @@ workbook.show(figure, alt="For each way to make keys: M_J, relative entropy, eff
 # of 95%, chance makes some of them speak.
 
 # %% tags=["nbval-check-output"]
-varies = {name: fmean(statistic(seeds, "spatial_variance").values()) for name, seeds in keys.items()}
+varies = {}
+for name, seeds in keys.items():
+    varies[name] = fmean(statistic(seeds, "spatial_variance").values())
 alive = [name for name in keys if varies[name] > 1e-6]
 print("the same vector everywhere:", ", ".join(name for name in keys if name not in alive))
 least, most = sorted(alive, key=varies.get)[::len(alive) - 1]
-print(f"spatial variance elsewhere: {varies[least]:.3f} ({least}) to {varies[most]:.3f} ({most}); at most 1")
+extremes = f"{varies[least]:.3f} ({least}) to {varies[most]:.3f} ({most})"
+print(f"spatial variance elsewhere: {extremes}; at most 1")
 for word in ("better", "worse", "undecided"):
     of_word = [name for name, d in against.items() if verdict(d) == word]
-    print(f"M_J compared with one key, {word}:", "all" if len(of_word) == len(against) else "; ".join(of_word) or "none")
-print(f"of {len(against)} such intervals chance alone makes {0.05 * len(against):.1f} speak, on average")
-for name in [name for name in alive if name in untrained]:
-    changes = [f"{stat.replace('_', ' ')} {untrained[name][stat]:.3f} -> {mean(statistic(keys[name], stat))}"
-               for stat in ("relative_entropy", "spatial_variance")]
+    which = "; ".join(of_word) or "none"
+    if len(of_word) == len(against):
+        which = "all"
+    print(f"M_J compared with one key, {word}: {which}")
+chance = 0.05 * len(against)
+print(f"of {len(against)} such intervals chance alone makes {chance:.1f} speak, on average")
+
+# %% tags=["nbval-check-output"]
+for name in alive:
+    if name not in untrained:
+        continue
+    changes = []
+    for stat in ("relative_entropy", "spatial_variance"):
+        before, after = untrained[name][stat], mean(statistic(keys[name], stat))
+        changes.append(f"{stat.replace('_', ' ')} {before:.3f} -> {after}")
     print(f"{name}, untrained -> trained:", ", ".join(changes))
 remedy = against["16 prompts"]
 shown = {"better": "holds", "worse": "is refuted", "undecided": "is NOT shown"}[verdict(remedy)]
@@ -513,17 +595,22 @@ print(f"16 prompts minus one key {interval(remedy)}: 'prompts raise the score' {
 # %%
 torch.manual_seed(s.seed)
 ours = avesformer()
-config = lav.TrainConfig(epochs=s.epochs, seed=s.seed, validate_every=s.epochs,
-                         audio_weights="joint")                     # the audio encoder is inside the front end
+config = lav.TrainConfig(
+    epochs=s.epochs,
+    seed=s.seed,
+    validate_every=s.epochs,
+    audio_weights="joint",                                     # it is inside the front end
+)
 trainer = lav.Trainer(ours, config)
 trainer.fit(train, validation)
-scores = {sound: lav.evaluate(ours, test, sound)["M_J"] for sound in ("normal", "swapped")}
+normal, swapped = (lav.evaluate(ours, test, sound)["M_J"] for sound in ("normal", "swapped"))
 
 # %% tags=["result"]
-print(f"measured live on {machine['device']}, {machine['threads']} threads, torch {machine['torch']}:")
+on = f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}"
+print(f"measured live on {on}:")
 steps = sum(entry["event"] == "step" for entry in trainer.log)
-print(f"{steps} steps on {s.clips} clips, seed {s.seed}: M_J {scores['normal']:.3f}, "
-      f"with swapped sound {scores['swapped']:.3f}")
+trained_on = f"{steps} steps on {s.clips} clips, seed {s.seed}"
+print(f"{trained_on}: M_J {normal:.3f}, with swapped sound {swapped:.3f}")
 
 # %% [markdown]
 # Where does which key get its weight? A frame by rule: of the test frames in which something sounds, the one of median IoU. Of its 16 keys the
@@ -536,16 +623,24 @@ item = test[index]
 with AttentionRecorder(ours, "*.cross_attn") as recorder:
     evaluation.predict(ours, item)
 layer = recorder.layers["decoder.2.cross_attn"]
-maps = layer.weights[second].mean(0).T.unflatten(1, layer.query_grid)     # (K, h, w)  mean over the 8 heads
+over_heads = layer.weights[second].mean(0)                     # (N, K)
+maps = over_heads.T.unflatten(1, layer.query_grid)             # (K, h, w)
 chosen = maps.flatten(1).std(1).argsort(descending=True)[:5]
-names, title = [f"key {k}" for k in chosen.tolist()], f"Test clip {index}, second {second}, IoU {iou:.2f}"
-figure = plots.attention_maps(item["frames"][second], item["mask"][second], maps[chosen], names, title)
-workbook.show(figure, alt="A frame, what sounds in it, and five small maps of how much weight each of five "
-              "keys gets at each position.")
+names = [f"key {k}" for k in chosen.tolist()]
+title = f"Test clip {index}, second {second}, IoU {iou:.2f}"
+frame, mask = item["frames"][second], item["mask"][second]
+figure = plots.attention_maps(frame, mask, maps[chosen], names, title)
+workbook.show(
+    figure,
+    alt="A frame, what sounds in it, and five small maps of how much weight each of five keys "
+    "gets at each position.",
+)
 found = recorder.statistics()["decoder.2.cross_attn"]
-print(f"over this clip: relative entropy {found['relative_entropy']:.3f}, "
-      f"effective keys {found['effective_keys']:.1f} of {found['keys']}, "
-      f"spatial variance {found['spatial_variance']:.3f}")
+print(
+    f"over this clip: relative entropy {found['relative_entropy']:.3f}, "
+    f"effective keys {found['effective_keys']:.1f} of {found['keys']}, "
+    f"spatial variance {found['spatial_variance']:.3f}"
+)
 
 # %% [markdown]
 # **Who decides, the place or the sound?** A key's weight varies over positions *and* from sound to sound. By the law of total variance the two add
@@ -556,12 +651,15 @@ print(f"over this clip: relative entropy {found['relative_entropy']:.3f}, "
 whole = lav.data.collate([test[i] for i in range(len(test))])
 with AttentionRecorder(ours, "*.cross_attn") as recorder, torch.inference_mode():
     ours.eval()(whole["frames"], whole["log_mel"])
-weights = recorder.layers["decoder.2.cross_attn"].weights                    # (frames, heads, positions, keys)
-between, within = weights.mean(2).var(0, correction=0).sum(), weights.var(2, correction=0).mean(0).sum()
+weights = recorder.layers["decoder.2.cross_attn"].weights      # (frames, heads, positions, keys)
+between = weights.mean(2).var(0, correction=0).sum()
+within = weights.var(2, correction=0).mean(0).sum()
 total = weights.transpose(1, 2).flatten(0, 1).var(0, correction=0).sum()
 assert torch.isclose(between + within, total, rtol=1e-3)
-print(f"of the weights' variance {between / total:.0%} lies between frames, "
-      f"{within / total:.0%} between the positions of one")
+print(
+    f"of the weights' variance {between / total:.0%} lies between frames, "
+    f"{within / total:.0%} between the positions of one"
+)
 
 # %% [markdown]
 # A frame's own *places* make most of it. But look at the maps above before you call that listening: what lights up may be objects against
@@ -571,7 +669,8 @@ print(f"of the weights' variance {between / total:.0%} lies between frames, "
 # guess.
 
 # %%
-attend, measured = ours.decoder[2].cross_attn, {}
+attend = ours.decoder[2].cross_attn
+measured = {}
 for temperature in (0.25, 0.5, 1.0, 2.0, 4.0):
     attend.temperature = temperature
     looked = attention.survey(ours, test, names="*.cross_attn")["decoder.2.cross_attn"]
@@ -579,9 +678,10 @@ for temperature in (0.25, 0.5, 1.0, 2.0, 4.0):
 attend.temperature = 1.0
 entropies = [found["entropy"] for found in measured.values()]
 assert entropies == sorted(entropies)
-workbook.table(["temperature", "relative entropy", "effective keys", "top share", "$M_J$"],
-               [(t, *(number(found[key]) for key in ("relative_entropy", "effective_keys", "top_share", "M_J")))
-                for t, found in measured.items()])
+shown = ("relative_entropy", "effective_keys", "top_share", "M_J")
+rows = [(t, *(number(found[key]) for key in shown)) for t, found in measured.items()]
+columns = ["temperature", "relative entropy", "effective keys", "top share", "$M_J$"]
+workbook.table(columns, rows)
 
 # %% [markdown]
 # The entropy rises as it must. The score is for a model that was trained at $\tau = 1$; section 6.6 has models trained at $1/4$ and 4.
@@ -604,17 +704,24 @@ AttentionExplorer(ours, item, second)
 # parameters is that? Counted at the published size, ResNet-50 and VGGish, by the recorder: which layers see one key?
 
 # %%
+clip = torch.zeros(1, 1, 3, 64, 64), torch.zeros(1, 1, 1, 96, 64)
 inert = {}
 for method in ("avsegformer", "selm", "avsbench", "avesformer"):
-    model = profiling.skeleton(method, visual="resnet50", audio="vggish").to_empty(device="cpu")   # no weights
-    found = attention.inert_parameters(model, torch.zeros(1, 1, 3, 64, 64), torch.zeros(1, 1, 1, 96, 64))
-    own = sum(p.numel() for name, p in model.named_parameters() if not name.startswith(("visual.", "audio.")))
+    model = profiling.skeleton(method, visual="resnet50", audio="vggish")     # has no weights yet
+    model = model.to_empty(device="cpu")
+    found = attention.inert_parameters(model, *clip)
+    own = 0
+    for name, parameter in model.named_parameters():
+        if not name.startswith(("visual.", "audio.")):
+            own += parameter.numel()
     inert[method] = found, found.total / own
 
 # %% tags=["nbval-check-output"]
 for method, (found, of_own) in inert.items():
-    print(f"{method:12} {found.total:>10,} inert query and key parameters in {len(found.layers)} layers: "
-          f"{found.share:.1%} of all, {of_own:.1%} of what is no encoder")
+    print(
+        f"{method:12} {found.total:>10,} inert query and key parameters in "
+        f"{len(found.layers)} layers: {found.share:.1%} of all, {of_own:.1%} of what is no encoder"
+    )
 assert inert["avsegformer"][0].total == 6 * 2 * 256**2, "six layers, query and key, no biases"
 
 # %% [markdown]
@@ -634,7 +741,8 @@ with torch.inference_mode(), AttentionRecorder(tpavi) as recorder:
         tpavi(batch["frames"][:, :seconds], torch.randn(2, seconds, 1, 96, 64))
         ranks[seconds] = [found["effective_rank"] for found in recorder.statistics().values()]
 for seconds, found in ranks.items():
-    print(f"seconds {seconds}, effective rank by scale, untrained:", ", ".join(f"{rank:.2f}" for rank in found))
+    told = ", ".join(f"{rank:.2f}" for rank in found)
+    print(f"seconds {seconds}, effective rank by scale, untrained: {told}")
 assert max(ranks[1]) < 1 + 1e-6 and max(ranks[5]) <= 5 + 1e-6
 try:
     attention.entropy(next(iter(recorder.layers.values())).weights)
@@ -666,30 +774,47 @@ workbook.table(["encoders", "parameters, M", *profiling.PARTS, "share of the aud
 # does the *order* of the seconds matter, or do the masks merely permute along? Random weights are enough: a path that does not exist
 # cannot be trained. **Predict** the table. (TPAVI starts closed, by a zero in its last norm; here it is opened.)
 
-# %% tags=["nbval-check-output"]
+# %%
 torch.manual_seed(s.seed)
-frames, sounds = torch.randn(2, 1, 5, 3, size, size), torch.randn(2, 1, 5, 1, 96, 64)    # two clips of 5 s
-order, uses = torch.tensor([2, 0, 4, 1, 3]), {}
+frames = torch.randn(2, 1, 5, 3, size, size)                   # two clips of 5 s
+sounds = torch.randn(2, 1, 5, 1, 96, 64)
+order = torch.tensor([2, 0, 4, 1, 3])
+
+
+def changes(model):
+    """The first clip's logits; their changes with others before, others after, another order."""
+    masks = model(frames[0], sounds[0]).logits
+    yield masks
+    for others in (slice(0, 2), slice(3, 5)):                  # second 2 stays what it is
+        mixed_frames, mixed_sounds = frames[0].clone(), sounds[0].clone()
+        mixed_frames[:, others] = frames[1, :, others]
+        mixed_sounds[:, others] = sounds[1, :, others]
+        yield model(mixed_frames, mixed_sounds).logits[:, 2] - masks[:, 2]
+    yield model(frames[0, :, order], sounds[0, :, order]).logits - masks[:, order]
+
+
+uses = {}
 for name in (*lav.list_methods(), "avesformer, seconds"):
     torch.manual_seed(s.seed)
     options = {"seconds": True} if name.endswith("seconds") else {}
-    model = lav.create_model(name.partition(",")[0], preset="tiny", size=size, **options).eval()
-    for opened in (module for module in model.modules() if isinstance(module, TPAVI)):
-        nn.init.ones_(opened.mu_norm.weight)
+    method = name.partition(",")[0]
+    model = lav.create_model(method, preset="tiny", size=size, **options).eval()
+    for module in model.modules():
+        if isinstance(module, TPAVI):
+            nn.init.ones_(module.mu_norm.weight)
     with torch.inference_mode():
-        masks = model(frames[0], sounds[0]).logits
-        changes = []
-        for others in (slice(0, 2), slice(3, 5)):                    # second 2 stays what it is
-            mixed_frames, mixed_sounds = frames[0].clone(), sounds[0].clone()
-            mixed_frames[:, others], mixed_sounds[:, others] = frames[1, :, others], sounds[1, :, others]
-            changes.append(model(mixed_frames, mixed_sounds).logits[:, 2] - masks[:, 2])
-        changes.append(model(frames[0, :, order], sounds[0, :, order]).logits - masks[:, order])
-    uses[name] = [bool(change.abs().max() > 1e-4 * masks.abs().max()) for change in changes]
+        masks, *found = changes(model)
+    uses[name] = [bool(change.abs().max() > 1e-4 * masks.abs().max()) for change in found]
+
+# %% tags=["nbval-check-output"]
 assert uses["avesformer"] == uses["lightavseg"] == uses["avsegformer"] == [False, False, False]
 assert uses["avesformer, seconds"] == uses["avsbench"] == [True, True, False]
 assert uses["selm"] == [True, False, True]
-workbook.table(["", "seconds before matter", "seconds after matter", "their order matters"],
-               [(name, *("yes" if answer else "no" for answer in answers)) for name, answers in uses.items()])
+rows = []
+for name, answers in uses.items():
+    rows.append((name, *("yes" if answer else "no" for answer in answers)))
+columns = ["seconds before matter", "seconds after matter", "their order matters"]
+workbook.table(["", *columns], rows)
 
 # %% [markdown]
 # AVESFormer's masks permute along: each frame is on its own, as its authors state, and as in LightAVSeg and AVSegFormer. TPAVI and keys of all
@@ -718,32 +843,43 @@ def uniform(h, w):
     # end solution
 
 # %% tags=["check"]
-workbook.check("uniform distance", uniform,
-               hint="on 2 x 2 the distances from a corner are 0, 1, 1 and the square root of 2, in units of 2",
-               cases=[((2, 2), (2 + 2**0.5) / 8), ((1, 1), 0.0),
-                      ((4, 8), attention.uniform_distance((4, 8), (4, 8)))])
+workbook.check(
+    "uniform distance",
+    uniform,
+    hint="on 2 x 2 the distances from a corner are 0, 1, 1 and the square root of 2, in units of 2",
+    cases=[
+        ((2, 2), (2 + 2**0.5) / 8),
+        ((1, 1), 0.0),
+        ((4, 8), attention.uniform_distance((4, 8), (4, 8))),
+    ],
+)
 
 # %%
-ttt, side = focus["ttt"], focus["ttt"][0]["run"]["budget"]["size"]
+ttt = focus["ttt"]
+side = ttt[0]["run"]["budget"]["size"]
 relative, rows = {}, []
 for stage, stride in enumerate((32, 16, 8)):
     layer = f"decoder.{stage}.self_attn"
-    measured, even = (fmean(statistic(ttt, name, layer).values()) for name in ("distance", "uniform_distance"))
+    measured = fmean(statistic(ttt, "distance", layer).values())
+    even = fmean(statistic(ttt, "uniform_distance", layer).values())
     relative[stage] = statistic(ttt, "relative_distance", layer)
     d = statistics.paired(relative[stage], dict.fromkeys(relative[stage], 1.0))
-    nearer = "nearer" if d.high < 0 else "farther" if d.low > 0 else "undecided"
+    nearer = verdict(d, "nearer", "farther")
     n = side // stride
     kernel = (4 + 4 * 2**0.5) / 9 / n
-    rows.append((stage + 1, f"{n} x {n}", number(kernel), number(measured), number(even), interval(d), nearer))
+    distances = [number(distance) for distance in (kernel, measured, even)]
+    rows.append((stage + 1, f"{n} x {n}", *distances, interval(d), nearer))
 print("ttt, distances in units of the map's side; the ratio is that of self-attention to uniform")
-workbook.table(["stage", "map", "3 x 3 kernel", "attention", "uniform", "ratio minus 1 (95%)", "than uniform"], rows)
+columns = ["3 x 3 kernel", "attention", "uniform", "ratio minus 1 (95%)", "than uniform"]
+workbook.table(["stage", "map", *columns], rows)
 
 # %% tags=["nbval-check-output"]
 by_stage = statistics.paired(relative[0], relative[2])
-said = "holds" if by_stage.high < 0 else "is reversed" if by_stage.low > 0 else "is undecided"
+said = verdict(by_stage, "holds", "is reversed", "is undecided")
 print(f"distance in units of the uniform one, first stage minus last: {interval(by_stage)}")
 print(f"'early stages attend more narrowly than the last' {said} here")
-print(f"the largest of all those differences from uniform: {max(abs(1 - r) for of in relative.values() for r in of.values()):.1%}")
+largest = max(abs(1 - ratio) for ratios in relative.values() for ratio in ratios.values())
+print(f"the largest of all those differences from uniform: {largest:.1%}")
 
 # %% [markdown]
 # Read the two verdicts with the size beside them. A 3 x 3 kernel looks half as far as uniform attention on the coarsest map, an eighth as far on
@@ -756,33 +892,51 @@ print(f"the largest of all those differences from uniform: {max(abs(1 - r) for o
 # due to either.
 
 # %%
-models = {kinds: lav.create_model("avesformer", preset="tiny", size=side, decoder=kinds).eval()
-          for kinds in focus}
+models = {}
+for kinds in focus:
+    model = lav.create_model("avesformer", preset="tiny", size=side, decoder=kinds)
+    models[kinds] = model.eval()
 frames, sounds = torch.randn(1, 1, 3, side, side), torch.randn(1, 1, 1, 96, 64)
 calls = {kinds: (lambda model=model: model(frames, sounds)) for kinds, model in models.items()}
-timing = profiling.latency(calls, repeats=30 if s.profile == "default" else 5)
+repeats = 30 if s.profile == "default" else 5
+timing = profiling.latency(calls, repeats=repeats)
+of_ttt = timing["ttt"].median
+
+# %%
 rows = []
 for kinds, seeds in focus.items():
-    cost, parts = profiling.macs(models[kinds], side).by_part(), profiling.parameters(models[kinds])
+    cost = profiling.macs(models[kinds], side).by_part()
+    parts = profiling.parameters(models[kinds])
     macs = (cost["fusion"][0] + cost["decoder"][0]) / 1e6
     parameters = (parts["fusion"].total + parts["decoder"].total) / 1e3
-    pace = timing[kinds].median / timing["ttt"].median
+    pace = timing[kinds].median / of_ttt
     d = statistics.paired(sweep.values(seeds), sweep.values(ttt))
     difference = ("", "") if kinds == "ttt" else (interval(d), verdict(d))
     score = mean(sweep.values(seeds))
     rows.append((kinds, f"{macs:.1f}", f"{parameters:.0f}", f"{pace:.2f}", score, *difference))
-print(f"frames of {side} px; latency of the whole model in units of ttt's {timing['ttt'].median:.0f} ms, "
-      f"measured now on {machine['device']}, {machine['threads']} threads")
-columns = ["MACs, M", "parameters, thousands", "latency / ttt", "$M_J$", "minus ttt (95%)", "verdict"]
+print(
+    f"frames of {side} px; latency of the whole model in units of ttt's {of_ttt:.0f} ms, "
+    f"measured now on {machine['device']}, {machine['threads']} threads"
+)
+columns = ["MACs, M", "parameters, thousands", "latency / ttt"]
+columns += ["$M_J$", "minus ttt (95%)", "verdict"]
 workbook.table(["fusion and decoder", *columns], rows)
 
 # %%
-panels = {"$M_J$": {kinds: sweep.values(seeds).values() for kinds, seeds in focus.items()},
-          "$M_J$, own sound minus swapped": {kinds: hearing(seeds).values() for kinds, seeds in focus.items()}}
-figure = plots.seed_dots(panels, "Decoder stages, coarse to fine: c convolution, t transformer block",
-                         {"$M_J$": (ttt[0]["deaf_oracle"]["M_J"], "deaf oracle")})
-workbook.show(figure, alt="M_J, and how much of it is owed to the clip's own sound, for four decoders, "
-              "a dot for each seed.")
+panels = {
+    "$M_J$": {kinds: sweep.values(seeds).values() for kinds, seeds in focus.items()},
+    "$M_J$, own sound minus swapped": {
+        kinds: hearing(seeds).values() for kinds, seeds in focus.items()
+    },
+}
+title = "Decoder stages, coarse to fine: c convolution, t transformer block"
+lines = {"$M_J$": (ttt[0]["deaf_oracle"]["M_J"], "deaf oracle")}
+figure = plots.seed_dots(panels, title, lines)
+workbook.show(
+    figure,
+    alt="M_J, and how much of it is owed to the clip's own sound, for four decoders, a dot for "
+    "each seed.",
+)
 
 # %% [markdown]
 # `tcc` is the row to look at: only its *coarsest* stage meets the sound, and it hears least. So if its score falls, that may be the entry of the
@@ -806,16 +960,23 @@ def block_macs(n, keys, channels):
 # %% tags=["check"]
 block, sounds = TransformerBlock(64), torch.empty(1, 16, 64)
 counted = {n * n: count(block, torch.empty(1, 64, n, n), sounds).total_macs for n in (4, 16)}
-workbook.check("MACs of a transformer block", block_macs,
-               hint="products: each of N queries meets each key twice, for its score and for its value",
-               cases=[((n, 16, 64), total) for n, total in counted.items()], tolerance=1e-9)
+workbook.check(
+    "MACs of a transformer block",
+    block_macs,
+    hint="products: each of N queries meets each key twice, for its score and for its value",
+    cases=[((n, 16, 64), total) for n, total in counted.items()],
+    tolerance=1e-9,
+)
 
 # %%
 for n in (4, 8, 16):
     x = torch.empty(1, 64, n, n)
-    attends, convolves = count(block, x, sounds).total_macs, count(conv_block(64, 64), x).total_macs
-    print(f"{n:2} x {n:2}: block {attends / 1e6:5.2f} M MACs, convolution {convolves / 1e6:5.2f} M, "
-          f"ratio {attends / convolves:.1f}")
+    attends = count(block, x, sounds).total_macs
+    convolves = count(conv_block(64, 64), x).total_macs
+    print(
+        f"{n:2} x {n:2}: block {attends / 1e6:5.2f} M MACs, "
+        f"convolution {convolves / 1e6:5.2f} M, ratio {attends / convolves:.1f}"
+    )
     assert attends > convolves, "the block's projections alone are 14 N C^2, more than 9 N C^2"
 
 # %% [markdown]
