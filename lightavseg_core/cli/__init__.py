@@ -27,12 +27,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point. A mistake of the user's ends in one line on stderr and exit code 2, not in a traceback."""
     subcommands = (Annotated[cls, tyro.conf.subcommand(cls.__name__.lower())] for cls in COMMANDS)
     parse = partial(
-        tyro.cli,
-        reduce(or_, subcommands),
-        prog="lightavseg",
-        description=__doc__,
-        args=arguments,
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+        tyro.cli, reduce(or_, subcommands), prog="lightavseg", description=__doc__, args=arguments,
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
     )
     command = parse()
     try:

@@ -117,10 +117,9 @@ class Export:
 
     def _command(self) -> str:
         """With all that was given, for the file's own record."""
-        flags = {"imports": "import"}
-        given = [
-            f"--{flags.get(option.name, option.name)} {getattr(self, option.name)}"
-            for option in fields(self)[1:]
-            if option.name != "json" and getattr(self, option.name) != option.default
-        ]
-        return " ".join(["lightavseg export", str(self.checkpoint), *given])
+        words = ["lightavseg export", str(self.checkpoint)]
+        for option in fields(self)[1:]:
+            value, flag = getattr(self, option.name), {"imports": "import"}.get(option.name, option.name)
+            if flag != "json" and value != option.default:
+                words.append(f"--{flag} {value}")
+        return " ".join(words)

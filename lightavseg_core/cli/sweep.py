@@ -46,18 +46,11 @@ class Sweep:
     def run(self) -> int:
         from ..experiments.sweep import sweep
 
-        smoke = self.budget == "smoke"
-        failed = sweep(
-            self.names,
-            self.out or (self.work / "results" if smoke else Path("results")),
-            self.work,
-            self.workers,
-            self.seeds,
-            BUDGETS["smoke"] if smoke else None,
-            subset=self.subset,
-            method=self.method,
-            file=self.file,
-        )
+        out, budget = self.out or Path("results"), None
+        if self.budget == "smoke":
+            out, budget = self.out or self.work / "results", BUDGETS["smoke"]
+        part = {"subset": self.subset, "method": self.method, "file": self.file}
+        failed = sweep(self.names, out, self.work, self.workers, self.seeds, budget, **part)
         if failed:
             print(f"lightavseg: {len(failed)} runs failed: {', '.join(failed)}.", file=sys.stderr)
         return 1 if failed else 0

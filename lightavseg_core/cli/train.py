@@ -64,6 +64,7 @@ class Train(TrainConfig, _TrainOptions):
         from ..data.avsbench import AVSBench
         from ..models import create_model
         from ..trainer import Trainer
+
         if (self.out / "log.jsonl").exists():
             raise FileExistsError(f"{self.out}: holds an earlier run. Give another --out, or remove it.")
         config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
@@ -87,10 +88,8 @@ class Train(TrainConfig, _TrainOptions):
         """The recipe's options of the model. Raises ValueError for what does not go with the recipe."""
         recipe = RECIPES[self.recipe]
         if self.method != recipe.method:
-            raise ValueError(
-                f"--recipe {self.recipe} trains {recipe.method}; found --method {self.method}. "
-                "Leave one of them out."
-            )
+            trains = f"--recipe {self.recipe} trains {recipe.method}"
+            raise ValueError(f"{trains}; found --method {self.method}. Leave one of them out.")
         print(f"recipe {self.recipe} ({recipe.source}), {UNVERIFIED}")
         if self.audio_weights == "auto":
             raise ValueError(

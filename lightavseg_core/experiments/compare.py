@@ -53,14 +53,8 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    file: str | Path,
-    data: Path | None = None,
-    subset: str = "ms3",
-    budget: str = "default",
-    preset: str = "tiny",
-    seeds: int = SEEDS,
-    workers: int = 2,
-    out: str | Path = "runs/compare",
+    file: str | Path, data: Path | None = None, subset: str = "ms3", budget: str = "default",
+    preset: str = "tiny", seeds: int = SEEDS, workers: int = 2, out: str | Path = "runs/compare"
 ) -> Comparison:
     """Trains the methods that a file registers as `sweep` trains the five, and puts all into one table.
 
@@ -72,9 +66,7 @@ def compare(
     file, out = Path(file), Path(out)
     own = import_file(file)
     if not own:
-        raise ValueError(
-            f"{file}: registers no method. Put @register over its class, as docs/adding_a_method.md shows."
-        )
+        raise ValueError(f"{file}: registers no method. Put @register over its class.")
     size = BUDGETS[budget]
     base = Run(subset=subset, budget=size, preset=preset, **_given(data, subset, size))
     runs = {method: replace(base, method=method) for method in METHODS}
@@ -170,29 +162,17 @@ def _timed(runs: Mapping[str, Run], repeats: int) -> Profile:
 
 
 def _row(method: str, seeds: Mapping[int, dict], timed: Profile, stored: bool) -> Row:
-    score = over_seeds(list(values(seeds).values()))
-    swapped = over_seeds(list(values(seeds, sound="swapped").values()))
+    score, low, high = over_seeds(list(values(seeds).values()))
+    if len(seeds) == 1:
+        low = high = None
+    swapped = over_seeds(list(values(seeds, sound="swapped").values())).mean
     clock = next(row for row in timed.rows if row.name == method)
-    return Row(
-        method,
-        score.mean,
-        score.low if len(seeds) > 1 else None,
-        score.high if len(seeds) > 1 else None,
-        swapped.mean,
-        clock.parameters,
-        *clock.timing.interval,
-        timed.relative(clock),
-        stored,
-    )
+    measured = clock.parameters, *clock.timing.interval, timed.relative(clock)
+    return Row(method, score, low, high, swapped, *measured, stored)
 
 
 def _notes(
-    run: Run,
-    data: Path | None,
-    seeds: int,
-    first: Mapping[str, dict],
-    stored: Sequence[str],
-    timed: Profile,
+    run: Run, data: Path | None, seeds: int, first: Mapping[str, dict], stored: Sequence[str], timed: Profile
 ) -> list[str]:
     """What goes with the table. first: method -> its result of seed 0. stored: methods not trained now."""
     budget = run.budget
@@ -208,10 +188,8 @@ def _notes(
         notes.append("No events.csv says what sounds when: each method learns to hear by itself.")
     if stored:
         made = first[stored[0]]
-        notes.append(
-            f"* stored, not trained now: same data and budget, {made['date']}, {made['machine']['device']}, "
-            f"commit {made['commit']}."
-        )
+        when = f"{made['date']}, {made['machine']['device']}, commit {made['commit']}"
+        notes.append(f"* stored, not trained now: same data and budget, {when}.")
         if len({result.get("ear") for result in first.values()}) > 1:
             notes.append("  Their audio encoder has the recipe of the others', trained to other weights.")
     return [*notes, f"Latency: {timed.card}"]
@@ -221,19 +199,12 @@ def lines(found: Comparison) -> list[str]:
     """The table in columns, and below it what it must be read with."""
     table = [["", "M_J", "M_J, swapped sound", "parameters, M", "latency, ms", "times the first"]]
     for row in found.rows:
-        score = f"{row.score:.3f}"
+        name, score = row.name + " *" * row.stored, f"{row.score:.3f}"
         if row.low is not None:
             score += f" ({row.low:.3f} to {row.high:.3f})"
-        table.append(
-            [
-                f"{row.name}{' *' * row.stored}",
-                score,
-                f"{row.swapped:.3f}",
-                f"{row.parameters / 1e6:.2f}",
-                f"{row.latency:.1f} ({row.latency_low:.1f} to {row.latency_high:.1f})",
-                f"{row.times.estimate:.2f} ({row.times.low:.2f} to {row.times.high:.2f})",
-            ]
-        )
+        latency = f"{row.latency:.1f} ({row.latency_low:.1f} to {row.latency_high:.1f})"
+        times = "{:.2f} ({:.2f} to {:.2f})".format(*row.times)
+        table.append([name, score, f"{row.swapped:.3f}", f"{row.parameters / 1e6:.2f}", latency, times])
     widths = [max(map(len, column)) for column in zip(*table)]
     padded = ([cell.ljust(width) for cell, width in zip(line, widths)] for line in table)
     return [*("  ".join(line).rstrip() for line in padded), "", *found.notes]

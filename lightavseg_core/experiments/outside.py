@@ -34,9 +34,7 @@ def import_file(file: str | Path) -> list[str]:
     """
     path = Path(file)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file. Give the Python file of a method; docs/adding_a_method.md describes it."
-        )
+        raise FileNotFoundError(f"{path}: no such file. See docs/adding_a_method.md for what belongs in it.")
     name = f"outside_{path.stem}"  # no name that an installed module has
     spec = spec_from_file_location(name, path.resolve())
     if spec is None:

@@ -31,10 +31,12 @@ def load(experiment: str, folder: str | Path = "results/sweep") -> dict[str, dic
         seeds = {seed: read(path) for seed, path in paths.items() if path.exists()}
         if seeds:
             found[label] = seeds
+    return _some(found, experiment, folder)
+
+
+def _some(found: dict, experiment: str, folder: str | Path) -> dict:
     if not found:
-        raise FileNotFoundError(
-            f"{folder}: holds no finished run of {experiment}. Run `lightavseg sweep {experiment}`."
-        )
+        raise FileNotFoundError(f"{folder}: nothing of {experiment}. Run `lightavseg sweep {experiment}`.")
     return found
 
 
@@ -48,11 +50,7 @@ def load_maps(experiment: str, folder: str | Path = "results/sweep") -> dict[str
     keeps them ("scales"). Errors as of `load`."""
     paths = {label: maps_path(folder, name) for label, name in runs_of(experiment).items()}
     found = {label: scales.load_maps(path) for label, path in paths.items() if path.exists()}
-    if not found:
-        raise FileNotFoundError(
-            f"{folder}: holds no maps of {experiment}. Run `lightavseg sweep {experiment}`."
-        )
-    return found
+    return _some(found, experiment, folder)
 
 
 def is_of(stored: object, asked: object) -> bool:
@@ -81,9 +79,7 @@ def finished(folder: str | Path, name: str, seed: int, run: Run) -> dict | None:
         return None
     result = read(path)
     if not is_of(result.get("run"), run):
-        raise ValueError(
-            f"{path}: is of a run with other settings, {result.get('run')}. Give another --out, or remove it."
-        )
+        raise ValueError(f"{path}: is of a run with other settings. Give another --out, or remove it.")
     return result
 
 
@@ -93,21 +89,11 @@ def write_twins(out: Path) -> None:
     if not all(path.exists() for path in paths.values()):
         return
     results = {label: read(path) for label, path in paths.items()}
-    models = {}
-    for label, result in results.items():
-        models[label] = {"ms3": result["scores"]}
-        if "scores_alone" in result:
-            models[label]["alone"] = result["scores_alone"]
     first = results["listening"]
     budget = first["run"]["budget"]
-    write(
-        out / "twins.json",
-        {
-            **{key: first[key] for key in ("command", "commit", "date", "seed")},
-            "clips": {split: budget[split] for split in ("train", "val", "test")},
-            "size": budget["size"],
-            "machine": first["machine"],
-            "models": models,
-            "deaf_oracle": first["deaf_oracle"],
-        },
-    )
+    twins = {key: first[key] for key in ("command", "commit", "date", "seed", "machine", "deaf_oracle")}
+    twins["clips"] = {split: budget[split] for split in ("train", "val", "test")}
+    twins["size"] = budget["size"]
+    twins["models"] = {label: {"ms3": result["scores"]} for label, result in results.items()}
+    twins["models"]["salience"]["alone"] = results["salience"]["scores_alone"]
+    write(out / "twins.json", twins)

@@ -149,10 +149,8 @@ def runs_of(experiment: str) -> dict[str, str]:
 
 
 def chosen(
-    experiments: Iterable[str],
-    added: Iterable[str] = (),
-    subset: str | None = None,
-    method: str | None = None,
+    experiments: Iterable[str], added: Iterable[str] = (), subset: str | None = None,
+    method: str | None = None
 ) -> dict[str, Run]:
     """Name -> run, of some experiments or of a part of them: one subset, one method.
 

@@ -16,7 +16,6 @@ class Mean(NamedTuple):
     mean: float
     low: float     # the 95% interval; without bounds for a single seed
     high: float
-    seeds: int
 
 
 def over_seeds(values: Sequence[float]) -> Mean:
@@ -30,7 +29,7 @@ def over_seeds(values: Sequence[float]) -> Mean:
         raise ValueError(f"values of {n} seeds; expected those of 1 to {len(T_QUANTILES) + 1}.")
     mean = sum(values) / n
     half = math.inf if n == 1 else T_QUANTILES[n - 2] * statistics.stdev(values) / math.sqrt(n)
-    return Mean(mean, mean - half, mean + half, n)
+    return Mean(mean, mean - half, mean + half)
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Mean:

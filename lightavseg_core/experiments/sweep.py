@@ -1,6 +1,5 @@
 """Many runs, by `lightavseg sweep`: each in a process of its own, which leaves one JSON file. What is there
-is not run again. `load`, `values` and `load_maps`, with which notebooks read them, have their names here
-too."""
+is not run again. What notebooks read them with has its name here too."""
 from __future__ import annotations
 
 import contextlib
@@ -62,22 +61,15 @@ def sweep(
 
 
 def run_all(
-    runs: Mapping[str, Run],
-    folder: Path,
-    work: Path,
-    workers: int,
-    seeds: int,
-    command: str,
-    file: Path | None = None,
+    runs: Mapping[str, Run], folder: Path, work: Path, workers: int, seeds: int, command: str,
+    file: Path | None = None
 ) -> list[str]:
     """Runs what is not finished in `folder`, so many at a time. Returns the runs that failed.
 
     command: what stands in the results. Raises ValueError where `folder` holds runs of other settings.
     """
     if workers < 1 or not 1 <= seeds <= SEEDS:
-        raise ValueError(
-            f"workers is {workers}, seeds is {seeds}; expected at least 1 worker, and 1 to {SEEDS} seeds."
-        )
+        raise ValueError(f"workers is {workers}, seeds is {seeds}; expected 1 or more, and 1 to {SEEDS}.")
     queue = [(name, seed) for seed in range(seeds) for name, run in runs.items() if seed < run.seeds]
     waiting = [(name, seed) for name, seed in queue if not finished(folder, name, seed, runs[name])]
     done, failed, running = len(queue) - len(waiting), [], {}
@@ -135,9 +127,7 @@ def _start(log: Path, file: Path | None, job: Callable, *arguments) -> BaseProce
 
 
 def _work(log: Path, file: Path | None, job: Callable, *arguments) -> None:
-    """What a process does: one thread; bars, warnings and errors into a log. Ctrl-C is the parent's, and
-    where the parent is killed this ends too. file: of a method from outside, which is imported here as well.
-    """
+    """What a process does: one thread; bars, warnings and errors into a log."""
     end_with_parent()
     torch.set_num_threads(1)
     with log.open("w") as stream, contextlib.redirect_stderr(stream):

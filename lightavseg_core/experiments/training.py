@@ -130,22 +130,17 @@ def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str)
     classes = dataset(root, run, "train").num_classes
     options = {"size": budget.size, "num_classes": classes, **run.options}
     model = create_model(run.method, preset=run.preset, **options)
-    parameters = {part: _count(module) for part, module in model.named_children()}
+    parameters = {}
+    for part, module in model.named_children():
+        parameters[part] = sum(p.numel() for p in module.parameters())
     ear = {}
     if "audio_weights" not in run.train:
         ear["ear"] = _give_ear(model, ear_of(work, run), ear_recipe(run)["encoder"])
     train, validation = (dataset(root, run, split, model.front_end, run.sound) for split in ("train", "val"))
-    how = {
-        "epochs": budget.epochs,
-        "batch_size": budget.batch_size,
-        "seed": seed,
-        "validate_every": budget.epochs,
-        "audio_epochs": budget.audio_epochs,
-        "audio_weights": "joint",
-        "workers": 0,  # this process may have none of its own
-    }
-    config = TrainConfig(**how | run.train)
-    trainer = Trainer(model, config)
+    how = {name: getattr(budget, name) for name in ("epochs", "batch_size", "audio_epochs")}
+    how |= {"seed": seed, "validate_every": budget.epochs, "audio_weights": "joint"}
+    how["workers"] = 0  # this process may have none of its own
+    trainer = Trainer(model, TrainConfig(**how | run.train))
     trainer.fit(train, validation)
     state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
     save_file(state, work / f"{name}_seed{seed}.safetensors")
@@ -167,27 +162,18 @@ def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str)
     write(path_of(out, name, seed), {**result, "seconds": seconds, **provenance(command, seed)})
 
 
-def _count(module: torch.nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
 def _give_ear(model: AVSModel, path: Path, encoder: str) -> str:
     """Puts the frozen encoder into the model's front end, and returns its file's SHA-256."""
     if model.config.audio != encoder:
-        raise ValueError(
-            f"{model.config.method} hears with {model.config.audio}, and runs share a trained {encoder}. "
-            "Leave the option `audio` to the preset."
-        )
+        found = f"{model.config.method} hears with {model.config.audio}"
+        raise ValueError(f"{found}; runs share a trained {encoder}. Leave the option `audio` to the preset.")
     load_audio(model.audio, path)
     model.front_end, model.audio = Embedding(model.audio), torch.nn.Flatten()
     return sha256(path)
 
 
 def _scores(model: AVSModel, run: Run, work: Path, maps_file: Path | None) -> dict:
-    """What the model scores by sound; of binary masks also the deaf oracle, and what there is to see inside.
-
-    maps_file: where the maps go that are seen there; None: nowhere.
-    """
+    """Scores by sound; of binary masks also the deaf oracle's, and what there is to see inside the model."""
     binary = model.config.num_classes == 1
     metric = MetricCollection([MaskScore(), BoundaryScore(), FalsePositiveShare()], compute_groups=False)
     found = {}

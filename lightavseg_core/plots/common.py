@@ -84,12 +84,8 @@ def heard_place(windows: int, bands: float) -> dict:
 
 
 def picture_grid(
-    rows: Mapping[str, Sequence[np.ndarray | Tensor | None]],
-    columns: Sequence[str] = (),
-    title: str = "",
-    cell: tuple[float, float] = (1.5, 1.5),
-    margin: tuple[float, float] = (0, 0),
-    most: float = 1,
+    rows: Mapping[str, Sequence[np.ndarray | Tensor | None]], columns: Sequence[str] = (), title: str = "",
+    cell: tuple[float, float] = (1.5, 1.5), margin: tuple[float, float] = (0, 0), most: float = 1
 ) -> tuple[Figure, np.ndarray]:
     """Pictures (H, W, 3), 0 to 1, and maps (h, w), 0 to `most`, a row for each name; figure and axes.
 
@@ -228,9 +224,8 @@ def intervals(rows: dict[str, tuple[float, float, float]], title: str, xlabel: s
 
 
 def seed_dots(
-    panels: dict[str, dict[str, Collection[float | None]]],
-    title: str,
-    lines: dict[str, tuple[float, str]] | None = None,
+    panels: dict[str, dict[str, Collection[float | None]]], title: str,
+    lines: dict[str, tuple[float, str]] | None = None
 ) -> Figure:
     """Panels side by side with the same rows: a dot for each seed, a bar at their mean.
 
@@ -249,8 +244,8 @@ def seed_dots(
                 axis.plot(found, [y] * len(found), "o", color=BLUE, alpha=0.55, markeredgewidth=0)
                 axis.plot(np.mean(found), y, "|", color="black", markersize=14)
             else:
-                place = {"transform": axis.get_yaxis_transform(), "ha": "center", "va": "center"}
-                axis.text(0.5, y, "not defined", fontsize=8, color=GREY, **place)
+                place = {"xycoords": axis.get_yaxis_transform(), "ha": "center", "va": "center"}
+                axis.annotate("not defined", (0.5, y), fontsize=8, color=GREY, **place)
         if lines and label in lines:
             x, name = lines[label]
             axis.axvline(x, color=RED, linestyle="--", linewidth=1, label=name)

@@ -70,8 +70,8 @@ def annotations(
     handles = [Patch(facecolor=GREEN, label="sounds")]
     for value in sorted(shown):
         handles.append(Patch(facecolor=CLASSES[value - 1], edgecolor=GREY, label=names[value]))
-    look = {"ncols": len(handles), "frameon": False, "fontsize": 9}
-    figure.legend(handles=handles, loc="outside lower center", **look)
+    place = {"loc": "outside lower center", "ncols": len(handles)}
+    figure.legend(handles=handles, frameon=False, fontsize=9, **place)
     return figure
 
 
@@ -82,11 +82,10 @@ def palette(index: np.ndarray, colours: np.ndarray, names: Sequence[str], side: 
     """
     top, left = _edge_square(index, side)
     part = index[top:top + side, left:left + side]
-    size = {"figsize": (10, 3.7), "width_ratios": (1, 1, 1.1)}
-    figure, (whole, square, legend) = subplots(1, 3, **size)
+    figure, (whole, square, legend) = subplots(1, 3, figsize=(10, 3.7), width_ratios=(1, 1, 1.1))
     whole.imshow(colours[index], interpolation="nearest")
-    corner = left - 0.5, top - 0.5
-    whole.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="white", linewidth=1.5))
+    around = {"fill": False, "edgecolor": "white", "linewidth": 1.5}
+    whole.add_patch(Rectangle((left - 0.5, top - 0.5), side, side, **around))
     whole.set_title("the file: colours", fontsize=10)
     square.imshow(colours[part], interpolation="nearest")
     for (i, j), value in np.ndenumerate(part):
@@ -202,8 +201,8 @@ def batch_curves(scores: Mapping[str, Mapping[int, float]], exact: Mapping[str, 
     for (name, by_size), (color, marker) in zip(scores.items(), STYLES):
         sizes, values = zip(*by_size.items())
         axis.plot(sizes, values, marker + "-", color=color, label=f"{name}: batch by batch")
-        whole = {"linestyle": "--", "linewidth": 1, "label": f"{name}: one curve over the split"}
-        axis.axhline(exact[name], color=color, **whole)
+        label = f"{name}: one curve over the split"
+        axis.axhline(exact[name], color=color, linestyle="--", linewidth=1, label=label)
     doubling(axis, sorted(set().union(*scores.values())))
     axis.set(title=title, xlabel="clips in a batch", ylabel="$M_F$")
     legend_beside(axis, fontsize=9)

@@ -1,8 +1,7 @@
 """Pictures of where time goes: by part, with pixels, by batch, by kind of operation, and the roofline."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import cycle
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,13 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, LogFormatter, NullFormatter
 
-from .._common.intervals import Interval
 from ..profiling.breakdown import KINDS, MAIN, KindLatency, main_parts
 from ..profiling.machine import Floor
 from ..profiling.profiler import Profile, Row
 from ..profiling.series import Point, Series
 from .common import (
     BLUE,
+    COLOURS,
     GREEN,
     GREY,
     ORANGE,
@@ -25,7 +24,6 @@ from .common import (
     SKY,
     STYLES,
     YELLOW,
-    doubling,
     from_the_top,
     legend_beside,
     open_frame,
@@ -74,8 +72,8 @@ def _bars(axis: Axes, rows: Sequence[Row], title: str) -> None:
         median, low, high = row.timing.interval
         left = 0.0
         for part, share in (main_parts(row.shares) if row.shares else {"": 1.0}).items():
-            look = {"color": PARTS.get(part, GREY), "edgecolor": "white", "linewidth": 0.5}
-            axis.barh(y, share * median, left=left, **look)
+            color = PARTS.get(part, GREY)
+            axis.barh(y, share * median, left=left, color=color, edgecolor="white", linewidth=0.5)
             labelled.add(part)
             left += share * median
         reach = [[median - low], [high - median]]
@@ -91,32 +89,25 @@ def _bars(axis: Axes, rows: Sequence[Row], title: str) -> None:
         axis.legend(handles=patches, **place, **look)
 
 
-def _curves(
-    series: Series, x: Callable[[Point], float], y: Callable[[Point], Interval]
-) -> tuple[Figure, Axes]:
-    """A line with intervals for each name and, where there are several, each number of seconds."""
+def growth(series: Series, title: str = "Latency against pixels") -> Figure:
+    """Latency against all pixels of a clip, both logarithmic; the dotted line doubles where the pixels do.
+
+    A line with intervals for each name and, where there are several, each number of seconds.
+    """
     figure, axis = subplots(figsize=(7, 4))
     lines: dict[tuple[str, int], list[Point]] = {}
-    for point in sorted(series.points, key=x):
+    for point in sorted(series.points, key=lambda point: point.pixels):
         lines.setdefault((point.name, point.seconds), []).append(point)
-    names, lengths = (list(dict.fromkeys(key)) for key in zip(*((p.name, p.seconds) for p in series.points)))
-    colors = {name: color for name, (color, _) in zip(names, cycle(STYLES))}
-    markers = {seconds: marker for seconds, (_, marker) in zip(lengths, cycle(STYLES))}
+    names = list(dict.fromkeys(point.name for point in series.points))
+    lengths = sorted({point.seconds for point in series.points})
     for i, ((name, seconds), points) in enumerate(lines.items()):
         aside = 1.015 ** (i - (len(lines) - 1) / 2)            # so that no interval covers another
-        places = [aside * x(point) for point in points]
-        median, low, high = np.array([y(point) for point in points]).T
-        look = {"color": colors[name], "marker": markers[seconds], "markersize": 5, "capsize": 2}
+        places = [aside * point.pixels for point in points]
+        median, low, high = np.array([point.timing.interval for point in points]).T
+        color, marker = COLOURS[names.index(name)], STYLES[lengths.index(seconds)][1]
+        look = {"color": color, "marker": marker, "markersize": 5, "capsize": 2}
         label = f"{name}, {seconds} s" if len(lengths) > 1 else name
         axis.errorbar(places, median, [median - low, high - median], label=label, **look)
-    axis.legend(frameon=False, fontsize=9)
-    open_frame(axis, "both")
-    return figure, axis
-
-
-def growth(series: Series, title: str = "Latency against pixels") -> Figure:
-    """Latency against all pixels of a clip, both logarithmic; the dotted line doubles where the pixels do."""
-    figure, axis = _curves(series, lambda point: point.pixels, lambda point: point.timing.interval)
     pixels = np.array(sorted({point.pixels for point in series.points}), float)
     least = min(point.timing.median for point in series.points if point.pixels == pixels[0])
     in_proportion = 0.8 * least * pixels / pixels[0]
@@ -128,14 +119,7 @@ def growth(series: Series, title: str = "Latency against pixels") -> Figure:
     axis.yaxis.set_major_formatter("{x:,g}")
     axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axis.legend(frameon=False, fontsize=9)
-    return figure
-
-
-def throughput(series: Series, title: str = "Throughput against the batch") -> Figure:
-    """Clips a second against the clips in a batch."""
-    figure, axis = _curves(series, lambda point: point.batch, lambda point: point.clips_per_second)
-    doubling(axis, sorted({point.batch for point in series.points}))
-    axis.set(title=title, xlabel="clips in a batch", ylabel="clips a second", ylim=(0, None))
+    open_frame(axis, "both")
     return figure
 
 

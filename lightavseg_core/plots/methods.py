@@ -23,7 +23,7 @@ def method_comparison(rows: Sequence[Row]) -> Figure:
     for y, row in zip(from_the_top(left, [_label(row) for row in rows]), rows):
         look = {"color": colours[row.name], "marker": markers[row.name]}
         left.hlines(y, row.swapped, row.score, color=GREY, linewidth=1, alpha=0.5, zorder=1)
-        if row.low is not None and row.high is not None:
+        if row.low is not None:
             reach = [[row.score - row.low], [row.high - row.score]]
             left.errorbar(row.score, y, xerr=reach, color=colours[row.name], capsize=4)
         left.scatter(row.score, y, s=70, zorder=2, **look)
@@ -33,8 +33,9 @@ def method_comparison(rows: Sequence[Row]) -> Figure:
     left.set(title="With its own and with a swapped sound", xlabel="$M_J$", xlim=(0, 1))
     left.grid(axis="x", alpha=0.3)
     plain = {"linestyle": "", "color": "black"}
+    own = "own sound, 95% interval over seeds" if any(row.low is not None for row in rows) else "own sound"
     handles = [
-        Line2D([], [], marker="o", label="own sound, 95% interval over seeds", **plain),
+        Line2D([], [], marker="o", label=own, **plain),
         Line2D([], [], marker="D", fillstyle="none", label="swapped sound", **plain),
     ]
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}

@@ -13,11 +13,8 @@ from .common import STYLES, open_frame, picture_grid, subplots
 
 
 def map_grid(
-    rows: Mapping[str, Sequence[Tensor | np.ndarray | None]],
-    columns: Sequence[str],
-    title: str,
-    label: str = "probability",
-    truth: Mapping[str, Tensor] | None = None,
+    rows: Mapping[str, Sequence[Tensor | np.ndarray | None]], columns: Sequence[str], title: str,
+    label: str = "probability", truth: Mapping[str, Tensor] | None = None
 ) -> Figure:
     """Pictures (H, W, 3), 0 to 1, and maps (h, w), 0 to 1, a row for each name; None leaves a place empty.
 
@@ -73,11 +70,8 @@ def scale_curves(
 def state_figure(steps: Mapping[str, DecoderStep], clip: int, title: str) -> Figure:
     """One clip's audio state at one scale before the gate, the gate, and after: channel by second.
 
-    steps: by the sound that was heard, the same scale of `inspection.scales.trace`s. Raises ValueError where
-    CMFD is off: there is no gate.
+    steps: by the sound that was heard, the same scale of `inspection.scales.trace`s, of a model with CMFD.
     """
-    if any(step.gate is None for step in steps.values()):
-        raise ValueError("the model has CMFD off, so its decoder has no gate to draw.")
     merged, gate, audio = (
         np.concatenate([getattr(step, part)[clip].cpu().numpy() for step in steps.values()])
         for part in ("merged", "gate", "audio")
@@ -89,9 +83,7 @@ def state_figure(steps: Mapping[str, DecoderStep], clip: int, title: str) -> Fig
     for axis, (name, values, top) in zip(axes, parts):
         image = axis.imshow(values, cmap="cividis", aspect="auto", vmin=0, vmax=top, interpolation="nearest")
         figure.colorbar(image, ax=axis, label=name, fraction=0.03)
-        middles = seconds * (np.arange(len(steps)) + 0.5) - 0.5
-        axis.set_yticks(middles, list(steps), fontsize=9)
-        axis.tick_params(axis="y", length=0)
+        axis.set_yticks(seconds * (np.arange(len(steps)) + 0.5) - 0.5, list(steps), fontsize=9)
         for k in range(1, len(steps)):
             axis.axhline(seconds * k - 0.5, color="white", linewidth=2)
     axes[-1].set_xlabel("channel of the decoder")

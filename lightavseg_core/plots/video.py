@@ -8,18 +8,14 @@ import torch
 from matplotlib.figure import Figure
 
 from ..data.images import prepare_frame
-from .common import BLUE, GREEN, GREY, ORANGE, RED, STYLES, overlay, subplots
+from .common import BLUE, GREEN, GREY, ORANGE, RED, STYLES, legend_beside, overlay, subplots
 
 TILE = 128      # pixels of a picture in the strip
 
 
 def film_strip(
-    pictures: Sequence[np.ndarray],
-    truth: Sequence[np.ndarray],
-    masks: Sequence[np.ndarray],
-    iou: Sequence[float],
-    title: str,
-    act: int,
+    pictures: Sequence[np.ndarray], truth: Sequence[np.ndarray], masks: Sequence[np.ndarray],
+    iou: Sequence[float], title: str, act: int
 ) -> Figure:
     """All pictures (H, W, 3) uint8 with what sounds, below them with what is marked, and the IoU of each.
 
@@ -31,8 +27,7 @@ def film_strip(
     for areas, color in ((truth, GREEN), (masks, ORANGE)):
         tiles = [overlay(frame, _small(mask), color) for frame, mask in zip(frames, areas)]
         strips.append(np.concatenate(tiles, 1))
-    size = {"figsize": (13, 2.9), "height_ratios": (1.3, 1)}
-    figure, (above, below) = subplots(2, 1, sharex=True, **size)
+    figure, (above, below) = subplots(2, 1, sharex=True, figsize=(13, 2.9), height_ratios=(1.3, 1))
     above.imshow(np.concatenate(strips), extent=(0, count, 0, 2), aspect="auto")
     above.set_yticks([1.5, 0.5], ["what sounds", "marked"])
     above.set_title(title)
@@ -60,14 +55,13 @@ def threshold_curves(thresholds: Sequence[float], scores: dict[str, Sequence[flo
     axis.set_xticks(range(len(thresholds)), [f"{x:g}" for x in thresholds])
     axis.set(title="IoU against the threshold", xlabel="threshold (unequal steps)")
     axis.set(ylabel="mean IoU", ylim=(-0.03, 1.03))
-    figure.legend(frameon=False, fontsize=9, loc="outside right upper")
+    legend_beside(axis, fontsize=9)
     return figure
 
 
 def against_sound(
-    curves: dict[str, tuple[Sequence[float], Sequence[float]]],
-    sounds: Sequence[tuple[float, float]],
-    title: str,
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]], sounds: Sequence[tuple[float, float]],
+    title: str
 ) -> Figure:
     """Which share of an object is marked over time, on the stretches in which it sounds.
 
@@ -79,5 +73,5 @@ def against_sound(
     for (name, (seconds, shares)), style, color in zip(curves.items(), ("o-", "D"), (ORANGE, BLUE)):
         axis.plot(seconds, shares, style, color=color, markersize=5, label=name)
     axis.set(title=title, xlabel="second", ylabel="share of it marked", ylim=(-0.05, 1.1))
-    figure.legend(frameon=False, fontsize=9, loc="outside right upper")
+    legend_beside(axis, fontsize=9)
     return figure

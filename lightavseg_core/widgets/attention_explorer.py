@@ -33,20 +33,20 @@ class AttentionExplorer(Panel):
 
     def __init__(self, model: AVESFormer, item: dict, second: int = 0):
         if not isinstance(model, AVESFormer):
-            found, wanted = type(model).__name__, "an AVESFormer: lav.create_model('avesformer')"
-            raise ValueError(f"the model is a {found}; expected {wanted}.")
+            raise ValueError(f"the model is a {type(model).__name__}; expected an AVESFormer.")
         super().__init__("lav-explorer")
         self.model, self.item, self.truth = model, item, item["mask"] > 0
-        blocks = {i: stage for i, stage in enumerate(model.decoder) if isinstance(stage, TransformerBlock)}
-        self.attentions = {f"decoder.{i}.cross_attn": block.cross_attn for i, block in blocks.items()}
+        self.attentions = {
+            f"decoder.{i}.cross_attn": stage.cross_attn
+            for i, stage in enumerate(model.decoder) if isinstance(stage, TransformerBlock)
+        }
         first = next(iter(self.attentions.values()))
         most, now = max(model.config.prompts, 1), math.log10(first.temperature)
         ends = {"min": min(now, -1.5), "max": max(now, 1.5), "step": 0.05, "readout_format": ".2f"}
         heads = {"mean of heads": -1, **{f"head {i}": i for i in range(first.heads)}}
         self.prompts = control("prompts", IntSlider, value=most, min=1, max=most, description="keys kept")
-        self.temperature = control(
-            "temperature", FloatLogSlider, value=10**now, description="temperature", **ends
-        )
+        ends |= {"value": 10**now, "description": "temperature"}
+        self.temperature = control("temperature", FloatLogSlider, **ends)
         self.second = second_slider(item, second)
         self.layer = control("layer", Dropdown, options=list(self.attentions), description="layer")
         self.head = control("head", Dropdown, options=heads, description="shown")
@@ -55,7 +55,7 @@ class AttentionExplorer(Panel):
         self.show()
         controls = VBox([self.prompts, self.temperature, self.second, self.layer, self.head])
         for one in controls.children:
-            one.layout.width, one.style.description_width = "320px", "85px"
+            one.layout.width = "320px"
             one.observe(self._on_change, "value")
         pictures = {"truth: what sounds": self.target, "what the model marks": self.mask}
         self.lay_out(HBox([controls, titled(pictures)], layout=WRAPPED), self.maps)
@@ -88,11 +88,8 @@ class AttentionExplorer(Panel):
         if self.head.value >= 0:
             weights = weights[self.head.value, None]
         frame, truth = self.item["frames"][self.second.value], self.truth[self.second.value]
-        self.pictures = {
-            "frame": canvas.photo(frame),
-            "truth": canvas.truth(frame, truth),
-            "mask": canvas.marked(frame, answer.mask),
-        }
+        self.pictures = {"frame": canvas.photo(frame), "truth": canvas.truth(frame, truth)}
+        self.pictures["mask"] = canvas.marked(frame, answer.mask)
         self.key_maps = self._key_maps(weights.mean(0), layer.query_grid, n)
         self.target.show(self.pictures["truth"])
         self.mask.show(self.pictures["mask"])

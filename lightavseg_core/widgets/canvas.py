@@ -45,7 +45,7 @@ def marked(frame: Tensor, mask: Tensor) -> np.ndarray:
 
 
 def blank(height: int, width: int, grey: int = 255) -> np.ndarray:
-    """One grey all over, white unless told otherwise."""
+    """One grey all over."""
     return np.full((height, width, 3), grey, np.uint8)
 
 
@@ -60,8 +60,8 @@ def bars(state: Tensor, most: float, width: int, height: int) -> np.ndarray:
     channel = np.arange(width) * len(state) // width
     values = state.numpy()[channel] / max(most, 1e-12)
     filled = np.arange(height, 0, -1)[:, None] <= np.abs(values) * height              # (height, width)
-    above, below = eight_bit(to_rgb(BLUE)), eight_bit(to_rgb(RED))
-    paint = np.where((values > 0)[:, None], above, below)                              # (width, 3)
+    signs = eight_bit([to_rgb(RED), to_rgb(BLUE)])
+    paint = signs[(values > 0).astype(int)]                                            # (width, 3)
     return np.where(filled[..., None], paint, 235).astype(np.uint8)
 
 
@@ -120,7 +120,6 @@ def grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
 
 def encoded(image: np.ndarray, format: str) -> bytes:
     """A picture as "png", exact, for masks and drawings, or as "jpeg", a fifth as large, for photographs."""
-    options = {"png": {"compress_level": 4}, "jpeg": {"quality": 85, "subsampling": 0}}[format]
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format, **options)
+    Image.fromarray(image).save(buffer, format, compress_level=4, quality=85, subsampling=0)
     return buffer.getvalue()

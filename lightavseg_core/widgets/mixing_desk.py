@@ -44,17 +44,13 @@ class Strip(HBox):
     def __init__(
         self, label: str, name: str, changed: Callable, on: bool = True, cut: np.ndarray | None = None
     ):
-        image = ipywidgets.Box()
-        if cut is not None:
-            image = Picture("thumbnail")
-            image.show(canvas.enlarged(cut, 56))
-        side = {"width": "28px", "height": "28px"}
-        image.layout = {**side, "margin": "2px 4px 2px 4px", "object_fit": "contain"}
+        image = Picture("thumbnail", width="28px", height="28px", object_fit="contain")
+        image.show(canvas.blank(1, 1) if cut is None else canvas.enlarged(cut, 56))
         switch = {"value": on, "description": label, "indent": False}
-        volume = {"value": 1, "min": 0, "max": 2, "step": 0.05, "readout_format": ".2f"}
+        volume = {"value": 1, "max": 2, "step": 0.05}
         self.on = control(f"{name}-on", ipywidgets.Checkbox, "130px", **switch)
         self.gain = control(f"{name}-gain", ipywidgets.FloatSlider, "220px", **volume)
-        super().__init__([image, self.on, self.gain], layout={"align_items": "center"})
+        super().__init__([image, self.on, self.gain])
         self.on.observe(changed, "value")
         self.gain.observe(changed, "value")
 
@@ -85,21 +81,17 @@ class MixingDesk(Panel):
     """
 
     def __init__(self, model: nn.Module, dataset: AVSBench, index: int = 0, second: int = 0):
-        if not 0 <= index < len(dataset):
-            raise ValueError(f"clip {index}: the dataset has {len(dataset)}, numbered from 0.")
         if dataset.subset == "avss" and dataset.split == "train" and dataset.size:
-            raise ValueError(
-                "the frames of AVSS's training split are cropped at random; "
-                "give its split val or test, or size=None."
-            )
+            raise ValueError("AVSS's training frames are cropped at random; give val or test, or size=None.")
         super().__init__("lav-desk")
+        self.model, self.dataset, self.rate = model, dataset, model.front_end.sample_rate
+        self._tracks = lru_cache(8)(lambda i: tracks(dataset, i, self.rate))
+        self._donor = lru_cache(8)(lambda i: read_audio(dataset.clips[i].audio, self.rate))
+        self._tracks(index)
         item = dataset[index]
         self.second = second_slider(item, second)
         silence = model.front_end(torch.zeros(1), torch.arange(len(item["frames"])))
         self.frame_by_frame = seen.frames_are_independent(model, item["frames"], silence)
-        self.model, self.dataset, self.rate = model, dataset, model.front_end.sample_rate
-        self._tracks = lru_cache(8)(lambda i: tracks(dataset, i, self.rate))
-        self._donor = lru_cache(8)(lambda i: read_audio(dataset.clips[i].audio, self.rate))
 
         clips = [(f"{i}: {clip.name}", i) for i, clip in enumerate(dataset.clips)]
         donor = dataset.donor(index) if len(dataset) > 1 else index
@@ -110,21 +102,18 @@ class MixingDesk(Panel):
         self.faders = VBox()
         self.noise = Strip("white noise", "noise", self._on_sound, on=False)
         self.donor = Strip("donor's sound", "donor", self._on_sound, on=False)
-        self.donor_clip = control("donor-clip", Dropdown, "220px", options=clips, value=donor)
+        others = {"options": clips, "value": donor, "description": "of clip"}
+        self.donor_clip = control("donor-clip", Dropdown, "300px", **others)
         self.audio = control("audio", ipywidgets.Audio, "360px", format="wav", autoplay=False, loop=False)
         self.frame, self.truth, self.mask = Picture("frame"), Picture("truth", "png"), Picture("mask", "png")
         self.maps = Picture("maps", max_width="100%")
 
         self.started = time.perf_counter()
         self._load(index)
-        self._hear()
-        self.show()
         self.clip.observe(self._on_clip, "value")
         self.second.observe(self._on_change, "value")
         self.donor_clip.observe(self._on_sound, "value")
-        label = ipywidgets.Label("of clip", layout={"width": "130px"})
-        donor_row = HBox([label, self.donor_clip], layout={"margin": "0 0 0 36px"})
-        controls = VBox([self.faders, self.noise, self.donor, donor_row, self.audio])
+        controls = VBox([self.faders, self.noise, self.donor, self.donor_clip, self.audio])
         shown = {"frame": self.frame, "truth: what sounds": self.truth, "what the model marks": self.mask}
         row = HBox([self.clip, self.play, self.second], layout=WRAPPED)
         self.lay_out(row, HBox([controls, VBox([titled(shown), self.maps])], layout=WRAPPED))
@@ -133,13 +122,7 @@ class MixingDesk(Panel):
 
     def _on_clip(self, change: dict) -> None:
         with self.telling():
-            self.second.unobserve(self._on_change, "value")   # a shorter clip moves it, before it is heard
-            try:
-                self._load(change["new"])
-            finally:
-                self.second.observe(self._on_change, "value")
-            self._hear()
-            self.show()
+            self._load(change["new"])
 
     def _on_sound(self, change: dict) -> None:
         with self.telling():
@@ -165,7 +148,9 @@ class MixingDesk(Panel):
         self.faders.children = self.strips
         for strip in old:
             strip.close()
-        self.play.max = self.second.max = len(self.frames) - 1
+        self._hear()
+        self.play.max = self.second.max = len(self.frames) - 1         # of a shorter clip it moves the second
+        self.show()
 
     def _cut(self, source: Source) -> np.ndarray:
         """The object, cut out of the first frame that shows it."""
@@ -184,15 +169,15 @@ class MixingDesk(Panel):
                 places.append((str(i + 1), x, y))
         return canvas.numbered(canvas.enlarged(canvas.photo(self.frames[t]), canvas.SIDE), places)
 
-    def _mixed(self, gains: list[float], noise: float, donor: float) -> tuple[Tensor, float]:
+    def _mixed(self, gains: list[float], noise: float = 0, donor: float = 0) -> tuple[Tensor, float]:
         other = self._donor(self.donor_clip.value) if donor else None
         seed = self.dataset.seed * 1_000_003 + self.clip.value    # the noise of the dataset's sound="noise"
         return mix(self.sounds, gains, noise, other, donor, seed)
 
     def _hear(self) -> None:
         """The mix has changed."""
-        gains = [strip.level for strip in self.strips]
-        self.waveform, self.factor = self._mixed(gains, self.noise.level, self.donor.level)
+        levels = [strip.level for strip in self.strips]
+        self.waveform, self.factor = self._mixed(levels, self.noise.level, self.donor.level)
         self.audio.value = wav(self.waveform.numpy(), self.rate)
         self._answers: dict[int, seen.Seen] = {}
 
@@ -215,32 +200,31 @@ class MixingDesk(Panel):
         t, levels = self.second.value, [strip.level for strip in self.strips]
         if t not in self._answers:
             self._answers |= self._look(self.waveform, t)
-        answer, truth = self._answers[t], self._truth(levels, t)
+        self.seen, truth = self._answers[t], self._truth(levels, t)
         self.frame.show(self.pictures[t])
         self.truth.show(canvas.truth(self.frames[t], truth))
-        self.mask.show(canvas.marked(self.frames[t], answer.mask))
-        self.maps.show(self._maps(answer, t))
-        self.status.value = self._numbers(answer.mask, truth, levels, t)
+        self.mask.show(canvas.marked(self.frames[t], self.seen.mask))
+        self.maps.show(self._maps(t))
+        self.status.value = self._numbers(truth, levels, t)
 
-    def _maps(self, answer: seen.Seen, t: int) -> np.ndarray:
+    def _maps(self, t: int) -> np.ndarray:
         """Each scale's map over the frame; below it the audio state that it was compared with.
 
         The state is at full height where it is most in this clip.
         """
-        if not answer.similarity:
+        if not self.most:
             return canvas.tile(canvas.blank(1, 4 * canvas.MAP), "this method has no scales", 4 * canvas.MAP)
         small = canvas.enlarged(canvas.photo(self.frames[t]), canvas.MAP)
         above, below = [], []
-        for similarity, audio, most in zip(answer.similarity, answer.audio, self.most):
-            height, width = similarity.shape
+        for similarity, audio, most in zip(self.seen.similarity, self.seen.audio, self.most):
             image = canvas.colours(seen.heat(similarity, self.model), small)
-            above.append(canvas.tile(image, f"map {height} x {width}"))
+            above.append(canvas.tile(image, "map {} x {}".format(*similarity.shape)))
             bars = canvas.bars(audio, most, small.shape[1], 40)
             below.append(canvas.tile(bars, f"audio, {len(audio)} ch."))
         return canvas.grid([above, below])
 
-    def _numbers(self, mask: Tensor, truth: Tensor, levels: list[float], t: int) -> str:
-        lines = []
+    def _numbers(self, truth: Tensor, levels: list[float], t: int) -> str:
+        mask, lines = self.seen.mask, []
         for source, level in zip(self.sources, levels):
             area, marked = source.masks[t], "nothing of it is visible"
             if area.any():
@@ -254,17 +238,16 @@ class MixingDesk(Panel):
 
     def still(self) -> tuple[list[list[np.ndarray]], str]:
         t, side, count = self.second.value, canvas.MAP + 16, len(self.sounds)
-        mixes = {"full mix": ([1.0] * count, 0.0, 0.0)}
+        mixes = {"full mix": ([1] * count,)}
         for i, source in enumerate(self.sources if count > 1 else ()):
-            mixes[f"without {source.label}"] = ([float(k != i) for k in range(count)], 0.0, 0.0)
-        mixes["only noise"] = ([0.0] * count, 1.0, 0.0)
-        mixes["the donor's sound"] = ([0.0] * count, 0.0, 1.0)
+            mixes[f"without {source.label}"] = ([int(k != i) for k in range(count)],)
+        mixes |= {"only noise": ([0] * count, 1), "the donor's sound": ([0] * count, 0, 1)}
         frame = self.pictures[t]
         above = [canvas.tile(frame, f"frame, second {t}", side)]
         below = [canvas.tile(np.full_like(frame, 255), "up: truth, down: mask", side)]
-        for name, (gains, noise, donor) in mixes.items():
-            waveform, _ = self._mixed(gains, noise, donor)
-            truth, mask = self._truth(gains, t), self._look(waveform, t)[t].mask
+        for name, mixed in mixes.items():
+            waveform, _ = self._mixed(*mixed)
+            truth, mask = self._truth(mixed[0], t), self._look(waveform, t)[t].mask
             above.append(canvas.tile(canvas.truth(self.frames[t], truth), name, side))
             share = f"{mask.float().mean():.1%} marked"
             below.append(canvas.tile(canvas.marked(self.frames[t], mask), share, side))

@@ -4,7 +4,7 @@ from __future__ import annotations
 import base64
 import html
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ipywidgets
@@ -45,14 +45,14 @@ def second_slider(item: dict, second: int) -> ipywidgets.IntSlider:
     last = len(item["frames"]) - 1
     if not 0 <= second <= last:
         raise ValueError(f"second {second}: the clip has {last + 1}, numbered from 0.")
-    options = {"value": second, "min": 0, "max": last, "description": "second"}
-    return control("second", ipywidgets.IntSlider, "300px", **options)
+    return control("second", ipywidgets.IntSlider, "300px", value=second, max=last, description="second")
 
 
 class Panel(VBox):
     """A widget that tells errors to its reader, in its last line; where no widget can run, a picture.
 
-    name: its CSS class. `status` is the line above the last one.
+    name: its CSS class. `status` is the line above the last one. A panel has `show`: everything anew, as the
+    controls have it; and `still`: rows of pictures, and what a reader sees in them.
     """
 
     def __init__(self, name: str):
@@ -79,17 +79,9 @@ class Panel(VBox):
             told = html.escape(f"{type(error).__name__}: {error}")
             self.message.value = f'<b style="color:{RED}">{told}</b>'
 
-    def show(self) -> None:
-        """Everything anew, as the controls have it."""
-        raise NotImplementedError
-
     def _on_change(self, change: dict) -> None:
         with self.telling():
             self.show()
-
-    def still(self) -> tuple[Sequence[Sequence[np.ndarray]], str]:
-        """Rows of pictures, and what a reader sees in them."""
-        raise NotImplementedError
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         data = super()._repr_mimebundle_(**kwargs)

@@ -25,7 +25,7 @@ def response_times(desk: MixingDesk, changes: int = 100, seed: int = 0) -> Respo
     """
     if changes < 1:
         raise ValueError(f"changes is {changes}; expected at least 1.")
-    rng, times = np.random.default_rng(seed), []
+    rng, times, volumes = np.random.default_rng(seed), [], np.arange(41) / 20
     controls = [desk.second] if desk.second.max else []
     for strip in (*desk.strips, desk.noise, desk.donor):
         controls += [strip.on, strip.gain]
@@ -38,8 +38,7 @@ def response_times(desk: MixingDesk, changes: int = 100, seed: int = 0) -> Respo
             elif control is desk.second:
                 value = int((control.value + rng.integers(1, control.max + 1)) % (control.max + 1))
             else:
-                others = [volume for volume in np.arange(41) / 20 if volume != control.value]
-                value = float(rng.choice(others))
+                value = float(rng.choice(volumes[volumes != control.value]))
             start = time.perf_counter()
             control.set_state({"value": value})
             times.append((time.perf_counter() - start) * 1e3)

@@ -48,7 +48,7 @@ def curve(times: Sequence[float], shares: Sequence[float], cursor: int) -> np.nd
     draw.line([(left, top), (left, bottom), (right, bottom)], fill="grey")
     draw.line([(x[cursor], top), (x[cursor], bottom)], fill=RED, width=2)
     draw.line(places, fill=BLUE, width=2)
-    for place in places if len(places) <= 100 else ():
+    for place in places:
         draw.circle(place, 2, fill=BLUE)
     draw.text((left, 2), "marked share of the picture", **text)
     draw.text((left - 4, top), f"{most:.0%}", anchor="ra", **text)

@@ -21,7 +21,7 @@ from ..data.writing import wav
 from ..video.inputs import VIDEOS, sound_of
 from ..video.overlay import paint
 from ..video.prediction import predict, rate_of, write
-from ..video.reading import Listener, Video, probe
+from ..video.reading import Listener, probe
 from ..video.segmenter import Segmenter
 from . import canvas
 from .canvas import MAP, SIDE
@@ -64,40 +64,36 @@ class VideoPlayer(Panel):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.shots: list[Shot] = []
         self.about = self.written = ""
-        found = {"description": "Predict", "tooltip": "look through the video that is picked"}
-        written = {"description": "Export", "tooltip": "write masks, overlay and manifest, at this threshold"}
-        heard = {"description": "play its sound as I move", "indent": False}
         chance = {"description": "show the probability", "indent": False}
-        share = {"value": 0.5, "min": 0, "max": 1, "step": 0.01, "disabled": segmenter.num_classes > 1}
+        share = {"value": 0.5, "max": 1, "step": 0.01, "disabled": segmenter.num_classes > 1}
         quiet = {"autoplay": False, "loop": False}
         self.video = control("video", Dropdown, "320px", description="video")
         self.upload = control("upload", FileUpload, accept="video/*", description="Upload")
-        self.start = control("start", Button, button_style="primary", **found)
+        self.start = control("start", Button, button_style="primary", description="Predict")
         self.progress = control("progress", _Progress, "160px")
-        self.play = control("play", Play, "120px", min=0, max=0, interval=round(1000 / fps))
-        self.position = control("position", IntSlider, "420px", min=0, max=0, description="picture")
+        self.play = control("play", Play, "120px", max=0, interval=round(1000 / fps))
+        self.position = control("position", IntSlider, "420px", max=0, description="picture")
         ipywidgets.jslink((self.play, "value"), (self.position, "value"))
-        self.hear = control("hear", Checkbox, "200px", **heard)
+        self.hear = control("hear", Checkbox, "200px", description="play its sound as I move", indent=False)
         self.audio = control("audio", Audio, "300px", format="wav", **quiet)
         self.threshold = control("threshold", FloatSlider, "320px", description="threshold", **share)
         self.wanted = control("wanted", Checkbox, "170px", **chance)
-        self.save = control("save", Button, **written)
-        self.picture, self.mask = Picture("picture", width=f"{SIDE}px"), Picture("mask", width=f"{SIDE}px")
-        self.map = Picture("probability", width=f"{SIDE}px")
+        self.save = control("save", Button, description="Export", tooltip="masks, overlay, manifest")
+        names = "picture", "mask", "probability"
+        self.picture, self.mask, self.map = (Picture(name, width=f"{SIDE}px") for name in names)
         self.curve = Picture("curve", "png", max_width="100%")
         self.film = control("film", ipywidgets.Video, "360px", format="mp4", **quiet)
         self.progress.layout.visibility, self.film.layout.display = "hidden", "none"
-        pictures = titled(
-            {"picture": self.picture, "what the model marks": self.mask, "probability": self.map}
-        )
+        titles = "picture", "what the model marks", "probability"
+        pictures = titled(dict(zip(titles, (self.picture, self.mask, self.map))))
         self.shown = pictures.children[2]
         self.shown.layout.display = "none"
         self._list()
         self.show()
         self.video.observe(self._on_pick, "value")
         self.position.observe(self._on_move, "value")
-        self.threshold.observe(self._on_change, "value")
-        self.wanted.observe(self._on_change, "value")
+        for look in (self.threshold, self.wanted):
+            look.observe(self._on_change, "value")
         self.upload.observe(self._on_upload, "value")
         self.start.on_click(lambda button: self._work(self.predict))
         self.save.on_click(lambda button: self._work(self.export))
@@ -106,11 +102,10 @@ class VideoPlayer(Panel):
             f"Drag that one into <code>{html.escape(str(folder))}</code> in Jupyter's list of files, "
             "and run this cell again."
         )
-        time = {**WRAPPED, "align_items": "center"}
         self.lay_out(
             HBox([self.video, self.upload, self.start, self.progress], layout=WRAPPED),
             ipywidgets.HTML(hint),
-            HBox([self.play, self.position, self.hear, self.audio], layout=time),
+            HBox([self.play, self.position, self.hear, self.audio], layout=WRAPPED),
             pictures,
             self.curve,
             HBox([self.threshold, self.wanted, self.save], layout=WRAPPED),
@@ -175,32 +170,26 @@ class VideoPlayer(Panel):
 
         Raises FileNotFoundError or ValueError.
         """
-        path = self.picked
+        path, front_end = self.picked, self.segmenter.front_end
         self._clear()
         with self._counting(f"looking through {path.name}"):
-            try:
-                self._predict(path, probe(path))
-            finally:
-                self.play.max = self.position.max = max(len(self.shots) - 1, 0)
-
-    def _predict(self, path: Path, video: Video) -> None:
-        front_end, seconds = self.segmenter.front_end, video.seconds or 0
-        listener = Listener(sound_of(path, None), front_end.sample_rate)
-        self.progress.total = min(math.ceil(seconds * self.fps), MOST)
-        heard = "its own sound" if video.sample_rate else "silence, for it has no sound track"
-        self.about = f"{html.escape(path.name)}, {video.width} x {video.height}, heard: {heard}"
-        for found in predict(self.segmenter, path, self.fps):
-            if len(self.shots) == MOST:
-                self.about += f"; the first {MOST} pictures are kept here, Export writes all"
-                return
-            start = front_end.starts(torch.tensor([found.time], dtype=torch.float64))[0]
-            window = listener.window(start, front_end.samples).clamp(-1, 1)
-            self.shots.append(Shot.of(found, wav(window.numpy(), front_end.sample_rate)))
-            self.progress.update()
-        shown = len(self.shots) / self.fps
-        if seconds - shown > 1 + 1 / self.fps:                     # what was cut off decodes without an error
-            self.about += f"; pictures for {shown:g} s only, "
-            self.about += f"though it says that it lasts {seconds:.0f} s: is it whole?"
+            video = probe(path)
+            seconds, listener = video.seconds or 0, Listener(sound_of(path, None), front_end.sample_rate)
+            self.progress.total = min(math.ceil(seconds * self.fps), MOST)
+            heard = "its own sound" if video.sample_rate else "silence, for it has no sound track"
+            self.about = f"{html.escape(path.name)}, {video.width} x {video.height}, heard: {heard}"
+            for found in predict(self.segmenter, path, self.fps):
+                if len(self.shots) == MOST:
+                    self.about += f"; the first {MOST} pictures are kept here, Export writes all"
+                    return
+                start = front_end.starts(torch.tensor([found.time], dtype=torch.float64))[0]
+                window = listener.window(start, front_end.samples).clamp(-1, 1)
+                self.shots.append(Shot.of(found, wav(window.numpy(), front_end.sample_rate)))
+                self.progress.update()
+            shown = len(self.shots) / self.fps
+            if seconds - shown > 1 + 1 / self.fps:                 # what was cut off decodes without an error
+                self.about += f"; pictures for {shown:g} s only, though it says that it lasts {seconds:.0f} s"
+                self.about += ": is it whole?"
 
     def export(self) -> Path:
         """Writes masks, overlay and manifest, as `lightavseg predict` does, and returns the folder.
@@ -216,9 +205,8 @@ class VideoPlayer(Panel):
         with self._counting(f"writing the masks of {path.name}"):
             manifest = write(self.segmenter, path, folder, self.fps, threshold=threshold, bar=self.progress)
         overlay = folder / "overlay.mp4"
-        count = len(manifest["frames"])
-        self.written = f"written: <code>{html.escape(str(overlay))}</code>, {count} pictures; "
-        self.written += "beside it the masks and manifest.json"
+        name, count = html.escape(str(overlay)), len(manifest["frames"])
+        self.written = f"written: <code>{name}</code>, {count} pictures; beside it masks and manifest.json"
         self.show()
         if overlay.stat().st_size <= SHOWABLE:
             self.film.value, self.film.layout.display = overlay.read_bytes(), None
@@ -233,6 +221,7 @@ class VideoPlayer(Panel):
             yield
         finally:
             self.progress.layout.visibility = "hidden"
+            self.play.max = self.position.max = max(len(self.shots) - 1, 0)
             self.show()
 
     # What is shown.
@@ -247,8 +236,8 @@ class VideoPlayer(Panel):
         """Of each picture, which part is marked."""
         return [float((self.marked(shot) > 0).mean()) for shot in self.shots]
 
-    def _curve(self, shares: list[float], cursor: int) -> np.ndarray:
-        return curve([shot.time for shot in self.shots], shares, cursor)
+    def _curve(self, cursor: int) -> np.ndarray:
+        return curve([shot.time for shot in self.shots], self.shares(), cursor)
 
     def _views(self, shot: Shot) -> tuple[np.ndarray, np.ndarray]:
         """The picture, and the same under its mask."""
@@ -261,12 +250,11 @@ class VideoPlayer(Panel):
                 image.show(canvas.blank(SIDE, SIDE, 235))
             self.curve.show(canvas.blank(HEIGHT, WIDTH, 235))
             self.audio.value = b""
-            name = html.escape(self.video.label or "")
-            todo = f"{name}: press Predict." if name else "Upload a video, and press Predict."
-            self.status.value = self.written or self.about or todo
+            name = html.escape(self.video.label or "Upload a video")
+            self.status.value = self.written or self.about or f"{name}: press Predict."
             return
-        k, shares = self.position.value, self.shares()
-        shot = self.shots[k]
+        k = self.position.value
+        shot, share = self.shots[k], self.shares()[k]
         picture, mask = self._views(shot)
         self.picture.value = shot.picture
         self.mask.show(mask)
@@ -274,8 +262,8 @@ class VideoPlayer(Panel):
             self.map.show(canvas.colours(shot.levels / 255, picture))
         self.shown.layout.display = None if self.wanted.value else "none"
         self.audio.value = shot.heard
-        self.curve.show(self._curve(shares, k))
-        told = f"second {shot.time:g}: {shares[k]:.1%} of the picture is marked"
+        self.curve.show(self._curve(k))
+        told = f"second {shot.time:g}: {share:.1%} of the picture is marked"
         self.status.value = "<br>".join(filter(None, (told, self.about, self.written)))
 
     def still(self) -> tuple[list[list[np.ndarray]], str]:
@@ -293,4 +281,4 @@ class VideoPlayer(Panel):
             f"{len(chosen)} of {len(self.shots)} pictures of a video ({html.unescape(self.about)}), "
             "below them what is marked, and the marked share over time."
         )
-        return [above, below, [self._curve(shares, chosen[0])]], alt
+        return [above, below, [self._curve(chosen[0])]], alt

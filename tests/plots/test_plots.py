@@ -84,6 +84,15 @@ def test_a_comparison_draws_scores_intervals_and_latencies_in_the_methods_colour
     np.testing.assert_allclose(intervals, [(one.low, one.high) for one in ROWS if one.low])
 
 
+def legend(rows):
+    return plots.method_comparison(rows).axes[0].get_legend().get_texts()[0].get_text()
+
+
+def test_the_legend_tells_of_an_interval_where_one_is_drawn():
+    assert legend(ROWS) == "own sound, 95% interval over seeds"
+    assert legend([one for one in ROWS if one.low is None]) == "own sound"
+
+
 def test_no_name_lies_on_another_and_stored_rows_say_so():
     figure = plots.method_comparison(ROWS)
     figure.canvas.draw()

@@ -72,6 +72,7 @@ def test_silencing_an_object_takes_its_pixels_away(model, dataset, loud, desk):
     before = desk.mask.value
     whole = model_mask(model, dataset[index])[t]
     assert np.array_equal(painted(desk.mask), whole), "the mask of the clip's own sound, on disk"
+    assert np.array_equal(desk.seen.mask, whole), "which a notebook reads"
     assert f"{desk.sources[number].label}: sounding" in desk.status.value
     assert painted(desk.mask)[area].mean() > 0.9 and painted(desk.truth)[area].mean() > 0.9
 
