@@ -29,44 +29,16 @@ from .attention_layers import MAPS, READINGS, Layer, projections, refuse
 from .attention_statistics import (
     at_least_float32,
     attention_distance,
-    effective_keys,
     effective_rank,
     entropy,
-    relative_entropy,
     spatial_variance,
     top_share,
     uniform_distance,
 )
 
-__all__ = [
-    "AttentionRecorder",
-    "Inert",
-    "Layer",
-    "attends",
-    "attention_distance",
-    "effective_keys",
-    "effective_rank",
-    "entropy",
-    "inert_parameters",
-    "relative_entropy",
-    "spatial_variance",
-    "survey",
-    "top_share",
-    "uniform_distance",
-]
-
 Statistics = dict[str, float | int | str | None]
-MEASURED = (
-    "entropy",
-    "relative_entropy",
-    "effective_keys",
-    "top_share",
-    "distance",
-    "uniform_distance",
-    "relative_distance",
-    "spatial_variance",
-    "effective_rank",
-)
+MEASURED = ("entropy", "relative_entropy", "effective_keys", "top_share")
+MEASURED += ("distance", "uniform_distance", "relative_distance", "spatial_variance", "effective_rank")
 
 
 def attends(model: nn.Module) -> bool:
@@ -122,7 +94,7 @@ class AttentionRecorder:
         return chosen
 
     def __enter__(self) -> AttentionRecorder:
-        hook = self._hooks.enter_context     # a hook's handle is a context: leaving it removes the hook
+        hook = self._hooks.enter_context  # a hook's handle is a context: leaving it removes the hook
         hook(self.model.register_forward_pre_hook(self._start))
         for name, module in self.model.named_modules():
             if type(module) in MAPS:
@@ -193,21 +165,21 @@ def _gradient_norm(module: nn.Module, role: str) -> float | None:
     squares = [
         parameter.grad[rows].double().square().sum().item()
         for parameter, rows in projections(module, role)
-        if parameter.grad is not None and parameter.ndim > 1     # no biases
+        if parameter.grad is not None and parameter.ndim > 1  # no biases
     ]
     return math.sqrt(sum(squares)) if squares else None
 
 
 def _measure(layer: Layer) -> dict[str, Tensor | int | float | str | None]:
     """A layer's statistics for each frame (N,); what depends on its shape alone is a number."""
-    weights = layer.weights                                                    # (N, heads, Q, K)
+    weights = layer.weights  # (N, heads, Q, K)
     queries, keys = weights.shape[2:]
     result = {"kind": layer.kind, "queries": queries, "keys": keys, **dict.fromkeys(MEASURED)}
     if layer.kind == "signed":
         # Of (Q, T): a repeated column adds no singular value.
         result["effective_rank"] = effective_rank(weights[:, 0])
     else:
-        spread = entropy(weights)                                              # (N, heads, Q)
+        spread = entropy(weights)  # (N, heads, Q)
         result["entropy"] = spread.mean((1, 2))
         result["effective_keys"] = spread.exp().mean((1, 2))
         result["top_share"] = top_share(weights).mean((1, 2))
@@ -219,7 +191,7 @@ def _measure(layer: Layer) -> dict[str, Tensor | int | float | str | None]:
     elif layer.query_grid and layer.key_grid:
         result["distance"] = attention_distance(weights, layer.query_grid, layer.key_grid).mean(1)
         result["uniform_distance"] = uniform_distance(layer.query_grid, layer.key_grid)
-    if result["uniform_distance"]:                       # neither None nor 0, a map of one position
+    if result["uniform_distance"]:  # neither None nor 0, a map of one position
         result["relative_distance"] = result["distance"] / result["uniform_distance"]
     if layer.kind != "assignment" and queries > 1:
         result["spatial_variance"] = spatial_variance(layer.output)
@@ -235,10 +207,10 @@ def _counted(number: int, batch: dict) -> Tensor:
     """How much each of a layer's N frames or clips counts, (N,): padding does not, clips count by their
     length."""
     lengths = batch["lengths"]
-    own = torch.arange(batch["annotated"].shape[1]) < lengths[:, None]                    # (B, T)
+    own = torch.arange(batch["annotated"].shape[1]) < lengths[:, None]  # (B, T)
     if number == len(lengths):
         return lengths
-    parts, rest = divmod(number, own.numel())             # windows, say: several of each frame
+    parts, rest = divmod(number, own.numel())  # windows, say: several of each frame
     if rest:
         raise ValueError(
             f"a layer attends {number} times in {len(lengths)} clips of {own.shape[1]} frames; expected once "
@@ -262,7 +234,7 @@ def survey(
         for batch in DataLoader(dataset, batch_size, collate_fn=collate):
             model(batch["frames"].to(device), batch["log_mel"].to(device))
             for name, layer in recorder.layers.items():
-                share = _counted(len(layer.query), batch).double()                        # (N,)
+                share = _counted(len(layer.query), batch).double()  # (N,)
                 measured = _measure(layer)
                 kinds[name] = measured.pop("kind")
                 for key, value in measured.items():
@@ -279,9 +251,9 @@ def survey(
 class Inert(NamedTuple):
     """Parameters that can have no effect."""
 
-    layers: dict[str, int]     # how many in each layer that has some
+    layers: dict[str, int]  # how many in each layer that has some
     total: int
-    share: float               # of all parameters of the model
+    share: float  # of all parameters of the model
 
 
 @torch.inference_mode()

@@ -77,13 +77,13 @@ def _attention(module: Attention, seen: dict[str, Tensor], given: dict) -> dict:
 
 
 def _audio_to_pixels(module: AudioToPixels, seen: dict[str, Tensor], given: dict) -> dict:
-    query = instance_norm(seen["query2"]) * module.visual.in_channels ** -0.5             # (N, C, P)
+    query = instance_norm(seen["query2"]) * module.visual.in_channels ** -0.5  # (N, C, P)
     return _positions_last(query=query, key=seen["key"], value=seen["value"], output=seen["out"])
 
 
 def _pixels_to_audio(module: PixelsToAudio, seen: dict[str, Tensor], given: dict) -> dict:
-    query = seen["query2"] * module.key.in_channels ** -0.5                               # (N, D, 1)
-    key, value = instance_norm(seen["key"]), instance_norm(seen["value"])                 # (N, D, P)
+    query = seen["query2"] * module.key.in_channels ** -0.5  # (N, D, 1)
+    key, value = instance_norm(seen["key"]), instance_norm(seen["value"])  # (N, D, P)
     return _positions_last(query=query, key=key, value=value, output=seen["out"])
 
 
@@ -94,21 +94,21 @@ def _positions_last(output: Tensor, **projected: Tensor) -> dict:
 
 
 def _load_audio(module: LoadAudio, seen: dict[str, Tensor], given: dict) -> dict:
-    query, key, value = (seen[name][:, None] for name in ("query", "key", "value"))       # (N, 1, L, C)
+    query, key, value = (seen[name][:, None] for name in ("query", "key", "value"))  # (N, 1, L, C)
     return {"query": query * query.shape[-1] ** -0.5, "key": key, "value": value}
 
 
 def _token_attention(module: TokenAttention, seen: dict[str, Tensor], given: dict) -> dict:
     pixels, tokens = F.normalize(seen["key"], dim=-1), F.normalize(seen["query"], dim=-1)
     pixels = pixels / module.tau.clamp(max=0).exp()
-    pixels, tokens, value = (x[:, None] for x in (pixels, tokens, seen["value"]))   # (N, 1, P or 2, D)
+    pixels, tokens, value = (x[:, None] for x in (pixels, tokens, seen["value"]))  # (N, 1, P or 2, D)
     return {"query": pixels, "key": tokens, "value": value}
 
 
 def _tpavi(module: TPAVI, seen: dict[str, Tensor], given: dict) -> dict:
-    query, key, value = (seen[name][:, None] for name in ("theta", "phi", "g"))     # (B, 1, T h w or T, C)
+    query, key, value = (seen[name][:, None] for name in ("theta", "phi", "g"))  # (B, 1, T h w or T, C)
     clips, positions = len(query), query.shape[2]
-    output = seen["mu_norm"].unflatten(0, (clips, positions))         # (B * T h w, C) -> (B, T h w, C)
+    output = seen["mu_norm"].unflatten(0, (clips, positions))  # (B * T h w, C) -> (B, T h w, C)
     grid = tuple(given["visual"].shape[-2:])
     return {"query": query / positions, "key": key, "value": value, "output": output, "query_grid": grid}
 
@@ -117,9 +117,9 @@ def _deformable(module: DeformableAttention, seen: dict[str, Tensor], given: dic
     shapes = tuple(map(tuple, given["shapes"]))
     offsets = seen["sampling_offsets"].unflatten(-1, (module.heads, module.levels, module.points, 2))
     longer = offsets.new_tensor([max(shape) for shape in shapes])[:, None, None]
-    offsets = (offsets.transpose(1, 2) / longer).flatten(3, 4)        # (N, heads, Q, levels * points, 2)
-    scores = _heads(seen["attention_weights"], module.heads)          # (N, heads, Q, levels * points)
-    value = _heads(seen["value"], module.heads)                       # (N, heads, S, c)
+    offsets = (offsets.transpose(1, 2) / longer).flatten(3, 4)  # (N, heads, Q, levels * points, 2)
+    scores = _heads(seen["attention_weights"], module.heads)  # (N, heads, Q, levels * points)
+    value = _heads(seen["value"], module.heads)  # (N, heads, S, c)
     return {"query": scores, "key": None, "value": value, "offsets": offsets, "query_grid": shapes}
 
 
@@ -139,13 +139,13 @@ def _multihead(module: nn.MultiheadAttention, seen: dict[str, Tensor], given: di
 
     def projected(role: str) -> Tensor:
         weight, *bias = (at_least_float32(p[rows]) for p, rows in projections(module, role))
-        x = F.linear(batched(at_least_float32(given[role])), weight, *bias)               # (N, L, E)
+        x = F.linear(batched(at_least_float32(given[role])), weight, *bias)  # (N, L, E)
         return _heads(x, module.num_heads)
 
-    masks = []                                                        # each broadcasts to (N, heads, Q, K)
-    if (keys := given.get("key_padding_mask")) is not None:           # (N, K) or (K,)
+    masks = []  # each broadcasts to (N, heads, Q, K)
+    if (keys := given.get("key_padding_mask")) is not None:  # (N, K) or (K,)
         masks.append(_added(keys).reshape(-1, 1, 1, keys.shape[-1]))
-    if (pairs := given.get("attn_mask")) is not None:                 # (Q, K) or (N * heads, Q, K)
+    if (pairs := given.get("attn_mask")) is not None:  # (Q, K) or (N * heads, Q, K)
         pairs = _added(pairs)
         masks.append(pairs if pairs.ndim == 2 else pairs.unflatten(0, (-1, module.num_heads)))
     fields = {role: projected(role) for role in ("query", "key", "value")}
@@ -202,7 +202,7 @@ def projections(module: nn.Module, role: str) -> list[tuple[nn.Parameter, slice]
         return [(p, slice(None)) for part in parts for p in module.get_submodule(part).parameters()]
     start = ("query", "key", "value").index(role) * module.embed_dim
     rows = slice(start, start + module.embed_dim)
-    if module.in_proj_weight is None:                                 # three widths, three weights
+    if module.in_proj_weight is None:  # three widths, three weights
         weight = (getattr(module, f"{role[0]}_proj_weight"), slice(None))
     else:
         weight = (module.in_proj_weight, rows)

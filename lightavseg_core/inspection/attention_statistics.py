@@ -36,7 +36,7 @@ def entropy(weights: Tensor) -> Tensor:
 
     Raises ValueError for weights that are no softmax's.
     """
-    return torch.special.entr(softmax_weights(weights)).sum(-1)      # 0 log 0 = 0
+    return torch.special.entr(softmax_weights(weights)).sum(-1)  # 0 log 0 = 0
 
 
 def relative_entropy(weights: Tensor) -> Tensor:
@@ -74,8 +74,8 @@ def positions(grid: Grid) -> Tensor:
 
 def _distances(query_grid: Grid, key_grid: Grid) -> Tensor:
     """(Q, K), in units of the map's longer side."""
-    difference = positions(query_grid)[:, None] - positions(key_grid)     # (Q, K, 2)
-    return difference.square().sum(-1).sqrt()                             # cdist would lose digits
+    difference = positions(query_grid)[:, None] - positions(key_grid)  # (Q, K, 2)
+    return difference.square().sum(-1).sqrt()  # cdist would lose digits
 
 
 def attention_distance(weights: Tensor, query_grid: Grid, key_grid: Grid) -> Tensor:
@@ -108,7 +108,7 @@ def spatial_variance(output: Tensor) -> Tensor:
 
     (mean |x_q|^2 - |mean x_q|^2) / mean |x_q|^2; 0 also where all are zero.
     """
-    output = output.double()              # a constant's rounding must not look like variance
+    output = output.double()  # a constant's rounding must not look like variance
     centred = output - output.mean(1, keepdim=True)
     square = output.square().sum((1, 2))
     return centred.square().sum((1, 2)) / square.clamp_min(torch.finfo(square.dtype).tiny)
@@ -121,7 +121,7 @@ def effective_rank(matrix: Tensor) -> Tensor:
     1 to min(M, N); 0 for a matrix of zeros. It asks for no distribution: signed and unnormalised weights have
     one too, and a factor changes nothing.
     """
-    values = torch.linalg.svdvals(matrix.double())     # (..., min(M, N))
+    values = torch.linalg.svdvals(matrix.double())  # (..., min(M, N))
     total = values.sum(-1, keepdim=True)
     rank = torch.special.entr(values / total.clamp_min(torch.finfo(values.dtype).tiny)).sum(-1).exp()
     return torch.where(total[..., 0] > 0, rank, 0.0)

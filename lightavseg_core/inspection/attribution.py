@@ -26,16 +26,16 @@ from ..data.sounding_shapes import clip_number, noise, objects, stems
 from ..models.base import AVSModel
 from .attribution_target import explaining
 
-AT_ONCE = 8    # inputs in one batch
-POINTS = 2     # Gauss-Legendre points on a piece of the path from silence to the sound
+AT_ONCE = 8  # inputs in one batch
+POINTS = 2  # Gauss-Legendre points on a piece of the path from silence to the sound
 
 
 class Attribution(NamedTuple):
     """How much each part of an input did for the target. Positive: it raised the logits of the mask."""
 
-    values: Tensor          # (T, 1, F, M), like the log-mel; of Grad-CAM (H, W)
-    difference: float       # target(input) - target(silence), in logits
-    mask: Tensor            # (H, W) bool: the pixels whose logits are summed
+    values: Tensor  # (T, 1, F, M), like the log-mel; of Grad-CAM (H, W)
+    difference: float  # target(input) - target(silence), in logits
+    mask: Tensor  # (H, W) bool: the pixels whose logits are summed
     # Integrated Gradients: |sum of values - difference| / |difference|; else None, nothing promises a sum.
     error: float | None
 
@@ -55,8 +55,8 @@ class Piece(NamedTuple):
 
     start: float
     end: float
-    values: Tensor      # (S, 1, F, M)
-    missed: float       # the sum of values, minus what the target changes from start to end
+    values: Tensor  # (S, 1, F, M)
+    missed: float  # the sum of values, minus what the target changes from start to end
 
 
 def integrated_gradients(
@@ -243,7 +243,7 @@ def stem_cells(dataset: AVSBench, index: int) -> Tensor:
         )
     clip = dataset.clips[index]
     where = dataset.root, dataset.split, clip_number(clip.name), dataset.subset
-    own = torch.from_numpy(stems(*where))                 # (objects, samples)
+    own = torch.from_numpy(stems(*where))  # (objects, samples)
     total = own.sum(0) + torch.from_numpy(noise(*where))
     times = torch.arange(len(clip.frames))
     return torch.stack([dominant(dataset.front_end, sound, total - sound, times) for sound in own])
@@ -262,11 +262,11 @@ class Control(NamedTuple):
     """A second in which several objects sound: where the attribution for each falls. n sounding objects, in
     the order of `objects`."""
 
-    objects: list[int]      # which ones sound
+    objects: list[int]  # which ones sound
     # (n, n)  of the attribution for object i's mask, the share on the bins where j is louder than all else.
     shares: Tensor
-    area: Tensor            # (n,)  share of the bins: what an attribution scores that knows nothing
-    loudness: Tensor        # (n,)  share of log-mel - silence: what it scores that only sees where it is loud
+    area: Tensor  # (n,)  share of the bins: what an attribution scores that knows nothing
+    loudness: Tensor  # (n,)  share of log-mel - silence: what it scores that only sees where it is loud
 
 
 def positive_control(
@@ -286,7 +286,7 @@ def positive_control(
     heard = [i for i, thing in enumerate(things) if thing.sounding[second] and masks[i].any()]
     if not heard:
         raise ValueError(f"{clip.name}: no visible object sounds in second {second}; choose another.")
-    cells = stem_cells(dataset, index)[heard, second]                              # (n, 1, F, M)
+    cells = stem_cells(dataset, index)[heard, second]  # (n, 1, F, M)
     scene = item["frames"], item["log_mel"], second
     shares = []
     for i in heard:
@@ -299,7 +299,7 @@ def positive_control(
 
 def band_centres(front_end: FrontEnd) -> np.ndarray:
     """Centre of each mel band in Hz, (M,): the mean frequency of its filter."""
-    filters = front_end.filters                                                    # (bins, M)
+    filters = front_end.filters  # (bins, M)
     hertz = torch.linspace(0, front_end.sample_rate / 2, len(filters), dtype=filters.dtype)
     return (hertz @ filters / filters.sum(0)).numpy()
 

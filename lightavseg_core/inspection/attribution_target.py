@@ -32,7 +32,7 @@ class Target:
         self.model = model
         device = next(model.parameters()).device
         inputs = [x[None].to(device).clone().requires_grad_() for x in (frames, log_mel)]
-        logits = model(*inputs).logits[0, second]                              # (K, H, W)
+        logits = model(*inputs).logits[0, second]  # (K, H, W)
         # Other seconds reach these logits (AVSBench, SelM) where they have a gradient. Else one is enough.
         gradients = torch.autograd.grad(logits.square().sum(), inputs, materialize_grads=True)
         others = [t for t in range(length) if t != second]
@@ -62,8 +62,8 @@ class Target:
 
     def __call__(self, frames: Tensor, log_mel: Tensor) -> Tensor:
         frames = frames.expand(len(log_mel), *frames.shape[1:])
-        logits = self.model(frames, log_mel).logits[:, self.second]            # (N, K, H, W)
-        return (self.above_background(logits) * self.mask).sum((-2, -1))       # (N,)
+        logits = self.model(frames, log_mel).logits[:, self.second]  # (N, K, H, W)
+        return (self.above_background(logits) * self.mask).sum((-2, -1))  # (N,)
 
     def of_sound(self, log_mel: Tensor) -> Tensor:
         return self(self.frames, log_mel)

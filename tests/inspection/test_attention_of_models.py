@@ -11,16 +11,14 @@ from helpers.tiny import inputs
 from torch.utils.data import Subset
 
 from lightavseg_core.data import AVSBench
-from lightavseg_core.inspection.attention import (
-    AttentionRecorder,
+from lightavseg_core.inspection.attention import AttentionRecorder, inert_parameters, survey
+from lightavseg_core.inspection.attention_statistics import (
     attention_distance,
     effective_keys,
     effective_rank,
     entropy,
-    inert_parameters,
     relative_entropy,
     spatial_variance,
-    survey,
     top_share,
     uniform_distance,
 )

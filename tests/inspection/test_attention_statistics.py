@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lightavseg_core.inspection.attention import (
+from lightavseg_core.inspection.attention_statistics import (
     attention_distance,
     effective_keys,
     effective_rank,

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from lightavseg_core.data import AVSBench
-from lightavseg_core.inspection.attention import AttentionRecorder, attends, entropy, inert_parameters, survey
+from lightavseg_core.inspection.attention import AttentionRecorder, attends, inert_parameters, survey
+from lightavseg_core.inspection.attention_statistics import entropy
 
 N, HEADS, QUERIES, KEYS, WIDTH = 3, 4, 5, 7, 16
 
