@@ -12,14 +12,11 @@ from PIL import Image
 from .._common.environment import versions
 from .._common.files import whole
 from ..data.images import open_image
-from ..data.masks import voc_palette
+from ..data.palette import voc_palette
 
 MOST = 1_000_000  # frames, whose six digits keep them in order
-RUNTIMES = {  # whose versions count too
-    "onnx": ("onnxruntime",),
-    "openvino": ("openvino",),
-    "executorch": ("executorch",),
-}
+# Whose versions count too.
+RUNTIMES = {"onnx": ("onnxruntime",), "openvino": ("openvino",), "executorch": ("executorch",)}
 # What is written here; with a dot while it is not whole.
 OURS = re.compile(r"\.?(\d{6}\.(png|npz)|overlay\.mp4|manifest\.json)")
 
@@ -81,11 +78,6 @@ def is_there(mask: Path, classes: int) -> bool:
 
 def mask_file(folder: Path, k: int) -> Path:
     return folder / "masks" / f"{k:06}.png"
-
-
-def write_json(path: Path, content: dict) -> None:
-    with whole(path) as staging:
-        staging.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def write_mask(path: Path, mask: np.ndarray, classes: int) -> None:

@@ -12,15 +12,15 @@ from itertools import count
 from pathlib import Path
 
 import av
-import numpy as np
 
 from .._common.files import digests
 from ..data.decoding import Tally, decode_audio
 from ..data.images import read_picture
-from .reading import probe, read_frames, read_sound
+from .reading import Pictures, Sound, probe, read_frames, read_sound
 
-PICTURES = set(".png .jpg .jpeg .bmp .webp .tif .tiff".split())
-VIDEOS = set(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .3gp .flv .wmv .ogv .gif".split())
+PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
+VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp"}
+VIDEOS |= {".flv", ".wmv", ".ogv", ".gif"}
 
 
 class Broken(ValueError):
@@ -46,11 +46,8 @@ def _files_in(folder: Path, suffixes: set[str]) -> list[Path]:
     return [file for file in files if file.is_file() and not file.name.startswith(".")]
 
 
-def pictures_of(
-    path: str | Path, fps: Fraction, tally: Tally | None = None
-) -> Iterator[tuple[Fraction, np.ndarray]]:
-    """(time, picture (H, W, 3) uint8): a video's; a folder's, each 1 / fps after the one before; or one
-    picture again and again, without end.
+def pictures_of(path: str | Path, fps: Fraction, tally: Tally | None = None) -> Pictures:
+    """A video's; a folder's, each 1 / fps after the one before; or one picture again and again, without end.
 
     Raises Broken, or ValueError where it is not the input's fault.
     """
@@ -75,13 +72,8 @@ def _reading(pieces: Iterator) -> Iterator:
         raise Broken(str(error)) from None
 
 
-def sound_of(
-    path: str | Path, audio: str | Path | None, tally: Tally | None = None
-) -> Iterator[tuple[int, np.ndarray]]:
-    """What is heard, of `video.reading.read_sound`; nothing where a video has no sound.
-
-    Raises as `pictures_of`.
-    """
+def sound_of(path: str | Path, audio: str | Path | None, tally: Tally | None = None) -> Sound:
+    """What is heard; nothing where a video has no sound. Raises as `pictures_of`."""
     if audio is not None:
         return _reading(read_sound(audio, None, tally))
     if Path(path).is_dir() or is_picture(path):
@@ -109,14 +101,8 @@ def describe(path: Path, audio: str | Path | None) -> dict:
     sounds = video.sample_rate and (audio is not None or next(sound_of(path, None), None))
     own = {"rate": video.sample_rate, "channels": video.channels} if sounds else None
     heard = Path(audio).name if audio else "its own sound" if own else "silence"
-    about = {
-        "width": video.width,
-        "height": video.height,
-        "pixel_aspect": str(video.aspect),
-        "seconds": video.seconds,
-        "sound": own,
-    }
-    return {"video": about, "heard": heard}
+    size = {"width": video.width, "height": video.height, "pixel_aspect": str(video.aspect)}
+    return {"video": {**size, "seconds": video.seconds, "sound": own}, "heard": heard}
 
 
 def digest(path: Path) -> str | None:

@@ -2,15 +2,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.container import OutputContainer
 
 from .._common.files import whole
-from ..data.masks import voc_palette
+from ..data.palette import voc_palette
+from .reading import Sound
 
 PAINT = (230, 159, 0)  # one class: Okabe and Ito's orange
 RATE = 48_000  # Hz, of the sound in the overlay
@@ -27,20 +29,15 @@ def paint(picture: np.ndarray, mask: np.ndarray, classes: int = 1) -> np.ndarray
 
 
 def write_video(
-    path: Path,
-    pictures: Iterable[np.ndarray],
-    fps: Fraction,
-    sound: Iterator[tuple[int, np.ndarray]],
-    aspect: Fraction = Fraction(1),
+    path: Path, pictures: Iterable[np.ndarray], fps: Fraction, sound: Sound, aspect: Fraction
 ) -> None:
     """An MP4 that browsers play: H.264 where FFmpeg has it, else MPEG-4; AAC.
 
     Each picture stays for 1 / fps seconds, all at the first one's size, which is made smaller where a side
     has more than SIDE pixels.
 
-    pictures: (H, W, 3) uint8. sound: of `read_sound`; it is cut where the pictures end. aspect: width of a
-    pixel as shown, in its heights. Raises OSError where the disk is full, and ValueError where FFmpeg cannot
-    write such a video.
+    pictures: (H, W, 3) uint8. sound: it is cut where the pictures end. aspect: width of a pixel as shown, in
+    its heights. Raises OSError where the disk is full, and ValueError where FFmpeg cannot write such a video.
     """
     options = {"movflags": "+faststart"}
     try:
@@ -57,11 +54,7 @@ def write_video(
 
 
 def _write(
-    container: av.container.OutputContainer,
-    pictures: Iterable[np.ndarray],
-    fps: Fraction,
-    sound: Iterator[tuple[int, np.ndarray]],
-    aspect: Fraction,
+    container: OutputContainer, pictures: Iterable[np.ndarray], fps: Fraction, sound: Sound, aspect: Fraction
 ) -> None:
     video, speaker = None, None
     for k, picture in enumerate(pictures):
@@ -79,7 +72,7 @@ def _write(
 
 
 def _video_stream(
-    container: av.container.OutputContainer, frame: av.VideoFrame, fps: Fraction, aspect: Fraction
+    container: OutputContainer, frame: av.VideoFrame, fps: Fraction, aspect: Fraction
 ) -> av.VideoStream:
     try:
         codec, options = av.codec.Codec("libx264", "w").name, {"preset": "veryfast", "crf": "20"}
@@ -102,7 +95,7 @@ def _even(side: float) -> int:
 class _Speaker:
     """Encodes sound until a time. One or two channels are kept, more are mixed to one."""
 
-    def __init__(self, container: av.container.OutputContainer, sound: Iterator[tuple[int, np.ndarray]]):
+    def __init__(self, container: OutputContainer, sound: Sound):
         self.container, self.sound, self.position = container, sound, 0
         self.piece = next(sound, None)
         self.stream = None

@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .._common import records
 from .._common.files import alone, whole
 from .._common.names import printable
 from ..data.decoding import Tally
 from ..data.images import prepare_frame
-from .folder import MOST, begin, discard, is_there, mask_file, read_mask, write_json, write_mask
+from .folder import MOST, begin, discard, is_there, mask_file, read_mask, write_mask
 from .inputs import Broken, describe, digest, inputs_of, is_picture, names_of, pictures_of, sound_of
 from .overlay import paint, write_video
 from .reading import Listener
@@ -141,12 +142,13 @@ def write(
     call goes on where it was. Raises FileNotFoundError or ValueError: for a broken input, of which nothing is
     left, and for a folder that holds something else or that another process is writing.
     """
-    path, folder, step = Path(path), Path(folder), _checked(segmenter, fps, threshold)
+    path, folder, audio = Path(path), Path(folder), None if audio is None else Path(audio)
+    step = _checked(segmenter, fps, threshold)
     asked = {
         "input": path.name,
         "input_sha256": digest(path),
-        "audio": None if audio is None else Path(audio).name,
-        "audio_sha256": None if audio is None else digest(Path(audio)),
+        "audio": audio and audio.name,
+        "audio_sha256": audio and digest(audio),
         "fps": float(step),
         "size": list(segmenter.size),
         "clip": segmenter.clip,
@@ -182,7 +184,7 @@ def _fill(
 ) -> None:
     """What is missing in a folder: masks and overlay, in one reading of the pictures."""
     asked, classes = manifest["asked"], segmenter.num_classes
-    write_json(folder / "manifest.json", manifest)
+    records.write(folder / "manifest.json", manifest)
     (folder / "masks").mkdir(exist_ok=True)
     if asked["probabilities"]:
         (folder / "probabilities").mkdir(exist_ok=True)
@@ -214,7 +216,7 @@ def _fill(
         )
     damaged = {"pictures": pictures.damaged, "sound": sound.damaged}
     manifest.update(damaged_packets=damaged, frames=frames, complete=True)
-    write_json(folder / "manifest.json", manifest)
+    records.write(folder / "manifest.json", manifest)
 
 
 def _masked(

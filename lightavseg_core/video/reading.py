@@ -23,6 +23,9 @@ LONGEST = 3600  # seconds that one picture may stay: broken time stamps would ma
 JUMP = 0.1  # seconds by which sound may be off its time stamps before it is moved: codecs' padding is less
 BLOCK = 8  # seconds of sound that are resampled at a time
 
+Pictures = Iterator[tuple[Fraction, np.ndarray]]  # time in seconds, picture (H, W, 3) uint8, RGB, upright
+Sound = Iterator[tuple[int, np.ndarray]]  # pieces: rate in Hz, samples (n, channels) float32
+
 
 class Video(NamedTuple):
     """What a video says of itself, and the size of its first picture."""
@@ -57,11 +60,8 @@ def probe(path: str | Path) -> Video:
         return Video(width, height, float(frame.time or 0), seconds, rate, channels, aspect)
 
 
-def read_frames(
-    path: str | Path, fps: Fraction, tally: Tally | None = None
-) -> Iterator[tuple[Fraction, np.ndarray]]:
-    """The picture that is shown at second k / fps, for k = 0, 1, ...: (time, picture (H, W, 3) uint8, RGB,
-    upright).
+def read_frames(path: str | Path, fps: Fraction, tally: Tally | None = None) -> Pictures:
+    """The picture that is shown at second k / fps, for k = 0, 1, ...
 
     Shown is the last picture whose time has come, also where pictures come irregularly or cannot be decoded,
     which `tally` counts. Raises FileNotFoundError or ValueError.
@@ -152,11 +152,8 @@ def upright(frame: av.VideoFrame, matrix: tuple[int, int, int, int] | None) -> n
     return np.ascontiguousarray(picture[::-1] if d < 0 else picture)
 
 
-def read_sound(
-    path: str | Path, origin: float | None = None, tally: Tally | None = None
-) -> Iterator[tuple[int, np.ndarray]]:
-    """A file's sound in pieces, without gaps from second `origin` of its time stamps on: (rate in Hz, samples
-    (n, channels) float32).
+def read_sound(path: str | Path, origin: float | None = None, tally: Tally | None = None) -> Sound:
+    """A file's sound, without gaps from second `origin` of its time stamps on.
 
     Where its stamps say that it begins later or pauses, silence is put in; what comes before is dropped.
     origin None: it begins where it begins, and stamps are ignored. Pieces that cannot be decoded are silence
@@ -186,7 +183,7 @@ class Listener:
     pieces: of `read_sound`; none is silence. sample_rate: Hz.
     """
 
-    def __init__(self, pieces: Iterator[tuple[int, np.ndarray]], sample_rate: int):
+    def __init__(self, pieces: Sound, sample_rate: int):
         self.pieces = resampled(pieces, sample_rate)
         self.held = torch.zeros(0)
         self.start, self.end = 0, 0  # of what is held; `end` is also how far was read
@@ -217,7 +214,7 @@ class Listener:
         self.held, self.start = torch.cat(kept), start
 
 
-def resampled(pieces: Iterator[tuple[int, np.ndarray]], sample_rate: int) -> Iterator[Tensor]:
+def resampled(pieces: Sound, sample_rate: int) -> Iterator[Tensor]:
     """Pieces of sound as pieces of (n,) at sample_rate, channels averaged: what `read_audio` gives of the
     whole, in blocks.
 
