@@ -232,7 +232,7 @@ def test_export(method, pair):
     model, given = perturbed(create(method, pair, num_classes=2)).eval(), inputs(1, 2)
     exported = torch.export.export(model, given).module()
     with torch.inference_mode():
-        torch.testing.assert_close(exported(*given).logits, model(*given).logits, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(exported(*given).logits, model(*given).logits, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
