@@ -267,7 +267,7 @@ def clip_of(folder: Path, subset: str, row: dict[str, str]) -> Clip:
         kind, name = row["label"], row["uid"]
         base = folder / kind / name
         colours, instead = base / "labels_rgb", base / "labels_semantic"
-        if instead.is_dir() and not colours.is_dir():
+        if not colours.is_dir() and instead.is_dir():  # read only where the colours are missing
             colours = instead
         frames = [base / "frames" / f"{t}.jpg" for t in range(AVSS_SECONDS[kind])]
         masks = [colours / f"{t}.png" for t in range(AVSS_SECONDS[kind])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -24,10 +25,11 @@ from .shapes import CATEGORIES, RATE
 from .writing import write_picture, write_sound, write_table
 
 RECIPE = "sounding_shapes.json"
+CHUNK = 8  # clips that a process writes, before it asks for more
 EVENTS = ("clip", "second", "category", "x0", "y0", "x1", "y1")
 
 
-def _write_clip(folder: Path, recipe: Recipe, job: tuple[str, int]) -> tuple[dict, list[dict]]:
+def _write_clip(folder: Path, recipe: Recipe, job: tuple[str, int]) -> tuple[tuple, list[tuple]]:
     """Writes one clip's files into the subset's folder; returns its row of the metadata and of the events."""
     split, index = job
     scene = draw_scene(recipe, split, index)
@@ -35,9 +37,7 @@ def _write_clip(folder: Path, recipe: Recipe, job: tuple[str, int]) -> tuple[dic
     frames, objects = draw_pictures(scene, recipe.size)
     name = f"{recipe.subset}_{split}_{index:05d}"
     row = {"name": name, "start": 0, "category": CATEGORIES[scene.categories[0]].name, "split": split}
-    if recipe.subset == "avss":
-        row |= {"uid": name, "label": scene.kind}
-    row = {column: row[column] for column in SUBSETS[recipe.subset].columns}
+    row |= {"uid": name, "label": scene.kind}  # AVSS' names for its columns
     labels = np.zeros(frames.shape[:3], np.uint8)  # (T, size, size)
     for thing in objects:
         labels[thing.masks & thing.sounding[:, None, None]] = thing.category + 1
@@ -55,20 +55,20 @@ def _write_clip(folder: Path, recipe: Recipe, job: tuple[str, int]) -> tuple[dic
     write_sound(clip.audio, tracks.sum(0) + noise, RATE)
     events = []
     for thing in objects:
-        for t in np.flatnonzero(thing.sounding).tolist():
-            events.append((name, t, CATEGORIES[thing.category].name, *thing.boxes[t].tolist()))
-    return row, [dict(zip(EVENTS, event)) for event in events]
+        for t in np.flatnonzero(thing.sounding):
+            events.append((name, t, CATEGORIES[thing.category].name, *thing.boxes[t]))
+    return tuple(row[column] for column in SUBSETS[recipe.subset].columns), events
 
 
-def _write_clips(folder: Path, recipe: Recipe, workers: int, chunk: int = 8) -> list[tuple[dict, list[dict]]]:
-    """All clips, in processes of which each writes at least `chunk`: a small set needs none but this one."""
+def _write_clips(folder: Path, recipe: Recipe, workers: int) -> list[tuple[tuple, list[tuple]]]:
+    """All clips, in processes of which each writes at least CHUNK: a small set needs none but this one."""
     jobs = [(split, index) for split in SPLITS for index in range(recipe.clips[split])]
-    workers = min(workers, -(-len(jobs) // chunk))
+    workers = min(workers, math.ceil(len(jobs) / CHUNK))
     if workers <= 1:
         return [_write_clip(folder, recipe, job) for job in jobs]
     # A fork of this process would inherit torch's threads.
     with ProcessPoolExecutor(workers, get_context("forkserver"), end_with_parent) as pool:
-        return list(pool.map(partial(_write_clip, folder, recipe), jobs, chunksize=chunk))
+        return list(pool.map(partial(_write_clip, folder, recipe), jobs, chunksize=CHUNK))
 
 
 def generate(

@@ -17,13 +17,11 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).save(path, **options)
 
 
-def write_table(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
+def write_table(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
     """A CSV."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+        csv.writer(file).writerows([columns, *rows])
 
 
 def write_sound(path: Path, samples: np.ndarray, sample_rate: int) -> None:
