@@ -14,16 +14,20 @@
 # %% [markdown]
 # # 4. Latency: where the time goes
 #
-# LightAVSeg's poster says that a frame takes 163 ms on a phone, and that 6.2% of this is fusion, where sound meets picture. What would you
-# have to know to believe such a sentence, to repeat it on your machine, and to carry it over to another one? You measure here: first the
-# ruler itself, then the parts of a model, the operators in them, five methods side by side, and the same network in the runtimes that
-# phones and servers use.
+# LightAVSeg's poster says that a frame takes 163 ms on a phone, and that 6.2% of this is fusion,
+# where sound meets picture. What would you have to know to believe such a sentence, to repeat it
+# on your machine, and to carry it over to another one? You measure here: first the ruler itself,
+# then the parts of a model, the operators in them, five methods side by side, and the same
+# network in the runtimes that phones and servers use.
 #
 # **Afterwards you can**
-# - time two models so that their ratio means something, and say what has to stand beside a latency;
-# - predict from multiply-accumulates (MACs) where the time goes, and say why the prediction fails;
+# - time two models so that their ratio means something, and say what has to stand beside a
+#   latency;
+# - predict from multiply-accumulates (MACs) where the time goes, and say why the prediction
+#   fails;
 # - read a roofline, and tell arithmetic from memory from overhead;
-# - say what compilers, exporters and 8-bit integers change, and which ratios you may carry over to a phone.
+# - say what compilers, exporters and 8-bit integers change, and which ratios you may carry over
+#   to a phone.
 #
 # | | |
 # |---|---|
@@ -90,10 +94,12 @@ def clip(side):
 # %% [markdown]
 # ## 4.1 What is one latency worth?
 #
-# Call a fresh model twelve times. Then take *one* model, call it "a" and "b", and compare the two, as you would compare two methods: first
-# all calls of a, then all of b; and again with a and b taking turns.
+# Call a fresh model twelve times. Then take *one* model, call it "a" and "b", and compare the
+# two, as you would compare two methods: first all calls of a, then all of b; and again with a and
+# b taking turns.
 #
-# > **Prediction.** Which of the twelve calls is the slowest? And how far from 1 will the ratio of a model to itself be?
+# > **Prediction.** Which of the twelve calls is the slowest? And how far from 1 will the ratio of
+# > a model to itself be?
 
 # %%
 given = clip(128)
@@ -134,14 +140,17 @@ workbook.show(
 )
 
 # %% [markdown]
-# The first call pays for what is done once: memory is asked for, kernels are chosen for these shapes. That is *warm-up*, and is not
-# counted. What is left still goes up and down, and often *together* for a and b: it is the machine that changes, not the model. Other
-# programs run, clocks fall when it is warm.
+# The first call pays for what is done once: memory is asked for, kernels are chosen for these
+# shapes. That is *warm-up*, and is not counted. What is left still goes up and down, and often
+# *together* for a and b: it is the machine that changes, not the model. Other programs run,
+# clocks fall when it is warm.
 #
-# How good is each way of comparing? On a real machine nobody knows the true ratio, so here is one made of random numbers, on which b takes
-# exactly 5% longer. It drifts by up to 20% in the course of a measurement, and in 3% of the calls something gets in the way.
+# How good is each way of comparing? On a real machine nobody knows the true ratio, so here is one
+# made of random numbers, on which b takes exactly 5% longer. It drifts by up to 20% in the course
+# of a measurement, and in 3% of the calls something gets in the way.
 #
-# > **Prediction.** Four estimates: mean or median; one after the other or in turns. Which come near 1.05?
+# > **Prediction.** Four estimates: mean or median; one after the other or in turns. Which come
+# > near 1.05?
 
 # %% tags=["nbval-check-output"]
 generator = np.random.default_rng(0)
@@ -193,14 +202,16 @@ workbook.show(
 assert min(spread, key=spread.get) == "median of the pairs' ratios"
 
 # %% [markdown]
-# One after the other, the drift ends up in the ratio, whether you take means or medians: b is *always* later. Turns spread the drift over
-# both, but a mean still believes every interruption. The median of the ratios *within a round* does neither. All timings below are of that
-# kind: warm-up, turns, medians, paired ratios, each with an interval. The interval covers what varies within a run, and nothing else: not
-# another day, not another machine.
+# One after the other, the drift ends up in the ratio, whether you take means or medians: b is
+# *always* later. Turns spread the drift over both, but a mean still believes every interruption.
+# The median of the ratios *within a round* does neither. All timings below are of that kind:
+# warm-up, turns, medians, paired ratios, each with an interval. The interval covers what varies
+# within a run, and nothing else: not another day, not another machine.
 #
 # ### Exercise 1: a paired ratio
 #
-# `a` and `b` are the milliseconds of two candidates, round by round. Return how many times as long b takes: the median over the rounds.
+# `a` and `b` are the milliseconds of two candidates, round by round. Return how many times as
+# long b takes: the median over the rounds.
 
 # %% tags=["exercise"]
 def paired_ratio(a, b):
@@ -221,7 +232,8 @@ workbook.check(
 # %% [markdown]
 # ### The card
 #
-# A latency without its circumstances is a number without a unit. Each measurement of this workbook carries a card:
+# A latency without its circumstances is a number without a unit. Each measurement of this
+# workbook carries a card:
 
 # %%
 found = profiling.profile(
@@ -231,8 +243,9 @@ card = found.card
 print(card)
 
 # %% [markdown]
-# *A fixed product* is a small matrix product that takes its turn among the candidates: what it scatters and drifts is the machine's doing.
-# And since ratios of times of *two* machines say nothing about two models, such times are refused a common table:
+# *A fixed product* is a small matrix product that takes its turn among the candidates: what it
+# scatters and drifts is the machine's doing. And since ratios of times of *two* machines say
+# nothing about two models, such times are refused a common table:
 
 # %%
 elsewhere = replace(card, device="the phone of a friend")
@@ -245,9 +258,9 @@ except ValueError as refusal:
 # %% [markdown]
 # ## 4.2 Counted, then measured
 #
-# The paper divides LightAVSeg into five: the visual encoder, the audio encoder, RAVE (sound and picture meet in the encoder), CMFD (they
-# meet again in the decoder) and the head, which is the rest of the decoder. If time followed arithmetic, shares of MACs would be shares of
-# time.
+# The paper divides LightAVSeg into five: the visual encoder, the audio encoder, RAVE (sound and
+# picture meet in the encoder), CMFD (they meet again in the decoder) and the head, which is the
+# rest of the decoder. If time followed arithmetic, shares of MACs would be shares of time.
 
 # %% tags=["nbval-check-output"]
 skeleton = profiling.skeleton("lightavseg", "lean")             # shapes without numbers
@@ -261,12 +274,13 @@ for part, share in of_macs.items():
     print(f"{part:7} {counted[part][0] / 1e6:7.1f} M multiply-accumulates, {share:7.2%}")
 
 # %% [markdown]
-# > **Prediction.** From these: what share of the time will the two meetings of sound and picture take? A tenth of a percent? Which parts will
-# > take *more* than their share of MACs?
+# > **Prediction.** From these: what share of the time will the two meetings of sound and picture
+# > take? A tenth of a percent? Which parts will take *more* than their share of MACs?
 #
-# Measured eagerly, as torch runs a model that nobody compiled. Hooks read the clock where one part hands over to another; every other call
-# goes without hooks, to see what they cost. Beside it stands what the paper *reports* of its phone, in a panel of its own: another machine,
-# another runtime.
+# Measured eagerly, as torch runs a model that nobody compiled. Hooks read the clock where one
+# part hands over to another; every other call goes without hooks, to see what they cost. Beside
+# it stands what the paper *reports* of its phone, in a panel of its own: another machine, another
+# runtime.
 
 # %%
 looked = breakdown.module_latency(model, *clip(size), s.rounds)
@@ -305,13 +319,15 @@ print(f"the parts add up to {looked.agreement.estimate:.1%} of the latency witho
 assert sharing["measured here: eager"] > 3 * sharing["counted: MACs"]
 
 # %% [markdown]
-# The poster's "fusion is 6.2%" counts RAVE and CMFD; that is the panel on the right. Three numbers for one question, and none is wrong:
-# fusion is nearly free *in arithmetic*; here it costs many times its share of MACs; on the phone, the paper says, more again. All three
-# agree that it is small. Section 4.5 measures a fourth one, after export.
+# The poster's "fusion is 6.2%" counts RAVE and CMFD; that is the panel on the right. Three
+# numbers for one question, and none is wrong: fusion is nearly free *in arithmetic*; here it
+# costs many times its share of MACs; on the phone, the paper says, more again. All three agree
+# that it is small. Section 4.5 measures a fourth one, after export.
 #
 # ### Why MACs mislead
 #
-# Look at single operators, and put them into kinds. For each kind: its share of the MACs beside its share of the time.
+# Look at single operators, and put them into kinds. For each kind: its share of the MACs beside
+# its share of the time.
 #
 # > **Prediction.** Which kind takes the most time? Do those without a single MAC matter?
 
@@ -336,12 +352,15 @@ assert elementwise.share_of_macs == 0 < elementwise.share_of_time
 # %% [markdown]
 # Four reasons:
 #
-# 1. **Depthwise convolutions move bytes.** Each number that is read takes part in a few multiply-accumulates only, so the units that multiply
-#    stand idle most of the time.
-# 2. **Batch norms and activations have no MACs**, yet each reads and writes a whole map. A compiler puts them into the convolution before.
-# 3. **Each operator costs something before it computes anything**: Python, the choice of a kernel, memory for the result. A forward
-#    pass has many hundreds of operators, and small ones are *all* overhead.
-# 4. **Attention's products are small** here: a few tokens, a few channels each. Large products run near the machine's peak, small ones do not.
+# 1. **Depthwise convolutions move bytes.** Each number that is read takes part in a few
+#    multiply-accumulates only, so the units that multiply stand idle most of the time.
+# 2. **Batch norms and activations have no MACs**, yet each reads and writes a whole map. A
+#    compiler puts them into the convolution before.
+# 3. **Each operator costs something before it computes anything**: Python, the choice of a
+#    kernel, memory for the result. A forward pass has many hundreds of operators, and small ones
+#    are *all* overhead.
+# 4. **Attention's products are small** here: a few tokens, a few channels each. Large products
+#    run near the machine's peak, small ones do not.
 #
 # The third reason in a picture: one operator, ReLU, on ever more numbers.
 #
@@ -371,13 +390,14 @@ print(
 )
 
 # %% [markdown]
-# Up to some thousands of numbers the time is that of *asking*. (This is the cheapest operator there is; a convolution asks more questions
-# first.)
+# Up to some thousands of numbers the time is that of *asking*. (This is the cheapest operator
+# there is; a convolution asks more questions first.)
 #
 # ### Exercise 2: a depthwise-separable block
 #
-# A block has a depthwise convolution with a `kernel` x `kernel` window, and then a 1x1 convolution from `channels` to `channels`. What
-# share of its MACs is the depthwise one's? (The size of the map cancels.)
+# A block has a depthwise convolution with a `kernel` x `kernel` window, and then a 1x1
+# convolution from `channels` to `channels`. What share of its MACs is the depthwise one's? (The
+# size of the map cancels.)
 
 # %% tags=["exercise"]
 def depthwise_share(channels, kernel):
@@ -394,8 +414,9 @@ workbook.check(
 )
 
 # %% [markdown]
-# And in time? A block of the lean decoder, 128 channels, on its finest map. In two *memory layouts*: torch's usual one keeps a channel's
-# pixels together, "channels last" a pixel's channels.
+# And in time? A block of the lean decoder, 128 channels, on its finest map. In two *memory
+# layouts*: torch's usual one keeps a channel's pixels together, "channels last" a pixel's
+# channels.
 
 # %%
 x = torch.randn(1, 128, size // 4, size // 4)
@@ -418,25 +439,27 @@ for layout in layouts:
     assert share > 9 / 137
 
 # %% [markdown]
-# Which layout is faster depends on the shape and on the kernel that there is for it; measure both. The model above ran in the contiguous
-# layout; where whole methods are compared below, each runs in both, and the faster one counts, unless something else is said.
+# Which layout is faster depends on the shape and on the kernel that there is for it; measure
+# both. The model above ran in the contiguous layout; where whole methods are compared below, each
+# runs in both, and the faster one counts, unless something else is said.
 
 # %% [markdown]
 # ## 4.3 The roofline: how good could it be?
 #
-# A machine has two limits: how many operations it does in a second, and how many bytes it moves in a second. An operator that does $I$
-# operations for each byte can reach
+# A machine has two limits: how many operations it does in a second, and how many bytes it moves
+# in a second. An operator that does $I$ operations for each byte can reach
 #
 # $$\min(\text{peak},\; I \cdot \text{bandwidth})$$
 #
-# at most. $I$ is called its *arithmetic intensity*. Where the two limits meet is the *ridge*: left of it memory decides, right of it
-# arithmetic. We measure both limits: the fastest matrix product of any library that is installed, and a sum of arrays larger than the
-# caches.
+# at most. $I$ is called its *arithmetic intensity*. Where the two limits meet is the *ridge*:
+# left of it memory decides, right of it arithmetic. We measure both limits: the fastest matrix
+# product of any library that is installed, and a sum of arrays larger than the caches.
 #
 # ### Exercise 3: intensity of a depthwise convolution
 #
-# A depthwise convolution with a `kernel` x `kernel` window on a map of `channels` x `side` x `side`, stride 1, float32 (4 bytes), no bias.
-# It reads the map and its weights once and writes a map of the same size. A multiply-accumulate is two operations. Operations per byte?
+# A depthwise convolution with a `kernel` x `kernel` window on a map of `channels` x `side` x
+# `side`, stride 1, float32 (4 bytes), no bias. It reads the map and its weights once and writes a
+# map of the same size. A multiply-accumulate is two operations. Operations per byte?
 
 # %% tags=["exercise"]
 def depthwise_intensity(channels, side, kernel):
@@ -456,10 +479,11 @@ workbook.check(
 )
 
 # %% [markdown]
-# Hardly more than $k^2/4$, whatever the number of channels: about 2 operations a byte with a 3 x 3 window. A 1x1 convolution from $C$ to
-# $C$ channels on a large map has about $C/4$.
+# Hardly more than $k^2/4$, whatever the number of channels: about 2 operations a byte with a 3 x
+# 3 window. A 1x1 convolution from $C$ to $C$ channels on a large map has about $C/4$.
 #
-# > **Prediction.** On which side of the ridge do depthwise convolutions lie on your machine? And 1x1 convolutions with 256 channels?
+# > **Prediction.** On which side of the ridge do depthwise convolutions lie on your machine? And
+# > 1x1 convolutions with 256 channels?
 
 # %%
 limits = floor(device="cpu")
@@ -479,18 +503,21 @@ print(f"the model takes {distance:.1f} times as long as its MACs would at the ma
 assert ridge < 64 and distance > 1
 
 # %% [markdown]
-# Read it so. Dots near the roof are as good as they can be; to be faster they would have to *compute less*. Dots far below it are not
-# limited by the machine but by the software: small operators that are all overhead, kernels or layouts that do not suit the shape. The
-# depthwise convolutions lie far to the left, where memory is the limit, and most do not even reach that. (Bytes are counted as if nothing
-# stayed in a cache, so a dot *above* the slope is no miracle: its map was still in the cache.)
+# Read it so. Dots near the roof are as good as they can be; to be faster they would have to
+# *compute less*. Dots far below it are not limited by the machine but by the software: small
+# operators that are all overhead, kernels or layouts that do not suit the shape. The depthwise
+# convolutions lie far to the left, where memory is the limit, and most do not even reach that.
+# (Bytes are counted as if nothing stayed in a cache, so a dot *above* the slope is no miracle:
+# its map was still in the cache.)
 #
-# The last line is the one to remember: the machine could do the same arithmetic several times as fast. So there is something to gain without
-# touching the network. Section 4.5 collects it.
+# The last line is the one to remember: the machine could do the same arithmetic several times as
+# fast. So there is something to gain without touching the network. Section 4.5 collects it.
 #
 # ## 4.4 Five methods, two pairs of encoders
 #
-# The poster's table compares LightAVSeg with three methods, each on ResNet-50 with VGGish and on SeaFormer-L with MobileNetV2. Here are all
-# five on both, from the stored run, one machine, eager, in turns:
+# The poster's table compares LightAVSeg with three methods, each on ResNet-50 with VGGish and on
+# SeaFormer-L with MobileNetV2. Here are all five on both, from the stored run, one machine,
+# eager, in turns:
 
 # %%
 methods = stored.profiles["methods"]
@@ -508,10 +535,12 @@ except ValueError as refusal:
     print(f"\nThat is not this machine, or not these versions: {refusal}")
 
 # %% [markdown]
-# Is it still true here, now? A short live run, at 128 px so that it fits into this notebook, with few rounds: read its ratios with their
-# intervals. Each model stands in one memory layout only (channels last).
+# Is it still true here, now? A short live run, at 128 px so that it fits into this notebook, with
+# few rounds: read its ratios with their intervals. Each model stands in one memory layout only
+# (channels last).
 #
-# > **Prediction.** Will the *order* of the methods be that of the stored run? And the ratios, at a third of the pixels?
+# > **Prediction.** Will the *order* of the methods be that of the stored run? And the ratios, at
+# > a third of the pixels?
 
 # %%
 smoke = s.profile == "smoke"
@@ -552,17 +581,20 @@ columns = ["times LightAVSeg", "reported: phone, 224 px", "stored: 224 px", "liv
 workbook.table(columns, lines)
 
 # %% [markdown]
-# Three columns, three machines or settings: compare *down* a column, never across. What is blank nobody reports (AVESFormer is in no such
-# table, its sizes are ours; nor is LightAVSeg with ResNet-50 and VGGish). `lean` has our lighter decoder; `paper` comes near the published
-# size, so divide by its row to compare with that. And where a card says that the fixed product scattered much, the machine was busy: the
-# ratios are paired and stand it better than the milliseconds.
+# Three columns, three machines or settings: compare *down* a column, never across. What is blank
+# nobody reports (AVESFormer is in no such table, its sizes are ours; nor is LightAVSeg with
+# ResNet-50 and VGGish). `lean` has our lighter decoder; `paper` comes near the published size, so
+# divide by its row to compare with that. And where a card says that the fixed product scattered
+# much, the machine was busy: the ratios are paired and stand it better than the milliseconds.
 #
 # ### Whose fault is it?
 #
-# A row with ResNet-50 and VGGish differs from LightAVSeg's row in *two* things, the encoders and the method. The stored run can tell them
-# apart: what do the encoders take, what all the rest, and how does each method compare with LightAVSeg (`paper`) on the *same* encoders?
+# A row with ResNet-50 and VGGish differs from LightAVSeg's row in *two* things, the encoders and
+# the method. The stored run can tell them apart: what do the encoders take, what all the rest,
+# and how does each method compare with LightAVSeg (`paper`) on the *same* encoders?
 #
-# > **Prediction.** What makes the rows with ResNet-50 slow: the encoders, the fusion, or the decoder? Look at the colours above.
+# > **Prediction.** What makes the rows with ResNet-50 slow: the encoders, the fusion, or the
+# > decoder? Look at the colours above.
 
 # %%
 rows = {row.name: row for row in methods.rows}
@@ -578,10 +610,12 @@ columns = ["encoders", "fusion", "decoder", "times LightAVSeg with the same enco
 workbook.table(["stored", *columns], lines)
 
 # %% [markdown]
-# In LightAVSeg the encoders take most. In AVSBench, AVSegFormer and SelM it is neither the encoders, heavy ones included, nor where sound
-# meets picture: it is the *decoder*, wide layers on the finest maps, which LightAVSeg leaves out. The last column takes the encoders out of
-# the comparison: the gap is smaller then than between a row with ResNet-50 and LightAVSeg with SeaFormer, but it stays. So "light" is
-# mostly a light encoder and a light decoder. Remember that before you say "this *fusion* is so many times as fast".
+# In LightAVSeg the encoders take most. In AVSBench, AVSegFormer and SelM it is neither the
+# encoders, heavy ones included, nor where sound meets picture: it is the *decoder*, wide layers
+# on the finest maps, which LightAVSeg leaves out. The last column takes the encoders out of the
+# comparison: the gap is smaller then than between a row with ResNet-50 and LightAVSeg with
+# SeaFormer, but it stays. So "light" is mostly a light encoder and a light decoder. Remember that
+# before you say "this *fusion* is so many times as fast".
 #
 # The paper's own figures leave a riddle here. Its ablation replaces one encoder at a time:
 
@@ -599,18 +633,19 @@ avsbench, selm = phone_ms["avsbench", "resnet50"], phone_ms["selm", "resnet50"]
 print(f"reported: all of AVSBench with both {avsbench:.0f} ms, all of SelM with both {selm:.0f} ms")
 
 # %% [markdown]
-# The two encoders alone would take longer than whole methods that contain both. So these times do not simply add up, or were not taken in one
-# setting. Without the code nobody can say which. It is the reason why this workbook measures everything in one run.
+# The two encoders alone would take longer than whole methods that contain both. So these times do
+# not simply add up, or were not taken in one setting. Without the code nobody can say which. It
+# is the reason why this workbook measures everything in one run.
 #
 # ### What grows how
 #
-# Doubling the side of a frame means four times the pixels. A method that is linear in pixels takes four times as long; one with a product
-# of all pairs of positions up to sixteen.
+# Doubling the side of a frame means four times the pixels. A method that is linear in pixels
+# takes four times as long; one with a product of all pairs of positions up to sixteen.
 #
 # ### Exercise 4: TPAVI when the side doubles
 #
-# Notebook 2 counted TPAVI as published: $N^2 C + 1.5\,N C^2$ MACs for $N$ positions and $C$ channels. By what factor do they grow when the
-# side of the frame doubles?
+# Notebook 2 counted TPAVI as published: $N^2 C + 1.5\,N C^2$ MACs for $N$ positions and $C$
+# channels. By what factor do they grow when the side of the frame doubles?
 
 # %% tags=["exercise"]
 def growth_of_tpavi(positions, channels):
@@ -629,8 +664,9 @@ workbook.check(
 )
 
 # %% [markdown]
-# Between 4 and 16, and nearly 16 where $N$ is large. TPAVI takes part at every scale, so the finest decides. Live, on small models, because a
-# square is dear: LightAVSeg, and AVSBench with TPAVI's brackets as published and the other way round.
+# Between 4 and 16, and nearly 16 where $N$ is large. TPAVI takes part at every scale, so the
+# finest decides. Live, on small models, because a square is dear: LightAVSeg, and AVSBench with
+# TPAVI's brackets as published and the other way round.
 
 # %%
 options = {
@@ -666,24 +702,30 @@ workbook.show(
 print("stored:", stored.series["scaling"].card)
 
 # %% [markdown]
-# In small frames nothing grows in proportion: starting the operators takes as long as ever, and hides what the pixels cost. TPAVI multiplies
-# all positions *of all seconds* with each other, so to it five seconds are like one frame of five times the pixels.
+# In small frames nothing grows in proportion: starting the operators takes as long as ever, and
+# hides what the pixels cost. TPAVI multiplies all positions *of all seconds* with each other, so
+# to it five seconds are like one frame of five times the pixels.
 #
-# The honest summary of "from $O(N^2)$ to $O(N)$", in time as in notebook 2 in MACs: of the methods in the poster's table only AVSBench is
-# quadratic, and only by its order of evaluation; in the other order the same function is linear. AVSegFormer and SelM are linear and dear
-# by their constant. (Our AVESFormer has a square too, attention between pixels in its last decoder stage. It has nothing to do with sound.)
+# The honest summary of "from $O(N^2)$ to $O(N)$", in time as in notebook 2 in MACs: of the
+# methods in the poster's table only AVSBench is quadratic, and only by its order of evaluation;
+# in the other order the same function is linear. AVSegFormer and SelM are linear and dear by
+# their constant. (Our AVESFormer has a square too, attention between pixels in its last decoder
+# stage. It has nothing to do with sound.)
 #
 # ## 4.5 From eager to deployed
 #
-# Nobody ships eager PyTorch. Runtimes for phones and servers take the network as a *graph*, before they run it, and
+# Nobody ships eager PyTorch. Runtimes for phones and servers take the network as a *graph*,
+# before they run it, and
 #
-# - **fuse**: batch norm and activation become part of the convolution before them, so that a map is written once instead of three times;
+# - **fuse**: batch norm and activation become part of the convolution before them, so that a map
+#   is written once instead of three times;
 # - **lay out** memory as their kernels like it, once for the whole graph;
 # - **plan** which memory is used when, instead of asking for it at each operator;
-# - **delegate**: ExecuTorch hands pieces of the graph to a library (XNNPACK); what the library does not know is run outside, and each
-#   border between inside and outside costs.
+# - **delegate**: ExecuTorch hands pieces of the graph to a library (XNNPACK); what the library
+#   does not know is run outside, and each border between inside and outside costs.
 #
-# > **Prediction.** The model was several times slower than its arithmetic (section 4.3). How much of that will a runtime recover?
+# > **Prediction.** The model was several times slower than its arithmetic (section 4.3). How much
+# > of that will a runtime recover?
 
 # %%
 runtimes = stored.profiles["runtimes"]
@@ -702,12 +744,14 @@ workbook.show(
 print("stored:", runtimes.card)
 
 # %% [markdown]
-# Every bar is the *same function* on the same core (8-bit ones approximately). More than between many methods of section 4.4 lies between two
-# ways of running one method. A paper that compares its exported model with others' eager ones has measured the runtime.
+# Every bar is the *same function* on the same core (8-bit ones approximately). More than between
+# many methods of section 4.4 lies between two ways of running one method. A paper that compares
+# its exported model with others' eager ones has measured the runtime.
 #
-# And between methods, once both are exported? The stored run has one pair, LightAVSeg and AVSegFormer with its heavy encoders; and
-# LightAVSeg, in two widths, once more without RAVE and CMFD (the sound's vector is added once instead), which gives fusion's share of an
-# *exported* model, by pairs:
+# And between methods, once both are exported? The stored run has one pair, LightAVSeg and
+# AVSegFormer with its heavy encoders; and LightAVSeg, in two widths, once more without RAVE and
+# CMFD (the sound's vector is added once instead), which gives fusion's share of an *exported*
+# model, by pairs:
 
 # %%
 exported = {row.name: row for row in runtimes.rows}
@@ -728,16 +772,18 @@ for width, found in (("lean", runtimes), ("paper", stored.profiles["paper"])):
         print(f"{width:5} {name:15} fusion's share {share}")
 
 # %% [markdown]
-# Two lessons. Compare the first line with the eager ratio of the same two in section 4.4: once both are exported, LightAVSeg's lead is far
-# larger. It is made of many small operators, for which eager torch takes an entrance fee; AVSegFormer is made of few large ones. So eager
-# ratios can hide an advantage as well as invent one. And fusion's share, the fourth number for "6.2%", is a difference of two models,
-# measured where operators are fused. It is no larger than eager, and some of its intervals reach zero. It is not the phone's, and needs not
-# agree with it.
+# Two lessons. Compare the first line with the eager ratio of the same two in section 4.4: once
+# both are exported, LightAVSeg's lead is far larger. It is made of many small operators, for
+# which eager torch takes an entrance fee; AVSegFormer is made of few large ones. So eager ratios
+# can hide an advantage as well as invent one. And fusion's share, the fourth number for "6.2%",
+# is a difference of two models, measured where operators are fused. It is no larger than eager,
+# and some of its intervals reach zero. It is not the phone's, and needs not agree with it.
 #
 # ### The same function, other operators
 #
-# Before export, the workbook rewrites the graph a little (`edge_graph.py`). One example. SeaFormer's attention projects a map (a 1x1
-# convolution) and then averages each row. Both are linear and act on different axes, so the order does not matter: average first, and the
+# Before export, the workbook rewrites the graph a little (`edge_graph.py`). One example.
+# SeaFormer's attention projects a map (a 1x1 convolution) and then averages each row. Both are
+# linear and act on different axes, so the order does not matter: average first, and the
 # projection has $W$ times less to do.
 
 # %%
@@ -752,7 +798,8 @@ print(f"largest difference {largest:.1e}; MACs {macs[0]:,} and {macs[1]:,}")
 assert torch.allclose(published, commuted, atol=1e-5)
 
 # %% [markdown]
-# Now all of it, on the trained tiny model. Two claims to check: the rewritten graph gives the same logits, and it has fewer operators.
+# Now all of it, on the trained tiny model. Two claims to check: the rewritten graph gives the
+# same logits, and it has fewer operators.
 #
 # > **Prediction.** Which operator disappears entirely?
 
@@ -781,14 +828,15 @@ print(f"{'all':20} {was.total():4} before, {became.total():4} after")
 assert became["batch_norm"] == 0 and became.total() < was.total()
 
 # %% [markdown]
-# No batch norm is left: at inference it is a scale and a shift for each channel, and a convolution can absorb both. A few convolutions came
-# in (the projections of averages, and of two halves), but small ones.
+# No batch norm is left: at inference it is a scale and a shift for each channel, and a
+# convolution can absorb both. A few convolutions came in (the projections of averages, and of two
+# halves), but small ones.
 #
 # ### Exercise 5: fold a batch norm
 #
-# A convolution with `weight` (outputs, inputs, k, k) and no bias is followed by a batch norm:
-# $y = \gamma\,(z - \mu) / \sqrt{v + \epsilon} + \beta$ for each output channel. Return the weight and the bias of *one* convolution that
-# does both.
+# A convolution with `weight` (outputs, inputs, k, k) and no bias is followed by a batch norm: $y
+# = \gamma\,(z - \mu) / \sqrt{v + \epsilon} + \beta$ for each output channel. Return the weight
+# and the bias of *one* convolution that does both.
 
 # %% tags=["exercise"]
 def fold(weight, gamma, beta, mean, variance, epsilon=1e-5):
@@ -817,8 +865,8 @@ workbook.check(
 # %% [markdown]
 # ### Live: tiny in ONNX Runtime
 #
-# With the extra `edge` installed, this exports the tiny model and compares it with eager, in turns. Without it, the stored table below has
-# to do.
+# With the extra `edge` installed, this exports the tiny model and compares it with eager, in
+# turns. Without it, the stored table below has to do.
 
 # %%
 if all(find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime")):
@@ -842,12 +890,13 @@ else:
 # %% [markdown]
 # ### Eight bits
 #
-# An 8-bit network stores weights, and computes with maps, as integers from 0 to 255 (or -128 to 127). A scale says what a step is worth.
-# For weights the scale is known. For the maps one must *look*: run some clips of the training split, note which values occur, and choose the
-# range. That is called *calibration*.
+# An 8-bit network stores weights, and computes with maps, as integers from 0 to 255 (or -128 to
+# 127). A scale says what a step is worth. For weights the scale is known. For the maps one must
+# *look*: run some clips of the training split, note which values occur, and choose the range.
+# That is called *calibration*.
 #
-# One scale for a whole layer, or one for each output channel? After folding, channels differ much: each has been multiplied by its batch
-# norm's scale.
+# One scale for a whole layer, or one for each output channel? After folding, channels differ
+# much: each has been multiplied by its batch norm's scale.
 #
 # > **Prediction.** By what factor does a scale per channel lower the error of the weights?
 
@@ -874,8 +923,8 @@ assert np.median(errors["a scale per channel"]) < np.median(errors["a scale per 
 # %% [markdown]
 # ### Exercise 6: to integers
 #
-# Calibration found values from `low` to `high`. Return the tensor `x` as whole numbers from 0 (for `low`) to 255 (for `high`); what lies
-# outside goes to the nearest end.
+# Calibration found values from `low` to `high`. Return the tensor `x` as whole numbers from 0
+# (for `low`) to 255 (for `high`); what lies outside goes to the nearest end.
 
 # %% tags=["exercise"]
 def to_integers(x, low, high):
@@ -895,8 +944,8 @@ workbook.check(
 )
 
 # %% [markdown]
-# A wider range loses precision, a narrower one cuts off. What does it cost in the end? $M_J$ of the trained tiny model on 80 unseen clips,
-# in each runtime:
+# A wider range loses precision, a narrower one cuts off. What does it cost in the end? $M_J$ of
+# the trained tiny model on 80 unseen clips, in each runtime:
 
 # %%
 small_runs = stored.profiles["tiny"]
@@ -913,13 +962,14 @@ columns = ["ms", "times as fast as eager", "file, MB", "pixels alike", "$M_J$"]
 workbook.table(["stored: tiny, 128 px", *columns], lines)
 
 # %% [markdown]
-# On these pictures next to nothing is lost. And at this size little time is gained, since conversions and small operators take as long as
-# before; the lean model gains more.
+# On these pictures next to nothing is lost. And at this size little time is gained, since
+# conversions and small operators take as long as before; the lean model gains more.
 #
-# How much faster *can* 8 bits be? One AVX-512 instruction does 16 multiply-accumulates of float32. With VNNI (*vector neural network
-# instructions*) one does 64 of 8-bit integers: four times. But only products become four times as fast. If they take a share $p$ of the
-# float32 time, the whole becomes $1 / (1 - p + p/4)$ times as fast: Amdahl's law. Turn it round, and ask what $p$ explains the measured
-# speed-up:
+# How much faster *can* 8 bits be? One AVX-512 instruction does 16 multiply-accumulates of
+# float32. With VNNI (*vector neural network instructions*) one does 64 of 8-bit integers: four
+# times. But only products become four times as fast. If they take a share $p$ of the float32
+# time, the whole becomes $1 / (1 - p + p/4)$ times as fast: Amdahl's law. Turn it round, and ask
+# what $p$ explains the measured speed-up:
 
 # %%
 cpuinfo = Path("/proc") / "cpuinfo"
@@ -936,17 +986,18 @@ for name in ("onnx", "openvino", "executorch"):
     )
 
 # %% [markdown]
-# The rest: depthwise convolutions, which need bytes (a quarter of them, with 8 bits, so they gain too), additions and activations,
-# conversions to and from integers, and the layers that stay in float32 because 8 bits would ruin them (positions and masks of attention,
-# `export.py` says which).
+# The rest: depthwise convolutions, which need bytes (a quarter of them, with 8 bits, so they gain
+# too), additions and activations, conversions to and from integers, and the layers that stay in
+# float32 because 8 bits would ruin them (positions and masks of attention, `export.py` says
+# which).
 #
-# **What small data says.** The loss of $M_J$ is that of seven flat silhouettes. On photographs the range of the maps is another, and so is
-# the loss: calibrate and judge on your own data.
+# **What small data says.** The loss of $M_J$ is that of seven flat silhouettes. On photographs
+# the range of the maps is another, and so is the loss: calibrate and judge on your own data.
 #
 # ## 4.6 On a GPU
 #
-# A GPU does arithmetic hundreds of times as fast as one core, but the processor still has to *start* each operator, some 5 µs each. Estimate
-# both for LightAVSeg, one frame:
+# A GPU does arithmetic hundreds of times as fast as one core, but the processor still has to
+# *start* each operator, some 5 µs each. Estimate both for LightAVSeg, one frame:
 
 # %%
 launches = len(kinds.operators) * 5e-3
@@ -961,10 +1012,12 @@ for row in reported.COMPARISON:
     print(f"reported: {row.method:11} {row.visual:11} {times}")
 
 # %% [markdown]
-# That would explain the reported column of GPU times: on the phone the slowest takes almost eight times as long as LightAVSeg, on the GPU not
-# even twice. At batch 1 a GPU mostly waits for the next launch, so *the number of operators* is what one measures. Three remedies:
-# `torch.compile` makes fewer, larger operators; **CUDA graphs** record all launches once and replay them as one; a larger batch gives each
-# launch more to do. **bf16** halves the bytes and uses faster units, which helps only once launches no longer decide.
+# That would explain the reported column of GPU times: on the phone the slowest takes almost eight
+# times as long as LightAVSeg, on the GPU not even twice. At batch 1 a GPU mostly waits for the
+# next launch, so *the number of operators* is what one measures. Three remedies: `torch.compile`
+# makes fewer, larger operators; **CUDA graphs** record all launches once and replay them as one;
+# a larger batch gives each launch more to do. **bf16** halves the bytes and uses faster units,
+# which helps only once launches no longer decide.
 
 # %%
 gpu = here.root / benchmark.GPU
@@ -987,7 +1040,8 @@ else:
 # %% [markdown]
 # ## 4.7 And on a phone?
 #
-# This workbook has no phone. What would change there, and which of the ratios above would survive?
+# This workbook has no phone. What would change there, and which of the ratios above would
+# survive?
 #
 # | | here | on a phone | so |
 # |---|---|---|---|
@@ -998,29 +1052,40 @@ else:
 # | 8 bits | VNNI | dot-product instructions, or an NPU | an NPU runs what it knows; one unknown operator sends the graph back to the CPU |
 # | runtime | eager, or any | exported only | **eager ratios do not transfer**: overhead per operator is not there |
 #
-# Ratios transfer when the same thing limits both machines. Two networks made of the same operators, both exported, in one runtime, keep their
-# ratio roughly. A ratio of eager times also counts operators; a ratio on a GPU at batch 1 counts launches.
+# Ratios transfer when the same thing limits both machines. Two networks made of the same
+# operators, both exported, in one runtime, keep their ratio roughly. A ratio of eager times also
+# counts operators; a ratio on a GPU at batch 1 counts launches.
 #
-# What to measure there, with the ExecuTorch file that `lightavseg export` writes: warm-up, then turns between two files on the same cores;
-# medians and paired ratios; fp32 and int8; the temperature or at least the minute; and the card.
+# What to measure there, with the ExecuTorch file that `lightavseg export` writes: warm-up, then
+# turns between two files on the same cores; medians and paired ratios; fp32 and int8; the
+# temperature or at least the minute; and the card.
 #
 # ## Summary
 #
-# - A latency is a distribution on a moving machine. Warm up, take turns, compare by pairs, and keep the card.
-# - MACs count arithmetic. Time also goes into bytes and into starting operators: depthwise convolutions, batch norms and small products take far
-#   more of it than their MACs say. Fusion has hardly any MACs; its few percent of the time are overhead and whole maps read and written.
-# - The floor and the roofline say what is possible. Eager is far from it; a runtime recovers much, 8 bits more, the network unchanged.
-# - Compare methods with the same encoders, in the same runtime, in one run. Whole tables can hinge on any of the three.
-# - LightAVSeg is light by its encoders and by its decoder. Fusion takes a few percent of its time, and nowhere the largest part.
+# - A latency is a distribution on a moving machine. Warm up, take turns, compare by pairs, and
+#   keep the card.
+# - MACs count arithmetic. Time also goes into bytes and into starting operators: depthwise
+#   convolutions, batch norms and small products take far more of it than their MACs say. Fusion
+#   has hardly any MACs; its few percent of the time are overhead and whole maps read and written.
+# - The floor and the roofline say what is possible. Eager is far from it; a runtime recovers
+#   much, 8 bits more, the network unchanged.
+# - Compare methods with the same encoders, in the same runtime, in one run. Whole tables can
+#   hinge on any of the three.
+# - LightAVSeg is light by its encoders and by its decoder. Fusion takes a few percent of its
+#   time, and nowhere the largest part.
 # - Only TPAVI is quadratic among the compared, and only in its published order.
 #
-# **What this can and cannot say about AVSBench.** Time depends on shapes, not on data, so the times of the full-size models are real times, of this
-# processor. They say nothing about another processor's, and nothing here says how well a method segments; the one score, $M_J$ after 8
+# **What this can and cannot say about AVSBench.** Time depends on shapes, not on data, so the
+# times of the full-size models are real times, of this processor. They say nothing about another
+# processor's, and nothing here says how well a method segments; the one score, $M_J$ after 8
 # bits, is that of small generated pictures.
 #
 # ## References
 #
 # - LightAVSeg: arXiv 2605.08805 (ICML 2026), whose phone and GPU times are quoted as *reported*.
-# - Williams, Waterman, Patterson: *Roofline: an insightful visual performance model for multicore architectures*, CACM 2009.
-# - Jacob et al.: *Quantization and training of neural networks for efficient integer-arithmetic-only inference*, CVPR 2018.
-# - SeaFormer: Wan et al., ICLR 2023, arXiv 2301.13156. TPAVI: Zhou et al., ECCV 2022, arXiv 2207.05042.
+# - Williams, Waterman, Patterson: *Roofline: an insightful visual performance model for multicore
+#   architectures*, CACM 2009.
+# - Jacob et al.: *Quantization and training of neural networks for efficient
+#   integer-arithmetic-only inference*, CVPR 2018.
+# - SeaFormer: Wan et al., ICLR 2023, arXiv 2301.13156. TPAVI: Zhou et al., ECCV 2022, arXiv
+#   2207.05042.

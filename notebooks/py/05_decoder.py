@@ -14,14 +14,17 @@
 # %% [markdown]
 # # 5. Coarse to fine: watching the decoder decide
 #
-# LightAVSeg's decoder walks from a map of 2 x 2 cells to one of 32 x 32. At each scale it refines its idea of the sound, adds that to the
-# picture's features, and, says the paper, *progressively suppresses background*. Here you watch it, scale by scale, and then put numbers to
-# what you saw: how well does each scale know where the sound is? What of the progress is knowledge, and what is only resolution? And
-# where does it fail?
+# LightAVSeg's decoder walks from a map of 2 x 2 cells to one of 32 x 32. At each scale it refines
+# its idea of the sound, adds that to the picture's features, and, says the paper, *progressively
+# suppresses background*. Here you watch it, scale by scale, and then put numbers to what you saw:
+# how well does each scale know where the sound is? What of the progress is knowledge, and what is
+# only resolution? And where does it fail?
 #
 # **Afterwards you can**
-# - draw what a decoder knows at each scale, and score it fairly: contrast, ranking, overlap, and the overlap that its size allows;
-# - say what the alignment loss $L_\text{msa}$, the gates and the broadcast do, each with a measurement;
+# - draw what a decoder knows at each scale, and score it fairly: contrast, ranking, overlap, and
+#   the overlap that its size allows;
+# - say what the alignment loss $L_\text{msa}$, the gates and the broadcast do, each with a
+#   measurement;
 # - find failures by rule, and name the one that no training can cure: two objects with one sound.
 #
 # | | |
@@ -80,11 +83,13 @@ print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
 #
 # ## 5.1 One clip, five scales
 #
-# At each scale $i$ the decoder has a map of features, $V_i^\text{dec}$, and a state of the sound, the vector $\hat A_i$, both of $D$ channels.
-# Their cosine, position by position, says how well each place *agrees* with the sound; divided by $\tau = 0.1$ and squashed by a sigmoid it
-# is what $L_\text{msa}$ compares with the mask. The loss looks at the last three scales only.
+# At each scale $i$ the decoder has a map of features, $V_i^\text{dec}$, and a state of the sound,
+# the vector $\hat A_i$, both of $D$ channels. Their cosine, position by position, says how well
+# each place *agrees* with the sound; divided by $\tau = 0.1$ and squashed by a sigmoid it is what
+# $L_\text{msa}$ compares with the mask. The loss looks at the last three scales only.
 #
-# > **Prediction.** Which maps will look like the mask: all five, more and more? Or the last three?
+# > **Prediction.** Which maps will look like the mask: all five, more and more? Or the last
+# > three?
 #
 # The clip is chosen by rule, the first in which something sounds in every second.
 
@@ -122,16 +127,19 @@ workbook.show(
 )
 
 # %% [markdown]
-# The two coarse maps follow nothing that you could name; from 8 x 8 on the sounding objects light up, and what follows looks like the same
-# thing with more pixels. Pictures of one clip invite stories. Section 5.4 measures all.
+# The two coarse maps follow nothing that you could name; from 8 x 8 on the sounding objects light
+# up, and what follows looks like the same thing with more pixels. Pictures of one clip invite
+# stories. Section 5.4 measures all.
 #
 # ## 5.2 Features, before and after the sound is added
 #
-# A map of features has 64 channels; for a picture we take three of them, not any three but the *principal components* of all positions,
-# and show them as red, green and blue. Places of one colour have like features. At each scale, look at the map before and after the
-# sound's bias is broadcast: $V_i^\text{dec} = V_i^\text{before} + W_b \hat A_i$.
+# A map of features has 64 channels; for a picture we take three of them, not any three but the
+# *principal components* of all positions, and show them as red, green and blue. Places of one
+# colour have like features. At each scale, look at the map before and after the sound's bias is
+# broadcast: $V_i^\text{dec} = V_i^\text{before} + W_b \hat A_i$.
 #
-# > **Prediction.** The bias is one vector, the same at each position. So within a frame, what can it do to the colours?
+# > **Prediction.** The bias is one vector, the same at each position. So within a frame, what can
+# > it do to the colours?
 
 # %%
 some = min(s.clips, 16)                                    # clips that are looked into
@@ -165,17 +173,20 @@ workbook.show(
 )
 
 # %% [markdown]
-# The colours of a map shift *together* (at the coarse scales too little to be seen): no edge appears, none goes. Adding one vector cannot
-# tell places apart that were alike. What it
-# changes is the direction that the zero lies in, and so which features pass the next threshold, and the *cosine*. Measure that over all the
-# clips looked into: how well does the map rank pixels before the bias and after, and how much background passes the threshold?
+# The colours of a map shift *together* (at the coarse scales too little to be seen): no edge
+# appears, none goes. Adding one vector cannot tell places apart that were alike. What it changes
+# is the direction that the zero lies in, and so which features pass the next threshold, and the
+# *cosine*. Measure that over all the clips looked into: how well does the map rank pixels before
+# the bias and after, and how much background passes the threshold?
 #
-# We rank with the **AUROC**: of all pairs of a sounding pixel and another one, the share in which the sounding pixel has the higher
-# value. 1 is perfect, 0.5 is chance, and no threshold is needed.
+# We rank with the **AUROC**: of all pairs of a sounding pixel and another one, the share in which
+# the sounding pixel has the higher value. 1 is perfect, 0.5 is chance, and no threshold is
+# needed.
 #
 # ### Exercise 1: AUROC
 #
-# `inside` and `outside` are two lists of values. Return the share of pairs in which the value from `inside` is higher; equal ones count half.
+# `inside` and `outside` are two lists of values. Return the share of pairs in which the value
+# from `inside` is higher; equal ones count half.
 
 # %% tags=["exercise"]
 def ranked_right(inside, outside):
@@ -229,14 +240,17 @@ columns += ["background marked before", "after", "change, 95%"]
 workbook.table(["scale", *columns], rows)
 
 # %% [markdown]
-# Read the last three rows. The ranking of places is there *before* this scale's bias is added (the coarser scales' are in it already). The bias
-# hardly changes who ranks above whom. It moves the threshold, and that is what quiets the background. Could the encoder have put the ranking
-# there alone, stage by stage (AGVE)? The model without CMFD in section 5.5, whose decoder adds no sound at all, will answer.
+# Read the last three rows. The ranking of places is there *before* this scale's bias is added
+# (the coarser scales' are in it already). The bias hardly changes who ranks above whom. It moves
+# the threshold, and that is what quiets the background. Could the encoder have put the ranking
+# there alone, stage by stage (AGVE)? The model without CMFD in section 5.5, whose decoder adds no
+# sound at all, will answer.
 #
 # ## 5.3 The audio state and its gates
 #
-# On its way the state of the sound is multiplied by a gate, $\hat A_i = A_i^* \odot \mathrm{hsigmoid}(W_g \max V_i^\text{enc})$, which depends on
-# what is *seen*. Here is the finest scale of one clip, five seconds heard three ways: a column for each channel.
+# On its way the state of the sound is multiplied by a gate, $\hat A_i = A_i^* \odot
+# \mathrm{hsigmoid}(W_g \max V_i^\text{enc})$, which depends on what is *seen*. Here is the finest
+# scale of one clip, five seconds heard three ways: a column for each channel.
 
 # %%
 finest = {name: trace.decoder[-1] for name, trace in traces.items()}
@@ -249,10 +263,12 @@ workbook.show(
 )
 
 # %% [markdown]
-# Silence does not empty the state: silence is a direction of its own, one that no object agrees with. And the gate: its columns are much more
-# different from each other than its lines. Does it look at the picture at all?
+# Silence does not empty the state: silence is a direction of its own, one that no object agrees
+# with. And the gate: its columns are much more different from each other than its lines. Does it
+# look at the picture at all?
 #
-# > **Prediction.** If a gate opened for what it sees, its values would vary from frame to frame about as much as from channel to channel.
+# > **Prediction.** If a gate opened for what it sees, its values would vary from frame to frame
+# > about as much as from channel to channel.
 
 # %%
 def gates(trace):
@@ -273,14 +289,16 @@ columns += ["spread over frames", "over channels", "change in silence"]
 workbook.table(["gate", *columns], rows)
 
 # %% [markdown]
-# Most gates are nearly *fixed*: a channel is open or closed, whatever is in view. On these data every frame holds a few of the same seven
-# silhouettes, and a maximum over a frame says little about them at the early stages. The gates that do look are the ones with a large
-# *spread over frames*. (The gate is computed from what is seen, but what is seen has had the sound added to it: so silence changes it too.)
+# Most gates are nearly *fixed*: a channel is open or closed, whatever is in view. On these data
+# every frame holds a few of the same seven silhouettes, and a maximum over a frame says little
+# about them at the early stages. The gates that do look are the ones with a large *spread over
+# frames*. (The gate is computed from what is seen, but what is seen has had the sound added to
+# it: so silence changes it too.)
 #
 # ### Exercise 2: how much gets through?
 #
-# `merged` ($A^*$) and `gate` are `(frames, channels)`. Of the energy of the state, the sum of its squares over all frames and channels, which
-# share does the gate let through?
+# `merged` ($A^*$) and `gate` are `(frames, channels)`. Of the energy of the state, the sum of its
+# squares over all frames and channels, which share does the gate let through?
 
 # %% tags=["exercise"]
 def let_through(merged, gate):
@@ -304,8 +322,9 @@ workbook.check(
 )
 
 # %% [markdown]
-# Does the state still tell *which* sound it is, after all that has been done to it? Compare seconds of different clips: those in which the
-# same categories sound, and those in which others do. The cosine of two states should be higher for the former; how reliably, the AUROC says.
+# Does the state still tell *which* sound it is, after all that has been done to it? Compare
+# seconds of different clips: those in which the same categories sound, and those in which others
+# do. The cosine of two states should be higher for the former; how reliably, the AUROC says.
 
 # %%
 things = scales.marked_objects(found, test)        # each object, each second: sounds? marked?
@@ -336,26 +355,31 @@ for name, state in states:
 workbook.table(["state", "cosine, same sound", "other sound", "AUROC of same against other"], rows)
 
 # %% [markdown]
-# The frozen audio encoder tells sets of timbres apart almost perfectly. On the way down the encoder the state loses some of that and takes up
-# what is *seen*; at the coarsest decoder scales it says least about the sound; and towards the finest it comes back, because each scale takes its
-# $A_i$ of the encoder in again. The coarsest state is no summary from which the rest is unfolded.
+# The frozen audio encoder tells sets of timbres apart almost perfectly. On the way down the
+# encoder the state loses some of that and takes up what is *seen*; at the coarsest decoder scales
+# it says least about the sound; and towards the finest it comes back, because each scale takes
+# its $A_i$ of the encoder in again. The coarsest state is no summary from which the rest is
+# unfolded.
 #
 # ## 5.4 "Progressively suppresses background", in numbers
 #
 # Four scores for each scale, over all test clips:
 #
-# - **probability inside and outside** the truth. Background is suppressed where *outside* falls; their difference is the **contrast**
-#   (over the frames in which something sounds; *outside* also counts the others);
+# - **probability inside and outside** the truth. Background is suppressed where *outside* falls;
+#   their difference is the **contrast** (over the frames in which something sounds; *outside*
+#   also counts the others);
 # - **AUROC**: are sounding pixels ranked above the others?
 # - **IoU** of probability > 0.5 with the truth;
-# - and its **ceiling**: the IoU that the truth itself has after it was averaged down to that many cells and resized back, at its best threshold.
-#   A coarse map cannot follow an outline however much it knows.
+# - and its **ceiling**: the IoU that the truth itself has after it was averaged down to that many
+#   cells and resized back, at its best threshold. A coarse map cannot follow an outline however
+#   much it knows.
 #
-# > **Prediction.** An object covers about 6% of the frame, and a cell of the 2 x 2 map 25%. The ceiling there, for one object well
-# > inside a cell, is about $6 / 25 = 0.24$.
+# > **Prediction.** An object covers about 6% of the frame, and a cell of the 2 x 2 map 25%. The
+# > ceiling there, for one object well inside a cell, is about $6 / 25 = 0.24$.
 #
-# Intervals are bootstrapped: draw as many *clips* as there are, with replacement, average, and repeat 2000 times; the middle 95% of the averages is
-# the interval. Clips, not frames: the five frames of a clip are alike, and count as one witness.
+# Intervals are bootstrapped: draw as many *clips* as there are, with replacement, average, and
+# repeat 2000 times; the middle 95% of the averages is the interval. Clips, not frames: the five
+# frames of a clip are alike, and count as one witness.
 
 # %%
 scores = scales.per_frame(found, truth)
@@ -387,7 +411,8 @@ for name in names:
 workbook.table(["scale", *columns, "IoU of ceiling", "background marked"], rows)
 
 # %% [markdown]
-# Is each step finer a step forward? Differences of neighbouring scales, paired frame by frame, with their intervals:
+# Is each step finer a step forward? Differences of neighbouring scales, paired frame by frame,
+# with their intervals:
 
 # %% tags=["nbval-check-output"]
 def verdict(gain):
@@ -411,27 +436,35 @@ for i in range(len(names) - 1):
 # %% [markdown]
 # So, of "progressively suppresses background":
 #
-# - **Not from the start.** At 2 x 2 and 4 x 4 the map ranks pixels little better than a coin would. (The table says "background worse" and "IoU
-#   better" of the step between them: more is marked, and so more of the objects too.) No loss ever asked these scales for a mask, so
-#   nobody should expect one there.
-# - **In one jump.** At 8 x 8, the first scale that $L_\text{msa}$ looks at, background goes dark and the ranking is nearly what it will be.
-# - **Then, a little, at each step.** The background does get darker and the ranking better from scale to scale: small steps, with
-#   intervals that exclude zero where the table says "better".
-# - **Much of what looks like progress is resolution.** Between the supervised scales IoU climbs, and so does its ceiling. As a share
-#   of the ceiling it moves far less. (The ceiling at 2 x 2 was predicted as 0.24 for one object: compare the table.)
-# - **The mask is more than the last map.** Past the last scale comes a 3 x 3 block and a head, trained for the mask itself.
+# - **Not from the start.** At 2 x 2 and 4 x 4 the map ranks pixels little better than a coin
+#   would. (The table says "background worse" and "IoU better" of the step between them: more is
+#   marked, and so more of the objects too.) No loss ever asked these scales for a mask, so nobody
+#   should expect one there.
+# - **In one jump.** At 8 x 8, the first scale that $L_\text{msa}$ looks at, background goes dark
+#   and the ranking is nearly what it will be.
+# - **Then, a little, at each step.** The background does get darker and the ranking better from
+#   scale to scale: small steps, with intervals that exclude zero where the table says "better".
+# - **Much of what looks like progress is resolution.** Between the supervised scales IoU climbs,
+#   and so does its ceiling. As a share of the ceiling it moves far less. (The ceiling at 2 x 2
+#   was predicted as 0.24 for one object: compare the table.)
+# - **The mask is more than the last map.** Past the last scale comes a 3 x 3 block and a head,
+#   trained for the mask itself.
 #
-# Does a scale that no loss looks at know nothing? We only know that its *cosine* does not. That is the next section's question.
+# Does a scale that no loss looks at know nothing? We only know that its *cosine* does not. That
+# is the next section's question.
 #
 # ## 5.5 Switch off the loss, the gates, the decoder; ask other methods
 #
-# Six models, trained on 400 clips at 128 pixels for the same number of steps: LightAVSeg, the same without $L_\text{msa}$, without HAR,
-# without CMFD; and AVSBench and AVSegFormer, each with its own losses. They had far less training than the model above, so their
-# scores are lower. Their maps are the cosine between features and sound at the places where each of them fuses the two: AVSBench at four
-# scales, AVSegFormer at one. Nobody asked those for a mask at $\tau = 0.1$, so their maps are stretched to their own range below, and the score
-# that compares them, AUROC, needs no threshold; IoU is taken at probability 0.5, so where $L_\text{msa}$ was off only the mask's is a fair one.
-# The frame is the one of section 5.1, good or bad for them as it may be. One training each: the intervals say what other *clips* would give,
-# not what other trainings would.
+# Six models, trained on 400 clips at 128 pixels for the same number of steps: LightAVSeg, the
+# same without $L_\text{msa}$, without HAR, without CMFD; and AVSBench and AVSegFormer, each with
+# its own losses. They had far less training than the model above, so their scores are lower.
+# Their maps are the cosine between features and sound at the places where each of them fuses the
+# two: AVSBench at four scales, AVSegFormer at one. Nobody asked those for a mask at $\tau = 0.1$,
+# so their maps are stretched to their own range below, and the score that compares them, AUROC,
+# needs no threshold; IoU is taken at probability 0.5, so where $L_\text{msa}$ was off only the
+# mask's is a fair one. The frame is the one of section 5.1, good or bad for them as it may be.
+# One training each: the intervals say what other *clips* would give, not what other trainings
+# would.
 
 # %%
 stored = here.root / "results/sweep"
@@ -459,7 +492,8 @@ figure = plots.scales.map_grid(rows, columns, title, "low to high", outlines)
 workbook.show(figure, alt="A row for each model: frame, truth, its maps by scale, its mask.")
 
 # %% [markdown]
-# > **Prediction.** Without $L_\text{msa}$, will the maps still show the mask, only blurred? And will the mask be worse for it?
+# > **Prediction.** Without $L_\text{msa}$, will the maps still show the mask, only blurred? And
+# > will the mask be worse for it?
 
 # %%
 tables = {}                                                # label -> scale -> scores (clips, 5)
@@ -488,22 +522,26 @@ for label in list(tables)[1:]:
     print(f"{label:14} {', '.join(told)}")
 
 # %% [markdown]
-# What stands out is the model without $L_\text{msa}$. Its cosine maps are not blurred masks: they rank pixels *below* chance, the sounding
-# object agrees with the sound *less* than the background does. Yet its mask cannot be told from the full model's. A network may code "sounds"
-# in any direction of its 64 channels, and the next layer reads it; agreement with $\hat A$ is one such code, which
-# $L_\text{msa}$ asks for and others have no reason to use. AVSegFormer's map is another such negative; AVSBench's rank better than chance,
-# best in the middle, though all their cosines lie so close together that no threshold of $L_\text{msa}$'s would find a mask in them. Without
-# HAR, and
-# without CMFD, where $\hat A$ is not even added, the supervised maps look as they do with them: it is the loss that makes them. So:
+# What stands out is the model without $L_\text{msa}$. Its cosine maps are not blurred masks: they
+# rank pixels *below* chance, the sounding object agrees with the sound *less* than the background
+# does. Yet its mask cannot be told from the full model's. A network may code "sounds" in any
+# direction of its 64 channels, and the next layer reads it; agreement with $\hat A$ is one such
+# code, which $L_\text{msa}$ asks for and others have no reason to use. AVSegFormer's map is
+# another such negative; AVSBench's rank better than chance, best in the middle, though all their
+# cosines lie so close together that no threshold of $L_\text{msa}$'s would find a mask in them.
+# Without HAR, and without CMFD, where $\hat A$ is not even added, the supervised maps look as
+# they do with them: it is the loss that makes them. So:
 #
-# - a similarity map shows what the *loss* made of the features. It is not the mechanism by which the mask is found;
-# - a method whose maps look poor beside LightAVSeg's has been asked another question. A comparison of maps, as in the LightAVSeg poster's
-#   figure, is fair where maps
-#   were trained to be masks, and tells little where they were not. Compare masks.
+# - a similarity map shows what the *loss* made of the features. It is not the mechanism by which
+#   the mask is found;
+# - a method whose maps look poor beside LightAVSeg's has been asked another question. A
+#   comparison of maps, as in the LightAVSeg poster's figure, is fair where maps were trained to
+#   be masks, and tells little where they were not. Compare masks.
 #
 # ## 5.6 Failures, found by rule
 #
-# Back to the trained model. Frames in which something sounds, ranked by the mask's IoU: the three worst, the three in the middle, the three best.
+# Back to the trained model. Frames in which something sounds, ranked by the mask's IoU: the three
+# worst, the three in the middle, the three best.
 
 # %%
 iou = scores[-1]["iou"]                                    # (clips, 5), NaN where nothing sounds
@@ -524,7 +562,8 @@ workbook.show(
 )
 
 # %% [markdown]
-# Is it the *outline* that fails, or the *choice* of objects? Ask of each frame whether it marks (more than half of) exactly the objects that sound.
+# Is it the *outline* that fails, or the *choice* of objects? Ask of each frame whether it marks
+# (more than half of) exactly the objects that sound.
 
 # %%
 right = torch.ones_like(iou, dtype=torch.bool)
@@ -559,19 +598,23 @@ for i, t in order[:3]:
     print(f"IoU {iou[i, t]:.2f}, {len(sounding[i, t])} sound: {told}")
 
 # %% [markdown]
-# Most of the lost IoU is lost at outlines, a few percent in each frame. The bad failures are another kind, and few: a wrong *choice*, and only
-# where several objects sound at once. With one sound alone it chooses right. That one timbre hides another is a plausible reason, not tested here.
+# Most of the lost IoU is lost at outlines, a few percent in each frame. The bad failures are
+# another kind, and few: a wrong *choice*, and only where several objects sound at once. With one
+# sound alone it chooses right. That one timbre hides another is a plausible reason, not tested
+# here.
 #
 # ## 5.7 The limit that no training cures
 #
-# All that the picture learns about the sound is one vector, and a vector has no places. Two objects of one category have one timbre. If one of
-# them sounds, the vector says "a flower sounds", and both flowers agree with it. `twins=True` makes such clips: object 0 sounds now and then,
-# its twin never does.
+# All that the picture learns about the sound is one vector, and a vector has no places. Two
+# objects of one category have one timbre. If one of them sounds, the vector says "a flower
+# sounds", and both flowers agree with it. `twins=True` makes such clips: object 0 sounds now and
+# then, its twin never does.
 #
 # ### Exercise 3: what is the best that it could do?
 #
-# Two twins of `a` and `b` pixels, perfectly outlined; either is the one that sounds, equally likely. Return the expected IoU if the model
-# marks **both**, and if it marks always **one**, the first.
+# Two twins of `a` and `b` pixels, perfectly outlined; either is the one that sounds, equally
+# likely. Return the expected IoU if the model marks **both**, and if it marks always **one**, the
+# first.
 
 # %% tags=["exercise"]
 def expected_iou(a, b):
@@ -590,10 +633,11 @@ workbook.check(
 )
 
 # %% [markdown]
-# One half for either choice, however large they are, and what lies between (one and a part of the other) is worse. Now measure how much of
-# each it marks.
+# One half for either choice, however large they are, and what lies between (one and a part of the
+# other) is worse. Now measure how much of each it marks.
 #
-# > **Prediction.** The sounding twin and the silent one are marked equally: their difference cannot be told from zero.
+# > **Prediction.** The sounding twin and the silent one are marked equally: their difference
+# > cannot be told from zero.
 
 # %%
 pairs_of_twins = test_clips(s.twins, twins=True)
@@ -648,29 +692,31 @@ workbook.show(
 )
 
 # %% [markdown]
-# While neither sounds, neither is marked: the model *does* listen. While one sounds, often both are marked; sometimes only one; by
-# what, these clips do not say. The difference is undecided, as predicted, and an interval that wide proves no zero; the argument does. (With
-# training clips that never hold two of a kind it has not even learnt to mark both.) Stereo sound, or motion in time with the sound, could
-# tell twins apart. A global vector of mono sound cannot, in
-# LightAVSeg as in every other method here.
+# While neither sounds, neither is marked: the model *does* listen. While one sounds, often both
+# are marked; sometimes only one; by what, these clips do not say. The difference is undecided, as
+# predicted, and an interval that wide proves no zero; the argument does. (With training clips
+# that never hold two of a kind it has not even learnt to mark both.) Stereo sound, or motion in
+# time with the sound, could tell twins apart. A global vector of mono sound cannot, in LightAVSeg
+# as in every other method here.
 
 # %% [markdown]
 # ## 5.8 Why? Attribution
 #
-# The mask says *what* the model decided, not *why*. Attribution puts the decision down to parts of the input:
-# **which instants and bands of the log-mel switched these pixels on?** What is explained is one number, the
-# *target*: the logits of one second, summed over the mask of an object.
+# The mask says *what* the model decided, not *why*. Attribution puts the decision down to parts
+# of the input: **which instants and bands of the log-mel switched these pixels on?** What is
+# explained is one number, the *target*: the logits of one second, summed over the mask of an
+# object.
 #
-# *Integrated Gradients* walks from silence to the sound in a straight line, $x(\alpha) = x_0 + \alpha (x -
-# x_0)$, and adds up along the way what each bin contributes to the target $f$:
+# *Integrated Gradients* walks from silence to the sound in a straight line, $x(\alpha) = x_0 +
+# \alpha (x - x_0)$, and adds up along the way what each bin contributes to the target $f$:
 #
 # $$\mathrm{IG}_i = (x_i - x_{0,i}) \int_0^1 \frac{\partial f}{\partial x_i}\bigl(x(\alpha)\bigr)\, d\alpha,
 # \qquad \sum_i \mathrm{IG}_i = f(x) - f(x_0).$$
 #
-# The sum on the right is called *completeness*: nothing is explained away, nothing twice. Two choices matter.
-# The start $x_0$ is silence, $\log 0.01$ in each bin; a zero would be *loud*. And the integral is a sum over
-# points: a trained model switches an object on within a few hundredths of the path, so the points are put
-# where they are needed until completeness holds within 1%.
+# The sum on the right is called *completeness*: nothing is explained away, nothing twice. Two
+# choices matter. The start $x_0$ is silence, $\log 0.01$ in each bin; a zero would be *loud*. And
+# the integral is a sum over points: a trained model switches an object on within a few hundredths
+# of the path, so the points are put where they are needed until completeness holds within 1%.
 
 # %%
 duets = []                  # of each clip the first second in which two objects sound
@@ -709,22 +755,23 @@ for explained, name in zip(why, ("first", "second")):
     )
 
 # %% [markdown]
-# Both figures have the same frame and the same sound; only the mask differs (`smoke` draws one). The attribution of
-# single bins changes sign from bin to bin, so do not read dots: look at which *bands* are coloured at all, where that
-# object's own sound lies. *Occlusion* asks more simply: what is lost when a patch of 80 ms by 8 bands falls silent?
-# It is coarse, has no completeness, and need not agree: a bin may matter only together with others. *Grad-CAM* looks
-# at the frame instead. Of the map that the head reads, each channel is weighted by its mean gradient; so near the
-# output it draws all that is marked, whichever object is explained: it cannot say which one was asked about. Try
-# `layer=model.visual.stages[2]`: there the sign itself may come out
-# reversed, because one mean per channel is a rough summary of a gradient that differs from place to place. A
-# picture that looks sensible is no proof.
+# Both figures have the same frame and the same sound; only the mask differs (`smoke` draws one).
+# The attribution of single bins changes sign from bin to bin, so do not read dots: look at which
+# *bands* are coloured at all, where that object's own sound lies. *Occlusion* asks more simply:
+# what is lost when a patch of 80 ms by 8 bands falls silent? It is coarse, has no completeness,
+# and need not agree: a bin may matter only together with others. *Grad-CAM* looks at the frame
+# instead. Of the map that the head reads, each channel is weighted by its mean gradient; so near
+# the output it draws all that is marked, whichever object is explained: it cannot say which one
+# was asked about. Try `layer=model.visual.stages[2]`: there the sign itself may come out
+# reversed, because one mean per channel is a rough summary of a gradient that differs from place
+# to place. A picture that looks sensible is no proof.
 #
 # ### First check: random weights
 #
-# Integrated Gradients multiplies by $x - x_0$, so that loud bins stand out whatever the model is. An
-# attribution that looks the same when the weights are random again explains the input, not the model (Adebayo
-# et al., 2018). The rank correlation of the two, over all bins, must be well below 1; we ask for less than
-# 0.5.
+# Integrated Gradients multiplies by $x - x_0$, so that loud bins stand out whatever the model is.
+# An attribution that looks the same when the weights are random again explains the input, not the
+# model (Adebayo et al., 2018). The rank correlation of the two, over all bins, must be well below
+# 1; we ask for less than 0.5.
 
 # %%
 fresh = attribution.randomised(model, seed=0)
@@ -736,15 +783,16 @@ print(f"rank correlation with random weights: {sizes:.2f} of the sizes, {signed:
 assert sizes < 0.5
 
 # %% [markdown]
-# The sizes keep some correlation: that is the loudness which both are multiplied by. The signs, which say
-# *for* or *against*, keep none.
+# The sizes keep some correlation: that is the loudness which both are multiplied by. The signs,
+# which say *for* or *against*, keep none.
 #
 # ### Second check: a sound that is known
 #
-# SoundingShapes keeps each object's own track. So we know in which bins object A is louder than all else
-# together, noise included. **Prediction:** of the attribution for A's mask, more falls there than these bins'
-# share of the area, and more than of the attribution for B's mask, on the very same bins. The second
-# comparison is the sharper: sound, bins and loudness are the same, only the question differs.
+# SoundingShapes keeps each object's own track. So we know in which bins object A is louder than
+# all else together, noise included. **Prediction:** of the attribution for A's mask, more falls
+# there than these bins' share of the area, and more than of the attribution for B's mask, on the
+# very same bins. The second comparison is the sharper: sound, bins and loudness are the same,
+# only the question differs.
 
 # %%
 count = 2 if s.profile == "smoke" else 6
@@ -773,15 +821,15 @@ workbook.show(
 )
 
 # %% [markdown]
-# "Loudness" is what an attribution would score that knows no model: the log-mel above silence. The lines are 95%
-# intervals over clips; one that crosses zero is undecided, for six clips are few. The clips
-# were chosen by rule, the first in which two objects sound at once.
+# "Loudness" is what an attribution would score that knows no model: the log-mel above silence.
+# The lines are 95% intervals over clips; one that crosses zero is undecided, for six clips are
+# few. The clips were chosen by rule, the first in which two objects sound at once.
 #
 # ### Exercise 4: completeness by hand
 #
-# A toy model of two bins: $f(x) = \max(0,\, x_1 + 2 x_2 - 1)$. Write its Integrated Gradients from `start` to
-# `x`, two tensors of two numbers, with the midpoint rule and `steps` points: the mean gradient along the
-# path, times $x - x_0$.
+# A toy model of two bins: $f(x) = \max(0,\, x_1 + 2 x_2 - 1)$. Write its Integrated Gradients
+# from `start` to `x`, two tensors of two numbers, with the midpoint rule and `steps` points: the
+# mean gradient along the path, times $x - x_0$.
 
 # %% tags=["exercise"]
 def toy_attribution(x, start, steps=1000):
@@ -814,16 +862,17 @@ workbook.check(
 # %% [markdown]
 # ## 5.9 The mixing desk
 #
-# A clip of the generated data knows each object's own track; their sum and the noise floor are the sound on
-# disk. On the desk each has a switch and a volume, and there is white noise (volume 1: as loud as the clip) and
-# another clip's sound. Picture, maps and audio state follow, and you can hear the mix. The truth, in green, is
-# what sounds *in the mix*. If a mix would overload, the whole is turned down.
+# A clip of the generated data knows each object's own track; their sum and the noise floor are
+# the sound on disk. On the desk each has a switch and a volume, and there is white noise (volume
+# 1: as loud as the clip) and another clip's sound. Picture, maps and audio state follow, and you
+# can hear the mix. The truth, in green, is what sounds *in the mix*. If a mix would overload, the
+# whole is turned down.
 #
-# > **Prediction.** Two objects sound; you silence one of them. Which pixels go? What happens to the pixels of
-# > the other?
+# > **Prediction.** Two objects sound; you silence one of them. Which pixels go? What happens to
+# > the pixels of the other?
 #
-# The clip and the second are those of the section before. First the experiment in
-# code, which moves the desk's controls as you would, then the desk.
+# The clip and the second are those of the section before. First the experiment in code, which
+# moves the desk's controls as you would, then the desk.
 
 # %%
 together = []
@@ -851,27 +900,30 @@ names = [desk.sources[i].label for i in loud]
 workbook.table([f"volume of {names[0]}", *(f"{name}: marked" for name in names)], rows)
 
 # %% [markdown]
-# The one that fades loses nearly all its pixels within a narrow range of volumes: a sound is heard or it is not. The
-# other keeps its own. The last row is the first again: the model remembers nothing.
+# The one that fades loses nearly all its pixels within a narrow range of volumes: a sound is
+# heard or it is not. The other keeps its own. The last row is the first again: the model
+# remembers nothing.
 #
 # Now you. **Try:**
 #
 # 1. Switch off all objects, and then the noise floor too. Is anything marked?
-# 2. Only white noise. What does the model take it for? (Two of the seven timbres are bands of noise.)
-# 3. Only another clip's sound (the *donor's*), from a clip in which a category sounds that is visible here, and from one in which
-# none is.
+# 2. Only white noise. What does the model take it for? (Two of the seven timbres are bands of
+#    noise.)
+# 3. Only another clip's sound (the *donor's*), from a clip in which a category sounds that is
+#    visible here, and from one in which none is.
 # 4. Fade an object slowly and watch the maps: which scale lets go first?
 # 5. Let time play, with one object silenced.
 #
-# Below the maps each bar is a channel of $\hat A_i$, as high as $|\hat A_i|$ is beside its most in this clip.
-# Where no widget can run, as on GitHub, you see a grid of mixes instead.
+# Below the maps each bar is a channel of $\hat A_i$, as high as $|\hat A_i|$ is beside its most
+# in this clip. Where no widget can run, as on GitHub, you see a grid of mixes instead.
 
 # %%
 desk
 
 # %% [markdown]
-# How fast does it answer? A method that looks at each frame by itself is asked for the shown second only.
-# Random changes of switches, volumes and second, by the way that your own changes take:
+# How fast does it answer? A method that looks at each frame by itself is asked for the shown
+# second only. Random changes of switches, volumes and second, by the way that your own changes
+# take:
 
 # %%
 changes = 20 if s.profile == "smoke" else 100
@@ -882,7 +934,8 @@ print(
 )
 
 # %% [markdown]
-# The same clip step by step: the slider goes through the decoder, coarse to fine, and ends with the mask.
+# The same clip step by step: the slider goes through the decoder, coarse to fine, and ends with
+# the mask.
 
 # %%
 lav.widgets.DecoderStepper(model, test[desk_clip], desk_second)
@@ -890,19 +943,25 @@ lav.widgets.DecoderStepper(model, test[desk_clip], desk_second)
 # %% [markdown]
 # ## Summary
 #
-# - At each scale, a cosine map says how features and sound agree. With $L_\text{msa}$ it becomes a mask at the scales that the loss looks at,
-#   and nowhere else.
-# - The encoder alone can rank the places; the decoder's bias moves the threshold and so quiets the background.
+# - At each scale, a cosine map says how features and sound agree. With $L_\text{msa}$ it becomes
+#   a mask at the scales that the loss looks at, and nowhere else.
+# - The encoder alone can rank the places; the decoder's bias moves the threshold and so quiets
+#   the background.
 # - Most gates are nearly constant on these data; a few look at the picture.
-# - "Progressively suppresses background" is, here, one jump at the first supervised scale and small steps after it; much of the rise in IoU
-#   is resolution.
-# - Bad failures are wrong choices among several sounds, not bad drawing. Two objects with one timbre cannot be told apart.
+# - "Progressively suppresses background" is, here, one jump at the first supervised scale and
+#   small steps after it; much of the rise in IoU is resolution.
+# - Bad failures are wrong choices among several sounds, not bad drawing. Two objects with one
+#   timbre cannot be told apart.
 #
-# **What this can and cannot say about AVSBench.** A small model on clean silhouettes shows *how* the mechanism works and what a map means; how
-# large each effect is on real clips, with pretrained encoders and objects of a thousand shapes, it cannot say.
+# **What this can and cannot say about AVSBench.** A small model on clean silhouettes shows *how*
+# the mechanism works and what a map means; how large each effect is on real clips, with
+# pretrained encoders and objects of a thousand shapes, it cannot say.
 #
 # ## References
 #
-# - LightAVSeg: arXiv 2605.08805 (ICML 2026), Section 3. AVSBench: arXiv 2207.05042. AVSegFormer: arXiv 2307.01146.
-# - The bootstrap: Efron, *Bootstrap Methods: Another Look at the Jackknife*, Annals of Statistics 1979.
-# - AUROC as a share of pairs: Hanley and McNeil, *The Meaning and Use of the Area under a ROC Curve*, Radiology 1982.
+# - LightAVSeg: arXiv 2605.08805 (ICML 2026), Section 3. AVSBench: arXiv 2207.05042. AVSegFormer:
+#   arXiv 2307.01146.
+# - The bootstrap: Efron, *Bootstrap Methods: Another Look at the Jackknife*, Annals of Statistics
+#   1979.
+# - AUROC as a share of pairs: Hanley and McNeil, *The Meaning and Use of the Area under a ROC
+#   Curve*, Radiology 1982.

@@ -14,18 +14,23 @@
 # %% [markdown]
 # # 6. Attention dissipation: what a transformer asks of one sound
 #
-# In cross-attention each pixel asks a question (*query*), each sound offers an answer (*value*) under a heading (*key*), and a softmax over the
-# keys says which answers a pixel takes. But a second of a clip has *one* sound. A choice among one is no choice. AVESFormer's authors
-# call this **attention dissipation**, and propose a remedy: many keys made of the one sound. Their second observation is **narrow
-# attention**: early decoder stages look at neighbours only, which a convolution does for less.
+# In cross-attention each pixel asks a question (*query*), each sound offers an answer (*value*)
+# under a heading (*key*), and a softmax over the keys says which answers a pixel takes. But a
+# second of a clip has *one* sound. A choice among one is no choice. AVESFormer's authors call
+# this **attention dissipation**, and propose a remedy: many keys made of the one sound. Their
+# second observation is **narrow attention**: early decoder stages look at neighbours only, which
+# a convolution does for less.
 #
 # You take both claims apart: first with a pencil, then on models, then over three seeds each.
 #
 # **Afterwards you can**
-# - show that with one key the query and key projections get no gradient, and say what cross-attention has become;
-# - read an attention map by entropy, effective keys, distance and spatial variance, and say what each of them hides;
+# - show that with one key the query and key projections get no gradient, and say what
+#   cross-attention has become;
+# - read an attention map by entropy, effective keys, distance and spatial variance, and say what
+#   each of them hides;
 # - count the parameters of a published model that can have no effect;
-# - test whether a model uses time, and whether "early stages attend narrowly" holds for a model at hand.
+# - test whether a model uses time, and whether "early stages attend narrowly" holds for a model
+#   at hand.
 #
 # | | |
 # |---|---|
@@ -80,8 +85,9 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 # %% [markdown]
 # ## 6.1 One key, five lines
 #
-# $\mathrm{softmax}(q k^\top / \sqrt d)\, v$ with $N$ queries, one for each pixel, and $K$ keys. Let $K = 1$. **Predict** before you run it: the
-# weights, how the output differs from pixel to pixel, and the gradients of $W_Q$, $W_K$ and $W_V$.
+# $\mathrm{softmax}(q k^\top / \sqrt d)\, v$ with $N$ queries, one for each pixel, and $K$ keys.
+# Let $K = 1$. **Predict** before you run it: the weights, how the output differs from pixel to
+# pixel, and the gradients of $W_Q$, $W_K$ and $W_V$.
 
 # %% tags=["nbval-check-output"]
 pixels, sound = torch.randn(1, 6, 8), torch.randn(1, 1, 8)  # 6 pixels, one sound, 8 channels
@@ -96,13 +102,16 @@ print("gradients of W_Q and W_K:", W_Q.grad.norm().item(), W_K.grad.norm().item(
 assert (weights == 1).all() and W_Q.grad.norm() == W_K.grad.norm() == 0 < W_V.grad.norm()
 
 # %% [markdown]
-# Why exactly zero? The softmax's derivative is $\partial w_i / \partial x_j = w_i (\delta_{ij} - w_j)$. With one key $w = 1$, so that is
-# $1 \cdot (1 - 1) = 0$: whatever the loss wants, nothing of it reaches the scores. It does not matter how well $W_Q$ and $W_K$ are
-# initialised, or how long you train.
+# Why exactly zero? The softmax's derivative is $\partial w_i / \partial x_j = w_i (\delta_{ij} -
+# w_j)$. With one key $w = 1$, so that is $1 \cdot (1 - 1) = 0$: whatever the loss wants, nothing
+# of it reaches the scores. It does not matter how well $W_Q$ and $W_K$ are initialised, or how
+# long you train.
 #
-# In floating point it depends on who computes. torch's *math* kernel multiplies by $w - w^2$ as above and gets 0. Its *fused* kernels
-# never keep the weights: in the backward pass they are computed again from the scores, and $\langle g, v \rangle$ (what the weight's gradient
-# is) and $\langle g, o \rangle$ (what is subtracted from it) are summed in different orders. They agree up to rounding, no better:
+# In floating point it depends on who computes. torch's *math* kernel multiplies by $w - w^2$ as
+# above and gets 0. Its *fused* kernels never keep the weights: in the backward pass they are
+# computed again from the scores, and $\langle g, v \rangle$ (what the weight's gradient is) and
+# $\langle g, o \rangle$ (what is subtracted from it) are summed in different orders. They agree
+# up to rounding, no better:
 
 # %%
 for kernel in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
@@ -121,9 +130,11 @@ for kernel in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
 # %% [markdown]
 # ## 6.2 On a model
 #
-# AVESFormer at the tiny size: the decoder has a convolution, a convolution and a transformer block (`cct`), in which pixels attend to each
-# other, then to the sound. `prompts=0` takes the authors' remedy out, so that the sound is the only key. Both encoders are those of the model that
-# the workbook ships, and hear and see already; the audio encoder stays as it is, so we keep its vectors instead of asking it again and again.
+# AVESFormer at the tiny size: the decoder has a convolution, a convolution and a transformer
+# block (`cct`), in which pixels attend to each other, then to the sound. `prompts=0` takes the
+# authors' remedy out, so that the sound is the only key. Both encoders are those of the model
+# that the workbook ships, and hear and see already; the audio encoder stays as it is, so we keep
+# its vectors instead of asking it again and again.
 
 # %%
 size = 64
@@ -160,7 +171,8 @@ train, validation, test = splits.values()
 batch = lav.data.collate([test[i] for i in range(2)])
 
 # %% [markdown]
-# The recorder is a context manager that hangs hooks on every layer of attention. The model's code knows nothing of it.
+# The recorder is a context manager that hangs hooks on every layer of attention. The model's code
+# knows nothing of it.
 
 # %% tags=["nbval-check-output"]
 ratios = {}
@@ -175,9 +187,10 @@ assert ratios["the sound alone"] < 1e-7 < 1e-3 < ratios["16 prompts"]
 print(", ".join(f"{name}: {ratio:.1e}" for name, ratio in ratios.items()))
 
 # %% [markdown]
-# Zero at the start, and zero ever after: training cannot leave it. A trap for those who look at the *weights* instead: AdamW divides each
-# gradient by its own size (plus $10^{-8}$, which is more than this noise, so that its steps are small), and so makes steps even of rounding
-# noise. Ten steps with each kernel, without weight decay:
+# Zero at the start, and zero ever after: training cannot leave it. A trap for those who look at
+# the *weights* instead: AdamW divides each gradient by its own size (plus $10^{-8}$, which is
+# more than this noise, so that its steps are small), and so makes steps even of rounding noise.
+# Ten steps with each kernel, without weight decay:
 
 # %%
 steps = 10 if s.profile == "default" else 2
@@ -205,9 +218,10 @@ for kernel in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
 #
 # ## 6.3 A bias in disguise
 #
-# If every pixel gets the same vector, $W_O W_V a$ and the biases, then the layer *is* one number per channel, the same everywhere: what
-# LightAVSeg's RAVE adds on purpose (there it also depends, through a gate, on what is seen). Put that in its place. **Prediction:** the model
-# does not notice.
+# If every pixel gets the same vector, $W_O W_V a$ and the biases, then the layer *is* one number
+# per channel, the same everywhere: what LightAVSeg's RAVE adds on purpose (there it also depends,
+# through a gate, on what is seen). Put that in its place. **Prediction:** the model does not
+# notice.
 
 # %%
 class Broadcast(nn.Module):
@@ -234,8 +248,8 @@ assert torch.allclose(attended, added, atol=1e-4)
 # %% [markdown]
 # ### Exercise 1: one matrix
 #
-# `out(value(a))` is one linear map after another. Return the *single* weight matrix $(C, C)$ and bias $(C)$ that do the same. `value` and `out`
-# are `nn.Linear`: $y = W x + b$.
+# `out(value(a))` is one linear map after another. Return the *single* weight matrix $(C, C)$ and
+# bias $(C)$ that do the same. `value` and `out` are `nn.Linear`: $y = W x + b$.
 
 # %% tags=["exercise"]
 def fold(value, out):
@@ -261,7 +275,8 @@ workbook.check(
 )
 
 # %% [markdown]
-# What does the disguise cost? With $N$ positions and $C$ channels, **predict** the multiply-accumulates (MACs) and parameters:
+# What does the disguise cost? With $N$ positions and $C$ channels, **predict** the
+# multiply-accumulates (MACs) and parameters:
 #
 # | | MACs | parameters |
 # |---|---|---|
@@ -302,15 +317,17 @@ workbook.table(["", "MACs", "times fewer", "parameters"], rows)
 # | **top share** $\max_k w_k$ | $1/K$ | 1 | all but one key |
 # | **spatial variance** of the output, in units of its mean square | 0: the same vector at every pixel | 1 | how the difference came about |
 #
-# With one key relative entropy is $0 / \ln 1$, not defined. Only the last number tells a map that *varies from pixel to pixel*, which is the
-# point of attention, from one that does not.
+# With one key relative entropy is $0 / \ln 1$, not defined. Only the last number tells a map that
+# *varies from pixel to pixel*, which is the point of attention, from one that does not.
 #
-# A map is *saturated* when one key leads by so much that the others vanish. If one of $K$ keys leads by $\Delta$ and the others tie, then with
-# $r = (K - 1)\, e^{-\Delta}$ its weight is $1 / (1 + r)$.
+# A map is *saturated* when one key leads by so much that the others vanish. If one of $K$ keys
+# leads by $\Delta$ and the others tie, then with $r = (K - 1)\, e^{-\Delta}$ its weight is $1 /
+# (1 + r)$.
 #
 # ### Exercise 2: the entropy of a leading key
 #
-# Derive $H$ from $K$, $\Delta$ and the temperature $\tau$, which divides all scores. (The check asks for up to $\Delta = 30$.)
+# Derive $H$ from $K$, $\Delta$ and the temperature $\tau$, which divides all scores. (The check
+# asks for up to $\Delta = 30$.)
 
 # %% tags=["exercise"]
 def leading_entropy(keys, lead, temperature):
@@ -363,19 +380,20 @@ workbook.show(
 )
 
 # %% [markdown]
-# A lead of a few units is enough, and more keys only need a little more. The temperature $\tau$ stretches this axis: $\tau = 1/4$ makes four
-# times the lead.
+# A lead of a few units is enough, and more keys only need a little more. The temperature $\tau$
+# stretches this axis: $\tau = 1/4$ makes four times the lead.
 #
 # ## 6.5 A few keys
 #
 # Where could more keys come from?
 #
-# - **Time.** A clip has a sound for each second: five keys, the frame's own marked (`seconds=True`; our variation, not the paper's).
-# - **The prompt query generator** (PQG), AVESFormer's remedy: $K$ learned prompts $p_k$; the sound is added to each, and a feed-forward
-#   (ours) makes keys of the sums.
+# - **Time.** A clip has a sound for each second: five keys, the frame's own marked
+#   (`seconds=True`; our variation, not the paper's).
+# - **The prompt query generator** (PQG), AVESFormer's remedy: $K$ learned prompts $p_k$; the
+#   sound is added to each, and a feed-forward (ours) makes keys of the sums.
 #
-# **Predict** for each of eight models whether $W_Q$ and $W_K$ get a gradient: the sound as the only key; a sound per second; 1, 2, 4, 16 and 64
-# prompts; 16 *equal* prompts.
+# **Predict** for each of eight models whether $W_Q$ and $W_K$ get a gradient: the sound as the
+# only key; a sound per second; 1, 2, 4, 16 and 64 prompts; 16 *equal* prompts.
 
 # %%
 settings = {"the sound": {"prompts": 0}, "a sound per second": {"prompts": 0, "seconds": True}}
@@ -419,15 +437,17 @@ print("untrained; the gradient is that of W_Q or W_K, the larger, in units of th
 workbook.table(["", *(column.replace("_", " ") for column in columns)], rows)
 
 # %% [markdown]
-# Look at the last row. Its relative entropy is 1, the highest possible, and all 16 keys are "effective". Yet each pixel gets the same vector,
-# and no gradient flows: an entropy that is high says *spread*, not *alive*. Spatial variance says it. Before training the distinct prompts, too,
+# Look at the last row. Its relative entropy is 1, the highest possible, and all 16 keys are
+# "effective". Yet each pixel gets the same vector, and no gradient flows: an entropy that is high
+# says *spread*, not *alive*. Spatial variance says it. Before training the distinct prompts, too,
 # are spread nearly evenly; what becomes of that is section 6.6.
 #
 # ### The sum alone is not enough
 #
-# Is adding the sound to $K$ distinct prompts already the remedy? The score of pixel $q$ and key $k$ is
-# $q W_K (a + p_k) = q W_K a + q W_K p_k$. The first term is the same for all $k$, and a softmax does not see what all scores share. **Prediction:**
-# without the feed-forward the weights are those of silence, and the sound enters as a bias again; with it they depend on the sound.
+# Is adding the sound to $K$ distinct prompts already the remedy? The score of pixel $q$ and key
+# $k$ is $q W_K (a + p_k) = q W_K a + q W_K p_k$. The first term is the same for all $k$, and a
+# softmax does not see what all scores share. **Prediction:** without the feed-forward the weights
+# are those of silence, and the sound enters as a bias again; with it they depend on the sound.
 
 # %%
 model = avesformer().eval()
@@ -459,15 +479,16 @@ assert moved["the sum alone"] < 1e-5 < 1e-4 < moved["feed-forward"]
 assert varied["the sum alone"] < 1e-8 < 1e-6 < varied["feed-forward"]
 
 # %% [markdown]
-# So the prompts can make attention *alive* (pixels differ) without making it *listen* (the sound decides how). Our generator has the feed-forward
-# for that reason; whether the authors' has one we do not know.
+# So the prompts can make attention *alive* (pixels differ) without making it *listen* (the sound
+# decides how). Our generator has the feed-forward for that reason; whether the authors' has one
+# we do not know.
 #
 # ## 6.6 Trained side by side
 #
-# The same model with one key, a key per second, 1, 2, 16 or 64 prompts, and 16 prompts at two other temperatures, trained on the same clips
-# with the
-# same steps, three seeds each. Dissipation is a fact about gradients. The claim to test is that it *costs accuracy*, and that the remedy brings
-# it back.
+# The same model with one key, a key per second, 1, 2, 16 or 64 prompts, and 16 prompts at two
+# other temperatures, trained on the same clips with the same steps, three seeds each. Dissipation
+# is a fact about gradients. The claim to test is that it *costs accuracy*, and that the remedy
+# brings it back.
 
 # %%
 keys = sweep.load("keys", here.root / s.results)
@@ -543,11 +564,13 @@ workbook.show(
 )
 
 # %% [markdown]
-# (`figures/06_keys.png` is this picture, drawn from the committed results: with the locked versions the same to the pixel.)
+# (`figures/06_keys.png` is this picture, drawn from the committed results: with the locked
+# versions the same to the pixel.)
 #
-# What the data say, computed. A map is *alive* where its output varies over positions. The claim's own test is the
-# one with the paper's remedy and our default, 16 prompts; the other rows are there to look around, and where one looks at many intervals
-# of 95%, chance makes some of them speak.
+# What the data say, computed. A map is *alive* where its output varies over positions. The
+# claim's own test is the one with the paper's remedy and our default, 16 prompts; the other rows
+# are there to look around, and where one looks at many intervals of 95%, chance makes some of
+# them speak.
 
 # %% tags=["nbval-check-output"]
 varies = {}
@@ -581,12 +604,15 @@ shown = {"better": "holds", "worse": "is refuted", "undecided": "is NOT shown"}[
 print(f"16 prompts minus one key {interval(remedy)}: 'prompts raise the score' {shown} here")
 
 # %% [markdown]
-# Look at *a sound per second*, too: all its seeds lie below the deaf oracle, and the interval still reaches zero, so wide is one of three seeds.
-# More keys are no gain in themselves; these keys make the frame find out first which of them is its own.
+# Look at *a sound per second*, too: all its seeds lie below the deaf oracle, and the interval
+# still reaches zero, so wide is one of three seeds. More keys are no gain in themselves; these
+# keys make the frame find out first which of them is its own.
 #
-# Three readings to keep apart. *Undecided* is not *equal*: three seeds make wide intervals. What is the same vector everywhere is still
-# *heard*: with one key the model listens by the broadcast, and the last column of the table says how much. And these clips may ask little of
-# attention: one vector says which of seven timbres sound, and a bias per channel can carry that (a plausible reason; nothing here tests it).
+# Three readings to keep apart. *Undecided* is not *equal*: three seeds make wide intervals. What
+# is the same vector everywhere is still *heard*: with one key the model listens by the broadcast,
+# and the last column of the table says how much. And these clips may ask little of attention: one
+# vector says which of seven timbres sound, and a bias per channel can carry that (a plausible
+# reason; nothing here tests it).
 #
 # ## 6.7 A model of our own
 #
@@ -613,8 +639,9 @@ trained_on = f"{steps} steps on {s.clips} clips, seed {s.seed}"
 print(f"{trained_on}: M_J {normal:.3f}, with swapped sound {swapped:.3f}")
 
 # %% [markdown]
-# Where does which key get its weight? A frame by rule: of the test frames in which something sounds, the one of median IoU. Of its 16 keys the
-# five whose weight varies most over the 8 x 8 positions.
+# Where does which key get its weight? A frame by rule: of the test frames in which something
+# sounds, the one of median IoU. Of its 16 keys the five whose weight varies most over the 8 x 8
+# positions.
 
 # %%
 ranked = evaluation.ranked_frames(ours, test)
@@ -643,9 +670,10 @@ print(
 )
 
 # %% [markdown]
-# **Who decides, the place or the sound?** A key's weight varies over positions *and* from sound to sound. By the law of total variance the two add
-# up: the variance of each frame's mean weight is the sound's (and the scene's) part, the mean variance within frames the place's. If attention were
-# there to tell places apart, the second would be the larger. **Guess**, then look:
+# **Who decides, the place or the sound?** A key's weight varies over positions *and* from sound
+# to sound. By the law of total variance the two add up: the variance of each frame's mean weight
+# is the sound's (and the scene's) part, the mean variance within frames the place's. If attention
+# were there to tell places apart, the second would be the larger. **Guess**, then look:
 
 # %%
 whole = lav.data.collate([test[i] for i in range(len(test))])
@@ -662,11 +690,11 @@ print(
 )
 
 # %% [markdown]
-# A frame's own *places* make most of it. But look at the maps above before you call that listening: what lights up may be objects against
-# background, whether they sound or not.
+# A frame's own *places* make most of it. But look at the maps above before you call that
+# listening: what lights up may be objects against background, whether they sound or not.
 #
-# Turn the temperature of the trained model. **Prediction:** the entropy rises with $\tau$, always (for fixed scores that is a theorem). The score:
-# guess.
+# Turn the temperature of the trained model. **Prediction:** the entropy rises with $\tau$, always
+# (for fixed scores that is a theorem). The score: guess.
 
 # %%
 attend = ours.decoder[2].cross_attn
@@ -684,14 +712,16 @@ columns = ["temperature", "relative entropy", "effective keys", "top share", "$M
 workbook.table(columns, rows)
 
 # %% [markdown]
-# The entropy rises as it must. The score is for a model that was trained at $\tau = 1$; section 6.6 has models trained at $1/4$ and 4.
+# The entropy rises as it must. The score is for a model that was trained at $\tau = 1$; section
+# 6.6 has models trained at $1/4$ and 4.
 #
 # ## 6.8 Turn the knobs
 #
 # Under each key's map stands its mean weight; 16 keys that weigh alike have 1/16 = 0.0625 each.
 #
-# Sliders for the number of keys that are kept and the temperature, on the model that you just trained and the clip above. Where no widget can
-# run you see its picture. **Try:** keep one key, and look at what becomes of the maps, and of the variance of the output.
+# Sliders for the number of keys that are kept and the temperature, on the model that you just
+# trained and the clip above. Where no widget can run you see its picture. **Try:** keep one key,
+# and look at what becomes of the maps, and of the variance of the output.
 
 # %%
 AttentionExplorer(ours, item, second)
@@ -699,9 +729,11 @@ AttentionExplorer(ours, item, second)
 # %% [markdown]
 # ## 6.9 The published methods have it too
 #
-# AVSegFormer makes its queries by letting learned tokens attend to the sound, which is *one* token; SelM lets each pixel, and later one of its
-# tokens, attend to the sound of its second. So in these layers $W_Q$ and $W_K$ can have no effect, at any size, with any weights. How many
-# parameters is that? Counted at the published size, ResNet-50 and VGGish, by the recorder: which layers see one key?
+# AVSegFormer makes its queries by letting learned tokens attend to the sound, which is *one*
+# token; SelM lets each pixel, and later one of its tokens, attend to the sound of its second. So
+# in these layers $W_Q$ and $W_K$ can have no effect, at any size, with any weights. How many
+# parameters is that? Counted at the published size, ResNet-50 and VGGish, by the recorder: which
+# layers see one key?
 
 # %%
 clip = torch.zeros(1, 1, 3, 64, 64), torch.zeros(1, 1, 1, 96, 64)
@@ -725,13 +757,16 @@ for method, (found, of_own) in inert.items():
 assert inert["avsegformer"][0].total == 6 * 2 * 256**2, "six layers, query and key, no biases"
 
 # %% [markdown]
-# In SelM's pixels-ask-sound layer more than that is inert: the instance norm behind it removes what is the same at every pixel, and that is
-# all there is (notebook 2, section 2.6). AVSegFormer's mixer asks the other way round, the sound asks the pixels, and has no such trouble.
+# In SelM's pixels-ask-sound layer more than that is inert: the instance norm behind it removes
+# what is the same at every pixel, and that is all there is (notebook 2, section 2.6).
+# AVSegFormer's mixer asks the other way round, the sound asks the pixels, and has no such
+# trouble.
 #
-# **TPAVI** has no softmax: its weights $\theta\phi^\top / N$ are signed and sum to nothing in particular. They are no distribution, so they have no
-# entropy, and the package refuses. What one can ask is the *effective rank*, over how many directions the matrix spreads. All pixels of a second
-# share one key, so the $N \times N$ matrix has at most $T$ different columns. **Prediction:** with five seconds the rank is at most 5, with one
-# it is 1.
+# **TPAVI** has no softmax: its weights $\theta\phi^\top / N$ are signed and sum to nothing in
+# particular. They are no distribution, so they have no entropy, and the package refuses. What one
+# can ask is the *effective rank*, over how many directions the matrix spreads. All pixels of a
+# second share one key, so the $N \times N$ matrix has at most $T$ different columns.
+# **Prediction:** with five seconds the rank is at most 5, with one it is 1.
 
 # %%
 tpavi = lav.create_model("avsbench", preset="tiny", size=size).eval()
@@ -750,12 +785,13 @@ except ValueError as refusal:
     print("entropy:", str(refusal).partition(";")[0])
 
 # %% [markdown]
-# At most 5 and exactly 1, as predicted; and here, before any training, the five columns point nearly one way.
+# At most 5 and exactly 1, as predicted; and here, before any training, the five columns point
+# nearly one way.
 #
 # ## 6.10 AVESFormer's own limits: heavy ears, no time
 #
-# Its authors say that VGGish is about 60% of the parameters (*reported*). Counted in our implementation, whose decoder is leaner than theirs
-# may be:
+# Its authors say that VGGish is about 60% of the parameters (*reported*). Counted in our
+# implementation, whose decoder is leaner than theirs may be:
 
 # %%
 rows = []
@@ -770,9 +806,11 @@ for visual, audio in (reported.HEAVY, reported.LIGHT):
 workbook.table(["encoders", "parameters, M", *profiling.PARTS, "share of the audio encoder"], rows)
 
 # %% [markdown]
-# **Time.** Three questions to any model: does the mask of a second change with what is seen and heard *before* it? With what comes *after*? And
-# does the *order* of the seconds matter, or do the masks merely permute along? Random weights are enough: a path that does not exist
-# cannot be trained. **Predict** the table. (TPAVI starts closed, by a zero in its last norm; here it is opened.)
+# **Time.** Three questions to any model: does the mask of a second change with what is seen and
+# heard *before* it? With what comes *after*? And does the *order* of the seconds matter, or do
+# the masks merely permute along? Random weights are enough: a path that does not exist cannot be
+# trained. **Predict** the table. (TPAVI starts closed, by a zero in its last norm; here it is
+# opened.)
 
 # %%
 torch.manual_seed(s.seed)
@@ -817,23 +855,27 @@ columns = ["seconds before matter", "seconds after matter", "their order matters
 workbook.table(["", *columns], rows)
 
 # %% [markdown]
-# AVESFormer's masks permute along: each frame is on its own, as its authors state, and as in LightAVSeg and AVSegFormer. TPAVI and keys of all
-# seconds make the others *matter*, but without an order: before and after are the same to them. Only SelM has a direction: its state spaces run
-# forward, so a second knows its past and nothing of what follows. Section 6.6 shows whether keys of all seconds help here.
+# AVESFormer's masks permute along: each frame is on its own, as its authors state, and as in
+# LightAVSeg and AVSegFormer. TPAVI and keys of all seconds make the others *matter*, but without
+# an order: before and after are the same to them. Only SelM has a direction: its state spaces run
+# forward, so a second knows its past and nothing of what follows. Section 6.6 shows whether keys
+# of all seconds help here.
 #
 # ## 6.11 Early focus: do early stages attend narrowly?
 #
-# The second claim: in the decoder's early (coarse) stages self-attention looks at neighbours, so put convolutions there (the *early focus*, ELF,
-# decoder: `cct`). First what "near" means on a small map. The **attention distance** is the mean distance between a pixel and what it
-# attends to, in
-# units of the map's side. Uniform attention has a distance too, and it depends on the grid: on a 4 x 4 map a larger part of the weight falls on
-# the pixel itself, at distance 0. So each layer stands beside the uniform one on its own grid, and beside what a 3 x 3 convolution reaches: its
-# nine places are $(4 + 4\sqrt 2)/9$ positions away on average. *Narrow* is what comes near that.
+# The second claim: in the decoder's early (coarse) stages self-attention looks at neighbours, so
+# put convolutions there (the *early focus*, ELF, decoder: `cct`). First what "near" means on a
+# small map. The **attention distance** is the mean distance between a pixel and what it attends
+# to, in units of the map's side. Uniform attention has a distance too, and it depends on the
+# grid: on a 4 x 4 map a larger part of the weight falls on the pixel itself, at distance 0. So
+# each layer stands beside the uniform one on its own grid, and beside what a 3 x 3 convolution
+# reaches: its nine places are $(4 + 4\sqrt 2)/9$ positions away on average. *Narrow* is what
+# comes near that.
 #
 # ### Exercise 3: the distance of uniform attention
 #
-# `h` and `w` are a map's sides; pixel centres are one apart, in units of the longer side. Return the mean distance over all pairs, a pixel with
-# itself included.
+# `h` and `w` are a map's sides; pixel centres are one apart, in units of the longer side. Return
+# the mean distance over all pairs, a pixel with itself included.
 
 # %% tags=["exercise"]
 def uniform(h, w):
@@ -882,14 +924,16 @@ largest = max(abs(1 - ratio) for ratios in relative.values() for ratio in ratios
 print(f"the largest of all those differences from uniform: {largest:.1%}")
 
 # %% [markdown]
-# Read the two verdicts with the size beside them. A 3 x 3 kernel looks half as far as uniform attention on the coarsest map, an eighth as far on
-# the finest; these layers stay within a few percent of uniform on all of them. None of them is narrow.
+# Read the two verdicts with the size beside them. A 3 x 3 kernel looks half as far as uniform
+# attention on the coarsest map, an eighth as far on the finest; these layers stay within a few
+# percent of uniform on all of them. None of them is narrow.
 #
 # ### Convolution instead, stage by stage
 #
-# From three transformer blocks (`ttt`) to one (`cct`), and `tcc` for contrast, where the *first* stage keeps its block. **Read with care:** a
-# transformer block holds the cross-attention, so a convolution stage also loses a place where the sound enters. A difference in $M_J$ may be
-# due to either.
+# From three transformer blocks (`ttt`) to one (`cct`), and `tcc` for contrast, where the *first*
+# stage keeps its block. **Read with care:** a transformer block holds the cross-attention, so a
+# convolution stage also loses a place where the sound enters. A difference in $M_J$ may be due to
+# either.
 
 # %%
 models = {}
@@ -939,15 +983,16 @@ workbook.show(
 )
 
 # %% [markdown]
-# `tcc` is the row to look at: only its *coarsest* stage meets the sound, and it hears least. So if its score falls, that may be the entry of the
-# sound that moved, not the self-attention that went.
+# `tcc` is the row to look at: only its *coarsest* stage meets the sound, and it hears least. So
+# if its score falls, that may be the entry of the sound that moved, not the self-attention that
+# went.
 #
 # ### Exercise 4: where would the block be cheaper?
 #
-# A stage works on $N$ positions of $C$ channels, with $K$ keys of sound. A 3 x 3 convolution costs $9NC^2$ MACs. Count the block's: self-attention
-# (four projections and two products), cross-attention (queries and output at $N$ positions, keys and values at $K$, two products) and a
-# feed-forward
-# that is four times as wide inside.
+# A stage works on $N$ positions of $C$ channels, with $K$ keys of sound. A 3 x 3 convolution
+# costs $9NC^2$ MACs. Count the block's: self-attention (four projections and two products),
+# cross-attention (queries and output at $N$ positions, keys and values at $K$, two products) and
+# a feed-forward that is four times as wide inside.
 
 # %% tags=["exercise"]
 def block_macs(n, keys, channels):
@@ -980,27 +1025,38 @@ for n in (4, 8, 16):
     assert attends > convolves, "the block's projections alone are 14 N C^2, more than 9 N C^2"
 
 # %% [markdown]
-# Cheaper nowhere. And the early stages, whose maps are the smallest, are where a block costs least: replacing them saves less than replacing the
-# last one would, which the early focus decoder keeps.
+# Cheaper nowhere. And the early stages, whose maps are the smallest, are where a block costs
+# least: replacing them saves less than replacing the last one would, which the early focus
+# decoder keeps.
 #
 # ## Summary
 #
-# - One key: weights 1, the same vector at every pixel, no gradient to $W_Q$ and $W_K$. That is arithmetic, and holds for every model with one audio
-#   token: AVSegFormer's query generator and two of SelM's modules among them.
-# - Cross-attention with one key is a bias per channel. It still carries the sound; it costs hundreds of times what the bias costs.
-# - Entropy says how spread a map is, not whether it is alive: 16 equal keys have the highest. Spatial variance tells.
-# - Prompts make attention alive; only what is not linear in sound plus prompt lets the *sound* move it.
-# - Whether that raises the score, whether early stages attend narrowly and what a convolution in their place costs, here, is
-#   printed above, by rule, from three seeds: sections 6.6 and 6.11.
+# - One key: weights 1, the same vector at every pixel, no gradient to $W_Q$ and $W_K$. That is
+#   arithmetic, and holds for every model with one audio token: AVSegFormer's query generator and
+#   two of SelM's modules among them.
+# - Cross-attention with one key is a bias per channel. It still carries the sound; it costs
+#   hundreds of times what the bias costs.
+# - Entropy says how spread a map is, not whether it is alive: 16 equal keys have the highest.
+#   Spatial variance tells.
+# - Prompts make attention alive; only what is not linear in sound plus prompt lets the *sound*
+#   move it.
+# - Whether that raises the score, whether early stages attend narrowly and what a convolution in
+#   their place costs, here, is printed above, by rule, from three seeds: sections 6.6 and 6.11.
 #
-# **What this can and cannot say about AVSBench.** The gradients, the inert parameters, the costs and the use of time are facts about the
-# architectures, at any size and on any data. The scores are of tiny models on clean silhouettes with seven timbres, where one vector may say all
-# there is to hear; real scenes may need the choice that one key does not offer. And our AVESFormer is in the paper's spirit, not its code.
+# **What this can and cannot say about AVSBench.** The gradients, the inert parameters, the costs
+# and the use of time are facts about the architectures, at any size and on any data. The scores
+# are of tiny models on clean silhouettes with seven timbres, where one vector may say all there
+# is to hear; real scenes may need the choice that one key does not offer. And our AVESFormer is
+# in the paper's spirit, not its code.
 #
 # ## References
 #
-# - AVESFormer: Wang et al., arXiv 2408.01708. LightAVSeg: arXiv 2605.08805. AVSegFormer: Gao et al., AAAI 2024, arXiv 2307.01146.
-# - SelM: Li et al., *SelM: Selective Mechanism based Audio-Visual Segmentation*, ACM MM 2024. TPAVI: Zhou et al., ECCV 2022, arXiv 2207.05042.
-# - Attention: Vaswani et al., NeurIPS 2017. Mean attention distance: Dosovitskiy et al., ICLR 2021, appendix.
-# - Effective rank: Roy and Vetterli, *The effective rank: a measure of effective dimensionality*, EUSIPCO 2007.
+# - AVESFormer: Wang et al., arXiv 2408.01708. LightAVSeg: arXiv 2605.08805. AVSegFormer: Gao et
+#   al., AAAI 2024, arXiv 2307.01146.
+# - SelM: Li et al., *SelM: Selective Mechanism based Audio-Visual Segmentation*, ACM MM 2024.
+#   TPAVI: Zhou et al., ECCV 2022, arXiv 2207.05042.
+# - Attention: Vaswani et al., NeurIPS 2017. Mean attention distance: Dosovitskiy et al., ICLR
+#   2021, appendix.
+# - Effective rank: Roy and Vetterli, *The effective rank: a measure of effective dimensionality*,
+#   EUSIPCO 2007.
 # - AdamW: Loshchilov and Hutter, ICLR 2019.
