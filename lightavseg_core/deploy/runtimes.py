@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.decoding import MAX_PIXELS
+from ..data.images import MAX_PIXELS
 
 Runtime = Literal["executorch", "onnx", "openvino"]
 SUFFIX: dict[str, str] = {"executorch": ".pte", "onnx": ".onnx", "openvino": ".xml"}
