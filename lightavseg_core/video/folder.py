@@ -77,6 +77,10 @@ def is_there(mask: Path, classes: int) -> bool:
 
 
 def mask_file(folder: Path, k: int) -> Path:
+    """Frame k's. Raises ValueError for more than MOST frames."""
+    if k >= MOST:
+        advice = "Give a smaller --fps, or cut the input."
+        raise ValueError(f"{folder}: would have more than {MOST:,} frames. {advice}")
     return folder / "masks" / f"{k:06}.png"
 
 

@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import count, islice, takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from .._common.files import alone, whole
 from .._common.names import printable
 from ..data.decoding import Tally
 from ..data.images import prepare_frame
-from .folder import MOST, begin, discard, is_there, mask_file, read_mask, write_mask
+from .folder import begin, discard, is_there, mask_file, read_mask, write_mask
 from .inputs import Broken, describe, digest, inputs_of, is_picture, names_of, pictures_of, sound_of
 from .overlay import paint, write_video
 from .reading import Listener
@@ -75,16 +75,16 @@ def predict(
     with its last frame and sound. What is damaged in a video is skipped, in its sound it is silence. Raises
     FileNotFoundError or ValueError.
     """
-    for shown, heard in _clips(segmenter, path, rate_of(fps), audio):
-        yield from _segment(segmenter, shown, heard)
+    for clip, heard in _clips(segmenter, path, rate_of(fps), audio):
+        yield from _segment(segmenter, clip, heard)
 
 
-Shown = list[tuple[Fraction, np.ndarray]]  # of a clip: the time of each picture (H, W, 3)
+Clip = list[tuple[Fraction, np.ndarray]]  # at most `segmenter.clip` of `Pictures`
 
 
 def _clips(
     segmenter: Segmenter, path: Path, fps: Fraction, audio: str | Path | None, tally: Tally | None = None
-) -> Iterator[tuple[Shown, Tensor]]:
+) -> Iterator[tuple[Clip, Tensor]]:
     """The pictures of each clip, and the sound (T, samples) that belongs to each of them."""
     front_end = segmenter.front_end
     listener = Listener(sound_of(path, audio), front_end.sample_rate)
@@ -102,12 +102,12 @@ def _clips(
 
 
 @torch.inference_mode()
-def _segment(segmenter: Segmenter, shown: Shown, heard: Tensor) -> list[Prediction]:
+def _segment(segmenter: Segmenter, clip: Clip, heard: Tensor) -> list[Prediction]:
     """What the model finds in a clip. heard: (T, samples)."""
     log_mel = segmenter.front_end(heard, torch.zeros(1))[:, 0]  # (T, 1, F, M)
-    frames = torch.stack([prepare_frame(picture, segmenter.size) for _, picture in shown])  # (T, 3, h, w)
+    frames = torch.stack([prepare_frame(picture, segmenter.size) for _, picture in clip])  # (T, 3, h, w)
     logits = segmenter.run(_filled(frames, segmenter.clip), _filled(log_mel, segmenter.clip))[0].cpu()
-    return [Prediction(float(time), picture, one) for (time, picture), one in zip(shown, logits)]
+    return [Prediction(float(time), picture, one) for (time, picture), one in zip(clip, logits)]
 
 
 def _filled(part: Tensor, clip: int) -> Tensor:
@@ -193,13 +193,16 @@ def _fill(
     frames, pictures, sound = [], Tally(), Tally()
 
     def paintings() -> Iterator[np.ndarray]:
-        clips = _clips(segmenter, path, fps, audio, pictures)
-        for time, picture, file in _masked(segmenter, clips, path, folder, asked):
-            mask = read_mask(file, classes)
-            marked = round(float((mask > 0).mean()), 6)
-            frames.append({"time": round(float(time), 6), "mask": f"masks/{file.name}", "marked": marked})
-            yield paint(picture, mask, classes)
-            bar.update()
+        for clip, heard in _clips(segmenter, path, fps, audio, pictures):
+            files = [mask_file(folder, k) for k in range(len(frames), len(frames) + len(clip))]
+            if not all(is_there(file, classes) for file in files):
+                _make(segmenter, clip, heard, files, asked)
+            for (time, picture), file in zip(clip, files):
+                mask = read_mask(file, classes)
+                marked = round(float((mask > 0).mean()), 6)
+                frames.append({"time": round(float(time), 6), "mask": f"masks/{file.name}", "marked": marked})
+                yield paint(picture, mask, classes)
+                bar.update()
 
     painted, heard = paintings(), sound_of(path, audio, sound)
     try:
@@ -219,23 +222,13 @@ def _fill(
     records.write(folder / "manifest.json", manifest)
 
 
-def _masked(
-    segmenter: Segmenter, clips: Iterator[tuple[Shown, Tensor]], path: Path, folder: Path, asked: dict
-) -> Iterator[tuple[Fraction, np.ndarray, Path]]:
-    """Each picture, its time, and the file of its mask. A clip that has no masks yet is segmented."""
-    for first, (shown, heard) in zip(count(0, segmenter.clip), clips):
-        if first + len(shown) > MOST:
-            rate = f"{MOST:,} frames at {asked['fps']:g} a second"
-            raise ValueError(f"{path}: has more than {rate}. Give a smaller --fps, or cut it.")
-        files = [mask_file(folder, first + k) for k in range(len(shown))]
-        if not all(is_there(file, segmenter.num_classes) for file in files):
-            for file, found in zip(files, _segment(segmenter, shown, heard)):
-                if asked["probabilities"]:  # before the mask, which says that the frame is done
-                    with whole(folder / "probabilities" / f"{file.stem}.npz") as staging:
-                        np.savez_compressed(staging, probabilities=found.probabilities.half().numpy())
-                write_mask(file, found.mask(asked["threshold"]), segmenter.num_classes)
-        for (time, picture), file in zip(shown, files):
-            yield time, picture, file
+def _make(segmenter: Segmenter, clip: Clip, heard: Tensor, files: list[Path], asked: dict) -> None:
+    """The masks of a clip, and before each its probabilities: a mask says that its frame is done."""
+    for file, found in zip(files, _segment(segmenter, clip, heard)):
+        if asked["probabilities"]:
+            with whole(file.parents[1] / "probabilities" / f"{file.stem}.npz") as staging:
+                np.savez_compressed(staging, probabilities=found.probabilities.half().numpy())
+        write_mask(file, found.mask(asked["threshold"]), segmenter.num_classes)
 
 
 def _checked(segmenter: Segmenter, fps: float = 1, threshold: float = 0.5, **_) -> Fraction:

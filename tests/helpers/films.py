@@ -6,8 +6,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-PIXELS = {"mjpeg": "yuvj420p", "ffv1": "bgr0"}
-OPTIONS = {"libx264": {"crf": "12", "preset": "ultrafast"}}
+# What is common in files of these kinds; the first where nothing is said.
+CODECS = {"": "libx264", ".webm": "libvpx", ".avi": "mpeg4"}
+SOUNDS = {"": "aac", ".webm": "libopus", ".avi": "pcm_s16le", ".mkv": "pcm_s16le"}
+PIXELS = {"": "yuv420p", "mjpeg": "yuvj420p", "ffv1": "bgr0"}
+OPTIONS = {"": {}, "libx264": {"crf": "12", "preset": "ultrafast"}}
 
 
 def colour(k: int) -> tuple[int, int, int]:
@@ -27,7 +30,7 @@ def tone(hertz: float, rate: int, seconds: float, level: float = 0.5) -> np.ndar
     return level * np.sin(2 * np.pi * hertz * np.arange(round(rate * seconds)) / rate)
 
 
-def sounding(seconds: float, rate: int = 16_000, codec: str = "aac", channels: int = 1) -> dict:
+def sounding(seconds: float, rate: int = 16_000, codec: str | None = None, channels: int = 1) -> dict:
     """What makes `film` sound: a tone."""
     return {"sound": [tone(300, rate, seconds)] * channels, "rate": rate, "audio_codec": codec}
 
@@ -45,22 +48,25 @@ def film(
     rate: int = 44_100,
     late: float = 0.0,
     matrix: float | None = None,
-    codec: str = "libx264",
-    audio_codec: str = "aac",
+    codec: str | None = None,
+    audio_codec: str | None = None,
     pixels: str | None = None,
     aspect: Fraction | None = None,
 ) -> Path:
     """pictures: (H, W, 3) uint8 each, or 4 with alpha, a generator will do; times: seconds, by default
     k / fps; sound (channels, samples), `late` seconds after the pictures; matrix: degrees in the display
     matrix; aspect: of a pixel."""
+    codec = codec or CODECS.get(path.suffix, CODECS[""])
+    audio_codec = audio_codec or SOUNDS.get(path.suffix, SOUNDS[""])
     with av.open(str(path), "w") as container:
         video = None
         for k, picture in enumerate(pictures):
             if video is None:
                 height, width = picture.shape[:2]
-                pixels = pixels or PIXELS.get(codec, "yuv420p")
+                pixels = pixels or PIXELS.get(codec, PIXELS[""])
                 size = {"width": width, "height": height, "pix_fmt": pixels}
-                video = container.add_stream(codec, rate=fps, options=OPTIONS.get(codec, {}), **size)
+                options = OPTIONS.get(codec, OPTIONS[""])
+                video = container.add_stream(codec, rate=fps, options=options, **size)
                 video.codec_context.time_base = Fraction(1, 1000)
                 if codec in ("libvpx", "mpeg4"):
                     video.codec_context.bit_rate = 2_000_000

@@ -108,8 +108,8 @@ def test_what_others_put_there_stays(broken_midway, tmp_path):
 
 
 def test_more_frames_than_names(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("lightavseg_core.video.prediction.MOST", 5)
-    with pytest.raises(ValueError, match="clip.mp4: has more than 5 frames at 1 a second"):
+    monkeypatch.setattr("lightavseg_core.video.folder.MOST", 5)
+    with pytest.raises(ValueError, match=f"{tmp_path.name}: would have more than 5 frames. Give a smaller"):
         write(segmenter(), clip, tmp_path)
     assert masks(tmp_path) == 5  # a million of them are worth days
 

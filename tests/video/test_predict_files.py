@@ -22,17 +22,17 @@ from lightavseg_core.video.prediction import predict, write, write_all
 
 
 @pytest.mark.parametrize(
-    "name,codec,size,sound",
+    "name,size,sound",
     [
-        ("a.webm", "libvpx", (46, 32), sounding(1, 48_000, "libopus", 2)),
-        ("a.mov", "libx264", (46, 32), sounding(6, 8000)),
-        ("a.mkv", "mpeg4", (45, 31), sounding(3, 96_000, "pcm_s16le", 2)),
-        ("b.mkv", "libx264", (46, 32), sounding(3, 48_000, channels=6)),
+        ("a.webm", (46, 32), sounding(1, 48_000, channels=2)),
+        ("a.mov", (46, 32), sounding(6, 8000)),
+        ("a.avi", (45, 31), sounding(3, 96_000, channels=2)),
+        ("a.mkv", (46, 32), sounding(3, 48_000, "aac", channels=6)),
     ],
 )
-def test_every_kind_of_file(tmp_path, name, codec, size, sound):
+def test_every_kind_of_file(tmp_path, name, size, sound):
     """Odd sizes where the codec has them, sound shorter and longer than the three seconds of pictures."""
-    path = film(tmp_path / name, (gradient(k, *size) for k in range(9)), fps=3, codec=codec, **sound)
+    path = film(tmp_path / name, (gradient(k, *size) for k in range(9)), fps=3, **sound)
     manifest = write(segmenter(), path, tmp_path / "o")
     assert len(manifest["frames"]) == 3
     rate, channels = sound["rate"], len(sound["sound"])
@@ -86,9 +86,7 @@ def test_a_sound_track_that_cannot_be_decoded(clip, tmp_path):
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
     """A sound of 3.2 s."""
-    return film(
-        tmp_path_factory.mktemp("films") / "other.mkv", [flat(0)], **sounding(3.2, codec="pcm_s16le")
-    )
+    return film(tmp_path_factory.mktemp("films") / "other.mkv", [flat(0)], **sounding(3.2))
 
 
 def test_other_sound(clip, other, tmp_path):

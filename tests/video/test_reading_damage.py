@@ -57,24 +57,20 @@ def test_damaged_packets_are_skipped_and_counted(noisy, tmp_path):
         read_audio(path)
 
 
-@pytest.mark.parametrize(
-    "name,codec,audio",
-    [("a.mp4", "libx264", "aac"), ("a.ts", "libx264", "aac"), ("a.webm", "libvpx", "libopus")],
-)
-def test_damage_does_not_move_what_follows(tmp_path, name, codec, audio):
+@pytest.mark.parametrize("kind", ["mp4", "ts", "webm"])
+def test_damage_does_not_move_what_follows(tmp_path, kind):
     """A click at 6 s is heard at 6 s; the pictures of 6 s are seen then."""
     sound = np.zeros((1, 8 * 48_000))
     sound[0, 6 * 48_000 : 6 * 48_000 + 2400] = tone(1000, 48_000, 0.05)
-    codecs = {"codec": codec, "audio_codec": audio}
-    path = film(tmp_path / name, map(flat, range(40)), sound=sound, rate=48_000, **codecs)
-    path = garbled(path, tmp_path / f"damaged{name}", video=[7, 8], audio=range(100, 130))
+    path = film(tmp_path / f"a.{kind}", map(flat, range(40)), sound=sound, rate=48_000)
+    path = garbled(path, tmp_path / f"damaged.{kind}", video=[7, 8], audio=range(100, 130))
     found, tally = numbers(path), Tally()
     assert found[30:] == list(range(30, 40)) and len(found) == 40
     heard = torch.cat(list(resampled(read_sound(path, probe(path).origin, tally), 16_000)))
     assert 4 + int(heard[64_000:].abs().argmax()) / 16_000 == pytest.approx(6.025, abs=0.06)
     assert len(heard) == pytest.approx(128_000, abs=1500)
     # Opus makes something of any bytes, and in a TS the next frame is looked for.
-    assert tally.damaged > 20 or name != "a.mp4"
+    assert tally.damaged > 20 or kind != "mp4"
 
 
 def test_too_much_damage_is_an_error(noisy, tmp_path):
@@ -89,22 +85,13 @@ def test_too_much_damage_is_an_error(noisy, tmp_path):
         probe(garbled(noisy, tmp_path / "none.mkv", video=range(40)))
 
 
-@pytest.mark.parametrize(
-    "name,codec,audio",
-    [
-        ("a.mkv", "libx264", "aac"),
-        ("a.ts", "libx264", "aac"),
-        ("a.webm", "libvpx", "libopus"),
-        ("a.avi", "mpeg4", "pcm_s16le"),
-        ("a.flv", "libx264", "aac"),
-    ],
-)
-def test_a_file_cut_in_the_middle_gives_what_is_there(tmp_path, name, codec, audio):
+@pytest.mark.parametrize("kind", ["mkv", "ts", "webm", "avi", "flv"])
+def test_a_file_cut_in_the_middle_gives_what_is_there(tmp_path, kind):
     """An MP4 that was cut has lost the index at its end: an error, below."""
     noise = np.random.default_rng(0)
     pictures = (noise.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(60))
-    sound = sounding(6, 48_000 if audio == "libopus" else 44_100, audio)
-    path = film(tmp_path / name, pictures, fps=10, codec=codec, **sound)
+    sound = sounding(6, 48_000 if kind == "webm" else 44_100)
+    path = film(tmp_path / f"a.{kind}", pictures, fps=10, **sound)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert 20 <= len(list(read_frames(path, Fraction(10)))) <= 40
     assert 1.5 < len(samples(path, probe(path).origin)) / sound["rate"] < 4.5
@@ -223,14 +210,14 @@ def test_pipes_and_devices_are_not_read(tmp_path):
 
 def test_broken_videos_end_in_one_line(tmp_path, monkeypatch):
     good = film(tmp_path / "good.mp4", map(flat, range(20)))
-    both = film(tmp_path / "both.mkv", [flat(0)], **sounding(1, codec="pcm_s16le"))
+    both = film(tmp_path / "both.mkv", [flat(0)], **sounding(1))
     with av.open(str(both)) as source, av.open(str(tmp_path / "sound.mka"), "w", format="matroska") as target:
         stream = target.add_stream_from_template(source.streams.audio[0])
         for packet in source.demux(audio=0):
             if packet.dts is not None:
                 packet.stream = stream
                 target.mux(packet)
-    webm = film(tmp_path / "a.webm", [flat(0)], codec="libvpx", **sounding(1, 48_000, "libopus"))
+    webm = film(tmp_path / "a.webm", [flat(0)], **sounding(1, 48_000))
     made = {
         "zero.mp4": b"",
         "text.mp4": b"This is no video.\n" * 99,
