@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from ..data.avsbench import AVSBench, collate
 from ..evaluation import evaluating
-from .attention_layers import MAPS, READINGS, Layer, projections, refuse
+from .attention_layers import MAPS, READINGS, Layer, added_key, projections
 from .attention_statistics import (
     at_least_float32,
     attention_distance,
@@ -42,8 +42,9 @@ MEASURED += ("distance", "uniform_distance", "relative_distance", "spatial_varia
 
 
 def attends(model: nn.Module) -> bool:
-    """Whether a model has attention that can be recorded."""
-    return any(type(module) in READINGS for module in model.modules())
+    """Whether a model has attention, and all of it can be recorded."""
+    layers = [module for module in model.modules() if type(module) in READINGS]
+    return bool(layers) and not any(map(added_key, layers))
 
 
 def _arguments(module: nn.Module, args: tuple, kwargs: dict) -> dict:
@@ -78,7 +79,12 @@ class AttentionRecorder:
             chosen = self._chosen([names] if isinstance(names, str) else names)
             self._modules = {name: module for name, module in self._modules.items() if name in chosen}
         for name, module in self._modules.items():
-            refuse(name, module)
+            if option := added_key(module):
+                raise ValueError(
+                    f"{name or 'the model'}: nn.MultiheadAttention with {option} attends to a key that is "
+                    f"none of its inputs; expected one without. Build it with {option}=False and append a "
+                    "learnt token to key and value instead, or name the other layers."
+                )
         self._seen, self._grids, self._hooks = defaultdict(dict), {}, ExitStack()
 
     def _chosen(self, patterns: Sequence[str]) -> set[str]:
@@ -205,17 +211,14 @@ def _means(layer: Layer) -> Statistics:
 
 def _counted(number: int, batch: dict) -> Tensor:
     """How much each of a layer's N frames or clips counts, (N,): padding does not, clips count by their
-    length."""
+    length; where N is something else, all alike."""
     lengths = batch["lengths"]
     own = torch.arange(batch["annotated"].shape[1]) < lengths[:, None]  # (B, T)
     if number == len(lengths):
         return lengths
     parts, rest = divmod(number, own.numel())  # windows, say: several of each frame
-    if rest:
-        raise ValueError(
-            f"a layer attends {number} times in {len(lengths)} clips of {own.shape[1]} frames; expected once "
-            "for each clip, or once or more for each frame. Name the other layers."
-        )
+    if rest:  # of a method of one's own: neither clips nor frames
+        return torch.ones(number)
     return own.flatten().repeat_interleave(parts)
 
 

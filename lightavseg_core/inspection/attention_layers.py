@@ -209,12 +209,10 @@ def projections(module: nn.Module, role: str) -> list[tuple[nn.Parameter, slice]
     return [weight] if module.in_proj_bias is None else [weight, (module.in_proj_bias, rows)]
 
 
-def refuse(name: str, module: nn.Module) -> None:
-    """Raises ValueError for attention that cannot be recorded: with keys that come from no input."""
-    if isinstance(module, nn.MultiheadAttention) and (module.bias_k is not None or module.add_zero_attn):
-        option = "add_zero_attn" if module.add_zero_attn else "add_bias_kv"
-        raise ValueError(
-            f"{name or 'the model'}: nn.MultiheadAttention with {option} attends to a key that is none of "
-            f"its inputs; expected one without. Build it with {option}=False and append a learnt token to "
-            "key and value instead, or name the other layers."
-        )
+def added_key(module: nn.Module) -> str | None:
+    """The option by which an nn.MultiheadAttention attends to a key that is none of its inputs, if any."""
+    if not isinstance(module, nn.MultiheadAttention):
+        return None
+    if module.bias_k is not None:
+        return "add_bias_kv"
+    return "add_zero_attn" if module.add_zero_attn else None

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Subset
 
 from lightavseg_core.data import AVSBench
 from lightavseg_core.inspection.attention import AttentionRecorder, attends, inert_parameters, survey
@@ -164,6 +165,7 @@ def test_keys_that_are_no_inputs_are_refused(option):
     with pytest.raises(ValueError, match=f"hears: nn.MultiheadAttention with {option} .* a learnt token"):
         AttentionRecorder(model)
     AttentionRecorder(model, "sees")
+    assert not attends(model) and attends(model["sees"])
 
 
 class Late(nn.Module):
@@ -198,6 +200,15 @@ def test_survey(shapes, windows):
         entropies += len(item["frames"]) * recorder.statistics()["attend"]["entropy"]
     assert found["entropy"] == pytest.approx(entropies / frames, rel=1e-5)
     assert (found["queries"], found["keys"]) == (16 / windows, 2)
+
+
+@torch.no_grad()
+def test_survey_of_what_are_neither_clips_nor_frames(shapes):
+    """Sixteen sequences along a clip, one for each pixel, count alike."""
+    model, data = Late(keys=16).eval(), Subset(AVSBench(shapes, "ms3", "test", 64), [0])
+    model.attend.batch_first = False
+    recorder = recorded(model, data[0]["frames"][None], data[0]["log_mel"][None])[1]
+    assert survey(model, data)["attend"] == pytest.approx(recorder.statistics()["attend"], rel=1e-5)
 
 
 @torch.no_grad()
