@@ -530,9 +530,9 @@ workbook.show(
 print("stored:", methods.card)
 try:
     timing.same_machine([methods.card, card])
-    print("\nThat is this machine, with these versions.")
+    print("\nThat is this machine, with these versions and threads.")
 except ValueError as refusal:
-    print(f"\nThat is not this machine, or not these versions: {refusal}")
+    print(f"\nThat is not this machine, these versions or these threads: {refusal}")
 
 # %% [markdown]
 # Is it still true here, now? A short live run, at 128 px so that it fits into this notebook, with
