@@ -180,7 +180,8 @@ def show(figure, alt: str) -> None:
     png, jpeg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", bbox_inches="tight", metadata={"Software": None})
     pyplot.close(figure)  # or the notebook would show it again at the end of the cell
-    Image.open(png).convert("RGB").save(jpeg, "JPEG", quality=88, subsampling=0, optimize=True)
+    small = {"quality": 75, "subsampling": 0, "optimize": True, "progressive": True}  # colours at full size
+    Image.open(png).convert("RGB").save(jpeg, "JPEG", **small)
     photographs = len(jpeg.getvalue()) < 2 / 3 * len(png.getvalue())
     kind, content = ("image/jpeg", jpeg) if photographs else ("image/png", png)
     encoded = base64.b64encode(content.getvalue()).decode()
