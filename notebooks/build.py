@@ -34,6 +34,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 HERE = Path(__file__).resolve().parent
+EVERY = 10  # seconds between two lines about a training, where no terminal is attached
 SOLUTION = re.compile(r"^([ \t]*)# solution[ \t]*\n(.*?)^[ \t]*# end solution[ \t]*$", re.M | re.S)
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -223,9 +224,9 @@ def _progress(folder: Path, since: float) -> str:
 
 
 def _tell(folder: Path, ended: Event) -> None:
-    """Tells how a training goes until it has ended, on a terminal in one line, else one every ten seconds."""
+    """Tells how a training goes until it has ended: on a terminal in one line, else in one now and then."""
     began, terminal = time.time(), sys.stdout.isatty()
-    while not ended.wait(1 if terminal else 10):
+    while not ended.wait(1 if terminal else EVERY):
         line = f"{time.time() - began:4.0f} s  {_progress(folder, began)}"
         print(f"\r{line}\x1b[K" if terminal else line, end="" if terminal else "\n", flush=True)
     print(end="\n" if terminal else "")
@@ -264,7 +265,7 @@ def run(
     out.parent.mkdir(parents=True, exist_ok=True)
     print(f"running {name} ({', '.join(parameters) or 'default parameters'})", flush=True)
     try:
-        with _told(follow):
+        with _told(follow and follow.resolve()):  # papermill changes the working folder
             done = execute(notebook_from_source(_source(name), "both" if strict else "stub"), out, values)
     except papermill.PapermillExecutionError as error:
         raise SystemExit(f"{error}\n{name} stopped; {out} shows how far it came") from None

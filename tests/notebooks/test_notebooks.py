@@ -322,6 +322,36 @@ def test_strict_run_proves_exercises_and_nbval_notices_a_change(source, folder, 
         build.execute(build.notebook_from_source(source, "both"), folder=folder)
 
 
+TRAINING = """
+import json, pathlib, time
+run = pathlib.Path("RUNS") / "run"
+run.mkdir(parents=True)
+(run / "train.json").write_text(json.dumps({"epochs": 7}))
+with (run / "log.jsonl").open("w") as log:
+    for entry in ({"event": "step", "epoch": 3, "loss": 0.5}, {"event": "validation", "M_J": 0.25}):
+        print(json.dumps(entry), file=log)
+time.sleep(1.5)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_followed_tells_how_its_training_goes(source, folder, monkeypatch, capsys):
+    """From a relative path, wherever the notebook runs; what an earlier run logged is not told."""
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.setattr(build, "HERE", folder)
+    monkeypatch.setattr(build, "EVERY", 0.5)
+    runs = folder.parent / "runs" / "sample"
+    earlier = runs / "earlier" / "log.jsonl"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text(json.dumps({"event": "step", "epoch": 1, "loss": 9}) + "\n")
+    os.utime(earlier, (0, 0))
+    source.write_text(SOURCE.replace('print("one")', TRAINING.replace("RUNS", str(runs))))
+    build.run("sample", folder / "out.ipynb", follow=Path("runs/sample"))
+    out = capsys.readouterr().out
+    assert "data, and the encoder of sound" in out
+    assert "epoch 3 of 7, step 1, loss 0.500, M_J 0.250 on validation" in out and "9.000" not in out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters, message", [({"stps": 2}, "did you mean steps"), ({"steps": "many"}, "expected int")]
