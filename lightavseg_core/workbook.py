@@ -76,8 +76,9 @@ def check(
     cases: list[tuple[Any, Any]] | None = None,
     tolerance: float = 1e-4,
 ) -> None:
-    """Say whether an exercise is solved: "✔ name: pass", or "✘ name: not yet. Hint: ..." with what was found.
+    """Say whether an exercise is solved: "✔ name: pass", or "✘ name: not yet. Hint: ...".
 
+    Where it is not, what was found is told too.
     expected: what candidate should be; a candidate that is a function is called without arguments
     (`lambda: answer` may be undefined yet).
     cases: pairs (arguments, expected) for a candidate that is a function; several arguments come as a tuple.
