@@ -40,10 +40,12 @@ check: lint .venv/.edge ## lint and the fast tests: two minutes on 2 cores
 	$(PYTEST) -m "not slow"
 
 test: lint .venv/.edge ## prove that it works: every test but the long ones
-	$(PYTEST) -m "not long" --durations 20
+	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "slow and not long" --durations 20
 
 test-all: lint .venv/.edge ## every test, the long ones included: an hour
-	$(PYTEST) --durations 20
+	$(PYTEST) -m "not slow"
+	$(PYTEST) -m slow --durations 20
 
 lab: .venv/.complete ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
