@@ -13,6 +13,7 @@ export JUPYTER_CONFIG_DIR := $(CACHE)/jupyter/config
 export JUPYTER_DATA_DIR := $(CACHE)/jupyter/data
 export JUPYTER_RUNTIME_DIR := $(CACHE)/jupyter/runtime
 export NPM_CONFIG_CACHE := $(CACHE)/npm
+unexport PYTHONDONTWRITEBYTECODE  # or each of the many processes compiles the package anew
 
 .PHONY: help env demo lint check test test-all lab notebooks checkpoint bench clean
 .DEFAULT_GOAL := help
@@ -34,7 +35,8 @@ lint: .venv/.complete ## style, and what must never import what
 
 # Two workers of one thread each: the same load on two cores as one worker of two threads, in less time.
 check test test-all: export OMP_NUM_THREADS = 1
-PYTEST := $(PY) -m pytest -n 2 --dist worksteal
+# These plugins take seconds of each process's start; nbval runs in processes that ask for it.
+PYTEST := $(PY) -m pytest -n 2 --dist worksteal -p no:nbval -p no:hydra_pytest -p no:typeguard
 
 check: lint .venv/.edge ## lint and the fast tests: two minutes on 2 cores
 	$(PYTEST) -m "not slow"

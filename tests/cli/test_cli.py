@@ -119,6 +119,7 @@ def test_a_method_from_outside_is_imported(capsys, monkeypatch, tmp_path, name):
         assert not (tmp_path / "seen").exists()
 
 
+@pytest.mark.slow
 def test_train_and_evaluate(capsys, data, tmp_path):
     out = tmp_path / "run"
     how = "--subset ms3 --preset tiny --size 64 --epochs 1 --audio-epochs 1 --seed 3"

@@ -25,6 +25,7 @@ print(*sorted(set(sys.modules) - before))
 """
 
 
+@pytest.mark.slow
 def test_the_core_loads_no_pictures_widgets_or_video():
     run = [sys.executable, "-c", NEW_MODULES, *CORE]
     loaded = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()

@@ -26,6 +26,7 @@ def fit(train, root, **options):
 
 
 @pytest.mark.parametrize("cache, words", [(0, True), (2 << 30, False)])
+@pytest.mark.slow
 def test_training_says_that_it_waits(shapes, slow, capsys, cache, words):
     """Without a cache every epoch waits 6 x 0.15 s; with one only the first."""
     data = AVSBench(shapes, "ms3", "train", 64, cache_bytes=cache)
@@ -37,6 +38,7 @@ def test_training_says_that_it_waits(shapes, slow, capsys, cache, words):
     assert said == (words and second["waited"] > second["seconds"] / 5)
 
 
+@pytest.mark.slow
 def test_loading_processes_change_nothing_but_the_time(shapes):
     data, losses = AVSBench(shapes, "ms3", "train", 64), []
     for workers in (None, 2):

@@ -65,6 +65,7 @@ def joint(root, tmp_path_factory):
 # --- what a run is and leaves ---
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(root, joint, tmp_path):
     out, _ = joint
     torch.randn(1000), torch.manual_seed(99)  # what happened before does not matter
@@ -99,6 +100,7 @@ def test_folder_of_a_run(root, joint):
     assert settings["data"] == {"root": str(root), "subset": "ms3", "size": SIZE, "sound": "normal"}
 
 
+@pytest.mark.slow
 def test_it_learns(root, tmp_path, monkeypatch):
     """Two clips by heart. Without an out folder nothing is written."""
     monkeypatch.chdir(tmp_path)
@@ -113,6 +115,7 @@ def test_it_learns(root, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_frozen_visual_encoder(root, tmp_path):
     """Its weights stay for the first epochs, while its batch norms' statistics and all else move; then it
     learns."""
@@ -140,6 +143,7 @@ def test_schedules(root, monkeypatch, schedule, varies):
     assert len(rates) == 4 and (len(set(rates)) > 1) == varies and max(rates) == pytest.approx(1e-3, rel=0.01)
 
 
+@pytest.mark.slow
 def test_losses_are_the_configured_ones(root, tmp_path):
     """By default the method's own; another by name; none."""
     one_step = {"epochs": 1, "batch_size": 8, "segmentation": "bce", "clip_norm": 0.0}
@@ -238,6 +242,7 @@ def test_torchs_switches_are_as_before(root, monkeypatch, mode, filled, breaks):
     assert inside == [{**before, "deterministic": 1, "filled": False}]
 
 
+@pytest.mark.slow
 def test_bfloat16(root, tmp_path):
     """Autocast only: what is kept is float32, and the losses are near those of float32."""
     model = fit(root, tmp_path / "bf16", epochs=1, batch_size=8, precision="bf16")

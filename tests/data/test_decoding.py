@@ -158,6 +158,7 @@ def flac(path, seconds, rate):
     return path
 
 
+@pytest.mark.slow
 def test_a_small_file_of_hours_is_refused(tmp_path, monkeypatch):
     """An hour where ten minutes are read: no more than those are ever in memory, which would be 115 MB."""
     monkeypatch.setattr("lightavseg_core.data.decoding.MAX_SAMPLES", 600 * 8000)

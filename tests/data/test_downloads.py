@@ -15,6 +15,7 @@ from lightavseg_core.data.check import ADVICE, PUBLISHED, check, check_all
 from lightavseg_core.data.layout import read_clips, subset_folder
 
 
+@pytest.mark.slow
 def test_every_place_where_a_download_may_lie(tmp_path):
     objects, semantic = tmp_path / "AVSBench_object", tmp_path / "AVSBench_semantic"
     binary_tree(objects, "s4", ["palette"])

@@ -238,6 +238,7 @@ def test_open_image_gives_pixels_as_they_are(tmp_path):
     assert np.array_equal(np.array(open_image(tmp_path / "grey.png")), RAMP)
 
 
+@pytest.mark.slow
 def test_pictures_and_sound_front_ends_do_without_pyav(shapes):
     """PyAV is loaded when the first sound is read; and the generator's processes do without torch."""
     script = f"""if True:

@@ -17,6 +17,7 @@ LSB = 1 / 32768
 
 
 @pytest.mark.parametrize("subset", ["s4", "ms3", "avss"])
+@pytest.mark.slow
 def test_unity_gains_are_the_wav_on_disk(shapes, subset):
     dataset = AVSBench(shapes, subset, "test")
     for index, clip in enumerate(dataset.clips):

@@ -122,6 +122,7 @@ def test_without_distractors_and_with_twins(tmp_path, subset):
     assert heard >= 6
 
 
+@pytest.mark.slow
 def test_stems_and_noise_are_the_wav(shapes):
     for subset, split, index in EVERY_CLIP[::2]:
         tracks, things = stems(shapes, split, index, subset), made(shapes, subset, split, index)
@@ -132,6 +133,7 @@ def test_stems_and_noise_are_the_wav(shapes):
             assert (loud == thing.sounding).all()
 
 
+@pytest.mark.slow
 def test_masks_on_disk_are_what_sounds(shapes):
     seen = set()
     for subset, split, index in EVERY_CLIP:
@@ -192,6 +194,7 @@ def test_nothing_is_shared_between_splits(shapes):
     assert len(owner) == files == 13 * 6 * 3 + 4 * 5  # four clips of AVSS have ten frames
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_with_any_number_of_processes(tmp_path):
     clips = {"train": 14, "val": 2, "test": 3}  # enough for three processes
     one = contents(generate(tmp_path / "one", "ms3", clips, 32, 5, workers=1))

@@ -44,6 +44,7 @@ class Bomb:
         return open, (str(self.mark), "w")
 
 
+@pytest.mark.slow
 def test_what_is_no_model(tmp_path):
     files = {
         "noise": random.Random(0).randbytes(50_000),
@@ -184,6 +185,7 @@ def test_another_ones_model(tmp_path):
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "executorch"])
+@pytest.mark.slow
 def test_a_models_name_is_another_formats(tmp_path, runtime):
     """OpenVINO would read an ONNX of any name, and what that reaches for."""
     path = tmp_path / f"m{SUFFIX[runtime]}"

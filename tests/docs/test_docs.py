@@ -46,6 +46,7 @@ def late_fusion(tmp_path, monkeypatch):
     del sys.modules["late_fusion"]
 
 
+@pytest.mark.slow
 def test_a_method_is_one_short_file(late_fusion, tmp_path):
     assert len(METHOD.splitlines()) <= 50 and max(map(len, METHOD.splitlines())) <= 110
     assert lav.list_methods() == sorted({"late_fusion", *lav.list_methods()})

@@ -180,6 +180,7 @@ def test_the_dataset_follows_the_front_end(shapes, name):
     assert len({value.sum().item() for value in heard.values()}) == len(SOUNDS)
 
 
+@pytest.mark.slow
 def test_pretraining_follows_the_front_end(shapes):
     torch.manual_seed(0)
     encoder = create("panns_mobilenetv2")

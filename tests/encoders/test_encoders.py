@@ -155,6 +155,7 @@ def test_unknown_names_are_answered_with_a_suggestion():
 # --- the published files ---
 
 
+@pytest.mark.slow
 def test_load_published_from_every_kind_of_file(published, tmp_path):
     expected = seaformer("t")
     expected.load_published(published)

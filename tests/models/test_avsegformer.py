@@ -222,6 +222,7 @@ def published():
     return parity.load("avsegformer_r50.json")
 
 
+@pytest.mark.slow
 def test_published_size_and_cost():
     """Measured from the authors' code: 150.90M parameters with those that never run, 41.8 GMACs for one frame
     of 224 px, 209.2 for five."""

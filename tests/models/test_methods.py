@@ -150,7 +150,9 @@ def test_without_published_code_nothing_of_it_is_counted():
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("visual, classes", [("seaformer_t", 1), ("resnet50", 3)])
+@pytest.mark.parametrize(
+    "visual, classes", [("seaformer_t", 1), pytest.param("resnet50", 3, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("method", STRIDES)
 def test_any_size(method, visual, classes):
     model = create(method, visual=visual, num_classes=classes).eval()

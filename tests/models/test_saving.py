@@ -18,6 +18,7 @@ def model():
     return trained()
 
 
+@pytest.mark.slow
 def test_round_trip(model, tmp_path):
     assert not model.save_pretrained(tmp_path / "m")
     assert sorted(os.listdir(tmp_path / "m")) == ["README.md", "config.json", "model.safetensors"]

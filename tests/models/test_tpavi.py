@@ -100,6 +100,7 @@ def test_published_numbers(published, order):
         parity.assert_matches(given, probe, name)
 
 
+@pytest.mark.slow
 def test_every_published_tensor_has_its_place(published):
     model, report = published
     assert report.dead == PUBLISHED["dead"] and not report.absent and not report.unexpected

@@ -85,6 +85,7 @@ def copied(name):
 
 
 @pytest.mark.parametrize("method", ["avsbench", "avsegformer", "selm"])
+@pytest.mark.slow
 def test_as_the_authors_code_counts(method):
     model = skeleton(method, visual="resnet50", audio="vggish")
     theirs = reported.AUTHORS_CODE[method, "resnet50"]
@@ -103,6 +104,7 @@ def test_as_the_authors_code_counts(method):
 
 
 @pytest.mark.parametrize("method", ["avsbench", "avsegformer", "selm"])
+@pytest.mark.slow
 def test_light_rows_of_the_authors_code_read_the_first_four_maps(method, monkeypatch):
     monkeypatch.setattr(METHODS[method], "stages", 4)
     model = skeleton(method, visual="seaformer_l", audio="mobilenetv2_100")
@@ -191,6 +193,7 @@ def test_what_is_quadratic():
     assert [round(tpavi[i] / 1e9) for i in (0, 1, 3)] == [3, 45, 694]
 
 
+@pytest.mark.slow
 def test_whole_models_grow_as_their_interaction_does():
     sides = (128, 512, 1024)
     models = {

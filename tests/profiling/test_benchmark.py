@@ -43,6 +43,7 @@ def quick(monkeypatch):
     return made
 
 
+@pytest.mark.slow
 def test_written_after_each_run_and_kept(quick, tmp_path):
     path = tmp_path / "latency.json"
     found = benchmark.run(path, "cpu", 2)
@@ -63,6 +64,7 @@ def test_written_after_each_run_and_kept(quick, tmp_path):
         benchmark.read(path)
 
 
+@pytest.mark.slow
 def test_another_machines_runs_are_not_kept(quick, tmp_path):
     path = tmp_path / "latency.json"
     found = benchmark.run(path, "cpu", 2)
@@ -79,6 +81,7 @@ def test_what_is_stored_can_be_read():
     assert found.series["scaling"].points and {run.card.threads for run in found.profiles.values()} == {1, 2}
 
 
+@pytest.mark.slow
 def test_figure(quick, tmp_path):
     found = benchmark.run(tmp_path / "latency.json", "cpu", 2)
     figure = plots.latency.overview(found.profiles["methods"], found.profiles["runtimes"])

@@ -55,6 +55,7 @@ def from_json(kind, found):
 # --- rows and tables ---
 
 
+@pytest.mark.slow
 def test_anything_can_be_profiled(clock):
     counted = Candidate(takes(clock, 30).run, skeleton("lightavseg", preset="tiny"))
     models = {"first": takes(clock, 10, runtime="onnxruntime"), "second": counted}
@@ -86,6 +87,7 @@ def test_a_profile_is_kept_as_json(clock):
             Profile.from_dict(values)
 
 
+@pytest.mark.slow
 def test_of_two_layouts_the_faster(clock, monkeypatch):
     """A model is timed contiguous and channels_last in the same run, and its row says which it was."""
     for layout in ("contiguous", "channels_last"):
@@ -140,6 +142,7 @@ def test_all_that_take_turns_have_the_same_threads(clock):
                 run({"file": Candidate(File())}, repeats=2, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_model_and_its_picture(quick_floor):
     """With the real clock, of which nothing is asserted but that what it says is told."""
     models = {"lightavseg": create(), "selm": lav.create_model("selm", preset="tiny").train()}
@@ -205,6 +208,7 @@ def command(capsys, *arguments):
     return exit.value.code or 0, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_command(capsys, tmp_path, quick_floor):
     folder = tmp_path / "model"
     create().save_pretrained(folder)

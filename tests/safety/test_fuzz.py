@@ -90,6 +90,7 @@ def checked(child, case, whole):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_damage(child, whole, tmp_path, case):
     if case.kind.subset is None:
         predicted(child, case, whole, tmp_path)
@@ -97,6 +98,7 @@ def test_damage(child, whole, tmp_path, case):
         checked(child, case, whole)
 
 
+@pytest.mark.slow
 def test_the_cases_are_what_they_should_be(whole):
     """The first ones try every kind of file and every damage; the whole files are whole; a number always
     gives the same bytes."""
@@ -127,6 +129,7 @@ def test_ffmpeg_would_have_spoken(whole, tmp_path):
     assert done.stderr.count("@ 0x") > 2
 
 
+@pytest.mark.slow
 def test_a_hang_and_a_crash_are_seen():
     """The watchdog is awake."""
     program = """if True:

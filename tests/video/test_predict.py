@@ -304,6 +304,7 @@ def noisy_film(path, seconds, width=64, height=48):
     return film(path, pictures, fps=1, codec="mpeg4", sound=sound, rate=16_000)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_length(tmp_path, monkeypatch):
     """What Python allocates at its peak, through all steps, of 5 s and of 40 s; and how many pictures there
     are at a time, whose memory is FFmpeg's.
