@@ -123,45 +123,50 @@ def test_a_wrong_parameter_is_an_error(source):
             exec(second.source, {**defaults, name: object()})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("source", [path for path in SOURCES if path.stem not in IN_BROWSER], ids=stem)
-def test_smoke_profile_and_exercises(source, folder, monkeypatch):
-    """Each check fails on its gap and passes on its solution; those with widgets prove it in a browser.
-
-    That a second run gives the same marked outputs is shown by `test_defaults`, where the first one is the
-    committed; of a notebook that is too long for that it is shown here.
-    """
-    monkeypatch.setenv("LAV_STRICT", "1")
-    copy = folder / f"{source.stem}.ipynb"
-    build.execute(build.notebook_from_source(source, "both"), copy, {"profile": "smoke"}, folder)
-    if not is_quick(source):
-        nbval(copy)
-
-
 def is_quick(source):
     """Whether it runs in 90 s at its defaults, as its header says by `nbval: true`."""
     return jupytext.read(source).metadata.get("nbval", False)
 
 
-def at_its_defaults(source):
-    mark = pytest.mark.slow if is_quick(source) else pytest.mark.long
-    return pytest.param(source, marks=mark, id=source.stem)
+def marked(mark, sources):
+    """mark(source) is the mark of a test with a notebook."""
+    return pytest.mark.parametrize("source", [pytest.param(s, marks=mark(s), id=s.stem) for s in sources])
 
 
-@pytest.mark.parametrize("source", map(at_its_defaults, SOURCES))
-def test_defaults(source, folder):
-    """At its defaults a quick notebook gives what the committed one shows, its figures but for rounding."""
+@marked(lambda source: pytest.mark.slow if is_quick(source) else pytest.mark.long, SOURCES)
+def test_defaults(source, folder, monkeypatch):
+    """At its defaults a quick notebook gives what the committed one shows, its figures but for rounding, and
+    each check fails on its gap and passes on its solution."""
+    monkeypatch.setenv("LAV_STRICT", "1")
+    notebook = build.notebook_from_source(source, "both")
     if not is_quick(source):
-        build.execute(build.notebook_from_source(source), folder=folder)
+        build.execute(notebook, folder=folder)
         return
     copy = folder / f"{source.stem}.ipynb"
-    copy.write_bytes((NOTEBOOKS / copy.name).read_bytes())
+    committed = nbformat.read(NOTEBOOKS / copy.name, as_version=4)
+    outputs = {cell.id: cell.outputs for cell in code_cells(committed)}
+    for cell in code_cells(notebook):
+        cell.outputs = outputs.get(cell.id, [])  # a solution's cell has none
+    nbformat.write(notebook, copy)
     nbval(copy)
     for made in (folder.parent / "figures").iterdir():
         now, committed = pixels(made), pixels(ROOT / "figures" / made.name)
         assert now.shape == committed.shape, f"{made.name}: {now.shape}, committed {committed.shape}"
         changed = (np.abs(now - committed).max(-1) > 8).mean()
         assert changed < 0.01, f"{made.name}: {changed:.2%} of its pixels are off by more than 8 of 255"
+
+
+@marked(
+    lambda source: pytest.mark.long if is_quick(source) else pytest.mark.slow,
+    [path for path in SOURCES if path.stem not in IN_BROWSER],
+)
+def test_smoke_profile(source, folder, monkeypatch):
+    """What is too long at its defaults proves its exercises here, and that a second run gives the same."""
+    monkeypatch.setenv("LAV_STRICT", "1")
+    copy = folder / f"{source.stem}.ipynb"
+    build.execute(build.notebook_from_source(source, "both"), copy, {"profile": "smoke"}, folder)
+    if not is_quick(source):
+        nbval(copy)
 
 
 def pixels(path):
