@@ -13,7 +13,7 @@ from ..inspection.attention import AttentionRecorder, Layer
 from ..inspection.attention_statistics import effective_keys, entropy, spatial_variance
 from ..models.avesformer import AVESFormer, TransformerBlock
 from . import canvas, seen
-from .panel import WRAPPED, Panel, Picture, control, second_slider, titled
+from .panel import WRAPPED, Panel, Picture, all_or_nothing, control, second_slider, titled
 
 LARGEST = 16     # so many keys are drawn
 
@@ -31,6 +31,7 @@ class AttentionExplorer(Panel):
     method.
     """
 
+    @all_or_nothing
     def __init__(self, model: AVESFormer, item: dict, second: int = 0):
         if not isinstance(model, AVESFormer):
             raise ValueError(f"the model is a {type(model).__name__}; expected an AVESFormer.")

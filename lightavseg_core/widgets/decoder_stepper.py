@@ -10,7 +10,7 @@ from torch import nn
 from ..evaluation import frame_iou
 from ..inspection.scales import probability
 from . import canvas, seen
-from .panel import WRAPPED, Panel, Picture, control, second_slider, titled
+from .panel import WRAPPED, Panel, Picture, all_or_nothing, control, second_slider, titled
 
 
 class DecoderStepper(Panel):
@@ -22,6 +22,7 @@ class DecoderStepper(Panel):
     from its least to its most. The audio state's bars are high by its most in the clip.
     """
 
+    @all_or_nothing
     def __init__(self, model: nn.Module, item: dict, second: int = 0):
         super().__init__("lav-stepper")
         self.second = second_slider(item, second)
@@ -63,14 +64,14 @@ class DecoderStepper(Panel):
 
     def show(self) -> None:
         step, t = self.step.value, self.second.value
-        self.frame.show(canvas.photo(self.frames[t]))
-        self.target.show(canvas.truth(self.frames[t], self.truth[t]))
-        self.view.show(self._view(step, t))
-        bars = canvas.blank(60, 768)
+        view, told, bars = self._view(step, t), self._words(step, t), canvas.blank(60, 768)
         if step < len(self.most):
             bars = canvas.bars(self.seen[t].audio[step], self.most[step], 768, 60)
+        self.frame.show(canvas.photo(self.frames[t]))
+        self.target.show(canvas.truth(self.frames[t], self.truth[t]))
+        self.view.show(view)
         self.state.show(bars)
-        self.status.value = f"step {step}: {self._words(step, t)}"
+        self.status.value = f"step {step}: {told}"
 
     def still(self) -> tuple[list[list[np.ndarray]], str]:
         t, scales = self.second.value, range(len(self.most))

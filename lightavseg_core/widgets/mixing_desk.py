@@ -4,38 +4,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
 
 import ipywidgets
 import numpy as np
 import torch
-import torch.nn.functional as F
 from ipywidgets import Dropdown, HBox, VBox
 from torch import Tensor, nn
 
 from ..data.avsbench import AVSBench
 from ..data.decoding import read_audio
-from ..data.mixing import Track, mix, tracks
+from ..data.mixing import mix, tracks
 from ..data.writing import wav
 from . import canvas, seen
-from .panel import WRAPPED, Panel, Picture, control, second_slider, titled
-
-
-class Source(NamedTuple):
-    """What a track is in the picture: masks (T, H, W) bool, and the seconds in which it sounds, (T,) bool."""
-
-    label: str
-    masks: Tensor
-    sounding: Tensor
-
-    @classmethod
-    def of(cls, i: int, track: Track, truth: Tensor) -> Source:
-        """Of the i-th track of a clip: its object, or all that is in the truth (T, H, W)."""
-        if track.object is None:
-            return cls(track.name, truth, truth.flatten(1).any(1))
-        masks = torch.from_numpy(track.object.masks).float()
-        masks = F.interpolate(masks[None], truth.shape[1:], mode="nearest-exact")[0] > 0
-        return cls(f"{i + 1} {track.name}", masks, torch.from_numpy(track.object.sounding))
+from .desk_clip import DeskClip, Source
+from .panel import WRAPPED, Panel, Picture, all_or_nothing, control, discard, second_slider, titled
 
 
 class Strip(HBox):
@@ -58,11 +40,6 @@ class Strip(HBox):
     def level(self) -> float:
         return self.gain.value if self.on.value else 0.0
 
-    def close(self) -> None:
-        for widget in self.children:
-            widget.close()
-        super().close()
-
 
 class MixingDesk(Panel):
     """A clip with its sounds on faders, and the mask, the coarse-to-fine maps and the audio state of the mix.
@@ -72,14 +49,16 @@ class MixingDesk(Panel):
     volume 1 is as loud as the clip. A mix that would overload is turned down as a whole. The truth is what
     sounds in the mix. A method that looks at each frame by itself is asked for the shown second only, another
     for the whole clip. While a change is worked on, the front end of ipywidgets keeps only the newest value
-    of a slider that moves, so none queue up. An error appears in the last line. Where no widget can run, a
-    grid of pictures takes its place.
+    of a slider that moves, so none queue up. An error appears in the last line, and the pictures stay as they
+    were; where a clip cannot be read, the list too goes back to the one that they show. Where no widget can
+    run, a grid of pictures takes its place.
 
     model: any method. dataset: its size is that of the pictures; heard is through the model's front end.
     index, second: what is shown first. Raises ValueError for a clip or second that is not there, and for the
     training split of AVSS at a fixed size, whose frames are random crops.
     """
 
+    @all_or_nothing
     def __init__(self, model: nn.Module, dataset: AVSBench, index: int = 0, second: int = 0):
         if dataset.subset == "avss" and dataset.split == "train" and dataset.size:
             raise ValueError("AVSS's training frames are cropped at random; give val or test, or size=None.")
@@ -97,11 +76,11 @@ class MixingDesk(Panel):
         donor = dataset.donor(index) if len(dataset) > 1 else index
         self.clip = control("clip", Dropdown, "300px", options=clips, value=index, description="clip")
         self.play = control("play", ipywidgets.Play, "120px", min=0, interval=1000)
-        ipywidgets.jslink((self.play, "value"), (self.second, "value"))
-        self.strips: list[Strip] = []
+        self.link = ipywidgets.jslink((self.play, "value"), (self.second, "value"))
+        self.on_desk, self.strips, self._asked = None, [], None
         self.faders = VBox()
-        self.noise = Strip("white noise", "noise", self._on_sound, on=False)
-        self.donor = Strip("donor's sound", "donor", self._on_sound, on=False)
+        self.noise = Strip("white noise", "noise", self._on_change, on=False)
+        self.donor = Strip("donor's sound", "donor", self._on_change, on=False)
         others = {"options": clips, "value": donor, "description": "of clip"}
         self.donor_clip = control("donor-clip", Dropdown, "300px", **others)
         self.audio = control("audio", ipywidgets.Audio, "360px", format="wav", autoplay=False, loop=False)
@@ -112,111 +91,94 @@ class MixingDesk(Panel):
         self._load(index)
         self.clip.observe(self._on_clip, "value")
         self.second.observe(self._on_change, "value")
-        self.donor_clip.observe(self._on_sound, "value")
+        self.donor_clip.observe(self._on_change, "value")
         controls = VBox([self.faders, self.noise, self.donor, self.donor_clip, self.audio])
         shown = {"frame": self.frame, "truth: what sounds": self.truth, "what the model marks": self.mask}
         row = HBox([self.clip, self.play, self.second], layout=WRAPPED)
         self.lay_out(row, HBox([controls, VBox([titled(shown), self.maps])], layout=WRAPPED))
 
-    # What changes, from the rarest to the most frequent: the clip, its sound, the second.
-
     def _on_clip(self, change: dict) -> None:
+        if change["new"] == self.on_desk.index:                    # it was put back, below
+            return
         with self.telling():
-            self._load(change["new"])
-
-    def _on_sound(self, change: dict) -> None:
-        with self.telling():
-            self._hear()
-            self.show()
+            try:
+                self._load(change["new"])
+            except BaseException:
+                self.clip.value = self.on_desk.index
+                raise
 
     def _load(self, index: int) -> None:
-        """Another clip: its pictures, its tracks and a row of controls for each; all tracks on."""
-        item, found = self.dataset[index], self._tracks(index)
-        self.frames, truth = item["frames"], item["mask"] > 0
-        self.sounds = torch.stack([track.sound for track in found])
-        shown = [track for track in found if len(found) == 1 or track.object]
-        self.sources = [Source.of(i, track, truth) for i, track in enumerate(shown)]
-        heard = self.model.front_end(self.sounds.sum(0), torch.arange(len(self.frames)))
-        self.most = seen.most(seen.look(self.model, self.frames, heard))
-        self.pictures = [self._numbered(t) for t in range(len(self.frames))]
-        old, self.strips = self.strips, []
-        for i, source in enumerate(self.sources):
-            cut = self._cut(source) if found[i].object else None
-            self.strips.append(Strip(source.label, f"object-{i}", self._on_sound, cut=cut))
-        for track in found[len(shown):]:
-            self.strips.append(Strip(track.name, "floor", self._on_sound))
+        """Another clip, and a row of controls for each of its tracks, all on; or nothing."""
+        found = DeskClip.of(index, self.dataset[index], self._tracks(index), self.model)
+        before = self.on_desk, self.strips
+        self.on_desk, self.strips = found, []
+        try:
+            for i, track in enumerate(found.tracks):
+                label, name, cut = track.name, "floor", None
+                if i < len(found.sources):
+                    label, name = found.sources[i].label, f"object-{i}"
+                if track.object:
+                    cut = found.sources[i].cut(found.frames)
+                self.strips.append(Strip(label, name, self._on_change, cut=cut))
+            self.show()
+        except BaseException:
+            discard(self.strips)
+            self.on_desk, self.strips = before
+            raise
         self.faders.children = self.strips
-        for strip in old:
-            strip.close()
-        self._hear()
-        self.play.max = self.second.max = len(self.frames) - 1         # of a shorter clip it moves the second
-        self.show()
+        discard(before[1])
+        self.play.max = self.second.max = len(found.frames) - 1     # of a shorter clip it moves the second
 
-    def _cut(self, source: Source) -> np.ndarray:
-        """The object, cut out of the first frame that shows it."""
-        t = int(source.masks.flatten(1).any(1).float().argmax())
-        rows, columns = source.masks[t].any(1).nonzero()[:, 0], source.masks[t].any(0).nonzero()[:, 0]
-        frame = canvas.photo(self.frames[t])
-        return frame[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1] if len(rows) else frame
-
-    def _numbered(self, t: int) -> np.ndarray:
-        """The frame with the objects' numbers."""
-        places = []
-        for i, source in enumerate(self.sources if len(self.sounds) > 1 else ()):
-            area = source.masks[t]
-            if area.any():
-                y, x = (area.nonzero().float().mean(0) / torch.tensor(area.shape)).tolist()
-                places.append((str(i + 1), x, y))
-        return canvas.numbered(canvas.enlarged(canvas.photo(self.frames[t]), canvas.SIDE), places)
+    @property
+    def sources(self) -> list[Source]:
+        return self.on_desk.sources
 
     def _mixed(self, gains: list[float], noise: float = 0, donor: float = 0) -> tuple[Tensor, float]:
         other = self._donor(self.donor_clip.value) if donor else None
-        seed = self.dataset.seed * 1_000_003 + self.clip.value    # the noise of the dataset's sound="noise"
-        return mix(self.sounds, gains, noise, other, donor, seed)
+        seed = self.dataset.seed * 1_000_003 + self.on_desk.index   # the noise of the dataset's sound="noise"
+        return mix(self.on_desk.sounds, gains, noise, other, donor, seed)
 
-    def _hear(self) -> None:
-        """The mix has changed."""
-        levels = [strip.level for strip in self.strips]
-        self.waveform, self.factor = self._mixed(levels, self.noise.level, self.donor.level)
-        self.audio.value = wav(self.waveform.numpy(), self.rate)
-        self._answers: dict[int, seen.Seen] = {}
+    def _hear(self, levels: list[float]) -> None:
+        """The mix, where it is not the one that was heard last."""
+        donor = self.donor_clip.value if self.donor.level else None
+        asked = self.on_desk.index, levels, self.noise.level, self.donor.level, donor
+        if asked != self._asked:
+            self.waveform, self.factor = self._mixed(*asked[1:4])
+            self._asked, self._answers = asked, {}
 
     def _look(self, waveform: Tensor, second: int) -> dict[int, seen.Seen]:
         """By second, what the model makes of a waveform: that second, or all where frames see others."""
-        seconds = [second] if self.frame_by_frame else list(range(len(self.frames)))
+        frames = self.on_desk.frames
+        seconds = [second] if self.frame_by_frame else list(range(len(frames)))
         heard = self.model.front_end(waveform, torch.tensor(seconds))
-        return dict(zip(seconds, seen.look(self.model, self.frames[seconds], heard)))
-
-    def _truth(self, levels: list[float], t: int) -> Tensor:
-        """(H, W) bool: the objects that sound in second t of a mix."""
-        truth = torch.zeros(self.frames.shape[-2:], dtype=torch.bool)
-        for source, level in zip(self.sources, levels):
-            if level and source.sounding[t]:
-                truth |= source.masks[t]
-        return truth
+        return dict(zip(seconds, seen.look(self.model, frames[seconds], heard)))
 
     def show(self) -> None:
-        """The pictures and the numbers of the shown second."""
-        t, levels = self.second.value, [strip.level for strip in self.strips]
+        clip, levels = self.on_desk, [strip.level for strip in self.strips]
+        t = min(self.second.value, len(clip.frames) - 1)
+        self._hear(levels)
         if t not in self._answers:
             self._answers |= self._look(self.waveform, t)
-        self.seen, truth = self._answers[t], self._truth(levels, t)
-        self.frame.show(self.pictures[t])
-        self.truth.show(canvas.truth(self.frames[t], truth))
-        self.mask.show(canvas.marked(self.frames[t], self.seen.mask))
-        self.maps.show(self._maps(t))
+        answer, truth = self._answers[t], clip.truth(levels, t)
+        maps = self._maps(answer, t)
+        self.seen, self.audio.value = answer, wav(self.waveform.numpy(), self.rate)
+        self.frame.show(clip.pictures[t])
+        self.truth.show(canvas.truth(clip.frames[t], truth))
+        self.mask.show(canvas.marked(clip.frames[t], answer.mask))
+        self.maps.show(maps)
         self.status.value = self._numbers(truth, levels, t)
 
-    def _maps(self, t: int) -> np.ndarray:
+    def _maps(self, answer: seen.Seen, t: int) -> np.ndarray:
         """Each scale's map over the frame; below it the audio state that it was compared with.
 
         The state is at full height where it is most in this clip.
         """
-        if not self.most:
+        clip = self.on_desk
+        if not clip.most:
             return canvas.tile(canvas.blank(1, 4 * canvas.MAP), "this method has no scales", 4 * canvas.MAP)
-        small = canvas.enlarged(canvas.photo(self.frames[t]), canvas.MAP)
+        small = canvas.enlarged(canvas.photo(clip.frames[t]), canvas.MAP)
         above, below = [], []
-        for similarity, audio, most in zip(self.seen.similarity, self.seen.audio, self.most):
+        for similarity, audio, most in zip(answer.similarity, answer.audio, clip.most):
             image = canvas.colours(seen.heat(similarity, self.model), small)
             above.append(canvas.tile(image, "map {} x {}".format(*similarity.shape)))
             bars = canvas.bars(audio, most, small.shape[1], 40)
@@ -237,21 +199,21 @@ class MixingDesk(Panel):
         return "<br>".join(lines)
 
     def still(self) -> tuple[list[list[np.ndarray]], str]:
-        t, side, count = self.second.value, canvas.MAP + 16, len(self.sounds)
+        t, side, clip, count = self.second.value, canvas.MAP + 16, self.on_desk, len(self.on_desk.sounds)
         mixes = {"full mix": ([1] * count,)}
-        for i, source in enumerate(self.sources if count > 1 else ()):
+        for i, source in enumerate(clip.sources if count > 1 else ()):
             mixes[f"without {source.label}"] = ([int(k != i) for k in range(count)],)
         mixes |= {"only noise": ([0] * count, 1), "the donor's sound": ([0] * count, 0, 1)}
-        frame = self.pictures[t]
+        frame = clip.pictures[t]
         above = [canvas.tile(frame, f"frame, second {t}", side)]
         below = [canvas.tile(np.full_like(frame, 255), "up: truth, down: mask", side)]
         for name, mixed in mixes.items():
             waveform, _ = self._mixed(*mixed)
-            truth, mask = self._truth(mixed[0], t), self._look(waveform, t)[t].mask
-            above.append(canvas.tile(canvas.truth(self.frames[t], truth), name, side))
+            truth, mask = clip.truth(mixed[0], t), self._look(waveform, t)[t].mask
+            above.append(canvas.tile(canvas.truth(clip.frames[t], truth), name, side))
             share = f"{mask.float().mean():.1%} marked"
-            below.append(canvas.tile(canvas.marked(self.frames[t], mask), share, side))
-        name = self.dataset.clips[self.clip.value].name
+            below.append(canvas.tile(canvas.marked(clip.frames[t], mask), share, side))
+        name = self.dataset.clips[clip.index].name
         alt = (
             f"Second {t} of clip {name}: its frame, and for each of {len(mixes)} mixes ({', '.join(mixes)}) "
             "what sounds, in green, and what the model marks, in orange."

@@ -4,12 +4,13 @@ from __future__ import annotations
 import base64
 import html
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 
 import ipywidgets
 import numpy as np
-from ipywidgets import HTML, HBox, VBox
+from ipywidgets import HTML, HBox, VBox, Widget
 
 from ..plots.common import RED
 from .canvas import encoded, grid
@@ -35,6 +36,40 @@ class Picture(ipywidgets.Image):
         self.value = encoded(image, self.format)
 
 
+def discard(widgets: Widget | Sequence[Widget]) -> None:
+    """Closes widgets and all that hangs on them: children, layouts and styles, links.
+
+    ipywidgets keeps each alive, in Python and in the browser, until it is closed itself.
+    """
+    waiting, found = [widgets], {}
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, (list, tuple)):
+            waiting += one
+        elif isinstance(one, Widget) and id(one) not in found:
+            found[id(one)] = one
+            waiting += vars(one).values()                   # a panel's links, for which it has no trait
+            there = filter(one.trait_has_value, one.trait_names())
+            waiting += [getattr(one, name) for name in there]
+    for one in found.values():                              # what holds others goes first
+        one.unobserve_all()
+        Widget.close(one)
+
+
+def all_or_nothing(init: Callable) -> Callable:
+    """Decorates a panel's constructor: where that raises, nothing of it stays behind."""
+
+    @wraps(init)
+    def made(panel: Panel, *args, **kwargs) -> None:
+        try:
+            init(panel, *args, **kwargs)
+        except BaseException:
+            panel.close()
+            raise
+
+    return made
+
+
 def titled(pictures: dict[str, Picture]) -> HBox:
     """Pictures by title, side by side."""
     return HBox([VBox([HTML(f"<b>{title}</b>"), image]) for title, image in pictures.items()], layout=WRAPPED)
@@ -52,11 +87,13 @@ class Panel(VBox):
     """A widget that tells errors to its reader, in its last line; where no widget can run, a picture.
 
     name: its CSS class. `status` is the line above the last one. A panel has `show`: everything anew, as the
-    controls have it; and `still`: rows of pictures, and what a reader sees in them.
+    controls have it, or nothing where that raises; and `still`: rows of pictures, and what a reader sees in
+    them. `close` frees it all, the model too.
     """
 
     def __init__(self, name: str):
         super().__init__()
+        self._shell = {*vars(self), "_shell", "_repr_mimebundle_"}
         self.add_class(name)
         self.status = control("status", HTML)
         self.message = control("message", HTML)
@@ -64,6 +101,12 @@ class Panel(VBox):
     def lay_out(self, *rows: ipywidgets.Widget) -> None:
         """What is seen, from the top, without the two last lines."""
         self.children = [*rows, self.status, self.message]
+
+    def close(self) -> None:
+        """Leaves nothing but a shell, which a notebook may keep among its outputs. Closed twice is closed."""
+        discard(self)
+        for name in vars(self).keys() - vars(self).get("_shell", vars(self).keys()):
+            delattr(self, name)
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -76,8 +119,11 @@ class Panel(VBox):
             yield
             self.message.value = ""
         except Exception as error:
-            told = html.escape(f"{type(error).__name__}: {error}")
-            self.message.value = f'<b style="color:{RED}">{told}</b>'
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        told = html.escape(f"{type(error).__name__}: {error}")
+        self.message.value = f'<b style="color:{RED}">{told}</b>'
 
     def _on_change(self, change: dict) -> None:
         with self.telling():
@@ -85,6 +131,10 @@ class Panel(VBox):
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         data = super()._repr_mimebundle_(**kwargs)
-        rows, alt = self.still()
+        try:
+            rows, alt = self.still()
+        except Exception as error:
+            self._tell(error)
+            return data, {}
         image = base64.b64encode(encoded(grid(rows), "jpeg")).decode()
         return {**data, "image/jpeg": image, "text/plain": alt}, {"image/jpeg": {"alt": alt}}

@@ -25,7 +25,7 @@ from ..video.reading import Listener, probe
 from ..video.segmenter import Segmenter
 from . import canvas
 from .canvas import MAP, SIDE
-from .panel import WRAPPED, Panel, Picture, control, titled
+from .panel import WRAPPED, Panel, Picture, all_or_nothing, control, titled
 from .shots import HEIGHT, WIDTH, Shot, curve
 from .uploads import UPLOAD, keep
 
@@ -54,6 +54,7 @@ class VideoPlayer(Panel):
     second. Raises ValueError for an fps that `predict` does not take.
     """
 
+    @all_or_nothing
     def __init__(
         self, segmenter: Segmenter, folder: str | Path, videos: Sequence[str | Path] = (), fps: float = 1
     ):
@@ -73,7 +74,7 @@ class VideoPlayer(Panel):
         self.progress = control("progress", _Progress, "160px")
         self.play = control("play", Play, "120px", max=0, interval=round(1000 / fps))
         self.position = control("position", IntSlider, "420px", max=0, description="picture")
-        ipywidgets.jslink((self.play, "value"), (self.position, "value"))
+        self.link = ipywidgets.jslink((self.play, "value"), (self.position, "value"))
         self.hear = control("hear", Checkbox, "200px", description="play its sound as I move", indent=False)
         self.audio = control("audio", Audio, "300px", format="wav", **quiet)
         self.threshold = control("threshold", FloatSlider, "320px", description="threshold", **share)
@@ -85,8 +86,8 @@ class VideoPlayer(Panel):
         self.film = control("film", ipywidgets.Video, "360px", format="mp4", **quiet)
         self.progress.layout.visibility, self.film.layout.display = "hidden", "none"
         titles = "picture", "what the model marks", "probability"
-        pictures = titled(dict(zip(titles, (self.picture, self.mask, self.map))))
-        self.shown = pictures.children[2]
+        self.pictures = titled(dict(zip(titles, (self.picture, self.mask, self.map))))
+        self.shown = self.pictures.children[2]
         self.shown.layout.display = "none"
         self._list()
         self.show()
@@ -106,7 +107,7 @@ class VideoPlayer(Panel):
             HBox([self.video, self.upload, self.start, self.progress], layout=WRAPPED),
             ipywidgets.HTML(hint),
             HBox([self.play, self.position, self.hear, self.audio], layout=WRAPPED),
-            pictures,
+            self.pictures,
             self.curve,
             HBox([self.threshold, self.wanted, self.save], layout=WRAPPED),
             self.film,
@@ -178,14 +179,18 @@ class VideoPlayer(Panel):
             self.progress.total = min(math.ceil(seconds * self.fps), MOST)
             heard = "its own sound" if video.sample_rate else "silence, for it has no sound track"
             self.about = f"{html.escape(path.name)}, {video.width} x {video.height}, heard: {heard}"
-            for found in predict(self.segmenter, path, self.fps):
-                if len(self.shots) == MOST:
-                    self.about += f"; the first {MOST} pictures are kept here, Export writes all"
-                    return
-                start = front_end.starts(torch.tensor([found.time], dtype=torch.float64))[0]
-                window = listener.window(start, front_end.samples).clamp(-1, 1)
-                self.shots.append(Shot.of(found, wav(window.numpy(), front_end.sample_rate)))
-                self.progress.update()
+            try:
+                for found in predict(self.segmenter, path, self.fps):
+                    if len(self.shots) == MOST:
+                        self.about += f"; the first {MOST} pictures are kept here, Export writes all"
+                        return
+                    start = front_end.starts(torch.tensor([found.time], dtype=torch.float64))[0]
+                    window = listener.window(start, front_end.samples).clamp(-1, 1)
+                    self.shots.append(Shot.of(found, wav(window.numpy(), front_end.sample_rate)))
+                    self.progress.update()
+            except BaseException:                                  # the message goes with the next look
+                self.about += f"; stopped after {len(self.shots)} pictures"
+                raise
             shown = len(self.shots) / self.fps
             if seconds - shown > 1 + 1 / self.fps:                 # what was cut off decodes without an error
                 self.about += f"; pictures for {shown:g} s only, though it says that it lasts {seconds:.0f} s"

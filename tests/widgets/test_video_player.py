@@ -238,6 +238,8 @@ def test_a_model_that_stumbles_leaves_what_was_seen(clip, tmp_path):
     player = VideoPlayer(plain()._replace(run=run), tmp_path / "p", [clip], fps=2)
     player.start.click()
     assert "ZeroDivisionError" in line(player) and len(player.shots) == 5 and player.position.max == 4
+    player.position.set_state({"value": 3})
+    assert not line(player) and "stopped after 5 pictures" in player.status.value, "it is not all"
 
 
 def test_a_video_that_was_cut_off_is_told_of(tmp_path):
