@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.video.reformatter import Colorspace
 
 from .._common.files import whole
 from ..data.palette import voc_palette
@@ -17,6 +18,8 @@ from .reading import Sound
 PAINT = (230, 159, 0)  # one class: Okabe and Ito's orange
 RATE = 48_000  # Hz, of the sound in the overlay
 SIDE = 8190  # pixels: MPEG-4 takes no more, H.264 twice that, and players less
+HD = 720  # lines, from which on players take a video's colours to be BT.709's, where they do not look
+BT709, BT601, LIMITED = 1, 6, 1  # of ITU-T H.273: how colours are coded, and that black is 16
 
 
 def paint(picture: np.ndarray, mask: np.ndarray, classes: int = 1) -> np.ndarray:
@@ -62,7 +65,8 @@ def _write(
         if video is None:  # streams must be there before anything is written
             video = _video_stream(container, frame, fps, aspect)
             speaker = _Speaker(container, sound)
-        frame = frame.reformat(video.width, video.height, "yuv420p")
+        matrix = Colorspace.ITU709 if video.height >= HD else Colorspace.ITU601
+        frame = frame.reformat(video.width, video.height, "yuv420p", dst_colorspace=matrix)
         frame.pts, frame.time_base, frame.duration = k, 1 / fps, 1
         container.mux(video.encode(frame))
         speaker.play_until((k + 1) / fps)
@@ -78,12 +82,17 @@ def _video_stream(
         codec, options = av.codec.Codec("libx264", "w").name, {"preset": "veryfast", "crf": "20"}
     except av.codec.codec.UnknownCodecError:
         codec, options = "mpeg4", {"qscale": "3"}
+    if codec == "libx264" and max(frame.width, frame.height) < 128:
+        options["mbtree"] = "0"  # of small pictures it reads what nobody has written: bytes differ by chance
     scale = min(1, SIDE / max(frame.width, frame.height))
     stream = container.add_stream(codec, rate=fps, pix_fmt="yuv420p", options=options)
     stream.width, stream.height = _even(frame.width * scale), _even(frame.height * scale)
-    stream.codec_context.sample_aspect_ratio = aspect
-    stream.codec_context.max_b_frames = 0  # the first picture is at 0 in every player
-    stream.codec_context.gop_size = max(1, round(5 * fps))  # a place to jump to every 5 s
+    coder = stream.codec_context
+    coder.sample_aspect_ratio = aspect
+    coder.max_b_frames = 0  # the first picture is at 0 in every player
+    coder.gop_size = max(1, round(5 * fps))  # a place to jump to every 5 s
+    coder.colorspace = BT709 if stream.height >= HD else BT601
+    coder.color_primaries, coder.color_trc, coder.color_range = BT709, BT709, LIMITED
     return stream
 
 
