@@ -33,6 +33,8 @@ import tyro
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from lightavseg_core._common.names import at_home
+
 HERE = Path(__file__).resolve().parent
 EVERY = 10  # seconds between two lines about a training, where no terminal is attached
 SOLUTION = re.compile(r"^([ \t]*)# solution[ \t]*\n(.*?)^[ \t]*# end solution[ \t]*$", re.M | re.S)
@@ -283,4 +285,5 @@ def sync() -> None:
 
 if __name__ == "__main__":
     commands = {"build": build, "run": run, "sync": sync}
-    tyro.extras.subcommand_cli_from_dict(commands, description=__doc__.splitlines()[0])
+    words = [at_home(word) for word in sys.argv[1:]]
+    tyro.extras.subcommand_cli_from_dict(commands, description=__doc__.splitlines()[0], args=words)

@@ -3,17 +3,28 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
+import re
+import warnings
+from importlib import import_module, metadata
+
+from .names import printable
+from .shipped import DISTRIBUTION, how_to_install
 
 CORE = (
     "torch", "torchvision", "torchaudio", "timm", "accelerate", "safetensors", "torchmetrics", "av", "numpy",
-    "pillow", "tyro", "tqdm", "huggingface_hub", "matplotlib",
+    "pillow", "tyro", "tqdm", "huggingface-hub", "matplotlib",
 )
 OPTIONAL = {
     "notebooks": ("jupyterlab", "ipywidgets", "papermill", "jupytext", "captum"),
     "dev": ("pytest", "nbval", "hypothesis", "ruff"),
     "edge": ("executorch", "torchao", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf"),
 }
+MODULES = {  # where the module is called otherwise, or another one loads the library
+    "pillow": "PIL",
+    "huggingface-hub": "huggingface_hub",
+    "executorch": "executorch.extension.pybindings.portable_lib",
+}
+TOGETHER = ("torch", "torchvision", "torchaudio")  # built for one another: of one release each
 
 
 def versions(names: tuple[str, ...] = CORE) -> dict[str, str | None]:
@@ -49,18 +60,66 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def trouble(name: str) -> str | None:
+    """Why an installed package cannot be imported, in one line; None where it can."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            import_module(MODULES.get(name, name))
+    except Exception as error:  # a library that does not load raises OSError, and others what they like
+        return printable(f"{type(error).__name__}: {error}")[:300]
+    return None
+
+
+def requirements() -> dict[str, str]:
+    """What was asked for when the package was installed, extras included: "torch==2.11.0" by its name."""
+    try:
+        asked = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return {}
+    asked = [re.sub(r"[\s()]", "", line.partition(";")[0]) for line in asked]
+    return {re.match(r"[\w.-]+", one).group().replace("_", "-"): one for one in asked}
+
+
+def as_pinned(name: str) -> bool:
+    """Whether a package is of the very version that was asked for, if one was."""
+    pinned = requirements().get(name, "").partition("==")[2]
+    return not pinned or (versions((name,))[name] or "").partition("+")[0] == pinned
+
+
+def remedy(name: str) -> str:
+    """The command for a package that is there and cannot be imported."""
+    together = TOGETHER if name in TOGETHER else (name,)
+    asked = " ".join(f"'{requirements().get(other, other)}'" for other in together)
+    if all(as_pinned(other) for other in together):
+        return f"pip install --force-reinstall --no-deps {asked}"
+    return f"pip install {asked}"
+
+
 def report() -> tuple[list[str], bool]:
-    """Lines for a reader, and whether all that training and prediction need is there."""
-    # Versions come from the packages' records: a package that is missing or broken is named, not imported.
+    """Lines for a reader, and whether all that training and prediction need is there and can be imported."""
     found = versions()
-    lines = [f"{name:12} {value}" for name, value in card().items()] if found["torch"] else []
-    lines += [f"{name:12} {version}" for name, version in found.items() if version and name != "torch"]
     missing = [name for name, version in found.items() if not version]
-    lines += [f"{name:12} MISSING: run `make test` or `pip install -r requirements.lock`" for name in missing]
+    broken = {name: why for name in CORE if name not in missing and (why := trouble(name))}
+    about = card() if found["torch"] and "torch" not in broken else {}
+    there = {name: version for name, version in found.items() if version and name not in about}
+    lines = [f"{name:16} {value}" for name, value in (about | there).items()]
+    lines += [f"{name:16} MISSING: run `{how_to_install()}`" for name in missing]
+    lines += [f"{name:16} BROKEN, {why}: run `{remedy(name)}`" for name, why in broken.items()]
     for extra, names in OPTIONAL.items():
-        lacking = ", ".join(name for name, version in versions(names).items() if not version)
-        said = f"MISSING {lacking}: pip install -e '.[{extra}]'" if lacking else "complete"
-        lines.append(f"{extra:12} {said}")
-    if not missing and not found["torch"].startswith("2.11."):
-        lines.append(f"note         torch is {found['torch']}; this was tested with 2.11")
-    return [*lines, "not ready" if missing else "ready"], not missing
+        lines.append(f"{extra:16} {_extra(extra, names)}")
+    for name in CORE:
+        if found[name] and name not in broken and not as_pinned(name):
+            tested = requirements()[name]
+            lines.append(f"{'note':16} {name} is {found[name]}; this was tested with {tested}")
+    ready = not missing and not broken
+    return [*lines, "ready" if ready else "not ready"], ready
+
+
+def _extra(extra: str, names: tuple[str, ...]) -> str:
+    lacking = [name for name, version in versions(names).items() if not version]
+    if lacking:
+        return f"MISSING {', '.join(lacking)}: {how_to_install(extra)}"
+    for name in names:
+        if why := trouble(name):
+            return f"BROKEN {name}, {why}: {remedy(name)}"
+    return "complete"

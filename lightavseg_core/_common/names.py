@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection
 
 
@@ -18,3 +19,10 @@ def unknown(kind: str, name: str, known: Collection[str]) -> ValueError:
     near = difflib.get_close_matches(str(name).lower(), list(known), n=1)
     meant = f": did you mean {near[0]!r}?" if near else "."
     return ValueError(f"unknown {kind} {name!r}{meant} Known: {', '.join(sorted(known))}.")
+
+
+def at_home(word: str) -> str:
+    """A word of the command line, with `~` made the home folder: the shell leaves it in quotes, and behind
+    `--out=`."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{os.path.expanduser(value)}"

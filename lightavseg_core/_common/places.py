@@ -28,8 +28,8 @@ def places(name: str, out: str | Path | None = None) -> Places:
     if found is None:
         raise FileNotFoundError(
             f"{Path.cwd()} is not in a checkout of the workbook, which holds {', '.join(MARKS)}, and the "
-            "package was not installed from one. Change into the checkout, and run the notebook there. "
-            "Nothing was written."
+            "package was not installed from one. Change into the checkout, or into a folder that `lightavseg "
+            "notebooks` wrote, and run the notebook there. Nothing was written."
         )
     if out is None and not os.access(found, os.W_OK):
         from platformdirs import user_cache_path  # Jupyter brings it

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from .environment import card, versions
 from .files import whole
-
-PACKAGE = Path(__file__).parents[1]
-DISTRIBUTION = "lightavseg-workbook"
+from .shipped import DISTRIBUTION, PACKAGE
 
 
 def provenance(command: str, seed: int) -> dict:

@@ -5,43 +5,74 @@ A command imports what it needs when it runs: --help answers at once, and `check
 from __future__ import annotations
 
 import sys
+import traceback
 from functools import partial, reduce
 from operator import or_
 from typing import Annotated
 
 import tyro
 
-from .._common.names import printable
+from .._common.names import at_home, printable, unknown
 from .compare import Compare
 from .data import Data
-from .machine import Check, Download
+from .machine import Check, Download, Notebooks
 from .predict import Export, Predict
 from .profile import Bench, Profile
 from .sweep import Sweep
 from .train import Evaluate, Train
 
-COMMANDS = (Check, Data, Train, Evaluate, Compare, Predict, Profile, Export, Bench, Sweep, Download)
+COMMANDS = (
+    Check, Notebooks, Data, Train, Evaluate, Compare, Predict, Profile, Export, Bench, Sweep, Download
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. A mistake of the user's ends in one line on stderr and exit code 2, not in a traceback."""
+    arguments = [at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    try:
+        known_command(arguments)
+        sys.exit(_command(arguments).run())
+    except KeyboardInterrupt:
+        print("stopped; what was written until now is kept", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        if (getattr(error, "name", None) or "").startswith("lightavseg_core"):
+            raise  # a mistake of ours
+        advice = ". `lightavseg check` says what to install." if of_an_import(error) else ""
+        print(f"lightavseg: {printable(error)}{advice}", file=sys.stderr)
+        sys.exit(2)
+
+
+def known_command(arguments: list[str]) -> None:
+    """Raises ValueError, with a suggestion, where the first words are no command: tyro has none for these."""
+    first, second, *_ = [*arguments, "", ""]
+    commands = {cls.__name__.lower(): cls for cls in COMMANDS}
+    levels = [("command", first, commands)]
+    if first == "data":
+        levels.append(("command of data", second, Data.WHAT))
+    for kind, word, known in levels:
+        if word and not word.startswith("-") and word not in known:
+            raise unknown(kind, word, known)
+
+
+def _command(arguments: list[str]):
+    """The command that is asked for, with its options."""
     subcommands = (Annotated[cls, tyro.conf.subcommand(cls.__name__.lower())] for cls in COMMANDS)
     parse = partial(
         tyro.cli, reduce(or_, subcommands), prog="lightavseg", description=__doc__, args=arguments,
         config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
     )
     command = parse()
-    try:
-        if isinstance(command, Train) and command.recipe:
-            command = parse(default=command.with_recipe())  # once more: what is given wins over the recipe
-        if getattr(command, "imports", None):
-            from ..experiments.outside import import_file
+    if isinstance(command, Train) and command.recipe:
+        command = parse(default=command.with_recipe())  # once more: what is given wins over the recipe
+    if getattr(command, "imports", None):
+        from ..experiments.outside import import_file
 
-            import_file(command.imports)
-        sys.exit(command.run())
-    except KeyboardInterrupt:
-        print("stopped; what was written until now is kept", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"lightavseg: {printable(error)}", file=sys.stderr)
-        sys.exit(2)
+        import_file(command.imports)
+    return command
+
+
+def of_an_import(error: Exception) -> bool:
+    """Whether it arose where a package was imported: one that does not load may raise OSError."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, ImportError) or any(frame.name == "<module>" for frame in frames)

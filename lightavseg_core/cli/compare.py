@@ -23,7 +23,8 @@ class Compare:
     """
 
     file: Annotated[Path, tyro.conf.Positional]
-    """The Python file of the method, as docs/adding_a_method.md describes it."""
+    """The Python file of the method, as docs/adding_a_method.md describes it; `lightavseg notebooks` writes
+    that page, too."""
     data: Path | None = None
     """A dataset folder; by default SoundingShapes are generated, as for `sweep`."""
     subset: Subset = "ms3"

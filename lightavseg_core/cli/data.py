@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -76,6 +76,7 @@ class DataCheck:
 class Data:
     """Make or check a dataset folder."""
 
+    WHAT: ClassVar = ("make", "check")
     command: (
         Annotated[DataMake, tyro.conf.subcommand("make")]
         | Annotated[DataCheck, tyro.conf.subcommand("check")]

@@ -1,4 +1,4 @@
-"""This machine, and the weights that others publish: `lightavseg check` and `download`."""
+"""This machine, what was installed, what others publish: `lightavseg check`, `notebooks` and `download`."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import tyro
 
 @dataclass
 class Check:
-    """Versions, device and threads of this machine, and what is missing.
+    """Versions, device and threads of this machine, and what is missing or cannot be imported.
 
     Example: lightavseg check
     """
@@ -24,17 +24,37 @@ class Check:
 
 
 @dataclass
+class Notebooks:
+    """Write the notebooks of the installed version into a folder, with all that they read: docs, results,
+    checkpoints/tiny, the sample video. In a checkout they are already there.
+
+    Example: lightavseg notebooks workbook
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """A new folder, or an empty one."""
+
+    def run(self) -> int:
+        from .._common.shipped import how_to_install, write_workbook
+
+        write_workbook(self.folder)
+        opened = f"cd {self.folder} and run `jupyter lab`, which `{how_to_install('notebooks')}` brings"
+        print(f"{self.folder}: the workbook, notebooks/ first. To open it, {opened}.")
+        return 0
+
+
+@dataclass
 class Download:
     """Fetch an encoder's published weights from where its authors keep them, and check the SHA-256.
 
-    No other command does.
-    Example: lightavseg download vggish --out vggish.pth
+    Nothing else is fetched by any command, but a model of the Hugging Face Hub written hf:owner/name.
+    Example: lightavseg download vggish --out weights/vggish.pth
     """
 
     name: Annotated[str, tyro.conf.Positional]
     """vggish or resnet50; for panns_mobilenetv2 and seaformer_t to _l it says how to get them by hand."""
     out: Path = Path(".")
-    """File to write, or a folder, where it gets its published name."""
+    """File to write, or a folder that is there, in which it gets its published name."""
 
     def run(self) -> int:
         from ..encoders.downloads import download

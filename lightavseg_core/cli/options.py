@@ -7,5 +7,5 @@ from typing import Annotated
 import tyro
 
 # A field of this type is called `imports`, since `import` is a word of Python's; `main` runs the file.
-HELP = "A Python file with a method of your own: see docs/adding_a_method.md."
+HELP = "A Python file with a method of your own: see docs/adding_a_method.md (`lightavseg notebooks` has it)."
 Import = Annotated[Path | None, tyro.conf.arg(name="import", metavar="FILE", help=HELP)]

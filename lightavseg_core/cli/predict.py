@@ -22,7 +22,7 @@ class Predict:
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """A model folder, a run of `train`, or a file of `export`."""
+    """A model folder, a run of `train`, a file of `export`, or hf:owner/name of the Hugging Face Hub."""
     inputs: Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT [INPUT ...]")]
     """Videos, folders of videos; or with --audio a folder of frames, or one picture."""
     out: Path
@@ -62,7 +62,7 @@ class Export:
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """A model folder, or a run of `train` (its best)."""
+    """A model folder, a run of `train` (its best), or hf:owner/name of the Hugging Face Hub."""
     runtime: Literal["onnx", "executorch", "openvino"]
     precision: Literal["fp32", "int8"] = "fp32"
     """int8: 8-bit integers, of which the ranges are measured on the clips."""

@@ -21,8 +21,8 @@ class Profile:
     names: Annotated[
         list[str], tyro.conf.Positional, tyro.conf.arg(metavar="[METHOD_OR_CHECKPOINT ...]")
     ] = field(default_factory=lambda: ["lightavseg"])
-    """Methods, with random weights; model folders; exported files (.onnx, .xml, .pte). The first is what the
-    others are compared with."""
+    """Methods, with random weights; model folders; hf:owner/name; exported files (.onnx, .xml, .pte). The
+    first is what the others are compared with."""
     preset: Literal["tiny", "lean", "paper"] = "lean"
     """Of the methods."""
     size: int = 224
@@ -70,6 +70,7 @@ class Profile:
         if self.plot:
             from ..plots.latency import bars
 
+            self.plot.parent.mkdir(parents=True, exist_ok=True)
             bars(found).savefig(self.plot, dpi=120)
         print(json.dumps(found.to_dict(), indent=1) if self.json else "\n".join(lines(found)))
         return 0

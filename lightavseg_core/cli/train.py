@@ -110,7 +110,8 @@ class Evaluate:
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """What `train` wrote with --out, or a model folder such as checkpoints/tiny."""
+    """What `train` wrote with --out, a model folder such as checkpoints/tiny, or hf:owner/name of the Hugging
+    Face Hub."""
     data: Path
     subset: Subset = "ms3"
     split: Split = "test"

@@ -127,8 +127,8 @@ def subset_folder(root: str | Path, subset: str) -> Path:
         copies = f"{len(found)} copies of {subset}: {', '.join(map(described, found))}"
         raise Copies(f"{root}: holds {copies}. Give the folder of one of them.")
     if not found:
-        make = f"`lightavseg data make {root} --subset {subset}` generates one."
-        raise FileNotFoundError(f"{nothing_found(root, [subset])} {make}")
+        make = f" `lightavseg data make {root} --subset {subset}` generates one."
+        raise FileNotFoundError(nothing_found(root, [subset]) + ("" if Path(root).is_file() else make))
     return found[0]
 
 

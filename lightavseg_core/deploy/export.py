@@ -25,6 +25,7 @@ from .._common.environment import versions
 from .._common.files import whole
 from .._common.names import unknown
 from .._common.records import provenance
+from .._common.shipped import how_to_install
 from ..data.avsbench import AVSBench
 from ..evaluation import evaluating
 from ..models.base import AVSModel
@@ -298,7 +299,7 @@ def _flatc() -> Iterator[None]:
         if shutil.which("flatc") is None:
             raise ValueError(
                 "executorch needs the program flatc, which its package installs beside Python; found none. "
-                "Install the extra anew: pip install -e '.[edge]'."
+                f"Install the extra anew: {how_to_install('edge')}."
             )
         yield
     finally:

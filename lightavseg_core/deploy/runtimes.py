@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._common.shipped import how_to_install
 from ..data.images import MAX_PIXELS
 
 Runtime = Literal["executorch", "onnx", "openvino"]
@@ -69,7 +70,7 @@ def need(runtime: str, *modules: str) -> list:
     except ImportError as error:
         raise ValueError(
             f"runtime {runtime!r} needs {error.name or modules[0]}, which is not installed: "
-            "`pip install -e '.[edge]'` brings it, or `make .venv/.edge`."
+            f"`{how_to_install('edge')}` brings it."
         ) from None
 
 

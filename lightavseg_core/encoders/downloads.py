@@ -2,6 +2,7 @@
 hosted by this project."""
 
 import socket
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 
@@ -18,13 +19,12 @@ def download(name: str, out: str | Path = ".") -> Path:
     """Fetches the published weights of the encoder `name` and returns their file. No encoder does this by
     itself.
 
-    out: the file to write, or a folder, where it gets its published name. A file that is already there and
-    right is not fetched again. The SHA-256 is checked before the file gets its name: of a broken download
-    nothing stays.
+    out: the file to write, whose folder is made, or a folder that is there, in which it gets its published
+    name. A file that is already there and right is not fetched again. The SHA-256 is checked before the file
+    gets its name: of a broken download nothing stays.
 
-    Raises ValueError (unknown name, to be fetched by hand, another checksum), FileNotFoundError (no such
-    folder), FileExistsError (another file is in the way) or ConnectionError (out of reach: says what to fetch
-    by hand).
+    Raises ValueError (unknown name, to be fetched by hand, another checksum), FileExistsError (another file
+    is in the way) or ConnectionError (out of reach: says what to fetch by hand).
     """
     if name not in PUBLISHED:
         raise unknown("checkpoint", name, PUBLISHED)
@@ -42,8 +42,8 @@ def download(name: str, out: str | Path = ".") -> Path:
         raise FileExistsError(
             f"{path}: exists, and is not {file} (SHA-256 {sha256}). Remove it, or write elsewhere."
         )
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder. Make it first.")
+    new = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
     try:
@@ -61,4 +61,8 @@ def download(name: str, out: str | Path = ".") -> Path:
         ) from None
     finally:
         socket.setdefaulttimeout(before)
+        if not path.exists():
+            with suppress(OSError):  # somebody may have put something there
+                for folder in new:
+                    folder.rmdir()
     return path

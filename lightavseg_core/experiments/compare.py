@@ -11,6 +11,7 @@ import torch
 from .._common.files import alone, digests
 from .._common.intervals import Interval
 from .._common.records import provenance, read, write
+from .._common.shipped import SHIPPED
 from ..data.avsbench import AVSBench
 from ..data.layout import SPLITS, SUBSETS, is_generated, read_labels, subset_folder
 from ..data.scenes import Recipe
@@ -26,7 +27,7 @@ from .runs import BUDGETS, METHODS, SEEDS, Budget, Run, settings, short_digest
 from .statistics import over_seeds
 from .sweep import run_all
 
-STORED = Path(__file__).resolve().parents[2] / "results" / "sweep"
+STORED = SHIPPED / "results" / "sweep"
 
 
 class Row(NamedTuple):

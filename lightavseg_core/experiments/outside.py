@@ -34,7 +34,10 @@ def import_file(file: str | Path) -> list[str]:
     """
     path = Path(file)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file. See docs/adding_a_method.md for what belongs in it.")
+        raise FileNotFoundError(
+            f"{path}: no such file. What belongs in it says docs/adding_a_method.md (`lightavseg notebooks` "
+            "has it)."
+        )
     name = f"outside_{path.stem}"  # no name that an installed module has
     spec = spec_from_file_location(name, path.resolve())
     if spec is None:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torchmetrics import MetricCollection
 
 from .._common.files import sha256, whole
+from .._common.shipped import SHIPPED
 from .._common.records import provenance, write
 from ..audio_pretraining import load_audio, pretrain_audio
 from ..config import TrainConfig
@@ -34,7 +35,7 @@ from .results import maps_path, path_of
 from .runs import SHOWN, Run, short_digest
 
 SOUNDS = ("normal", "silent", "swapped", "noise", "noisy")
-EAR = Path(__file__).resolve().parents[2] / "checkpoints" / "ear" / "ear.safetensors"
+EAR = SHIPPED / "checkpoints" / "ear" / "ear.safetensors"
 
 
 # --- data ---

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._common.shipped import how_to_install
 from ..data.audio import FrontEnd
 from ..data.avsbench import AVSBench
 from ..data.sounding_shapes import clip_number, noise, objects, stems
@@ -45,7 +46,7 @@ def captum_attr():
     try:
         from captum import attr
     except ImportError:
-        extra = "pip install 'lightavseg-workbook[notebooks]'"
+        extra = how_to_install("notebooks")
         raise ImportError(f"attribution needs Captum, which the notebooks' extra brings: {extra}.") from None
     return attr
 

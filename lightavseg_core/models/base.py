@@ -6,13 +6,15 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from .._common.hub import fetched, hub_id
 from .._common.names import unknown
+from .._common.shipped import SHIPPED, TINY
 from ..encoders import create_audio_encoder, create_visual_encoder
 from ..encoders.checkpoints import LoadReport, Part, Source, load_renamed, matched, read_tensors
 from ..encoders.resnet import two_branch_name
@@ -195,6 +197,18 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
         finally:
             shutil.rmtree(staging)
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> Self:
+        """What `load_model` gives, where it is of this class. Raises ValueError where it is not, and what
+        `load_model` raises."""
+        model = load_model(pretrained_model_name_or_path)
+        if not isinstance(model, cls):
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: holds a model of {type(model).__name__}; expected one of "
+                f"{cls.__name__}. load_model loads either."
+            )
+        return model
+
     def freeze_audio(self) -> None:
         """No gradient to the audio encoder, and its batch norms keep their statistics (also after
         `train()`)."""
@@ -234,39 +248,37 @@ def build(method: str, options: dict) -> AVSModel:
     return cls(cls.config_class(**{**options, "method": method}))
 
 
-def _find(model: Path, name: str) -> Path:
-    """A file of a model, in its folder or from the Hugging Face Hub."""
-    file = model / name
-    if file.is_file():
-        return file
-    if model.is_dir():
+def model_file(model: str | Path, name: str) -> Path:
+    """A file of a model, config.json or model.safetensors, from wherever `load_model` takes models."""
+    if repository := hub_id(model):
+        return fetched(repository, name)
+    folder = Path(model)
+    if folder == TINY and not folder.exists():
+        folder = SHIPPED / TINY
+    if (folder / "best").is_dir():
+        folder = folder / "best"
+    if (folder / name).is_file():
+        return folder / name
+    if folder.is_dir():
         raise FileNotFoundError(
-            f"{file}: missing. A model folder holds config.json and model.safetensors; without weights, or "
-            "without a configuration, it is none. Write one with save_pretrained."
+            f"{folder / name}: missing. A model folder holds config.json and model.safetensors; without "
+            "weights, or without a configuration, it is none. Write one with save_pretrained."
         )
-    if model.exists() or model.is_absolute() or len(model.parts) != 2:
-        raise FileNotFoundError(
-            f"{model}: not a model folder (config.json and model.safetensors), and not a hub id (owner/name)."
-        )
-    try:
-        return Path(hf_hub_download(model.as_posix(), name))
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FileNotFoundError(
-            f"{model}: no such folder here, and the Hugging Face Hub gave no {name} ({reason[:120]})."
-        ) from None
+    found = "a file" if folder.exists() else "no such folder"
+    raise FileNotFoundError(
+        f"{folder}: {found}, so not a model folder (config.json and model.safetensors). A model of the "
+        "Hugging Face Hub is written hf:owner/name."
+    )
 
 
 def load_model(folder_or_hub_id: str | Path) -> AVSModel:
     """A model that `save_pretrained` wrote: a folder with config.json and model.safetensors, a run of `train`
-    (its best), or a Hugging Face Hub id.
+    (its best), or `hf:owner/name` of the Hugging Face Hub. "checkpoints/tiny", which comes with the package,
+    is found from every folder.
 
     Nothing in the files is executed. Raises FileNotFoundError or ValueError, naming the file.
     """
-    path = Path(folder_or_hub_id)
-    if (path / "best").is_dir():
-        path = path / "best"
-    config = _find(path, "config.json")
+    config = model_file(folder_or_hub_id, "config.json")
     try:
         with config.open("rb") as file:
             options = json.loads(file.read(MOST))  # cut off, it is no JSON
@@ -279,7 +291,7 @@ def load_model(folder_or_hub_id: str | Path) -> AVSModel:
             shapes = build(method, options)  # takes no memory, however wide
     except ValueError as error:
         raise ValueError(f"{config}: {error}") from None
-    weights = _find(path, "model.safetensors")
+    weights = model_file(folder_or_hub_id, "model.safetensors")
     tensors, names = read_tensors(weights), shapes.state_dict().keys()
     present = matched(shapes, tensors, {name: name for name in names}, str(weights))
     unexpected = [name for name in tensors if name not in names]

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from .._common import records
 from .._common.names import unknown
+from .._common.shipped import TINY
 from ..data.avsbench import AVSBench
 from ..data.sounding_shapes import generate
 from ..deploy.eager import prepare
@@ -32,7 +33,6 @@ from .series import Series, scaling
 from .timing import here, same_machine, threads
 
 PATH, GPU = Path("results/latency.json"), Path("results/latency_gpu.json")
-TINY = Path("checkpoints/tiny")
 PEERS = ("avesformer", "avsbench", "avsegformer", "selm")
 ENCODERS = {"seaformer_l": "mobilenetv2_100", "resnet50": "vggish"}
 # A_0 is projected and added once instead: what is left of listening.

@@ -240,7 +240,8 @@ def lines(found: Profile) -> list[str]:
 def resolve(
     name: str, preset: str = "lean", size: int = 224, seconds: int = 1, device: str = "cpu"
 ) -> AVSModel | Candidate:
-    """What the command line's name means: an exported file, a model folder, or a method, with random weights.
+    """What the command line's name means: an exported file, what `load_model` takes (a folder, or whatever
+    has a slash), or a method, with random weights.
 
     Raises ValueError or FileNotFoundError; also for an exported file of other frames, since those are part of
     it, and on a GPU.
@@ -261,7 +262,7 @@ def resolve(
             )
         columns = {"runtime": made.runtime, "weights": made.precision}
         return Candidate(run, columns=columns, log_mel=made.log_mel)
-    if path.is_dir():
+    if path.is_dir() or set("/:") & set(path.as_posix()):  # no method's name has these
         return load_model(path)
     torch.manual_seed(0)
     return create_model(name, preset).eval()

@@ -16,7 +16,7 @@ from ..deploy.eager import Compile, Precision, prepare
 from ..deploy.runtimes import SUFFIX, Runtime
 from ..deploy.runtimes import load as load_exported
 from ..encoders import create_audio_encoder
-from ..models.base import AVSModel, load_model
+from ..models.base import AVSModel, load_model, model_file
 
 CLIP = 5  # frames that a model sees at a time, as in AVSBench
 
@@ -40,8 +40,8 @@ def load(
     compile: Compile = "none",
     size: int | None = None,
 ) -> Segmenter:
-    """A model, a model's folder or a run of `train` (its best), run by PyTorch; or an exported file, run by
-    what it was exported for.
+    """A model, or what `load_model` takes, run by PyTorch; or an exported file, run by what it was exported
+    for.
 
     precision, compile: as `deploy.eager.prepare` takes them; size: side of the frames, pixels; all three for
     PyTorch: in an exported file they are fixed. Raises FileNotFoundError or ValueError.
@@ -59,10 +59,9 @@ def load(
     if own != "pytorch":
         return _load_exported(path, own, precision, compile, size)
     if path:
-        folder = path / "best" if (path / "best").is_dir() else path
-        model = load_model(folder)
+        model = load_model(path)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        sha256 = digests([folder / "config.json", folder / "model.safetensors"])
+        sha256 = digests([model_file(path, name) for name in ("config.json", "model.safetensors")])
     else:
         model, device = checkpoint, next(checkpoint.parameters()).device
         sha256 = {"model": _digest(model)}

@@ -8,12 +8,14 @@ import sys
 
 import pytest
 import torch
+from helpers.command import run
 
 from lightavseg_core import cli
 from lightavseg_core.experiments.runs import EXPERIMENTS
 
 COMMANDS = {
     "check": cli.machine.Check,
+    "notebooks": cli.machine.Notebooks,
     "data make": cli.data.DataMake,
     "data check": cli.data.DataCheck,
     "train": cli.train.Train,
@@ -26,14 +28,6 @@ COMMANDS = {
     "sweep": cli.sweep.Sweep,
     "download": cli.machine.Download,
 }
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `lightavseg ...`."""
-    with pytest.raises(SystemExit) as exit:
-        cli.main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return exit.value.code or 0, captured.out, captured.err
 
 
 @pytest.fixture(autouse=True)
@@ -55,22 +49,6 @@ def example(command) -> list[str]:
     """The arguments of its help's example, which may take two lines."""
     found = re.search(r"Example: lightavseg (.+?)(\n\s*\n|$)", command.__doc__.strip(), re.DOTALL)
     return shlex.split(found.group(1))
-
-
-def test_check(capsys):
-    code, out, _ = run(capsys, "check")
-    lines = {line.split()[0]: line for line in out.splitlines()}
-    assert code == 0 and torch.__version__ in lines["torch"] and "threads" in lines
-    assert out.splitlines()[-1] == "ready"
-
-
-def test_check_names_what_is_missing(capsys, monkeypatch):
-    names = "torch", "no-such-package"
-    monkeypatch.setattr("lightavseg_core._common.environment.CORE", names)
-    monkeypatch.setattr("lightavseg_core._common.environment.versions.__defaults__", (names,))
-    code, out, _ = run(capsys, "check")
-    assert code == 1 and re.search(r"no-such-package +MISSING: run", out)
-    assert out.splitlines()[-1] == "not ready"
 
 
 def test_every_command_is_tested():
@@ -168,6 +146,9 @@ ERRORS = {
     "no such part": ("sweep loss --method selm --out {tmp} --work {tmp}", "Known: lightavseg."),
     "no such file": ("compare {tmp}/absent.py --out {tmp}/o", "absent.py: no such file"),
     "no method in the file": ("compare {tmp}/empty.py --out {tmp}/o", "registers no method"),
+    "a command misspelt": ("trian --data {data}", "unknown command 'trian': did you mean 'train'?"),
+    "half a command misspelt": ("data mkae {tmp}/d", "did you mean 'make'? Known: check, make."),
+    "a file as data": ("train --data {tmp}/empty.py --out {tmp}/o", "is a file: give the folder"),
     "fewer than no clips": ("data make {tmp}/d --train -1", "-1"),
 }
 

@@ -19,7 +19,7 @@ def around(tmp_path):
     package = tmp_path / "venv" / "site-packages" / "lightavseg_core"
     (package / "_common").mkdir(parents=True)
     (package / "__init__.py").touch()
-    for part in ("__init__", "records", "environment", "files"):
+    for part in ("__init__", "records", "environment", "files", "names", "shipped"):
         shutil.copy(records.PACKAGE / "_common" / f"{part}.py", package / "_common")
     return tmp_path
 

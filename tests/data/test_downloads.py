@@ -85,6 +85,10 @@ def test_what_is_said_where_nothing_is_found(tmp_path, capsys):
     assert "no such folder" in hint(tmp_path / "nowhere", capsys)
     (tmp_path / "bare").mkdir()
     assert "it holds nothing" in hint(tmp_path / "bare", capsys)
+    for file in (archive, tmp_path / "avss" / "label2idx.json"):
+        with pytest.raises(FileNotFoundError) as caught:
+            AVSBench(file, "avss")
+        assert "data make" not in str(caught.value), "nothing can be generated where a file lies"
     words = r"s4_meta_data\.csv is missing beside .*lightavseg data make"
     with pytest.raises(FileNotFoundError, match=words):
         AVSBench(folder, "s4")

@@ -10,7 +10,7 @@ import torch
 from helpers.tiny import create, inputs, trained
 
 import lightavseg_core as lav
-from lightavseg_core.models import base
+from lightavseg_core.video import segmenter
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +66,33 @@ def refused(error, path, *expected):
         assert text in str(caught.value)
 
 
-def test_folders_that_hold_no_model(model, tmp_path, monkeypatch):
-    def offline(repository, file):
-        raise OSError("cannot reach the hub\nand a long explanation")
-
-    monkeypatch.setattr(base, "hf_hub_download", offline)
+def test_the_shipped_model_is_found_from_every_folder(tmp_path, monkeypatch, model):
     monkeypatch.chdir(tmp_path)
-    refused(FileNotFoundError, "runs/typo", "no such folder", "cannot reach the hub")
+    assert lav.load_model("checkpoints/tiny").config.size == 128
+    assert segmenter.load("checkpoints/tiny").about["sha256"].keys() == {"config.json", "model.safetensors"}
+    model.save_pretrained("checkpoints/tiny")
+    assert lav.load_model("checkpoints/tiny").config.width == 8, "what lies there wins"
+    refused(FileNotFoundError, "checkpoints/ear", "no such folder")
+
+
+def test_the_class_loads_as_strictly_as_load_model(model, tmp_path):
+    model.save_pretrained(tmp_path / "m")
+    for cls in (lav.models.AVSModel, lav.models.LightAVSeg):
+        loaded = cls.from_pretrained(tmp_path / "m")
+        assert type(loaded) is lav.models.LightAVSeg and loaded.config == model.config and not loaded.training
+        values = loaded.state_dict()
+        assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
+    with pytest.raises(ValueError, match=r"m: holds a model of LightAVSeg; expected one of AVESFormer\."):
+        lav.models.AVESFormer.from_pretrained(tmp_path / "m")
+    weights = tmp_path / "m" / "model.safetensors"
+    tensors = safetensors.torch.load_file(weights)
+    del tensors["audio.network.conv_stem.weight"]
+    safetensors.torch.save_file(tensors, weights)
+    with pytest.raises(ValueError, match="1 of .* tensors are missing, first audio.network.conv_stem.weight"):
+        lav.models.LightAVSeg.from_pretrained(tmp_path / "m")
+
+
+def test_folders_that_hold_no_model(model, tmp_path):
     refused(FileNotFoundError, tmp_path / "absent", "not a model folder")
     refused(FileNotFoundError, "/absent", "not a model folder")
     refused(FileNotFoundError, tmp_path, "config.json")
