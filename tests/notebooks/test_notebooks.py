@@ -144,9 +144,9 @@ def test_defaults(source, folder, monkeypatch):
         return
     copy = folder / f"{source.stem}.ipynb"
     committed = nbformat.read(NOTEBOOKS / copy.name, as_version=4)
-    outputs = {cell.id: cell.outputs for cell in code_cells(committed)}
-    for cell in code_cells(notebook):
-        cell.outputs = outputs.get(cell.id, [])  # a solution's cell has none
+    found = {cell.id: cell for cell in code_cells(committed)}
+    for cell in code_cells(notebook):  # of a solution's cells nothing is committed
+        cell.update((key, found[cell.id][key]) for key in ("outputs", "execution_count") if cell.id in found)
     nbformat.write(notebook, copy)
     nbval(copy)
     for made in (folder.parent / "figures").iterdir():
