@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
+from ._common.bars import bars_closed
+from ._common.state import buffers_kept, unfreeze
 from .config import TrainConfig
 from .data.avsbench import AVSBench
 from .data.layout import AVSS_SECONDS, read_events
@@ -28,12 +30,13 @@ def prepare_audio(
     choice, tagging = config.audio_weights, None
     if choice == "auto":
         choice = "joint" if read_events(train.root, train.subset) is None else "pretrain"
+    if choice not in ("joint", "pretrain"):
+        load_audio(model.audio, choice)
+    unfreeze(model.audio)  # by an earlier training
     if choice == "joint":
         return None
     if choice == "pretrain":
         tagging = pretrain_audio(model.audio.to(device), train, validation, config, device)
-    else:
-        load_audio(model.audio, choice)
     model.freeze_audio()
     return tagging
 
@@ -59,6 +62,9 @@ def _windows(dataset: AVSBench, categories: list[str]) -> tuple[Tensor, Tensor]:
     heard, labels = [], []
     for index, clip in enumerate(dataset.clips):
         waveform, seconds = dataset.waveform(index), len(clip.frames)
+        if not waveform.isfinite().all():
+            advice = "Replace its file."
+            raise FloatingPointError(f"{dataset.root}: the sound of {clip.name} is not finite. {advice}")
         waveform = F.pad(waveform, (0, max(0, (seconds - 1) * rate + samples - len(waveform))))
         heard += [waveform[t * rate : t * rate + samples] for t in range(seconds)]
         label = torch.zeros(seconds, len(categories))
@@ -74,6 +80,7 @@ def _windows(dataset: AVSBench, categories: list[str]) -> tuple[Tensor, Tensor]:
     return torch.stack(heard), torch.cat(labels)
 
 
+@bars_closed()
 def pretrain_audio(
     audio: nn.Module, train: AVSBench, validation: AVSBench, config: TrainConfig, device: torch.device
 ) -> dict[str, float]:
@@ -83,14 +90,19 @@ def pretrain_audio(
     one in twenty is silenced, as no clip with a noise floor ever is. Returns the validation's share of
     seconds whose whole sounding set is right, and of single tags.
 
-    Raises ValueError where the dataset has no events.csv.
+    Raises ValueError where the dataset has no events.csv, or nothing in `audio` can learn; FloatingPointError
+    where a sound, a loss or its gradient is not finite: from that batch nothing was learned.
     """
     events = read_events(train.root, train.subset)
     if events is None:
         advice = "Train with --audio-weights joint."
         raise ValueError(f"{train.root}: has no events.csv, so nothing says what sounds when. {advice}")
     categories = sorted({category for of_clip in events.values() for _, category in of_clip})
+    if not any(p.requires_grad for p in audio.parameters()):
+        advice = "Unfreeze it (requires_grad_), or train with --audio-weights joint."
+        raise ValueError(f"nothing in the audio encoder can learn: it is frozen. {advice}")
     heard, labels = _windows(train, categories)
+    validation_heard, validation_labels = _windows(validation, categories)
     front_end, generator = train.front_end, torch.Generator().manual_seed(config.seed)
     now = torch.zeros(1)  # a window begins at its own second 0
     head = nn.Linear(audio.channels, len(categories)).to(device)
@@ -108,17 +120,20 @@ def pretrain_audio(
         sound = audible * (heard[first] + mixed * level * heard[second])               # (B, samples)
         label = audible * torch.maximum(labels[first], mixed * labels[second])         # (B, categories)
         log_mel = front_end(sound, now)[:, 0].to(device)                               # (B, 1, F, M)
-        loss = F.binary_cross_entropy_with_logits(head(audio(log_mel)), label.to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)
+        with buffers_kept(audio):
+            loss = F.binary_cross_entropy_with_logits(head(audio(log_mel)), label.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)
+            if not (torch.isfinite(loss) and torch.isfinite(norm)):
+                found = f"audio pretraining: the loss is {loss.item()}, or its gradient is not finite"
+                raise FloatingPointError(f"{found}. A smaller learning_rate may help.")
         optimizer.step()
         schedule.step()
     audio.eval()
-    heard, labels = _windows(validation, categories)
     right = []
     with torch.inference_mode():
-        for sound, label in zip(heard.split(BATCH), labels.split(BATCH)):
+        for sound, label in zip(validation_heard.split(BATCH), validation_labels.split(BATCH)):
             tags = head(audio(front_end(sound, now)[:, 0].to(device))) > 0
             right.append(tags.cpu() == (label > 0.5))
     right = torch.cat(right)  # (N, categories)

@@ -1,7 +1,10 @@
 """How a model is trained: one dataclass, from which the command line is made too."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from ._common.fields import check_fields
 
 Subset = Literal["s4", "ms3", "avss"]
 
@@ -44,10 +47,6 @@ class TrainConfig:
     each core, at most 8."""
 
     def check(self) -> None:
-        """Raises ValueError for counts that cannot be trained with."""
+        """Raises ValueError for values that cannot be trained with."""
         least = dict.fromkeys(("batch_size", "validate_every", "audio_epochs"), 1)
-        least |= dict.fromkeys(("epochs", "freeze_visual", "clip_norm", "seed", "workers"), 0)
-        for name, smallest in least.items():
-            value = getattr(self, name)
-            if value is not None and value < smallest:
-                raise ValueError(f"{name} is {value}; expected at least {smallest}.")
+        check_fields(self, least=least, most={"seed": 2**32 - 1, "clip_norm": math.inf})

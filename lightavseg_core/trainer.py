@@ -5,23 +5,26 @@ import math
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, send_to_device, set_seed
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from ._common.switches import deterministic_algorithms, keep_freed_memory
+from ._common.bars import bars_closed
+from ._common.files import alone, append, whole
+from ._common.state import buffers_kept, evaluating, freeze, unfreeze
+from ._common.switches import deterministic_algorithms, keep_freed_memory, no_settings_from_outside
 from .audio_pretraining import prepare_audio
 from .config import TrainConfig
 from .data.avsbench import AVSBench, collate
-from .data.loading import loading_processes, with_waits
-from .evaluation import evaluate
+from .data.loading import loading_processes, training_loader, with_waits
+from .evaluation import evaluate, predict
 from .losses import total_loss
 from .models.base import AVSModel
 
@@ -31,7 +34,9 @@ class Trainer:
 
     out: a folder for train.json (configuration), log.jsonl (a line for each step, epoch and validation),
     `best` and `last` (model folders), which replace those of an earlier run; None writes nothing. On a CPU
-    the same seed, data and threads give the same weights, bit for bit.
+    the same seed, data and threads give the same weights, bit for bit, whatever stood before, and however
+    clips are loaded and validated. What an earlier training froze learns if the configuration says so; what
+    was frozen by hand stays so.
     """
 
     def __init__(self, model: AVSModel, config: TrainConfig, out: str | Path | None = None):
@@ -40,60 +45,66 @@ class Trainer:
         self.log: list[dict] = []
 
     @deterministic_algorithms()
+    @no_settings_from_outside()
+    @bars_closed()
     def fit(self, train: AVSBench, validation: AVSBench) -> dict:
         """Returns the last validation's scores. Raises FloatingPointError, naming the clips, when the loss or
-        its gradient is not finite: nothing was learned from them, and what was saved until then stays.
+        its gradient is not finite: nothing was learned from them, and what was saved until then stays; and
+        ValueError for what cannot be trained or validated with, and for a folder that another process writes.
 
         Torch's switches are as before afterwards. The random generators, which start from the seed, are not,
         nor is glibc, which keeps freed memory until the process ends.
         """
-        config, start = self.config, time.perf_counter()
-        keep_freed_memory()
-        set_seed(config.seed)
         # An ablation's switch, or lambda = 0, leaves some parameters without gradient.
         ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self.accelerator = accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[ddp])
-        self._clear(train)
+        on_cpu = not torch.cuda.is_available()
+        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[ddp])
+        self.writes = bool(self.out) and self.accelerator.is_main_process
+        with alone(self.out) if self.writes else nullcontext():
+            return self._fit(train, validation)
+
+    def _fit(self, train: AVSBench, validation: AVSBench) -> dict:
+        config, accelerator, start = self.config, self.accelerator, time.perf_counter()
+        self.log = []
+        keep_freed_memory()
+        self._try(train, validation)
+        set_seed(config.seed)
         tagging = prepare_audio(self.model, train, validation, config, accelerator.device)
+        self._clear(train)
         if tagging:
             self._record(event="tagging", **tagging)
         self._record(event="audio", seconds=time.perf_counter() - start)
 
         workers = loading_processes(config.workers, accelerator.device.type)
-        loader = DataLoader(
-            train, config.batch_size, shuffle=True, drop_last=len(train) >= config.batch_size,
-            collate_fn=collate, num_workers=workers, persistent_workers=workers > 0,
-            generator=torch.Generator().manual_seed(config.seed),
-        )
+        loader = training_loader(train, config.batch_size, config.seed, workers)
         self.model.to(memory_format=torch.channels_last)
-        visual = [p for p in self.model.visual.parameters() if p.requires_grad]
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         rate = config.learning_rate
         optimizer = AdamW(parameters, rate, weight_decay=config.weight_decay, fused=True)
-        model, optimizer, loader = accelerator.prepare(self.model, optimizer, loader)
+        model, loader = accelerator.prepare(self.model, loader)
         steps = config.epochs * len(loader)  # of this process: each has its share of the clips
         if config.schedule == "constant":
-            schedule = ConstantLR(optimizer.optimizer, factor=1)
+            schedule = ConstantLR(optimizer, factor=1)
         else:
-            schedule = OneCycleLR(optimizer.optimizer, rate, total_steps=max(steps, 2), pct_start=0.2)
+            schedule = OneCycleLR(optimizer, rate, total_steps=max(steps, 2), pct_start=0.2)
 
         scores, shown, best = {}, {}, -math.inf
         bar = tqdm(total=steps, desc="training", mininterval=1, disable=not accelerator.is_main_process)
         for epoch in range(1, config.epochs + 1):
             model.train()
-            for p in visual:
-                p.requires_grad_(epoch > config.freeze_visual)
+            (freeze if epoch <= config.freeze_visual else unfreeze)(self.model.visual)
             begun, waited, clips = time.perf_counter(), 0.0, 0
             for batch, wait in with_waits(loader):
                 waited += wait
                 clips += len(batch["name"])
                 batch = self.augment(batch)
-                loss, parts = self._loss(model, batch)
-                optimizer.zero_grad()
-                accelerator.backward(loss)
-                norm = accelerator.clip_grad_norm_(parameters, config.clip_norm or math.inf)
-                if not (torch.isfinite(loss) and torch.isfinite(norm)):
-                    raise FloatingPointError(self._not_finite(loss.item(), epoch, batch))
+                with buffers_kept(self.model):
+                    loss, parts = self._loss(model, batch)
+                    optimizer.zero_grad()
+                    accelerator.backward(loss)
+                    norm = accelerator.clip_grad_norm_(parameters, config.clip_norm or math.inf)
+                    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+                        raise FloatingPointError(self._not_finite(loss.item(), epoch, batch))
                 optimizer.step()
                 schedule.step()
                 parts = {name: value.item() for name, value in parts.items()}
@@ -112,20 +123,34 @@ class Trainer:
                 if scores["M_J"] > best:
                     best = scores["M_J"]
                     self._save("best")
+            if epoch % 5 == 0:  # where validation, by default, once drew a number: the same bits as then
+                torch.empty((), dtype=torch.int64).random_()
             self._save("last")
         bar.close()
         return scores
 
+    def _try(self, train: AVSBench, validation: AVSBench) -> None:
+        """Raises now what the first batch or validation would raise. The model stays as it is."""
+        unfreeze(self.model.visual)
+        if not any(p.requires_grad for p in self.model.parameters()):
+            raise ValueError("nothing can learn: all of the model is frozen. Unfreeze it (requires_grad_).")
+        self.model.to(self.accelerator.device)
+        predict(self.model, validation[0])
+        batch = collate([train[0]] * min(2, self.config.batch_size))
+        batch["annotated"][:] = True  # in other clips something is
+        with evaluating(self.model), buffers_kept(self.model, always=True):
+            self._loss(self.model.train(), send_to_device(batch, self.accelerator.device))
+
     def _clear(self, train: AVSBench) -> None:
         """A folder for this run: what an earlier one left would be taken for ours."""
-        if not (self.out and self.accelerator.is_main_process):
+        if not self.writes:
             return
-        self.out.mkdir(parents=True, exist_ok=True)
+        data = {"root": str(train.root), "subset": train.subset, "size": train.size, "sound": train.sound}
+        with whole(self.out / "train.json") as staging:
+            staging.write_text(json.dumps({**asdict(self.config), "data": data}, indent=1, default=str))
         (self.out / "log.jsonl").unlink(missing_ok=True)
         for name in ("best", "last"):
             shutil.rmtree(self.out / name, ignore_errors=True)
-        data = {"root": str(train.root), "subset": train.subset, "size": train.size, "sound": train.sound}
-        (self.out / "train.json").write_text(json.dumps({**asdict(self.config), "data": data}, indent=1))
 
     def augment(self, batch: dict) -> dict:
         """Mirrors each clip, with its masks, half of the time."""
@@ -168,10 +193,9 @@ class Trainer:
 
     def _record(self, **entry) -> None:
         self.log.append(entry)
-        if self.out and self.accelerator.is_main_process:
-            with (self.out / "log.jsonl").open("a") as file:
-                file.write(json.dumps(entry) + "\n")
+        if self.writes:
+            append(self.out / "log.jsonl", json.dumps(entry))
 
     def _save(self, name: str) -> None:
-        if self.out and self.accelerator.is_main_process:
+        if self.writes:
             self.model.save_pretrained(self.out / name)

@@ -1,10 +1,12 @@
 """Files that are whole or not there, folders that one process has for itself, and what a file's bytes are."""
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 try:
@@ -13,45 +15,107 @@ except ImportError:  # Windows
     fcntl = None
 
 
+# There is no room, on the disk or within the share of it that one may have.
+FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG")}
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A name to write under. The file gets its own name when the body is through and the disk has it.
 
-    Whoever is stopped here, also by a power cut, leaves the old file or none.
+    Whoever is stopped here, also by a power cut or a full disk, leaves the old file or none. Errors: see
+    `disk_errors`.
     """
-    staging = path.with_name(f".{path.name}")
+    staging = _hidden(path)
     try:
-        yield staging
-        with staging.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(staging, path)
+        with disk_errors(path):
+            yield staging
+            with staging.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(staging, path)
     finally:
         staging.unlink(missing_ok=True)
 
 
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}")
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Around what writes a file or into a folder: what the disk refuses is raised as OSError, with its number
+    and this name where it has none, also by libraries that have errors of their own."""
+    try:
+        yield
+    except Exception as error:
+        in_words = re.search(r"\(os error (\d+)\)", str(error))  # as Rust's do
+        number = getattr(error, "errno", None) or (in_words and int(in_words[1]))
+        name = getattr(error, "filename", None) or _hidden(path)
+        if number and Path(name) == _hidden(path):
+            raise OSError(number, os.strerror(number), str(path)) from None
+        raise
+
+
+def append(path: Path, line: str) -> None:
+    """Adds a line to a file, or nothing of it where the disk is full."""
+    left = f"{line}\n".encode()
+    with disk_errors(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+def told(error: OSError) -> str:
+    """An error of the system's in words, and what to do where the disk is full."""
+    if not error.errno:
+        return str(error)
+    name = f"{error.filename}: " if error.filename else ""
+    advice = ""
+    if error.errno in FULL:
+        advice = " Make room, and run the same again."
+    return f"{name}{error.strerror}.{advice}"
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Makes a folder and keeps other processes out of it.
+    """Makes a folder and keeps other processes out of it. If it was made here and is empty afterwards, it is
+    taken away again.
 
     A process that is killed keeps nobody out, since its lock is the system's. Raises ValueError where another
     process is in it, or where there is something else than a folder.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: not a folder. Give another --out.")
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY) if fcntl else None
     try:
-        # Another process may have taken the folder away just now.
-        if not _lock(handle) or not os.path.samestat(os.fstat(handle), os.stat(folder)):
+        if handle is not None and not (_lock(handle) and _is_at(handle, folder)):
             raise ValueError(
-                f"{folder}: another process is writing it. Wait until that is done, then run the same again."
+                f"{folder}: another process is writing it. Wait until that is done, then run the same again, "
+                "or give another --out."
             )
-        yield
+        try:
+            yield
+        finally:
+            for place in made:
+                with suppress(OSError):  # something is in it
+                    place.rmdir()
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
+
+
+def _is_at(handle: int, folder: Path) -> bool:
+    """False where another process has taken the folder away just now."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(folder))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(handle: int) -> bool:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,22 @@ def deterministic_algorithms() -> Iterator[None]:
     finally:
         torch.set_deterministic_debug_mode(mode)
         torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+# Where a training runs; all else that Accelerate reads under this prefix says what is trained.
+WHERE = ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE", "ACCELERATE_CPU_AFFINITY")
+
+
+@contextmanager
+def no_settings_from_outside() -> Iterator[None]:
+    """Hides the environment variables by which Accelerate would train otherwise than the configuration says:
+    precision, accumulation of gradients, compilation, sharding. `accelerate launch` sets some unasked."""
+    hidden = {name for name in os.environ if name.startswith("ACCELERATE_")} - set(WHERE)
+    kept = {name: os.environ.pop(name) for name in hidden}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def keep_freed_memory() -> None:

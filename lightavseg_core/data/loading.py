@@ -1,9 +1,62 @@
-"""How clips reach a training loop: by how many processes, and how long it waits for them."""
+"""How clips reach a training loop: in which order, by how many processes, and how long it waits for them."""
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+
+from .avsbench import AVSBench, collate
+
+
+class _Drawn(Dataset):
+    """Clips of which what is drawn, as AVSS's crops, depends on seed, epoch and index alone: not on which
+    process loads them, nor on what else draws."""
+
+    def __init__(self, clips: AVSBench, seed: int, workers: int):
+        self.clips, self.seed, self.epoch = clips, seed, torch.zeros((), dtype=torch.int64)
+        if workers:
+            self.epoch.share_memory_()  # those that load are told of the next epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Accelerate before each epoch, from 0."""
+        self.epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict:
+        mixed = np.random.SeedSequence((self.seed, int(self.epoch), index)).generate_state(1, np.uint64)
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(int(mixed[0]))
+            return self.clips[index]
+
+
+class _Shuffled(RandomSampler):
+    """Another order in each epoch. An epoch draws a number more than it needs, as torch's loader does in each
+    epoch without processes and in the first alone with them: the order is the same either way."""
+
+    def __iter__(self) -> Iterator[int]:
+        torch.empty((), dtype=torch.int64).random_(generator=self.generator)
+        return super().__iter__()
+
+
+def training_loader(clips: AVSBench, batch_size: int, seed: int, workers: int) -> DataLoader:
+    """Batches of clips in an order that the seed draws anew in each epoch, the same with so many processes as
+    without. What is left over at an epoch's end is left out, unless it is all there is."""
+    return DataLoader(
+        _Drawn(clips, seed, workers),
+        batch_size,
+        sampler=_Shuffled(clips, generator=torch.Generator().manual_seed(seed)),
+        drop_last=len(clips) >= batch_size,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),
+    )
 
 
 def loading_processes(asked: int | None, device: str) -> int:

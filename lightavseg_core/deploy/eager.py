@@ -8,6 +8,7 @@ import copy
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, get_args
 
 import torch
@@ -51,6 +52,12 @@ def autocast(device: str | torch.device, precision: Precision) -> torch.autocast
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
 
 
+def _compiling() -> AbstractContextManager:
+    """All methods share one forward, and torch runs what it compiles there for the ninth time eagerly, in
+    silence. Here it does not; elsewhere its limits are as they were."""
+    return torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True)
+
+
 def prepare(
     model: nn.Module,
     device: str | torch.device = "cpu",
@@ -84,18 +91,18 @@ def prepare(
     autocast(device, precision)  # says now what it would say at the first call
     placed = place(model, device, channels_last)
     if compile != "none":
-        # All methods share one forward, and torch runs what it compiles there for the ninth time eagerly, in
-        # silence.
-        torch._dynamo.config.recompile_limit = 64
-        torch._dynamo.config.fail_on_recompile_limit_hit = True
         placed = torch.compile(placed, dynamic=False, mode="reduce-overhead" if compile == "graphs" else None)
+    compiled = set()  # shapes
 
     def run(frames: Tensor, log_mel: Tensor) -> Tensor:
         frames, log_mel = arrange(frames.to(device), channels_last), log_mel.to(device)
         if compile == "graphs":
             torch.compiler.cudagraph_mark_step_begin()
-        with torch.inference_mode(), autocast(device, precision):
+        shapes = frames.shape, log_mel.shape
+        compiles = compile != "none" and shapes not in compiled
+        with torch.inference_mode(), autocast(device, precision), _compiling() if compiles else nullcontext():
             logits = placed(frames, log_mel).logits
+        compiled.add(shapes)
         # A graph writes its next result into the same memory.
         return logits.float().clone() if compile == "graphs" else logits.float()
 

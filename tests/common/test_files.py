@@ -38,9 +38,27 @@ def test_a_folder_for_one_process(tmp_path):
         found = other()
         assert found.returncode and f"{folder}: another process is writing it" in found.stderr
     assert other().stdout == "in\n"
+    assert list(tmp_path.iterdir()) == [], "made for nothing"
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="file: not a folder"), alone(tmp_path / "file"):
         pass
+
+
+def test_a_folder_that_was_made_for_nothing_goes(tmp_path):
+    """With those above it that were made too; not what holds something, was there, or is another's."""
+    there, folder = tmp_path / "there", tmp_path / "deep" / "folder"
+    there.mkdir()
+    for place in (there, folder):
+        with pytest.raises(KeyboardInterrupt), alone(place):
+            assert place.is_dir()
+            raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == [there]
+    with alone(folder):
+        with pytest.raises(ValueError, match="another process"), alone(folder):
+            pass
+        assert folder.is_dir()
+        (folder / "file").touch()
+    assert (folder / "file").exists()
 
 
 def test_digests(tmp_path):

@@ -3,12 +3,13 @@
 import time
 
 import pytest
+import torch
 from helpers.tiny import create
 from torch.utils.data import DataLoader, get_worker_info
 
 from lightavseg_core import TrainConfig, Trainer
 from lightavseg_core.data import AVSBench, avsbench
-from lightavseg_core.data.loading import loading_processes
+from lightavseg_core.data.loading import loading_processes, training_loader
 
 
 @pytest.fixture
@@ -40,11 +41,35 @@ def test_training_says_that_it_waits(shapes, slow, capsys, cache, words):
 
 @pytest.mark.slow
 def test_loading_processes_change_nothing_but_the_time(shapes):
-    data, losses = AVSBench(shapes, "ms3", "train", 64), []
+    """Neither the order of the clips nor what of them is drawn, in a second epoch either."""
+    losses, crops = [], []
+    data = AVSBench(shapes, "avss", "train", 32)
+    data.clips = data.clips[:4]
     for workers in (None, 2):
-        log = fit(data, shapes, epochs=1, batch_size=3, workers=workers)
-        losses.append([(entry["loss"], entry["alignment"]) for entry in log if entry["event"] == "step"])
-    assert len(losses[0]) == 2 and losses[0] == losses[1]
+        model = create(size=32, num_classes=data.num_classes)
+        config = TrainConfig(audio_weights="joint", epochs=2, batch_size=2, workers=workers)
+        trainer = Trainer(model, config)
+        trainer.fit(data, AVSBench(shapes, "avss", "val", 32))
+        losses.append([entry["loss"] for entry in trainer.log if entry["event"] == "step"])
+    assert len(losses[0]) == 4 and losses[0] == losses[1]
+    loader = training_loader(data, 1, seed=0, workers=0)
+    for epoch in (0, 0, 1):
+        loader.dataset.set_epoch(epoch)
+        crops.append(loader.dataset[1]["frames"])
+    assert torch.equal(crops[0], crops[1]) and not torch.equal(crops[0], crops[2])
+
+
+def test_the_order_of_clips_is_that_of_torchs_loader(shapes):
+    """Of one without processes, whose generator also seeds these: the order that stored results were trained
+    in."""
+    data, names = AVSBench(shapes, "ms3", "train", 64), []
+    plain = DataLoader(range(6), 4, shuffle=True, drop_last=True, generator=torch.Generator().manual_seed(3))
+    loader = training_loader(data, 4, seed=3, workers=0)
+    for _ in range(3):
+        (wanted,), (found,) = plain, loader
+        names.append(found["name"])
+        assert names[-1] == [data.clips[k].name for k in wanted]
+    assert names[0] != names[1] != names[2]
 
 
 def test_how_many_processes_load(monkeypatch):

@@ -164,9 +164,9 @@ class Poisoned(AVSBench):
 
     def __getitem__(self, index):
         item = super().__getitem__(index)
-        if self.split == "train":
+        if self.split == "train" and index == 5:
             self.fetched += 1
-            if self.fetched > len(self) and index == 5:
+            if self.fetched > 1:
                 item["frames"] = item["frames"] * float("inf")
         return item
 
@@ -239,7 +239,7 @@ def test_torchs_switches_are_as_before(root, monkeypatch, mode, filled, breaks):
         torch.set_deterministic_debug_mode("default")
         torch.utils.deterministic.fill_uninitialized_memory = True
     assert after == before and switches() == untouched
-    assert inside == [{**before, "deterministic": 1, "filled": False}]
+    assert inside and all(found == {**before, "deterministic": 1, "filled": False} for found in inside)
 
 
 @pytest.mark.slow
@@ -340,17 +340,19 @@ def test_audio_weights_from_a_file(root, joint, tmp_path):
 
 
 def test_a_deaf_twin_hears_silence(root, tmp_path, monkeypatch):
-    heard = []
+    heard, forward = [], AVSModel.forward
 
     def listen(self, frames, log_mel):
         heard.append(log_mel)
-        raise InterruptedError
+        if (tmp_path / "log.jsonl").exists():  # it has begun
+            raise InterruptedError
+        return forward(self, frames, log_mel)
 
     monkeypatch.setattr("lightavseg_core.models.AVSModel.forward", listen)
     with pytest.raises(InterruptedError):
         fit(root, tmp_path, sound="silent")
     silence = create().front_end(torch.zeros(16_000), torch.zeros(1))
-    assert torch.equal(heard[0], silence.expand_as(heard[0])) and heard[0].unique().numel() == 1
+    assert torch.equal(heard[-1], silence.expand_as(heard[-1])) and heard[-1].unique().numel() == 1
     assert json.loads((tmp_path / "train.json").read_text())["data"]["sound"] == "silent"
 
 

@@ -87,6 +87,28 @@ def test_compiled_model_says_the_same(eager):
     torch.testing.assert_close(prepare(model, compile="default")(*given), logits, rtol=1e-4, atol=1e-5)
 
 
+def test_the_compilers_limits_are_the_callers_again(monkeypatch):
+    """They are raised where a shape is seen first, and compiled, alone."""
+    seen, config = [], torch._dynamo.config
+
+    def limits():
+        return config.recompile_limit, config.fail_on_recompile_limit_hit
+
+    def compiled(model, **options):
+        def forward(*given):
+            seen.append(limits())
+            return model(*given)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    before = limits()
+    run = prepare(Doubling(), compile="default")
+    for size in (32, 32, 64):
+        run(*inputs(1, 1, size, size))
+    assert limits() == before and seen == [(64, True), before, (64, True)]
+
+
 WRONG = {
     "precision": ({"precision": "fp16"}, "fp16"),
     "compile": ({"compile": "defualt"}, "did you mean 'default'"),
