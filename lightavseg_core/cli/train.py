@@ -65,9 +65,9 @@ class Train(TrainConfig, _TrainOptions):
         from ..models import create_model
         from ..trainer import Trainer
 
-        if (self.out / "log.jsonl").exists():
-            raise FileExistsError(f"{self.out}: holds an earlier run. Give another --out, or remove it.")
+        self._refuse_earlier_run()
         config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+        config.check()
         options = {name: getattr(self, name) for name in ("visual", "audio", "size")}
         options = {name: value for name, value in options.items() if value is not None}
         if self.recipe:
@@ -80,9 +80,18 @@ class Train(TrainConfig, _TrainOptions):
             print(f"visual encoder: {len(loaded)} tensors from {self.visual_weights}")
         how = (model.config.size, model.front_end, self.sound, config.seed)
         train, validation = (AVSBench(self.data, self.subset, split, *how) for split in ("train", "val"))
-        scores = Trainer(model, config, self.out).fit(train, validation)
+        trainer = Trainer(model, config, self.out)
+        self._refuse_earlier_run()  # of a command that was given just before this one, and is through
+        scores = trainer.fit(train, validation)
         print(json.dumps({"out": str(self.out), **scores}))
         return 0
+
+    def _refuse_earlier_run(self) -> None:
+        from .._common.files import alone
+
+        if (self.out / "log.jsonl").exists():
+            with alone(self.out):  # not earlier, but running: that is refused otherwise
+                raise FileExistsError(f"{self.out}: holds an earlier run. Give another --out, or remove it.")
 
     def _published_options(self) -> dict:
         """The recipe's options of the model. Raises ValueError for what does not go with the recipe."""
@@ -130,7 +139,7 @@ class Evaluate:
         from ..evaluation import evaluate
         from ..models.base import load_model
         model = load_model(self.folder).to("cuda" if torch.cuda.is_available() else "cpu")
-        size = self.size or model.config.size
+        size = model.config.size if self.size is None else self.size
         dataset = AVSBench(self.data, self.subset, self.split, size, model.front_end)
         if dataset.num_classes != model.config.num_classes:
             raise ValueError(

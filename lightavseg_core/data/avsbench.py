@@ -47,6 +47,8 @@ class AVSBench(torch.utils.data.Dataset):
         seed: int = 0,
         cache_bytes: int = 2 << 30,
     ):
+        if size is not None and size < 1:
+            raise ValueError(f"size is {size}; expected a side in pixels, or None: as stored.")
         self.root, self.subset, self.split = Path(root), subset, split
         self.size, self.sound, self.seed = size, _known(sound), seed
         self.clips = [as_stored(clip) for clip in read_clips(root, subset, split)]
