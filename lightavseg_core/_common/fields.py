@@ -1,13 +1,13 @@
 """Whether a dataclass holds what its annotations say."""
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .names import unknown
+from .ranges import within
 
 NAMES = {int: "a whole number (int)", float: "a number (float)", bool: "True or False", str: "a text (str)"}
 
@@ -28,8 +28,5 @@ def _check(name: str, value: Any, kind: type, least: float, most: float) -> None
     accepted = {float: (int, float), str: (str, os.PathLike)}.get(kind, kind)
     if not isinstance(value, accepted) or (kind is not bool and isinstance(value, bool)):
         raise ValueError(f"{name} is {value!r}; expected {NAMES[kind]}.")
-    if kind in (int, float) and not least <= value <= most:  # nan is not either
-        wanted = "a finite number"
-        if math.isfinite(value):
-            wanted = f"at least {least}" if value < least else f"at most {most}"
-        raise ValueError(f"{name} is {value}; expected {wanted}.")
+    if kind in (int, float):
+        within(least, most, **{name: value})

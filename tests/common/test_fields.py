@@ -10,10 +10,10 @@ from lightavseg_core import TrainConfig
 from lightavseg_core.recipes import RECIPES
 
 WRONG = {
-    "learning_rate": {-1: "at least 0", math.nan: "a finite", math.inf: "a finite number", "1": "float"},
+    "learning_rate": {-1: "at least 0", math.nan: "at least 0", math.inf: "at most", "1": "float"},
     "weight_decay": {-0.1: "at least 0", None: "float"},
-    "alignment_weight": {-1: "at least 0", -math.inf: "a finite number"},
-    "clip_norm": {-1: "at least 0", math.nan: "a finite number"},
+    "alignment_weight": {-1: "at least 0", -math.inf: "at least 0"},
+    "clip_norm": {-1: "at least 0", math.nan: "at least 0"},
     "epochs": {-1: "at least 0", 2.5: "int", True: "int", "3": "int"},
     "batch_size": {0: "at least 1"},
     "audio_epochs": {0: "at least 1"},

@@ -1,12 +1,16 @@
 """Scores of a model on a dataset, with any sound, and the score of who sees everything and hears nothing."""
 
 import pytest
+import torch
 from helpers.tiny import trained
 from torchmetrics import MetricCollection
 
-from lightavseg_core import deaf_oracle, evaluate
+from lightavseg_core import create_model, deaf_oracle, evaluate
 from lightavseg_core.data import AVSBench
 from lightavseg_core.data.sounding_shapes import objects
+from lightavseg_core.evaluation import predict
+from lightavseg_core.inspection.attention import survey
+from lightavseg_core.inspection.scales import maps
 from lightavseg_core.metrics import FalsePositiveShare, MaskScore
 
 
@@ -30,9 +34,30 @@ def test_evaluate(shapes):
     assert more["M_F"] not in {found["M_F"] for found in scores.values()}
     with pytest.raises(ValueError, match="loud"):
         evaluate(model, data, "loud")
-    model.train()
     evaluate(model, data)
-    assert model.training and data.sound == "normal"
+    assert data.sound == "normal"
+
+
+LOOKS = {
+    "evaluate": lambda model, data: evaluate(model, data),
+    "predict": lambda model, data: predict(model, data[0]),
+    "survey": lambda model, data: survey(model, data),
+    "maps": lambda model, data: maps(model, data),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_who_looks_changes_nothing(shapes, look):
+    """A part that is in another mode than the whole stays in it, and no random number is drawn."""
+    model, data = create_model("avsegformer", preset="tiny"), AVSBench(shapes, "ms3", "val", 32)
+    data.clips = data.clips[:1]
+    model.train().visual.eval()
+    modes, state = [module.training for module in model.modules()], torch.get_rng_state()
+    LOOKS[look](model, data)
+    assert [module.training for module in model.modules()] == modes and len(set(modes)) == 2
+    assert torch.equal(torch.get_rng_state(), state)
+    model.freeze_audio()
+    assert model.training and not model.visual.training and not model.audio.training
 
 
 def test_deaf_oracle_by_hand(shapes):
