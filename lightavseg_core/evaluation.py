@@ -1,7 +1,6 @@
 """Scores of a model on a dataset, also with another sound; the deaf oracle; masks of single clips."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +8,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from torchmetrics import Metric, SumMetric
 
+from ._common.outputs import NotFinite, check_finite
+from ._common.state import evaluating
 from .data.avsbench import AVSBench, collate
 from .data.sounding_shapes import clip_number, objects
 from .metrics import MaskScore, SemanticScore
@@ -20,25 +21,24 @@ def score_for(num_classes: int) -> Metric:
 
 
 def update_score(score: Metric, logits: Tensor, batch: dict) -> None:
-    """Adds a batch's annotated frames; padding and the others are never scored. logits (B, T, C, H, W)."""
+    """Adds a batch's annotated frames; padding and the others are never scored. logits (B, T, C, H, W).
+
+    Raises ValueError, naming clip and second, where they are not finite.
+    """
     annotated = batch["annotated"].to(logits.device)
     logits, mask = logits[annotated], batch["mask"].to(logits.device)[annotated]
+
+    def place(k: int) -> str:
+        clip, second = annotated.nonzero()[k].tolist()
+        return f"clip {batch['name'][clip]}, second {second}"
+
+    check_finite(logits, place)
     score.update(logits[:, 0] if logits.shape[1] == 1 else logits, mask)
 
 
 def computed(score: Metric) -> dict[str, float]:
     """What a metric gives as numbers; those per class stay out."""
     return {name: value.item() for name, value in score.compute().items() if value.ndim == 0}
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """A model in evaluation mode; afterwards in the mode that it was in, also where the body raises."""
-    training = model.training
-    try:
-        yield model.eval()
-    finally:
-        model.train(training)
 
 
 @torch.inference_mode()
@@ -79,9 +79,13 @@ def score_segmenter(segment: Callable[[Tensor, Tensor], Tensor], dataset: AVSBen
     """
     score = score_for(dataset.num_classes)
     for index in range(len(dataset)):
-        batch = collate([dataset[index]])
-        seconds = zip(batch["frames"].split(1, 1), batch["log_mel"].split(1, 1))
-        update_score(score, torch.cat([segment(*second) for second in seconds], 1), batch)
+        batch, logits = collate([dataset[index]]), []
+        for given in zip(batch["frames"].split(1, 1), batch["log_mel"].split(1, 1)):
+            try:
+                logits.append(segment(*given))
+            except NotFinite as error:
+                raise error.at(f"clip {batch['name'][0]}, second {len(logits)}") from None
+        update_score(score, torch.cat(logits, 1), batch)
     return computed(score)
 
 
@@ -107,11 +111,15 @@ def deaf_oracle(dataset: AVSBench) -> dict:
 
 
 def predict(model: nn.Module, item: dict, log_mel: Tensor | None = None) -> Tensor:
-    """Binary masks (T, H, W) bool of a dataset's item, hearing its own log-mel (T, 1, F, M) or another."""
+    """Binary masks (T, H, W) bool of a dataset's item, hearing its own log-mel (T, 1, F, M) or another.
+
+    Raises ValueError, naming clip and second, where the model's logits are not finite.
+    """
     heard = item["log_mel"] if log_mel is None else log_mel
     device = next(model.parameters()).device
-    with torch.inference_mode():
-        logits = model.eval()(item["frames"][None].to(device), heard[None].to(device)).logits[0]
+    with torch.inference_mode(), evaluating(model):
+        logits = model(item["frames"][None].to(device), heard[None].to(device)).logits[0]
+    check_finite(logits, lambda second: f"clip {item['name']}, second {second}")
     marked = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1) > 0
     return marked.cpu()
 

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from ._common.outputs import check_pair
+
 BETA_SQUARED = 0.3
 THRESHOLDS = 255
 TOLERANCE = 0.008  # of a contour, as a share of the frame's diagonal
@@ -39,7 +41,10 @@ def f_curve(probability: Tensor, target: Tensor) -> Tensor:
 
 
 class Sums(Metric):
-    """A metric whose states are sums over frames, so that batches, and processes, add up exactly."""
+    """A metric whose states are sums over frames, so that batches, and processes, add up exactly.
+
+    `update` raises ValueError for shapes that do not go together, and for logits that are not finite.
+    """
 
     full_state_update = False
     higher_is_better = True
@@ -75,9 +80,7 @@ class MaskScore(Sums):
         self.add_sums("curve", size=(THRESHOLDS,))
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        if logits.shape != target.shape or logits.ndim < 2:
-            found = f"logits {tuple(logits.shape)} and target {tuple(target.shape)}"
-            raise ValueError(f"{found}: expected (..., H, W) of both.")
+        check_pair(logits, target)
         if not target.numel():
             return
         pixels = target.shape[-2] * target.shape[-1]
@@ -126,10 +129,7 @@ class SemanticScore(Sums):
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         classes = self.num_classes
-        expected = (*target.shape[:-2], classes, *target.shape[-2:])
-        if target.ndim < 2 or logits.shape != expected:
-            found = f"logits {tuple(logits.shape)} and target {tuple(target.shape)}"
-            raise ValueError(f"{found}: expected (..., {classes}, H, W) and (..., H, W).")
+        check_pair(logits, target, classes)
         if not target.numel():
             return
         pixels = target.shape[-2] * target.shape[-1]
@@ -186,6 +186,7 @@ class BoundaryScore(Sums):
     numbers = ("total", "frames")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
+        check_pair(logits, target)
         height, width = target.shape[-2:]
         predicted = (logits.detach() > 0).reshape(-1, height, width)  # (N, H, W)
         target = target.reshape(-1, height, width) > 0
@@ -215,6 +216,7 @@ class FalsePositiveShare(Sums):
     numbers = ("marked", "background")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
+        check_pair(logits, target)
         background = target == 0
         self.marked += ((logits.detach() > 0) & background).sum()
         self.background += background.sum()

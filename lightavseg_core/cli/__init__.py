@@ -4,14 +4,19 @@ A command imports what it needs when it runs: --help answers at once, and `check
 """
 from __future__ import annotations
 
+import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial, reduce
 from operator import or_
 from typing import Annotated
 
 import tyro
 
+from .._common.bars import bars_closed
+from .._common.files import told
 from .._common.names import at_home, printable, unknown
 from .compare import Compare
 from .data import Data
@@ -27,11 +32,14 @@ COMMANDS = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point. A mistake of the user's ends in one line on stderr and exit code 2, not in a traceback."""
+    """Entry point. A mistake of the user's, or a disk that fails, ends in one line on stderr and exit code 2,
+    not in a traceback."""
     arguments = [at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     try:
-        known_command(arguments)
-        sys.exit(_command(arguments).run())
+        with _printing(), bars_closed():
+            known_command(arguments)
+            code = _command(arguments).run()
+        sys.exit(code)
     except KeyboardInterrupt:
         print("stopped; what was written until now is kept", file=sys.stderr)
         sys.exit(130)
@@ -39,8 +47,30 @@ def main(arguments: list[str] | None = None) -> None:
         if (getattr(error, "name", None) or "").startswith("lightavseg_core"):
             raise  # a mistake of ours
         advice = ". `lightavseg check` says what to install." if of_an_import(error) else ""
-        print(f"lightavseg: {printable(error)}{advice}", file=sys.stderr)
+        said = told(error) if isinstance(error, OSError) else error
+        print(f"lightavseg: {printable(said)}{advice}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """Around a command: any name can be printed, in whatever encoding, and what was printed is written out
+    before Python ends, when an error could no longer be told.
+
+    Raises OSError where standard output cannot be written.
+    """
+    out = sys.stdout
+    if getattr(out, "errors", None) == "strict":
+        out.reconfigure(errors="backslashreplace")  # as stderr does
+    try:
+        yield
+    finally:
+        try:
+            if out:
+                out.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # for what is still to be written
+            raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def known_command(arguments: list[str]) -> None:

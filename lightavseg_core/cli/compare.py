@@ -43,13 +43,13 @@ class Compare:
     def run(self) -> int:
         from ..experiments.compare import compare, lines
         from ..plots import method_comparison
+        from ..plots.common import save
 
         found = compare(
             self.file, self.data, self.subset, self.budget, self.preset, self.seeds, self.workers, self.out
         )
         print("\n".join(lines(found)))
         plot = self.plot or self.out / "comparison.png"
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        method_comparison(found.rows).savefig(plot, dpi=120)
+        save(method_comparison(found.rows), plot, dpi=120)
         print(f"{self.out / 'comparison.json'}, {plot}: the table, also as a picture")
         return 0

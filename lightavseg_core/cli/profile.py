@@ -68,10 +68,10 @@ class Profile:
         if self.out:
             write(self.out, found.to_dict())
         if self.plot:
+            from ..plots.common import save
             from ..plots.latency import bars
 
-            self.plot.parent.mkdir(parents=True, exist_ok=True)
-            bars(found).savefig(self.plot, dpi=120)
+            save(bars(found), self.plot, dpi=120)
         print(json.dumps(found.to_dict(), indent=1) if self.json else "\n".join(lines(found)))
         return 0
 
@@ -100,9 +100,9 @@ class Bench:
 
         bench = run(self.out, self.device, self.repeats, self.only)
         if self.figure and {"methods", "runtimes"} <= bench.profiles.keys():
+            from ..plots.common import save
             from ..plots.latency import overview
 
-            self.figure.parent.mkdir(parents=True, exist_ok=True)
             drawn = overview(bench.profiles["methods"], bench.profiles["runtimes"])
-            drawn.savefig(self.figure, dpi=110)
+            save(drawn, self.figure, dpi=110)
         return 0

@@ -12,8 +12,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 from tqdm.auto import tqdm
 
+from .._common.bars import bars_closed
+from .._common.lookalikes import on_disk
 from .._common.names import printable
 from .decoding import read_track
 from .images import frame_size, open_upright
@@ -38,6 +41,7 @@ ADVICE = {
     "line": "correct or remove the line",
     "empty": "copy it again from the download",
     "missing": "copy it again from the download",
+    "disk": "the file may be well, its disk or its rights are not: check these, then check again",
     "broken": "it is damaged: copy it again from the download",
     "sound": "copy it again; if it has no sound there either, remove its line from the metadata",
     "size": "make the clip's frames one size, and its masks of the same shape",
@@ -150,7 +154,7 @@ def _check_clip(clip: Clip, subset: str, classes: int, home: Path) -> _Found:
         try:
             result = reader(path)
         except (ValueError, OSError) as error:
-            kind = "missing" if isinstance(error, FileNotFoundError) else getattr(error, "kind", "broken")
+            kind = "missing" if isinstance(error, FileNotFoundError) else _kind(error, "broken")
             problem(kind, part, str(error).rstrip(".") + more)
             return None
         found.read += 1
@@ -182,8 +186,17 @@ def _check_clip(clip: Clip, subset: str, classes: int, home: Path) -> _Found:
     if track := use("sound", clip.audio, read_track):
         rate, samples = track
         found.short = len(samples) / rate < len(clip.frames) - 0.025
-    found.links = _links([*clip.frames, *filter(None, clip.masks), clip.audio], home)
+    files = [*clip.frames, *filter(None, clip.masks), clip.audio]
+    found.links = _links([on_disk(path) for path in files], home)
     return found
+
+
+def _kind(error: Exception, other: str) -> str:
+    """Of a problem: where the system refused to read, that is not in the file."""
+    for why in (error, error.__context__):
+        if isinstance(why, OSError) and why.errno and not isinstance(why, av.FFmpegError):
+            return "disk"
+    return getattr(error, "kind", other)
 
 
 def _links(files: list[Path], home: Path) -> set[Path]:
@@ -271,6 +284,7 @@ def check(root: str | Path, subset: str, workers: int = 2) -> Report:
     return report
 
 
+@bars_closed()
 def _read_all(report: Report, clips: list[Clip], root: Path, classes: int, workers: int) -> None:
     """Reads every file of these clips."""
     home = root if report.folder.is_relative_to(root) else report.folder
@@ -309,8 +323,7 @@ def check_all(root: str | Path, subsets: Iterable[str] = SUBSETS) -> list[Report
         except (ValueError, OSError) as error:
             if folder is None and isinstance(error, FileNotFoundError):
                 continue
-            kind = getattr(error, "kind", "table")
-            problem = Problem(SUBSETS[subset].csv, kind, "metadata", str(error).rstrip("."))
+            problem = Problem(SUBSETS[subset].csv, _kind(error, "table"), "metadata", str(error).rstrip("."))
             reports.append(Report(subset, folder or Path(root), problems=[problem]))
     if not reports:
         raise FileNotFoundError(nothing_found(root, subsets))

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
+
+from .._common.lookalikes import on_disk
+from .._common.substitutes import substitute
 
 MAX_PIXELS = 64_000_000  # of one picture; where a header promises more, nothing is decoded
 # Told by content, not by name; PIL reads others with outside programs.
@@ -36,17 +39,20 @@ class NoRange(ValueError):
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _named(path: str | Path) -> Iterator[None]:
     """PIL raises almost anything over a broken file; here it becomes a ValueError of one line."""
     try:
         yield
     except Exception as error:
+        if isinstance(error, UnidentifiedImageError) and (instead := substitute(Path(path))):
+            raise ValueError("{}: not a readable picture ({}). {}.".format(path, *instead)) from None
         reason = str(error).replace(str(path), "").strip(" '\"") or type(error).__name__
         raise ValueError(f"{path}: not a readable picture ({' '.join(reason.split())[:100]}).") from None
 
 
 def _header(path: Path) -> Image.Image:
     """A picture of which nothing is decoded yet."""
+    path = on_disk(path)
     if not path.is_file():
         instead = "; in its place is a folder, a pipe or a device" if path.exists() else ""
         raise FileNotFoundError(f"{path}: missing{instead}.")
@@ -80,7 +86,7 @@ def open_upright(path: Path) -> tuple[Image.Image, int]:
     Raises FileNotFoundError or ValueError: missing, broken, truncated, or absurdly large.
     """
     image = _header(path)
-    with _named(path):
+    with _named(image.filename):
         return _upright(image)
 
 
@@ -111,7 +117,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
 def read_picture(path: Path) -> np.ndarray:
     """A frame, upright: (H, W, 3) uint8. Raises as `open_upright`, and NoRange."""
     image = _frame_header(path)
-    with _named(path):
+    with _named(image.filename):
         return _rgb(_upright(image)[0])
 
 
@@ -125,7 +131,7 @@ def frame_size(path: Path) -> tuple[tuple[int, int], int]:
     A JPEG is decoded in grey at an eighth of its size: that finds what is damaged as surely, in half the
     time."""
     image = _frame_header(path)
-    with _named(path):
+    with _named(image.filename):
         size = image.size
         coarse = image.draft("L", (max(image.width // 8, 1), max(image.height // 8, 1)))
         image, orientation = _upright(image)

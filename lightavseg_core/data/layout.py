@@ -12,7 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from .._common.lookalikes import on_disk
 from .._common.names import unknown
+from .._common.substitutes import substitute
 
 SPLITS = ("train", "val", "test")
 # Many times the real ones: bytes of a CSV or JSON file, clips, classes.
@@ -203,9 +205,11 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[s
     try:
         columns = reader.fieldnames or []
         if missing := [column for column in needed if column not in columns]:
-            found = str(columns or "nothing")[:200]
+            if instead := substitute(path):
+                raise ValueError("{}: not a table of this dataset ({}). {}.".format(path, *instead))
+            there = str(columns or "nothing")[:200]
             raise ValueError(
-                f"{path}, line 1: has no column {', '.join(missing)}; found {found}. Expected at least "
+                f"{path}, line 1: has no column {', '.join(missing)}; found {there}. Expected at least "
                 f"{', '.join(needed)}."
             )
         for row in reader:
@@ -265,7 +269,7 @@ def clip_of(folder: Path, subset: str, row: dict[str, str]) -> Clip:
     split, category = row["split"], row.get("category")
     if subset == "avss":
         kind, name = row["label"], row["uid"]
-        base = folder / kind / name
+        base = on_disk(folder / kind / name)
         colours, instead = base / "labels_rgb", base / "labels_semantic"
         if not colours.is_dir() and instead.is_dir():  # read only where the colours are missing
             colours = instead
@@ -292,7 +296,7 @@ def as_stored(clip: Clip) -> Clip:
     """The clip without its last frames where these are missing, as in videos that end early. A clip without
     any frame stays as it is: an error."""
     length = len(clip.frames)
-    while length and not os.path.lexists(clip.frames[length - 1]):
+    while length and not os.path.lexists(on_disk(clip.frames[length - 1])):
         length -= 1
     if not length:
         return clip

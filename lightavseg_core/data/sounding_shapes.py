@@ -17,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .._common.files import disk_errors
 from .._common.processes import end_with_parent
+from .._common.ranges import SIDE, within
 from .layout import SPLITS, SUBSETS, clip_of, spec_of
 from .palette import voc_palette
 from .scenes import Recipe, Scene, SoundingObject, draw_pictures, draw_scene, draw_tracks
@@ -96,10 +98,9 @@ def generate(
     if set(clips) - set(SPLITS) or min(clips.values(), default=0) < 0:
         splits = ", ".join(SPLITS)
         raise ValueError(f"clips is {dict(clips)}; expected a count of at least 0 for each of {splits}.")
-    if size < 32:
-        raise ValueError(f"size is {size} pixels; the models read 32 or more.")
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; expected 0 or more.")
+    within(*SIDE, size=size)
+    within(0, seed=seed)
+    within(1, workers=workers)
     recipe = Recipe(subset, {split: clips.get(split, 0) for split in SPLITS}, size, seed, distractors, twins)
     home = root / spec.folder
     if (home / spec.csv).exists():
@@ -114,8 +115,9 @@ def generate(
     root.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".generating_", dir=root))
     try:
-        _write(staging / spec.folder, recipe, workers or os.cpu_count() or 1)
-        _move(staging / spec.folder, home, spec.csv)
+        with disk_errors(root):
+            _write(staging / spec.folder, recipe, workers or os.cpu_count() or 1)
+            _move(staging / spec.folder, home, spec.csv)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if new:

@@ -14,6 +14,7 @@ import sysconfig
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,15 +23,16 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from .._common.environment import versions
-from .._common.files import whole
+from .._common.files import disk_errors, whole
 from .._common.names import unknown
+from .._common.outputs import NotFinite, check_finite
 from .._common.records import provenance
 from .._common.shipped import how_to_install
 from ..data.avsbench import AVSBench
 from ..evaluation import evaluating
 from ..models.base import AVSModel
 from .edge_graph import edge_graph
-from .runtimes import KEY, SUFFIX, Exported, Metadata, Runtime, load, need, reason
+from .runtimes import KEY, SUFFIX, Exported, Metadata, Runtime, load, need, reason, runtime_of
 
 Precision = Literal["fp32", "int8"]
 Clip = tuple[Tensor, Tensor]  # frames (1, T, 3, H, W), log_mel (1, T, 1, F, M)
@@ -76,7 +78,7 @@ def checked(path: str | Path, runtime: str, precision: str) -> Path:
         raise unknown("runtime", runtime, SUFFIX)
     if precision not in MOST:
         raise unknown("precision", precision, MOST)
-    if path.suffix != SUFFIX[runtime]:
+    if runtime_of(path) != runtime:
         raise ValueError(f"{path}: expected a name that ends in {SUFFIX[runtime]}, as {runtime}'s files do.")
     _, *modules = WRITERS[runtime]
     need(runtime, *modules)
@@ -116,9 +118,9 @@ def export(
     write, *_ = WRITERS[runtime]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting_") as folder:
-        staged = Path(folder) / path.name
+        staged = Path(folder, path.stem + SUFFIX[runtime])  # OpenVINO knows no .XML
         try:
-            with _quiet():
+            with _quiet(), disk_errors(path):
                 write(edge_graph(model, frames, log_mel), staged, precision, clips, metadata)
         except RuntimeError as error:  # torch.export's and the exporters' own are of this kind
             raise ValueError(f"{config.method}: {runtime} cannot take it ({reason(error)}).") from error
@@ -133,17 +135,22 @@ def export(
             # Two files cannot be replaced at once: whoever is killed here leaves none, not a mixture.
             path.unlink(missing_ok=True)
         for file in sorted(staged.parent.iterdir()):  # the .bin before its .xml
-            with whole(path.parent / file.name) as name:
+            with whole(path if file == staged else path.parent / file.name) as name:
                 os.replace(file, name)
     return agreement
 
 
 def compare(model: AVSModel, exported: Exported, clips: Iterable[Clip]) -> Agreement:
-    """The exported file's logits beside the model's."""
+    """The exported file's logits beside the model's. Raises ValueError where they are not finite."""
     difference = size = alike = pixels = 0
     with evaluating(model), torch.inference_mode():
-        for frames, log_mel in clips:
-            expected, found = model(frames, log_mel).logits, exported(frames, log_mel)
+        for index, (frames, log_mel) in enumerate(clips):
+            expected = model(frames, log_mel).logits
+            check_finite(expected[0], partial("clip {}, second {}".format, index))
+            try:
+                found = exported(frames, log_mel)
+            except NotFinite as error:
+                raise error.at(f"{exported.path.name}, clip {index}, second {error.frame}") from None
             difference += (found - expected).abs().sum().item()
             size += expected.abs().sum().item()
             marks, others = (x > 0 if x.shape[2] == 1 else x.argmax(2) for x in (expected, found))

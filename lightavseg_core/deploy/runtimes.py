@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._common.lookalikes import on_disk
+from .._common.outputs import check_finite
 from .._common.shipped import how_to_install
+from .._common.substitutes import substitute
 from ..data.images import MAX_PIXELS
 
 Runtime = Literal["executorch", "onnx", "openvino"]
@@ -78,7 +81,8 @@ def need(runtime: str, *modules: str) -> list:
 class Exported:
     """A loaded file: frames (1, T, 3, H, W), log_mel (1, T, 1, F, M) -> logits (1, T, classes, H, W) float32.
 
-    Called as the model is. Shapes other than the file's raise ValueError.
+    Called as the model is. Shapes other than the file's raise ValueError, and so do logits that are not
+    finite.
     """
 
     path: Path
@@ -99,11 +103,18 @@ class Exported:
                     "Resize it, or export again."
                 )
         try:
-            return self.run(frames.float().contiguous(), log_mel.float().contiguous())
+            logits = self.run(frames.float().contiguous(), log_mel.float().contiguous())
         except Exception as error:  # each runtime has classes of its own
             raise ValueError(
                 f"{self.path}: {made.runtime} cannot run it ({reason(error)}). Export the model again."
             ) from None
+        check_finite(logits[0], lambda second: f"{self.path}, second {second}")
+        return logits
+
+
+def runtime_of(path: Path) -> Runtime | None:
+    """Whose file it is by its suffix, in whatever case."""
+    return next((name for name, suffix in SUFFIX.items() if path.suffix.lower() == suffix), None)
 
 
 def load(path: str | Path, threads: int | None = None) -> Exported:
@@ -114,7 +125,7 @@ def load(path: str | Path, threads: int | None = None) -> Exported:
     pool for all its files: the last `load` sets it.
     """
     path, threads = Path(path), threads or torch.get_num_threads()
-    runtime = next((name for name, suffix in SUFFIX.items() if path.suffix == suffix), None)
+    runtime = runtime_of(path)
     if runtime is None:
         raise ValueError(f"{path}: expected an exported model, which ends in {', '.join(SUFFIX.values())}.")
     if not path.is_file():
@@ -124,12 +135,19 @@ def load(path: str | Path, threads: int | None = None) -> Exported:
         "onnx": (_onnx, "onnx", "onnxruntime"),
         "openvino": (_openvino, "openvino", "openvino.frontend"),
     }[runtime]
-    found = need(runtime, *modules)
+    installed = need(runtime, *modules)
+    if instead := substitute(path):
+        raise ValueError("{}: no exported model: {}. {}.".format(path, *instead))
     try:
-        text, run = opened(path, threads, *found)
+        text, run = opened(path, threads, *installed)
+    except OSError:  # the disk's fault says nothing of the file
+        raise
     except Exception as error:  # each runtime has classes of its own
         said = reason(error)
-        raise ValueError(f"{path}: {runtime} cannot load it ({said}). Export the model again.") from None
+        raise ValueError(
+            f"{path}: {runtime} cannot load it ({said}). Copy it again where it is a copy; else export the "
+            "model again."
+        ) from None
     if not text:
         raise ValueError(
             f"{path}: has no metadata of ours; only files of `lightavseg export` can be run, "
@@ -181,9 +199,15 @@ def _parts(message) -> Iterator:
 
 
 def _openvino(path: Path, threads: int, ov, frontend) -> tuple[str, Run]:
+    weights = path.with_suffix(".bin")
+    if (there := on_disk(weights)) != weights:
+        raise ValueError(f"its numbers are called {there.name}: call them {weights.name}")
+    if weights.is_file() and (instead := substitute(weights)):
+        raise ValueError(f"{weights.name}: {instead[0]}")
     # read_model would try the readers of other formats too, and what they reach for.
     reader = frontend.FrontEndManager().load_by_framework("ir")
-    model = reader.convert(reader.load(path))
+    # Without mapping it into memory, which network drives and shared folders may refuse.
+    model = reader.convert(reader.load(path, enable_mmap=False))
     text = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else ""
     # Told f32, since where a processor has bfloat16 it would choose that by itself; 8-bit parts stay 8-bit.
     settings = {
@@ -201,18 +225,22 @@ def _openvino(path: Path, threads: int, ov, frontend) -> tuple[str, Run]:
 
 
 def _executorch(path: Path, threads: int, library) -> tuple[str, Run]:
+    content = path.read_bytes()  # given the path, it maps the file into memory, which not every disk can do
     # ExecuTorch checks neither: what is no program can end the process.
-    with path.open("rb") as file:
-        head, size = file.read(40).ljust(40, b"\0"), path.stat().st_size
+    head, size = content[:40].ljust(40, b"\0"), len(content)
     program, start, data = struct.unpack("<QQQ", head[16:])
     if head[4:12] != b"ET12eh00":
         raise ValueError("it is no program of ExecuTorch")
     if size != max(program, start + data):
         raise ValueError(f"it has {size} bytes, and says {max(program, start + data)}")
     library._unsafe_reset_threadpool(threads)  # it looks at no affinity and no environment variable
-    module = library._load_for_executorch(str(path))
+    module = library._load_for_executorch_from_buffer(content)
     try:
         text, = module.run_method("metadata", ())
     except RuntimeError:  # another's program
         text = ""
-    return text, lambda frames, log_mel: module.run_method("forward", (frames, log_mel))[0]
+
+    def run(frames: Tensor, log_mel: Tensor, read_from: bytes = content) -> Tensor:  # as long as it may run
+        return module.run_method("forward", (frames, log_mel))[0]
+
+    return text, run

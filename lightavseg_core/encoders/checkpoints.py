@@ -1,29 +1,15 @@
-"""Published checkpoints: read without executing anything in them, and loaded by the authors' own tensor
-names."""
+"""Published checkpoints: loaded by the authors' own tensor names."""
 
-import argparse
 import difflib
-import mmap
-import re
-import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from struct import Struct
 from typing import NamedTuple
-from zipfile import ZIP_STORED, ZipFile
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-# Where training scripts put the weights inside what they save; the averaged ones are those that the papers
-# evaluate.
-_NESTS = ("state_dict_ema", "model_ema", "state_dict", "model")
+from .weights import Source, Tensors, read_tensors
+
 _SHOWN = 3
-_LONGEST = 300  # characters of a tensor's name
-# How an archive ends: what its three last records (the first two are a large one's) say of the place of the
-# list of entries.
-_LAST = Struct("<4s44xQ 4s4xQ4x 4s12xL2s")
 
 
 class Part(NamedTuple):
@@ -35,8 +21,6 @@ class Part(NamedTuple):
     count: int
 
 
-Tensors = Mapping[str, Tensor]
-Source = str | Path | Tensors
 Names = Mapping[str, str | Part]  # our names of tensors -> the published ones, or parts of these
 
 
@@ -47,100 +31,6 @@ class LoadReport(NamedTuple):
     dead: list[str]        # in the checkpoint, never used by the published computation: left out
     absent: list[str]      # of ours, not in the checkpoint, and allowed to be missing: kept as initialised
     unexpected: list[str]  # in the checkpoint, unknown
-
-
-def read_tensors(source: Source) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, by name; a `module.` prefix of data-parallel training is removed.
-
-    source: a `.safetensors` file, a PyTorch file (opened with `weights_only=True`: a pickle that holds code
-    is refused, not run), or a mapping of names to tensors. Raises FileNotFoundError, or ValueError with what
-    was found instead.
-    """
-    if not isinstance(source, (str, Path)):
-        return _tensors_of(source)
-    path = Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such checkpoint file. Give the path of the file that the authors publish."
-        )
-    try:
-        tensors = _tensors_of(load_file(path) if path.suffix == ".safetensors" else _load_pickled(path))
-        _check_plain(tensors)
-        return tensors
-    except Exception as error:
-        # A damaged file can fail anywhere in the unpickler, which runs nothing that it does not know.
-        # PyTorch's own words advise to run it all the same; what it found stands last.
-        found = re.split(r"trusted source\.|WeightsUnpickler error:", str(error))[-1].strip()
-        found = found or str(error).split(". ")[0] or type(error).__name__
-        first = found.splitlines()[0].partition(". Please")[0]
-        reason = "".join(filter(str.isprintable, first)).rstrip(".")[:160]
-        raise ValueError(
-            f"{path}: not a checkpoint of plain tensors ({reason}). Nothing in it was run; convert it to "
-            "safetensors where you trust it."
-        ) from None
-
-
-def _load_pickled(path: Path) -> object:
-    """`torch.load` of a file from anywhere: without running what is in it, and without taking more memory
-    than the file is large."""
-    with path.open("rb") as file:
-        if file.read(4) == b"PK\3\4":  # by which PyTorch, too, knows an archive
-            _check_archive(path)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            # Of what PyTorch lets a pickle call, this alone can make much of little.
-            if content.find(b"_codecs\nencode\n") >= 0:
-                raise ValueError("it holds encoded bytes")
-    # timm's scripts store their command line beside the weights: a Namespace is plain data.
-    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _check_archive(path: Path) -> None:
-    """Raises ValueError for a zip archive that could unpack to more than its size; what PyTorch saves is
-    stored as it is."""
-    size = path.stat().st_size
-    with ZipFile(path) as archive, path.open("rb") as file:
-        entries, start = archive.infolist(), archive.start_dir
-        file.seek(max(0, size - _LAST.size))
-        end = file.read().rjust(_LAST.size, b"\0")
-    large, start_large, locator, place_large, last, start_small, comment = _LAST.unpack(end)
-    # Python looks for the list of entries before the archive's last records, PyTorch where these say: it must
-    # be one place.
-    if locator == b"PK\6\7":
-        one_place = large == b"PK\6\6" and place_large == size - _LAST.size and start_large == start
-    else:
-        one_place = start_small == start
-    if not one_place or last != b"PK\5\6" or comment != b"\0\0":
-        raise ValueError("its archive was not written by PyTorch")
-    stored = all(entry.compress_type == ZIP_STORED for entry in entries)
-    if not stored or sum(entry.file_size for entry in entries) > size:
-        raise ValueError("its archive is compressed, as PyTorch's never are")
-
-
-def _tensors_of(source: Tensors) -> dict[str, Tensor]:
-    if not isinstance(source, Mapping):
-        raise ValueError(f"a checkpoint maps tensor names to tensors; found {type(source).__name__}.")
-    for nest in _NESTS:
-        if isinstance(source.get(nest), Mapping):
-            source = source[nest]
-            break
-    named = {name: value for name, value in source.items() if isinstance(name, str)}
-    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
-    if not tensors:
-        first = [name[:40] for name in named][:_SHOWN]
-        raise ValueError(f"the checkpoint holds no tensors; its entries are {first}.")
-    return {name.removeprefix("module."): value for name, value in tensors.items()}
-
-
-def _check_plain(tensors: Tensors) -> None:
-    """Raises ValueError for what no checkpoint holds, and only a file made for it would: names with control
-    codes, tensors without numbers."""
-    for name, value in tensors.items():
-        if not name.isprintable() or len(name) > _LONGEST:
-            raise ValueError(f"a tensor has an impossible name, {name[:40]!r}")
-        odd = value.is_meta or value.is_quantized or value.is_nested or value.is_complex()
-        if odd or value.layout != torch.strided:
-            raise ValueError(f"{name} is no plain tensor of real numbers")
 
 
 def matched(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from .._common.files import FULL
 from .._common.files import sha256 as sha256_of
 from .._common.names import unknown
 from .checkpoints import PUBLISHED
@@ -54,6 +55,8 @@ def download(name: str, out: str | Path = ".") -> Path:
             f"by hand at {page}"
         ) from None
     except (OSError, HTTPException) as error:
+        if getattr(error, "errno", None) in FULL:  # the disk, not the network
+            raise OSError(error.errno, error.strerror, str(path)) from None
         reason = getattr(error, "reason", None) or error
         raise ConnectionError(
             f"{url} cannot be fetched ({reason}). Fetch it by hand where there is a network, check its "

@@ -12,18 +12,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torchmetrics import MetricCollection
 
 from .._common.files import sha256, whole
-from .._common.shipped import SHIPPED
 from .._common.records import provenance, write
+from .._common.shipped import SHIPPED
 from ..audio_pretraining import load_audio, pretrain_audio
 from ..config import TrainConfig
 from ..data.avsbench import AVSBench
 from ..data.sounding_shapes import generate
 from ..encoders import create_audio_encoder
+from ..encoders.weights import read_metadata
 from ..evaluation import deaf_oracle, evaluate
 from ..inspection import attention, scales
 from ..metrics import BoundaryScore, FalsePositiveShare, MaskScore
@@ -85,9 +85,8 @@ def ear_of(work: Path, run: Run) -> Path:
     """The file of a run's ear: the workbook's if that was made so, else one of `work`'s own."""
     recipe = ear_recipe(run)
     if EAR.is_file():
-        with safe_open(EAR, "pt") as file:
-            if recipe.items() <= (file.metadata() or {}).items():
-                return EAR
+        if recipe.items() <= read_metadata(EAR).items():
+            return EAR
     return work / f"ear_{short_digest(recipe)}.safetensors"
 
 
@@ -144,7 +143,8 @@ def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str)
     trainer = Trainer(model, TrainConfig(**how | run.train))
     trainer.fit(train, validation)
     state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-    save_file(state, work / f"{name}_seed{seed}.safetensors")
+    with whole(work / f"{name}_seed{seed}.safetensors") as staging:
+        save_file(state, staging)
     steps = [entry for entry in trainer.log if entry["event"] == "step"]
     losses = {}
     for step in steps:

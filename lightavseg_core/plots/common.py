@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import cycle
+from pathlib import Path
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -15,6 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from .._common.files import whole
 from ..data.images import picture
 from ..models.base import METHODS
 
@@ -37,6 +39,14 @@ def overlay(frame: Tensor, mask: Tensor, color: str = ORANGE) -> np.ndarray:
     inside = (mask.cpu() > 0).numpy()[..., None]
     painted = 0.25 * image + 0.75 * np.array(to_rgb(color))
     return np.where(inside, painted, 0.45 * image.mean(-1, keepdims=True))
+
+
+def save(figure: Figure, path: Path, **options) -> None:
+    """Writes a picture, as its suffix says, or as PNG: whole, or not at all. Its folder is made."""
+    path = path if path.suffix else path.with_suffix(".png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as staging:
+        figure.savefig(staging, **options)
 
 
 # --- axes ---

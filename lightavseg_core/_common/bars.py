@@ -1,0 +1,24 @@
+"""Progress bars that do not stand in the way of what is said."""
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def bars_closed() -> Iterator[None]:
+    """Where the body raises, the bars that it opened are closed first, so that an error has a line of its
+    own."""
+    before = _open()
+    try:
+        yield
+    except BaseException:
+        for bar in _open() - before:
+            bar.close()
+        raise
+
+
+def _open() -> set:
+    tqdm = sys.modules.get("tqdm")  # not imported for this: `lightavseg --help` answers at once
+    return set(tqdm.tqdm._instances) if tqdm else set()
