@@ -61,6 +61,7 @@ EARLIER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EARLIER)
 def test_what_an_earlier_training_froze_learns(shapes, case):
     """Where the second's configuration says so: all of it, the statistics of batch norms too."""
@@ -143,6 +144,7 @@ def test_another_loops_accumulation_does_not_decide(shapes, expected, new_proces
 # --- what is watched ---
 
 
+@pytest.mark.slow
 def test_validation_changes_no_weight(shapes, tmp_path):
     often = snapshot(fit(shapes, out=tmp_path, epochs=2, validate_every=1))
     assert not changed(fit(shapes, epochs=2, validate_every=2), often)
