@@ -86,6 +86,7 @@ class Export:
     def run(self) -> int:
         from tempfile import TemporaryDirectory
 
+        from .._common.ranges import SIDE, within
         from ..data.avsbench import AVSBench
         from ..data.sounding_shapes import generate
         from ..deploy.export import checked, clips_of, export
@@ -96,7 +97,8 @@ class Export:
         default = f"{name}_{self.runtime}_{self.precision}{SUFFIX[self.runtime]}"
         out = self.out or Path("runs/export", default)
         checked(out, self.runtime, self.precision)  # before the clips, which take their time
-        size = self.size or model.config.size
+        size = model.config.size if self.size is None else self.size
+        within(*SIDE, size=size)
         with TemporaryDirectory() as folder:
             if not self.data:
                 generate(folder, self.subset, {"train": self.clips}, size)

@@ -25,7 +25,7 @@ from .outside import blamed, import_file
 from .results import is_of, path_of, values
 from .runs import BUDGETS, METHODS, SEEDS, Budget, Run, settings, short_digest
 from .statistics import over_seeds
-from .sweep import run_all
+from .sweep import check_numbers, run_all
 
 STORED = SHIPPED / "results" / "sweep"
 
@@ -64,6 +64,7 @@ def compare(
     long as the file and the data are what they were. Also writes comparison.json there. Raises ValueError or
     FileNotFoundError: a file or folder that will not do, runs that failed.
     """
+    check_numbers(workers, seeds)
     file, out = Path(file), Path(out)
     own = import_file(file)
     if not own:

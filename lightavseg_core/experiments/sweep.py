@@ -16,6 +16,7 @@ import torch
 
 from .._common.files import digests
 from .._common.processes import end_with_parent
+from .._common.ranges import within
 from .._common.records import read
 from . import training
 from .outside import import_file
@@ -60,6 +61,12 @@ def sweep(
     return failed
 
 
+def check_numbers(workers: int, seeds: int) -> None:
+    """Raises ValueError for no workers, and for seeds that there are not."""
+    within(1, workers=workers)
+    within(1, SEEDS, seeds=seeds)
+
+
 def run_all(
     runs: Mapping[str, Run], folder: Path, work: Path, workers: int, seeds: int, command: str,
     file: Path | None = None
@@ -68,8 +75,7 @@ def run_all(
 
     command: what stands in the results. Raises ValueError where `folder` holds runs of other settings.
     """
-    if workers < 1 or not 1 <= seeds <= SEEDS:
-        raise ValueError(f"workers is {workers}, seeds is {seeds}; expected 1 or more, and 1 to {SEEDS}.")
+    check_numbers(workers, seeds)
     queue = [(name, seed) for seed in range(seeds) for name, run in runs.items() if seed < run.seeds]
     waiting = [(name, seed) for name, seed in queue if not finished(folder, name, seed, runs[name])]
     done, failed, running = len(queue) - len(waiting), [], {}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from .._common.ranges import COUNT, SIDE, within
 from ..models import create_model
 from ..models.avsbench import TPAVI
 from ..models.base import AVSModel
@@ -54,11 +55,14 @@ def parameters(model: AVSModel) -> dict[str, Parameters]:
 def macs(model: AVSModel, size: int | tuple[int, int] = 224, seconds: int = 1) -> Cost:
     """What one clip costs, by part and operator: frames of size (H, W), or size x size, pixels, one a second.
 
-    Counted on the meta device, not run. Raises ValueError for a model in training, whose losses ask for more
-    than a mask.
+    Counted on the meta device, not run. Raises ValueError for a size or number of seconds that cannot be,
+    and for a model in training, whose losses ask for more than a mask.
     """
     refuse_training(model)
     height, width = (size, size) if isinstance(size, int) else size
+    for side in (height, width):
+        within(*SIDE, size=side)
+    within(*COUNT, seconds=seconds)
     with torch.device("meta"):
         frames = torch.empty(1, seconds, 3, height, width)
         log_mel = torch.empty(1, seconds, 1, *model.front_end.shape)

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from .._common import records
 from .._common.names import unknown
+from .._common.ranges import within
 from .._common.shipped import TINY
 from ..data.avsbench import AVSBench
 from ..data.sounding_shapes import generate
@@ -193,6 +194,7 @@ def run(
     again; the others are kept from the file, which must be of this machine and these versions. Raises
     ValueError for a name that there is not, and for another machine's file.
     """
+    within(1, repeats=repeats)
     device = device or here()
     path = path or (GPU if device == "cuda" else PATH)
     bench = read(path) if only else Bench()

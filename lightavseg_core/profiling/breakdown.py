@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from ..deploy.eager import Precision, autocast
 from ..models.base import AVSModel
-from .flops import aten, hooked, multiplied, owner, refuse_training
+from .flops import hooked, owner, refuse_training
+from .formulas import aten, out_of_place, product_of
 from .timing import Clock, Interval, Timing, clock, latency, ratio
 
 MAIN = ("visual", "audio", "RAVE", "CMFD", "fusion", "decoder", "head")
@@ -172,26 +172,27 @@ KINDS = (
     "other",
 )
 _COPIES = (
-    "cat", "stack", "clone", "copy_", "_to_copy", "repeat", "index", "constant_pad_nd",
-    "fill_", "zeros", "ones", "empty", "arange", "full",
+    "cat", "stack", "clone", "copy", "_to_copy", "repeat", "index", "constant_pad_nd",
+    "fill", "zeros", "ones", "empty", "arange", "full",
 )
 
 
 def kind_of(func: torch._ops.OpOverload, args: tuple) -> str:
     """What an operator of torch is, one of KINDS."""
+    func = out_of_place(func)
     name = func._overloadpacket.__name__
     if name in ("convolution", "_convolution"):
         weight, groups = args[1], args[8]
         if groups > 1 and weight.shape[1] == 1:
             return "depthwise"
         return "dense 1x1" if weight.shape[2:].numel() == 1 else "dense k x k"
-    if func._overloadpacket in flop_registry or "scaled_dot_product" in name:
+    if product_of(func):
         return "matrix product"
     if "pool" in name or torch.Tag.reduction in func.tags:
         return "pooling"
     if "upsample" in name or "grid_sampler" in name:
         return "resizing"
-    if "norm" in name or "softmax" in name or torch.Tag.pointwise in func.tags or name == "hardtanh_":
+    if "norm" in name or "softmax" in name or torch.Tag.pointwise in func.tags:
         return "norm, element-wise"
     return "copies" if name.startswith(_COPIES) else "other"
 
@@ -229,10 +230,11 @@ class _Operators(TorchDispatchMode):
         end = self.timer.stamp()
         if func.is_view or func is aten._unsafe_view.default:  # no work
             return result
-        operator = func._overloadpacket
-        macs = multiplied(operator, args, kwargs, result)
+        product = product_of(func)
+        macs = product(args, kwargs, result) if product else 0
         moved = sum(x.nbytes for x in tree_leaves((args, result)) if isinstance(x, Tensor))
-        self.calls.append((Operator(kind_of(func, args), operator.__name__, macs, moved, 0.0), start, end))
+        name = func._overloadpacket.__name__
+        self.calls.append((Operator(kind_of(func, args), name, macs, moved, 0.0), start, end))
         return result
 
 

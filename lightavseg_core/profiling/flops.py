@@ -5,7 +5,6 @@ no memory and no time.
 """
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
-aten = torch.ops.aten
+from .formulas import FORMULAS, each, out_of_place, product_of, read
 
 
 class Cost(NamedTuple):
@@ -30,7 +28,9 @@ class Cost(NamedTuple):
     # Elementary operations of all else: additions, comparisons, exponentials; a copy is one per element. See
     # FORMULAS.
     other: Counter
-    unknown: set[str]  # operators without a formula, taken for one operation per element that they make
+    # Operators without a formula, by torch's names: taken for one operation per element that they make, and
+    # for no multiplication. What else they do is missing in both sums.
+    unknown: set[str]
 
     @property
     def total_macs(self) -> int:
@@ -56,82 +56,6 @@ class Cost(NamedTuple):
         return {name: (macs[name], other[name]) for name in {**macs, **other}}
 
 
-# --- the formulas: (arguments, result) -> elementary operations ---
-# What torch calls pointwise is one operation per element of the result, and a reduction one per element that
-# it reads; the others are here.
-
-
-def each(operations: int) -> Callable:
-    """So many per element of the result."""
-    return lambda args, made: operations * made.numel()
-
-
-def read(operations: int) -> Callable:
-    """So many per element of the first argument: sums, means, maxima."""
-    return lambda args, made: operations * args[0].numel()
-
-
-def window(args, made) -> int:
-    """Pooling: a result looks at kernel height x kernel width elements (a kernel of one number is square)."""
-    kernel = args[1]
-    return kernel[0] * kernel[-1] * made.numel()
-
-
-def adaptive(args, made) -> int:
-    """Pooling to a given size: window i of n over a length L goes from floor(i L / n) to ceil((i + 1) L / n).
-
-    So windows may overlap.
-    """
-    read = made.shape[:-2].numel()
-    for length, n in zip(args[0].shape[-2:], made.shape[-2:]):
-        read *= sum(math.ceil((i + 1) * length / n) - i * length // n for i in range(n))
-    return read
-
-
-def batch_norm(args, made) -> int:
-    """In evaluation a scale and a shift; in training also the mean, and the variance as in a layer norm."""
-    training = args[5]
-    return (6 if training else 2) * made.numel()
-
-
-def attention_softmax(args, made) -> int:
-    """The softmax inside fused attention, over scores (B, heads, Q, K)."""
-    query, key = args[:2]
-    return 5 * query.shape[:-1].numel() * key.shape[-2]
-
-
-FUSED_ATTENTION = aten._scaled_dot_product_flash_attention_for_cpu
-FORMULAS: dict[object, Callable] = {
-    # Maximum, difference, exponential, sum, quotient.
-    **dict.fromkeys((aten._softmax, aten._safe_softmax), each(5)),
-    FUSED_ATTENTION: attention_softmax,
-    aten.native_batch_norm: batch_norm,
-    # Mean, variance (difference, square, sum), difference, quotient, scale, shift.
-    **dict.fromkeys((aten.native_layer_norm, aten.native_group_norm), each(8)),
-    aten.linalg_vector_norm: read(2),  # square, sum
-    **dict.fromkeys((aten.max_pool2d_with_indices, aten.avg_pool2d), window),
-    **dict.fromkeys((aten.adaptive_max_pool2d, aten._adaptive_avg_pool2d), adaptive),
-    aten.upsample_linear1d: each(2),  # the two neighbours on a line
-    **dict.fromkeys((aten.upsample_bilinear2d, aten.grid_sampler_2d), each(4)),  # the corners around a place
-    aten.hardtanh_: each(1),  # element-wise, which torch does not say of it
-    **dict.fromkeys((aten.cat, aten.stack, aten.repeat, aten.scatter, aten.index, aten.copy_), each(1)),
-    **dict.fromkeys((aten._to_copy, aten.constant_pad_nd, aten.rand, aten.randn, aten.bernoulli_), each(1)),
-    # No arithmetic: another view of the same numbers, and constants.
-    **dict.fromkeys((aten._unsafe_view, aten.empty, aten.empty_like, aten.ones, aten.arange), each(0)),
-    **dict.fromkeys((aten.zeros, aten.zeros_like), each(0)),
-}
-
-
-def multiplied(operator: object, args: tuple, kwargs: dict, result: object) -> int:
-    """Multiply-accumulates of a call, as torch's flop counter counts them: two of its operations are one."""
-    if operator in flop_registry:
-        return flop_registry[operator](*args, **kwargs, out_val=result) // 2
-    if operator is FUSED_ATTENTION:  # which it does not see
-        query, key, value = args[:3]  # (B, heads, Q or K, C): Q K C_qk for the scores, Q K C_v for the values
-        return query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
-    return 0
-
-
 class Operations(TorchDispatchMode):
     """Counts what runs inside it, for whichever part is on top of `parts`."""
 
@@ -143,18 +67,21 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        operator = func._overloadpacket
-        key = self.parts[-1], operator.__name__.rstrip("_")  # in place or not
-        if macs := multiplied(operator, args, kwargs, result):
-            self.cost.macs[key] += macs
+        func = out_of_place(func)
         made = next((x for x in tree_leaves(result) if isinstance(x, Tensor)), None)
-        if made is None or func.is_view or operator in flop_registry:
+        if made is None or func.is_view:
             return result
-        formula = FORMULAS.get(operator) or (read(1) if torch.Tag.reduction in func.tags else each(1))
-        if operations := formula(args, made):
+        name, product = func._overloadpacket.__name__, product_of(func)
+        key = self.parts[-1], name
+        if product:
+            self.cost.macs[key] += product(args, kwargs, result)
+        formula = FORMULAS.get(func._overloadpacket)
+        if formula is None and product is None:
+            formula = read(1) if torch.Tag.reduction in func.tags else each(1)
+            if not {torch.Tag.reduction, torch.Tag.pointwise} & set(func.tags):
+                self.cost.unknown.add(name)
+        if formula and (operations := formula(args, made)):
             self.cost.other[key] += operations
-        if operator not in FORMULAS and not {torch.Tag.reduction, torch.Tag.pointwise} & set(func.tags):
-            self.cost.unknown.add(operator.__name__)
         return result
 
 

@@ -1,7 +1,8 @@
 """Profiling: what a forward pass takes, of several models in one run, beside what is counted of them."""
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -11,9 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._common.ranges import COUNT, SIDE, within
 from ..deploy.eager import Compile, Precision, arrange, autocast, place, prepare
-from ..deploy.runtimes import SUFFIX
 from ..deploy.runtimes import load as load_exported
+from ..deploy.runtimes import runtime_of
 from ..evaluation import evaluating
 from ..models import create_model
 from ..models.base import AVSModel, load_model
@@ -49,7 +51,26 @@ class Shape(NamedTuple):
 
         return random(3, *self.size), random(1, *log_mel)
 
+    def check(self) -> None:
+        """Raises ValueError for what no model can be shown."""
+        for side in self.size:
+            within(*SIDE, size=side)
+        within(*COUNT, batch=self.batch, seconds=self.seconds)
 
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Raises ValueError for what does not fit the memory."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in ("allocate memory", "out of memory")):
+            raise
+        todo = "give a smaller size or batch, or fewer seconds"
+        raise ValueError(f"what was asked does not fit the memory: {todo}.") from None
+
+
+@_room()
 def in_turns(
     models: Mapping[str, AVSModel | Candidate],
     shapes: Sequence[Shape],
@@ -63,8 +84,11 @@ def in_turns(
     """(name, shape) -> the candidate and its timing: every model at every shape, all in turns.
 
     An eager model runs in both memory layouts, of which the faster one is it; compiled, torch chooses for
-    itself. computed: as of `measure`. Raises ValueError for a candidate on other threads than torch's.
+    itself. computed: as of `measure`. Raises ValueError for a candidate on other threads than torch's, and
+    for shapes that cannot be.
     """
+    for shape in shapes:
+        shape.check()
     layouts = ("contiguous", "channels_last") if compile == "none" else ("compiled",)
     ways = {}  # (name, layout) -> candidate
     for name, entry in models.items():
@@ -100,6 +124,7 @@ class Row:
     timing: Timing
     parameters: int | None = None
     macs: int | None = None
+    unknown: list[str] = field(default_factory=list)  # operators whose multiplications are not in `macs`
     memory: int | None = None  # bytes at the peak, without weights and inputs
     shares: dict[str, float] | None = None  # of the time, by part
     agreement: float | None = None  # the sum of the parts over the latency without hooks
@@ -167,7 +192,8 @@ def profile(
             continue
         row.parameters = sum(p.numel() for p in model.parameters())
         with evaluating(model):
-            row.macs = batch * macs(model, shape.size, seconds).total_macs
+            cost = macs(model, shape.size, seconds)
+        row.macs, row.unknown = batch * cost.total_macs, sorted(cost.unknown)
         if isinstance(models[name], Candidate) or compile != "none":
             continue
         channels_last = row.columns["layout"] == "channels_last"
@@ -209,7 +235,7 @@ def table(*profiles: Profile) -> tuple[list[str], list[list[str]]]:
             "{:.1f} ({:.1f} to {:.1f})".format(*row.timing.interval),
             "{:.2f} ({:.2f} to {:.2f})".format(*p.relative(row)),
             f"{row.parameters / 1e6:.1f}" if row.parameters else "",
-            f"{row.macs / 1e9:.2f}" if row.macs else "",
+            _gmacs(row),
             f"{row.gflops:.1f}" if row.macs else "",
             f"{p.floor.distance(median, row.macs):.1f}" if p.floor and row.macs else "",
             f"{row.memory / 2**20:.1f}" if row.memory else "",
@@ -219,6 +245,12 @@ def table(*profiles: Profile) -> tuple[list[str], list[list[str]]]:
     best = "times the floor" if "precision" in differ else f"times the {cards[0].precision} floor"
     counted = ["parameters, M", "GMACs", "GFLOP/s", best, "peak, MiB"]
     return ["", *differ, *extra, "ms", first, *counted, *shares], lines
+
+
+def _gmacs(row: Row) -> str:
+    if row.macs is None:
+        return ""
+    return f"{row.macs / 1e9:.2f}{' + ?' if row.unknown else ''}"
 
 
 def lines(found: Profile) -> list[str]:
@@ -231,6 +263,10 @@ def lines(found: Profile) -> list[str]:
     for row in found.rows:
         if row.agreement:
             text.append(f"{row.name}: its parts add up to {row.agreement:.1%} of its latency without hooks")
+        if row.unknown:
+            remedy = "torch.utils.flop_counter.register_flop_formula gives them one"
+            names = ", ".join(row.unknown)
+            text.append(f"{row.name}: ? is what {names} multiply, which have no formula; {remedy}")
     if found.floor:
         gflops, library, _, bandwidth = found.floor
         text.append(f"floor: {gflops:.0f} GFLOP/s, a product of {library}; {bandwidth:.0f} GB/s")
@@ -247,7 +283,7 @@ def resolve(
     it, and on a GPU.
     """
     path = Path(name)
-    if path.suffix in SUFFIX.values():
+    if runtime_of(path):
         run = load_exported(path)
         made = run.metadata
         if (made.size, made.seconds) != ((size, size), seconds):

@@ -25,8 +25,10 @@ import torch
 from .._common.environment import card as machine_card
 from .._common.environment import processor, versions
 from .._common.intervals import Interval
+from .._common.ranges import within
 from .._common.records import commit
 
+MOST_THREADS = 1024  # of many more, the system does not give the last ones, and OpenMP ends the process
 RUNTIMES = ("torch", "numpy", "onnxruntime", "openvino", "executorch")
 
 
@@ -142,11 +144,11 @@ def latency(
 def threads(n: int | None) -> Iterator[int]:
     """torch on n threads, afterwards on as many as before; None leaves them as they are. Yields how many.
 
-    Only torch's own: other runtimes are told their threads when they are made. Raises ValueError for n < 1.
+    Only torch's own: other runtimes are told their threads when they are made. Raises ValueError for n < 1
+    and for more than MOST_THREADS.
     """
     before = torch.get_num_threads()
-    if n is not None and n < 1:
-        raise ValueError(f"threads is {n}; expected 1 or more.")
+    within(1, MOST_THREADS, threads=n)
     try:
         torch.set_num_threads(n or before)
         yield n or before

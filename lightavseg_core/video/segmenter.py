@@ -11,9 +11,10 @@ from torch import Tensor
 
 from .._common.environment import processor
 from .._common.files import digests
+from .._common.ranges import SIDE, within
 from ..data.audio import FrontEnd
 from ..deploy.eager import Compile, Precision, prepare
-from ..deploy.runtimes import SUFFIX, Runtime
+from ..deploy.runtimes import Runtime, runtime_of
 from ..deploy.runtimes import load as load_exported
 from ..encoders import create_audio_encoder
 from ..models.base import AVSModel, load_model, model_file
@@ -49,8 +50,7 @@ def load(
     path = None if isinstance(checkpoint, AVSModel) else Path(checkpoint)
     own = "pytorch"
     if path and not path.is_dir():
-        exported = {suffix: name for name, suffix in SUFFIX.items()}
-        own = exported.get(path.suffix.lower(), own)
+        own = runtime_of(path) or own
     if runtime not in (None, own):
         advice = f"Leave --runtime out, or give {own}."
         if own == "pytorch":
@@ -65,9 +65,8 @@ def load(
     else:
         model, device = checkpoint, next(checkpoint.parameters()).device
         sha256 = {"model": _digest(model)}
-    side = size or model.config.size
-    if side < 32:
-        raise ValueError(f"size is {side}; expected at least 32 pixels.")
+    side = model.config.size if size is None else size
+    within(*SIDE, size=side)
     about = {
         "checkpoint": path.name if path else "a model in memory",
         "method": model.config.method,
@@ -87,7 +86,8 @@ def _load_exported(
     exported = load_exported(path)
     meta = exported.metadata
     height, width = meta.size
-    if precision != "fp32" or compile != "none" or (size and (size, size) != (height, width)):
+    other = size is not None and (size, size) != (height, width)
+    if precision != "fp32" or compile != "none" or other:
         raise ValueError(
             f"{path}: size ({width} x {height}) and precision ({meta.precision}) were fixed when it was "
             "exported; leave --size, --precision and --compile out, or export again."

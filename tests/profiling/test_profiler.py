@@ -87,6 +87,54 @@ def test_a_profile_is_kept_as_json(clock):
             Profile.from_dict(values)
 
 
+class Unusual(torch.nn.Module):
+    """What a method of one's own may do with its masks: a product with a vector, and what nobody counts."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head, self.vector = head, torch.nn.Parameter(torch.ones(4))
+
+    def forward(self, x):
+        grown = torch.linalg.matrix_exp(torch.ones(4, 4, device=self.vector.device)) @ self.vector
+        return self.head(x) * grown.sum()
+
+
+def test_what_is_not_counted_stands_beside_the_sum(clock):
+    plain, unusual = create(), create()
+    unusual.head = Unusual(unusual.head)
+    models = {"plain": plain, "unusual": unusual}
+    candidates = {name: Candidate(takes(clock, 1).run, model) for name, model in models.items()}
+    found = profile(candidates, 64, repeats=1, device="cpu")
+    first, second = found.rows
+    assert second.macs == first.macs + 4 * 4 and second.unknown == ["linalg_matrix_exp"] and not first.unknown
+    columns, lines = table(found)
+    one, other = (dict(zip(columns, line))["GMACs"] for line in lines)
+    assert other == f"{one} + ?" and "?" not in one
+    told = [line for line in profiler.lines(found) if "? is what" in line]
+    assert len(told) == 1 and told[0].startswith("unusual: ? is what linalg_matrix_exp multiply")
+    assert from_json(Profile, found) == found
+
+
+WRONG = {
+    "seconds": [{"seconds": -1}, {"seconds": 0}, {"seconds": 10**9}],
+    "size": [{"size": -64}, {"size": 0}, {"size": (64, 16)}, {"size": 5000}],
+    "batch": [{"batch": 0}, {"batch": -1}, {"batch": 10**9}],
+    "does not fit the memory": [{"size": 4096, "batch": 4096, "seconds": 4096}],
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_what_no_model_can_be_shown(clock, words):
+    for given in WRONG[words]:
+        with pytest.raises(ValueError, match=words):
+            profile({"a": takes(clock, 1)}, **{"size": 64, **given}, repeats=1, device="cpu")
+    for given in WRONG.get(words, []) if words in ("seconds", "size") else []:
+        with pytest.raises(ValueError, match=words):
+            macs(create(), **{"size": 64, **given})
+    with pytest.raises(ValueError, match="seconds is 0"):
+        scaling({"a": takes(clock, 1)}, (64,), (1, 0), repeats=1, device="cpu")
+
+
 @pytest.mark.slow
 def test_of_two_layouts_the_faster(clock, monkeypatch):
     """A model is timed contiguous and channels_last in the same run, and its row says which it was."""
@@ -236,6 +284,11 @@ MISTAKES = {
     "repeats": (["--repeats", "0", "--preset", "tiny"], "0 repeats"),
     "compile": (["--compile", "graphs", "--preset", "tiny"], "CUDA graphs"),
     "size": (["--size", "16", "--preset", "tiny"], "at least 32"),
+    "negative size": (["--size", "-64", "--preset", "tiny"], "size is -64"),
+    "seconds": (["--seconds", "-1", "--preset", "tiny"], "seconds is -1"),
+    "no seconds": (["--seconds", "0", "--preset", "tiny"], "seconds is 0"),
+    "batch": (["--batch", "0", "--preset", "tiny"], "batch is 0"),
+    "too many threads": (["--threads", "100000"], "threads is 100000"),
 }
 
 

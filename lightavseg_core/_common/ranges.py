@@ -1,0 +1,16 @@
+"""Whether numbers are in their range."""
+from __future__ import annotations
+
+import math
+
+SIDE = 32, 4096  # pixels of a frame's side: what models read, and what fits any memory
+COUNT = 1, 4096  # clips of a batch, seconds of a clip
+
+
+def within(least: float, most: float = math.inf, **numbers: float | None) -> None:
+    """Raises ValueError, naming it, for the first number that is not from `least` to `most`, as NaN never is;
+    None, what is not given, is."""
+    for name, value in numbers.items():
+        if value is not None and not least <= value <= most:
+            wanted = f"at least {least}" if not value >= least else f"at most {most}"
+            raise ValueError(f"{name} is {value}; expected {wanted}.")
