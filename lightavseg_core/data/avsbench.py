@@ -191,7 +191,7 @@ class AVSBench(torch.utils.data.Dataset):
 
     def _crop(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """A random square of side `size`, the same in all frames (AVSS train). Uses torch's generator, which
-        the trainer seeds."""
+        the trainer seeds for each clip of each epoch."""
         top = int(torch.randint(frames.shape[-2] - self.size + 1, ()))
         left = int(torch.randint(frames.shape[-1] - self.size + 1, ()))
         area = (..., slice(top, top + self.size), slice(left, left + self.size))
