@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Self
@@ -12,9 +13,13 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from .._common.files import disk_errors, whole
 from .._common.hub import fetched, hub_id
 from .._common.names import unknown
+from .._common.ranges import SIDE, within
 from .._common.shipped import SHIPPED, TINY
+from .._common.state import freeze
+from .._common.substitutes import substitute
 from ..encoders import create_audio_encoder, create_visual_encoder
 from ..encoders.checkpoints import LoadReport, Part, Source, load_renamed, matched, read_tensors
 from ..encoders.resnet import two_branch_name
@@ -103,6 +108,7 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
             raise ValueError(
                 f"num_classes is {config.num_classes}; expected 1 (binary masks) to 256 (8-bit masks)."
             )
+        within(*SIDE, size=config.size)
         self.config = config
         self.visual = create_visual_encoder(config.visual, self.stages)
         self.audio = create_audio_encoder(config.audio)
@@ -183,19 +189,24 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
     ) -> None:
         """Writes config.json, model.safetensors and, where there is none, a README.md into a folder.
 
-        Each file is complete before it takes the place of the old one: whoever is killed here leaves the old
-        model, not a broken one.
+        Each file is complete before it takes the place of the old one: whoever is killed here, or finds the
+        disk full, leaves the old model, not a broken one. Raises OSError.
         """
         folder = Path(save_directory)
-        staging = folder / ".saving"
-        staging.mkdir(parents=True, exist_ok=True)
+        new, staging = not folder.exists(), folder / ".saving"
         try:
-            super().save_pretrained(staging, config=config, model_card_kwargs=model_card_kwargs)
+            staging.mkdir(parents=True, exist_ok=True)
+            with disk_errors(folder):
+                super().save_pretrained(staging, config=config, model_card_kwargs=model_card_kwargs)
             for file in staging.iterdir():
                 if file.name != "README.md" or not (folder / file.name).exists():
-                    os.replace(file, folder / file.name)
+                    with whole(folder / file.name) as name:
+                        os.replace(file, name)
         finally:
-            shutil.rmtree(staging)
+            shutil.rmtree(staging, ignore_errors=True)
+            if new:
+                with suppress(OSError):  # only where it is empty: what failed leaves nothing
+                    folder.rmdir()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> Self:
@@ -212,8 +223,8 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
     def freeze_audio(self) -> None:
         """No gradient to the audio encoder, and its batch norms keep their statistics (also after
         `train()`)."""
-        self.audio.requires_grad_(False)
-        self.train(self.training)
+        freeze(self.audio)
+        self.audio.eval()
 
     def train(self, mode: bool = True) -> AVSModel:
         super().train(mode)
@@ -284,8 +295,8 @@ def load_model(folder_or_hub_id: str | Path) -> AVSModel:
             options = json.loads(file.read(MOST))  # cut off, it is no JSON
         method = options["method"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{config}: not the configuration of a model ({reason}).") from None
+        why, todo = substitute(config) or (f"{type(error).__name__}: {error}", "Save the model again")
+        raise ValueError(f"{config}: not the configuration of a model ({why}). {todo}.") from None
     try:
         with torch.device("meta"):
             shapes = build(method, options)  # takes no memory, however wide
