@@ -22,8 +22,8 @@ from ._common.state import buffers_kept, evaluating, freeze, unfreeze
 from ._common.switches import deterministic_algorithms, keep_freed_memory, no_settings_from_outside
 from .audio_pretraining import prepare_audio
 from .config import TrainConfig
-from .data.avsbench import AVSBench, collate
-from .data.loading import loading_processes, training_loader, with_waits
+from .data.avsbench import AVSBench
+from .data.loading import large_enough, loading_processes, smallest_batch, training_loader, with_waits
 from .evaluation import evaluate, predict
 from .losses import total_loss
 from .models.base import AVSModel
@@ -136,9 +136,9 @@ class Trainer:
             raise ValueError("nothing can learn: all of the model is frozen. Unfreeze it (requires_grad_).")
         self.model.to(self.accelerator.device)
         predict(self.model, validation[0])
-        batch = collate([train[0]] * min(2, self.config.batch_size))
+        batch = smallest_batch(train, self.config.batch_size)
         batch["annotated"][:] = True  # in other clips something is
-        with evaluating(self.model), buffers_kept(self.model, always=True):
+        with evaluating(self.model), buffers_kept(self.model, always=True), large_enough(batch):
             self._loss(self.model.train(), send_to_device(batch, self.accelerator.device))
 
     def _clear(self, train: AVSBench) -> None:

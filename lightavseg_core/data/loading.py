@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -57,6 +58,30 @@ def training_loader(clips: AVSBench, batch_size: int, seed: int, workers: int) -
         persistent_workers=workers > 0,
         generator=torch.Generator(),
     )
+
+
+def smallest_batch(clips: AVSBench, batch_size: int) -> dict:
+    """The first clip twice; where a batch holds but one, the shortest clip."""
+    if min(batch_size, len(clips)) > 1:
+        return collate([clips[0]] * 2)
+    return collate([clips[min(range(len(clips)), key=lambda i: len(clips.clips[i].frames))]])
+
+
+@contextmanager
+def large_enough(batch: dict) -> Iterator[None]:
+    """Around a training step: raises ValueError, with a remedy, where batch norms have one position to learn
+    from."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        height, width = batch["frames"].shape[-2:]
+        raise ValueError(
+            f"clip {batch['name'][0]}: its one frame of {width} x {height} pixels, alone in a batch, has one "
+            "position in the coarsest map, and batch norms need two. Give a batch_size of 2 or more, or "
+            "frames of more than 64 pixels (--batch-size, --size)."
+        ) from None
 
 
 def loading_processes(asked: int | None, device: str) -> int:

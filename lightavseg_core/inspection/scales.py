@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from .._common import files
 from .._common.intervals import Interval
+from .._common.outputs import check_finite
 from ..data.avsbench import AVSBench
 from ..data.sounding_shapes import clip_number, objects
 from ..evaluation import evaluating
@@ -50,7 +52,8 @@ def probability(similarity: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def maps(model: nn.Module, dataset: AVSBench) -> Maps:
-    """The maps of every clip. Raises ValueError for a model of several classes, whose logits are no mask."""
+    """The maps of every clip. Raises ValueError for a model of several classes, whose logits are no mask, and
+    for logits that are not finite."""
     if model.config.num_classes > 1:
         raise ValueError(
             f"the model has {model.config.num_classes} classes; expected one whose logits are a binary mask "
@@ -63,6 +66,7 @@ def maps(model: nn.Module, dataset: AVSBench) -> Maps:
             item = dataset[index]
             inputs = (item[name][None].to(device) for name in ("frames", "log_mel"))
             output = model(*inputs, return_scales=True)
+            check_finite(output.logits[0], partial("clip {}, second {}".format, item["name"]))
             similarity.append([scale.similarity.float().cpu() for scale in output.scales])
             logits.append(output.logits[:, :, 0].float().cpu())
     return Maps([torch.cat(scale) for scale in zip(*similarity)], torch.cat(logits))

@@ -79,7 +79,8 @@ class AttentionExplorer(Panel):
         t = self.second.value
         seconds = list(range(len(self.truth))) if self.model.config.seconds else [t]
         with self._changed(), AttentionRecorder(self.model, self.layer.value) as recorder:
-            answers = seen.look(self.model, self.item["frames"][seconds], self.item["log_mel"][seconds])
+            shown = self.item["frames"][seconds], self.item["log_mel"][seconds]
+            answers = seen.look(self.model, *shown, self.item["name"], seconds)
         n = seconds.index(t)
         return answers[n], recorder.layers[self.layer.value], n
 

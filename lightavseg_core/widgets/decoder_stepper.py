@@ -27,7 +27,7 @@ class DecoderStepper(Panel):
         super().__init__("lav-stepper")
         self.second = second_slider(item, second)
         self.model, self.frames, self.truth = model, item["frames"], item["mask"] > 0
-        self.seen = seen.look(model, item["frames"], item["log_mel"])
+        self.seen = seen.look(model, item["frames"], item["log_mel"], item["name"])
         self.most = seen.most(self.seen)
         last = len(self.most)
         self.step = control("step", ipywidgets.IntSlider, "400px", min=0, max=last, description="step")

@@ -54,7 +54,7 @@ class DeskClip(NamedTuple):
         in_picture = [track for track in tracks if len(tracks) == 1 or track.object]
         sources = [Source.of(i, track, truth) for i, track in enumerate(in_picture)]
         heard = model.front_end(sounds.sum(0), torch.arange(len(frames)))
-        most = seen.most(seen.look(model, frames, heard))
+        most = seen.most(seen.look(model, frames, heard, item["name"]))
         numbered = sources if len(tracks) > 1 else []
         pictures = [_numbered(frame, t, numbered) for t, frame in enumerate(frames)]
         return cls(index, frames, tracks, sounds, sources, most, pictures)

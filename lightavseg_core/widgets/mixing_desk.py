@@ -148,10 +148,10 @@ class MixingDesk(Panel):
 
     def _look(self, waveform: Tensor, second: int) -> dict[int, seen.Seen]:
         """By second, what the model makes of a waveform: that second, or all where frames see others."""
-        frames = self.on_desk.frames
+        frames, name = self.on_desk.frames, self.dataset.clips[self.on_desk.index].name
         seconds = [second] if self.frame_by_frame else list(range(len(frames)))
         heard = self.model.front_end(waveform, torch.tensor(seconds))
-        return dict(zip(seconds, seen.look(self.model, frames[seconds], heard)))
+        return dict(zip(seconds, seen.look(self.model, frames[seconds], heard, name, seconds)))
 
     def show(self) -> None:
         clip, levels = self.on_desk, [strip.level for strip in self.strips]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._common.outputs import check_finite
 from ..evaluation import evaluating, frame_iou
 from ..inspection.scales import probability
 
@@ -31,9 +32,16 @@ def logits_and_scales(model: nn.Module, frames: Tensor, log_mel: Tensor) -> tupl
     return output.logits[0].float().cpu(), output.scales or []
 
 
-def look(model: nn.Module, frames: Tensor, log_mel: Tensor) -> list[Seen]:
-    """What a model makes of each frame of a clip: frames (T, 3, H, W), log_mel (T, 1, F, M)."""
+def look(
+    model: nn.Module, frames: Tensor, log_mel: Tensor, clip: str, seconds: Sequence[int] | None = None
+) -> list[Seen]:
+    """What a model makes of frames of a clip: frames (T, 3, H, W), log_mel (T, 1, F, M).
+
+    Raises ValueError where its logits are not finite, naming the clip, and which of the seconds, by default
+    its first ones.
+    """
     logits, scales = logits_and_scales(model, frames, log_mel)
+    check_finite(logits, lambda t: f"clip {clip}, second {t if seconds is None else seconds[t]}")
     masks = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1) > 0          # (T, H, W)
     similarity = [scale.similarity[0].float().cpu() for scale in scales]                # (T, h, w) each
     audio = [scale.audio[0].float().cpu() for scale in scales]                          # (T, D) each
