@@ -48,8 +48,10 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if "iostream error" in str(error):  # C++ says no more
+            raise OSError(errno.EIO, "cannot be written, as on a full disk", str(path)) from None
         in_words = re.search(r"\(os error (\d+)\)", str(error))  # as Rust's do
-        number = getattr(error, "errno", None) or (in_words and int(in_words[1]))
+        number = error.errno if isinstance(error, OSError) else in_words and int(in_words[1])
         name = getattr(error, "filename", None) or _hidden(path)
         if number and Path(name) == _hidden(path):
             raise OSError(number, os.strerror(number), str(path)) from None
@@ -76,8 +78,25 @@ def told(error: OSError) -> str:
     name = f"{error.filename}: " if error.filename else ""
     advice = ""
     if error.errno in FULL:
-        advice = " Make room, and run the same again."
-    return f"{name}{error.strerror}.{advice}"
+        advice = " Make room, and try again."
+    return f"{name}{str(error.strerror).rstrip('.')}.{advice}"
+
+
+def check_folder(path: Path) -> None:
+    """Raises ValueError, before anything is begun, where no folder can be written: it, or one that it is to
+    lie in, is a file, or must not be written."""
+    there = next(filter(os.path.lexists, (path, *path.parents)))
+    if not there.is_dir():
+        raise ValueError(f"{there}: not a folder, and one is to be written there. Give another name.")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"{there}: a folder that you may not write into. Give another name.")
+
+
+def check_file(path: Path) -> None:
+    """The same of a file: also where there is a folder of that name."""
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, and a file is to be written there. Give another name.")
+    check_folder(path.parent)
 
 
 @contextmanager
@@ -88,8 +107,7 @@ def alone(folder: Path) -> Iterator[None]:
     A process that is killed keeps nobody out, since its lock is the system's. Raises ValueError where another
     process is in it, or where there is something else than a folder.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: not a folder. Give another --out.")
+    check_folder(folder)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY) if fcntl else None

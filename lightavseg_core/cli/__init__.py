@@ -104,5 +104,7 @@ def _command(arguments: list[str]):
 
 def of_an_import(error: Exception) -> bool:
     """Whether it arose where a package was imported: one that does not load may raise OSError."""
+    if getattr(error, "errno", None):  # the disk's
+        return False
     frames = traceback.extract_tb(error.__traceback__)
     return isinstance(error, ImportError) or any(frame.name == "<module>" for frame in frames)
