@@ -41,10 +41,13 @@ class Compare:
     """Picture to write (.png, .svg, .pdf); by default OUT/comparison.png."""
 
     def run(self) -> int:
+        from .._common.files import check_file
         from ..experiments.compare import compare, lines
         from ..plots import method_comparison
         from ..plots.common import save
 
+        if self.plot:
+            check_file(self.plot)
         found = compare(
             self.file, self.data, self.subset, self.budget, self.preset, self.seeds, self.workers, self.out
         )

@@ -49,10 +49,13 @@ class Profile:
     """Draw the latencies into this file (.png, .svg, .pdf)."""
 
     def run(self) -> int:
+        from .._common.files import check_file
         from .._common.records import write
         from ..profiling.profiler import lines, profile, resolve
         from ..profiling.timing import threads
 
+        for file in filter(None, (self.out, self.plot)):
+            check_file(file)
         shape = self.size, self.seconds
         with threads(self.threads):
             found = profile(
@@ -96,8 +99,11 @@ class Bench:
     """Runs to measure again, such as methods, runtimes, tiny, scaling; the others stay as they are."""
 
     def run(self) -> int:
+        from .._common.files import check_file
         from ..profiling.benchmark import run
 
+        if self.figure:
+            check_file(self.figure)
         bench = run(self.out, self.device, self.repeats, self.only)
         if self.figure and {"methods", "runtimes"} <= bench.profiles.keys():
             from ..plots.common import save

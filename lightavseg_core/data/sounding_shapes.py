@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._common.files import disk_errors
+from .._common.files import check_folder, disk_errors
 from .._common.processes import end_with_parent
 from .._common.ranges import SIDE, within
 from .layout import SPLITS, SUBSETS, clip_of, spec_of
@@ -111,6 +111,7 @@ def generate(
     if not (home / RECIPE).exists() and any((home / part).exists() for part in spec.parts):
         origin = f"{subset} data of another origin, without {spec.csv}"
         raise FileExistsError(f"{home}: holds {origin}. Give another folder.")
+    check_folder(home)
     new = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".generating_", dir=root))

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from .._common.environment import versions
-from .._common.files import disk_errors, whole
+from .._common.files import check_file, disk_errors, whole
 from .._common.names import unknown
 from .._common.outputs import NotFinite, check_finite
 from .._common.records import provenance
@@ -71,7 +71,7 @@ class Agreement(NamedTuple):
 def checked(path: str | Path, runtime: str, precision: str) -> Path:
     """The path, where a file can be written for this runtime at all.
 
-    Raises ValueError: unknown names, another suffix, a missing package.
+    Raises ValueError: unknown names, another suffix, a missing package, a place where no file can be.
     """
     path = Path(path)
     if runtime not in SUFFIX:
@@ -80,6 +80,7 @@ def checked(path: str | Path, runtime: str, precision: str) -> Path:
         raise unknown("precision", precision, MOST)
     if runtime_of(path) != runtime:
         raise ValueError(f"{path}: expected a name that ends in {SUFFIX[runtime]}, as {runtime}'s files do.")
+    check_file(path)
     _, *modules = WRITERS[runtime]
     need(runtime, *modules)
     return path

@@ -64,6 +64,11 @@ def _said(path: Path, error: Exception, safe: bool) -> tuple[str, str]:
     """Why a file cannot be read, and what to do."""
     if instead := substitute(path):
         return instead
+    with path.open("rb") as file:
+        begins = file.read(40)
+    if begins.isascii() and begins.decode().replace("\n", " ").strip().isprintable():
+        wanted = "give the file of the weights, .pth, .pt or .safetensors"
+        return f"a text that begins with {begins.decode().strip()!r}", f"Nothing in it was run; {wanted}"
     # PyTorch's own words advise to run it all the same; what it found stands last.
     found = re.split(r"trusted source\.|WeightsUnpickler error:", str(error))[-1].strip()
     found = found or str(error).split(". ")[0] or type(error).__name__
@@ -73,10 +78,6 @@ def _said(path: Path, error: Exception, safe: bool) -> tuple[str, str]:
         return f"half a download, or damaged: {reason}", "Fetch it again"
     if safe:
         return reason, "Fetch it again, or save it again"
-    with path.open("rb") as file:
-        begins = file.read(40)
-    if begins.isascii() and begins.decode().isprintable():
-        return f"it begins with {begins.decode()!r}", "Nothing in it was run; fetch it again"
     return reason, "Nothing in it was run; convert it to safetensors where you trust it"
 
 

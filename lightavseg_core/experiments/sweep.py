@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from .._common.files import digests
+from .._common.files import check_folder, digests
 from .._common.processes import end_with_parent
 from .._common.ranges import within
 from .._common.records import read
@@ -76,6 +76,8 @@ def run_all(
     command: what stands in the results. Raises ValueError where `folder` holds runs of other settings.
     """
     check_numbers(workers, seeds)
+    check_folder(folder)
+    check_folder(work)
     queue = [(name, seed) for seed in range(seeds) for name, run in runs.items() if seed < run.seeds]
     waiting = [(name, seed) for name, seed in queue if not finished(folder, name, seed, runs[name])]
     done, failed, running = len(queue) - len(waiting), [], {}

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .._common import records
+from .._common.files import check_file
 from .._common.names import unknown
 from .._common.ranges import within
 from .._common.shipped import TINY
@@ -197,6 +198,7 @@ def run(
     within(1, repeats=repeats)
     device = device or here()
     path = path or (GPU if device == "cuda" else PATH)
+    check_file(path)
     bench = read(path) if only else Bench()
     bench.provenance = records.provenance("lightavseg bench", 0)
     with tempfile.TemporaryDirectory() as folder:

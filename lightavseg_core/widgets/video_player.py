@@ -16,7 +16,7 @@ import torch
 from ipywidgets import Audio, Button, Checkbox, Dropdown, FileUpload, FloatSlider, HBox, IntSlider, Play
 from PIL import Image
 
-from .._common.files import digests
+from .._common.files import check_folder, digests
 from ..data.writing import wav
 from ..video.inputs import VIDEOS, sound_of
 from ..video.overlay import paint
@@ -51,7 +51,7 @@ class VideoPlayer(Panel):
 
     segmenter: of `segmenter.load`. folder: uploads land in it, and videos that lie there can be picked;
     overlays are written into its `overlays`. videos: more to pick from, the first is picked. fps: pictures a
-    second. Raises ValueError for an fps that `predict` does not take.
+    second. Raises ValueError for an fps that `predict` does not take, and for a folder that cannot be one.
     """
 
     @all_or_nothing
@@ -59,6 +59,7 @@ class VideoPlayer(Panel):
         self, segmenter: Segmenter, folder: str | Path, videos: Sequence[str | Path] = (), fps: float = 1
     ):
         rate_of(fps)
+        check_folder(Path(folder))
         super().__init__("lav-player")
         self.segmenter, self.folder, self.fps = segmenter, Path(folder), fps
         self.given = [Path(video) for video in videos]

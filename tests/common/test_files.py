@@ -1,12 +1,14 @@
 """Files are whole or not there, one process has a folder for itself, and names do no harm."""
 
 import hashlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from lightavseg_core._common.files import alone, digests, sha256, whole
+from lightavseg_core._common.files import alone, check_file, check_folder, digests, sha256, whole
 from lightavseg_core._common.names import printable, unknown
 
 
@@ -73,3 +75,25 @@ def test_names():
     error = unknown("run", "Runtime", ["scaling", "runtimes"])
     assert str(error) == "unknown run 'Runtime': did you mean 'runtimes'? Known: runtimes, scaling."
     assert str(unknown("run", "zzz", ["b", "a"])) == "unknown run 'zzz'. Known: a, b."
+
+
+def test_places_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for check in (check_folder, check_file):
+        check(tmp_path / "new" / "deep")
+        for wrong in ("file/new", "file/deep/new", "link/new"):
+            with pytest.raises(ValueError, match="(file|link): not a folder, and one is to be written there"):
+                check(tmp_path / wrong)
+    check_folder(tmp_path)
+    check_file(tmp_path / "file")
+    with pytest.raises(ValueError, match="file: not a folder"):
+        check_folder(tmp_path / "file")
+    with pytest.raises(ValueError, match="a folder, and a file is to be written there"):
+        check_file(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="^file: not a folder"):
+        check_folder(Path("file/new"))
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
+    with pytest.raises(ValueError, match="a folder that you may not write into"):
+        check_folder(tmp_path / "new" / "deep")

@@ -289,8 +289,8 @@ def test_a_killed_generation_leaves_no_processes(tmp_path):
         ({"subset": "s5"}, "Known: avss, ms3, s4"),
         ({"clips": {"training": 5}}, "train, val, test"),
         ({"clips": -1}, "at least 0"),
-        ({"size": 16}, "32 or more"),
-        ({"seed": -1}, "0 or more"),
+        ({"size": 16}, "at least 32"),
+        ({"seed": -1}, "at least 0"),
     ],
 )
 def test_wrong_arguments(tmp_path, options, words):

@@ -107,7 +107,7 @@ def test_errors_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="did you mean 'selm'"):
         sweep.sweep(["methods"], tmp_path, tmp_path, method="sellm")
     for wrong in ({"workers": 0}, {"seeds": 4}):
-        with pytest.raises(ValueError, match="workers is .*expected"):
+        with pytest.raises(ValueError, match="(workers|seeds) is .*expected"):
             sweep.sweep(["loss"], tmp_path, tmp_path, **wrong)
     records.write(results.path_of(tmp_path / "sweep", "loss_none", 0), {"run": {"method": "selm"}})
     with pytest.raises(ValueError, match="loss_none_seed0.json.*other settings.*Give another --out"):
