@@ -314,7 +314,8 @@ def read_labels(root: str | Path) -> dict[str, int]:
     try:
         labels = {str(name): int(index) for name, index in json.loads(text).items()}
     except (AttributeError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-        raise ValueError(f"{path}: does not map class names to indices ({str(error)[:100]}).") from None
+        why, todo = substitute(path) or (str(error)[:100], "Copy it again from the download")
+        raise ValueError(f"{path}: does not map class names to indices ({why}). {todo}.") from None
     if sorted(labels.values()) != list(range(len(labels))) or not 0 < len(labels) <= MAX_CLASSES:
         expected = f"0 to {len(labels) - 1}, each once, and at most {MAX_CLASSES} of them"
         raise ValueError(f"{path}: indices are not {expected}.")

@@ -67,7 +67,7 @@ def _said(path: Path, error: Exception, safe: bool) -> tuple[str, str]:
     with path.open("rb") as file:
         begins = file.read(40)
     if begins.isascii() and begins.decode().replace("\n", " ").strip().isprintable():
-        wanted = "give the file of the weights, .pth, .pt or .safetensors"
+        wanted = "give the file of the weights, .pth, .pt or .safetensors, or fetch it again"
         return f"a text that begins with {begins.decode().strip()!r}", f"Nothing in it was run; {wanted}"
     # PyTorch's own words advise to run it all the same; what it found stands last.
     found = re.split(r"trusted source\.|WeightsUnpickler error:", str(error))[-1].strip()

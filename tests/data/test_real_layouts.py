@@ -11,6 +11,7 @@ import torch
 from helpers.trees import FLAVOURS, NEAREST, PICTURES, area, binary_tree, copy, put, semantic_tree, tone
 from PIL import Image
 
+from lightavseg_core._common.lookalikes import on_disk
 from lightavseg_core.data.avsbench import AVSBench, collate
 from lightavseg_core.data.check import check
 from lightavseg_core.data.images import MEAN, STD
@@ -159,3 +160,36 @@ def test_frames_of_different_sizes_in_one_semantic_clip(tmp_path):
     with pytest.raises(ValueError, match="frames differ in size.*Make them one size"):
         AVSBench(tmp_path, "avss", "test", size=224)[2]
     assert [(p.clip, p.kind) for p in check(tmp_path, "avss").problems] == [(clip.name, "size")]
+
+
+def as_on_a_mac(root, subset):
+    """Renames a generated tree's clips: accents in the tables, apart from their letters on the disk, and all
+    suffixes in upper case."""
+    for table in root.rglob("*.csv"):
+        text = table.read_text()
+        for split in ("train", "val", "test"):
+            text = text.replace(f"{subset}_{split}_", f"é_{split}_")
+        table.write_text(text, encoding="utf-8")
+    for path in sorted(root.rglob("*"), reverse=True):  # what is in a folder before the folder
+        name = path.name
+        for split in ("train", "val", "test"):
+            name = name.replace(f"{subset}_{split}_", f"e\u0301_{split}_")
+        if path.suffix in (".png", ".jpg", ".wav"):
+            name = Path(name).stem + path.suffix.upper()
+        path.rename(path.with_name(name))
+
+
+@pytest.mark.parametrize("subset", ["s4", "ms3", "avss"])
+def test_names_that_another_system_wrote(shapes, own_copy, subset):
+    as_on_a_mac(own_copy, subset)
+    data = AVSBench(own_copy, subset, "test", 64)
+    assert data.clips[0].name.startswith("é_") and not data.clips[0].frames[0].exists()
+    for found, expected in zip(data, AVSBench(shapes, subset, "test", 64)):
+        for part in ("frames", "mask", "log_mel", "annotated"):
+            assert torch.equal(found[part], expected[part])
+    as_it_was, report = check(shapes, subset), check(own_copy, subset)
+    assert report.ok and report.files == as_it_was.files and report.notes == as_it_was.notes
+    on_disk(data.clips[1].frames[-1]).unlink()
+    lengths = [len(clip.frames) for clip in data.clips]
+    lengths[1] -= 1
+    assert [len(clip.frames) for clip in AVSBench(own_copy, subset, "test").clips] == lengths
