@@ -1,0 +1,142 @@
+"""What a command prints, in whatever encoding, and beside a progress bar."""
+
+import io
+import sys
+
+import pytest
+from helpers.tiny import create
+from tqdm.auto import tqdm
+
+import lightavseg_core as lav
+from lightavseg_core._common.bars import bars_closed
+from lightavseg_core.cli import main
+from lightavseg_core.cli.machine import Check
+from lightavseg_core.data import AVSBench
+from lightavseg_core.data import check as checking
+from lightavseg_core.profiling import benchmark
+
+# --- names that an encoding has not ---
+
+NAMES = "小犬_é_\N{SNOWMAN}"
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """Runs a command whose output goes into a pipe of this encoding: its exit code, and the bytes."""
+
+    def run(encoding, *arguments, errors="strict"):
+        pipe = io.BytesIO()
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", io.TextIOWrapper(pipe, encoding, errors))
+            with pytest.raises(SystemExit) as end:
+                main([*map(str, arguments)])
+            sys.stdout.detach()
+        return end.value.code or 0, pipe.getvalue()
+
+    return run
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1", "cp932", "utf-8"])
+def test_a_report_names_everything(tmp_path, own_copy, printed, encoding, capsys):
+    """What the pipe's encoding has is written in it, all else as Python would."""
+    own_copy = own_copy.rename(tmp_path / NAMES)
+    with (own_copy / "Multi-sources" / "ms3_meta_data.csv").open("a", encoding="utf-8") as file:
+        file.write(f"{NAMES},0,val\n")
+    code, out = printed(encoding, "data", "check", own_copy, "--subset", "ms3")
+    assert code == 1 and not capsys.readouterr().err.count("lightavseg:")
+    expected = NAMES.encode(encoding, "backslashreplace")
+    assert out.count(expected) > 10 and out.endswith(expected + b"/Multi-sources\n")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_the_other_commands(tmp_path, printed, encoding):
+    root, model = tmp_path / NAMES / "data", tmp_path / NAMES / "model"
+    create(size=32).save_pretrained(model)
+    counts = ("--train", 1, "--val", 0, "--test", 1)
+    shown = NAMES.encode(encoding, "backslashreplace")
+    code, out = printed(encoding, "data", "make", root, *counts, "--size", 32)
+    assert code == 0 and shown in out
+    code, out = printed(encoding, "evaluate", model, "--data", root)
+    assert code == 0 and out.startswith(b"M_J")
+    for arguments in (["--help"], ["predict", "--help"]):
+        code, out = printed(encoding, *arguments)
+        assert code == 0 and len(out) > 200
+
+
+def test_who_says_what_is_to_be_done_is_heard(shapes, tmp_path, printed):
+    """As `PYTHONIOENCODING=ascii:replace` does."""
+    (tmp_path / "é").symlink_to(shapes)
+    code, out = printed("ascii", "data", "check", tmp_path / "é", "--subset", "ms3", errors="replace")
+    assert code == 0 and b"/?/Multi-sources" in out
+
+
+# --- progress bars ---
+
+
+def lines(capsys):
+    """As a terminal shows them: a carriage return begins a line anew."""
+    text = capsys.readouterr().err
+    assert text.endswith(("\n", " \r")), repr(text[-200:])  # the last of it was written, or wiped away
+    return [line.rpartition("\r")[-1] for line in text.splitlines()]
+
+
+class Stumbling:
+    """A bar under which an error arises, in a loop, or within a loop that another bar counts."""
+
+    def run(self, leave=True):
+        for _ in tqdm(range(3), desc="outer", leave=leave):
+            for k in tqdm(range(3), desc="inner"):
+                if k == 1:
+                    raise self.error
+
+
+ERRORS = [ValueError("no"), OSError(5, "Input/output error"), KeyboardInterrupt()]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+def test_an_error_has_its_own_line(capsys, monkeypatch, error):
+    command = Stumbling()
+    command.error = error
+    monkeypatch.setattr(Check, "run", lambda _: command.run())
+    with pytest.raises(SystemExit):
+        main(["check"])
+    shown = lines(capsys)
+    assert shown[-1].startswith(("lightavseg: ", "stopped; "))
+    assert any("inner" in line for line in shown) and not tqdm._instances
+
+
+def test_only_its_own_bars_are_closed(capsys):
+    with tqdm(total=2, desc="mine") as bar:
+        with pytest.raises(ValueError), bars_closed():
+            tqdm(total=2, desc="theirs")
+            raise ValueError
+        assert not bar.disable and list(tqdm._instances) == [bar]
+
+
+def ends_on_a_line(capsys, error, call):
+    with pytest.raises(error) as caught:
+        call()
+    assert caught.traceback and lines(capsys)
+
+
+def test_functions_leave_no_bar_open(shapes, tmp_path, capsys, monkeypatch):
+    """Python, too, tells an error right after what was written last."""
+    model = create()
+    data = AVSBench(shapes, "ms3", "val", size=64, front_end=model.front_end)
+    config = lav.TrainConfig(epochs=1, audio_weights="joint")
+    with monkeypatch.context() as patched:
+        patched.setattr(lav.Trainer, "augment", stumble)
+        ends_on_a_line(capsys, ZeroDivisionError, lambda: lav.Trainer(model, config).fit(data, data))
+    with monkeypatch.context() as patched:
+        patched.setattr("torch.optim.AdamW.step", stumble)
+        pretrain = lav.TrainConfig(epochs=1, audio_weights="pretrain", audio_epochs=1)
+        ends_on_a_line(capsys, ZeroDivisionError, lambda: lav.Trainer(model, pretrain).fit(data, data))
+    with monkeypatch.context() as patched:
+        patched.setattr(checking, "_check_clip", lambda *_, **__: None)
+        ends_on_a_line(capsys, AttributeError, lambda: checking.check(shapes, "ms3"))
+    monkeypatch.setattr(benchmark, "on_processor", lambda *_: [("methods", stumble)])
+    ends_on_a_line(capsys, ZeroDivisionError, lambda: benchmark.run(tmp_path / "a.json", "cpu"))
+
+
+def stumble(*_, **__):
+    return 1 / 0
