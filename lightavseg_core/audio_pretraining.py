@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
-from ._common.bars import bars_closed
 from ._common.state import buffers_kept, unfreeze
 from .config import TrainConfig
 from .data.avsbench import AVSBench
@@ -80,7 +79,6 @@ def _windows(dataset: AVSBench, categories: list[str]) -> tuple[Tensor, Tensor]:
     return torch.stack(heard), torch.cat(labels)
 
 
-@bars_closed()
 def pretrain_audio(
     audio: nn.Module, train: AVSBench, validation: AVSBench, config: TrainConfig, device: torch.device
 ) -> dict[str, float]:

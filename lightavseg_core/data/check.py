@@ -16,7 +16,6 @@ from typing import NamedTuple
 import av
 from tqdm.auto import tqdm
 
-from .._common.bars import bars_closed
 from .._common.lookalikes import on_disk
 from .._common.names import printable
 from .decoding import read_track
@@ -286,7 +285,6 @@ def check(root: str | Path, subset: str, workers: int = 2) -> Report:
     return report
 
 
-@bars_closed()
 def _read_all(report: Report, clips: list[Clip], root: Path, classes: int, workers: int) -> None:
     """Reads every file of these clips."""
     home = root if report.folder.is_relative_to(root) else report.folder

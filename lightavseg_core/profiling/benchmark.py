@@ -18,7 +18,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .._common import records
-from .._common.bars import bars_closed
 from .._common.files import check_file
 from .._common.names import unknown
 from .._common.ranges import within
@@ -187,7 +186,6 @@ def on_gpu(repeats: int) -> Iterator[tuple[str, Run]]:
     yield "throughput", batches
 
 
-@bars_closed()
 def run(
     path: Path | None = None, device: str | None = None, repeats: int = 30, only: Collection[str] = ()
 ) -> Bench:
