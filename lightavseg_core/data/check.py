@@ -2,7 +2,6 @@
 it."""
 from __future__ import annotations
 
-import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -194,9 +193,8 @@ def _check_clip(clip: Clip, subset: str, classes: int, home: Path) -> _Found:
 def _kind(error: Exception, other: str) -> str:
     """Of a problem: where the system refused to read, that is not in the file."""
     for why in (error, error.__context__):
-        if isinstance(why, OSError) and not isinstance(why, av.FFmpegError):
-            if why.errno not in (None, errno.EINVAL):  # as in `open_media`
-                return "disk"
+        if isinstance(why, OSError) and why.errno and not isinstance(why, av.FFmpegError):
+            return "disk"
     return getattr(error, "kind", other)
 
 
