@@ -9,9 +9,15 @@ import sys
 
 import pytest
 import torch
-from helpers.edge import RUNTIMES, exported, long
+from helpers import unmappable
+from helpers.edge import RUNTIMES, exported, long, noise, shaken
 
-from lightavseg_core.deploy.runtimes import KEY, SUFFIX, Metadata, load
+from lightavseg_core.deploy import export as writing
+from lightavseg_core.deploy import runtimes
+from lightavseg_core.deploy.export import checked, export
+from lightavseg_core.deploy.runtimes import KEY, SUFFIX, Metadata, load, runtime_of
+from lightavseg_core.profiling.profiler import resolve
+from lightavseg_core.video import segmenter
 
 LOAD_ALL = """
 import pathlib, sys
@@ -192,6 +198,93 @@ def test_a_models_name_is_another_formats(tmp_path, runtime):
     path.write_bytes(onnx_model(**{KEY: json.dumps(META)}))
     with pytest.raises(ValueError, match="cannot load it"):
         load(path)
+
+
+SCRIPT = """
+import sys, torch
+from lightavseg_core.deploy.runtimes import load
+given = torch.load(sys.argv[2], weights_only=True)
+files = [load(sys.argv[1], 1) for _ in range(3)]
+del files[0]
+filled = [bytes(20_000_000) for _ in range(3)]
+for file in files:
+    torch.save(file(*given), sys.argv[2] + ".out")
+    print("ran", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_disk_that_cannot_be_mapped(base, tmp_path, runtime):
+    """The file is read instead, and what was read stays as long as the model may run."""
+    path = exported(base, runtime)
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    for file in (path, path.with_suffix(".bin")):
+        if file.is_file():
+            shutil.copy(file, folder)
+    given = torch.randn(1, 2, 3, 128, 128), torch.randn(1, 2, 1, 96, 64)
+    torch.save(given, tmp_path / "given")
+    printed = unmappable.run(folder, SCRIPT, folder / path.name, tmp_path / "given")
+    assert printed.split() == ["ran", "ran"]
+    torch.testing.assert_close(torch.load(tmp_path / "given.out"), load(path, 1)(*given), rtol=0, atol=0)
+
+
+# --- suffixes in upper case, as some systems write them ---
+
+
+@pytest.mark.parametrize("name", ["m.ONNX", "m.Onnx", "m.XML", "m.PTE"])
+def test_a_suffix_in_another_case(tmp_path, monkeypatch, name):
+    for module in (runtimes, writing):  # no runtime is imported, which takes its time
+        monkeypatch.setattr(module, "need", lambda runtime, *modules: [None] * len(modules))
+    path = tmp_path / name
+    runtime = {".onnx": "onnx", ".xml": "openvino", ".pte": "executorch"}[path.suffix.lower()]
+    assert runtime_of(path) == runtime
+    assert checked(path, runtime, "fp32") == path
+    path.write_bytes(b"not a model")
+    for call in (load, segmenter.load, lambda path: resolve(str(path))):
+        with pytest.raises(ValueError, match=f"{name}: {runtime} cannot load it"):
+            call(path)
+
+
+def test_an_onnx_of_that_name_runs(tmp_path):
+    from onnx import helper
+
+    path = tmp_path / "m.ONNX"
+    path.write_bytes(onnx_model(helper.make_tensor("w", 1, [1], [1.0]), **{KEY: json.dumps(META)}))
+    for found in (load(path).metadata, segmenter.load(path).run.metadata):
+        assert (found.runtime, found.size) == ("onnx", (32, 32))
+
+
+@pytest.mark.slow
+def test_an_openvino_of_that_name_runs(base, tmp_path):
+    """Its numbers lie beside it under their usual name; another one it would not find."""
+    path, given = exported(base, "openvino"), (torch.randn(1, 2, 3, 128, 128), torch.randn(1, 2, 1, 96, 64))
+    shutil.copy(path, tmp_path / "m.XML")
+    shutil.copy(path.with_suffix(".bin"), tmp_path / "m.bin")
+    torch.testing.assert_close(load(tmp_path / "m.XML", 1)(*given), load(path, 1)(*given), rtol=0, atol=0)
+    (tmp_path / "m.bin").rename(tmp_path / "m.BIN")
+    with pytest.raises(ValueError, match="its numbers are called m.BIN: call them m.bin"):
+        load(tmp_path / "m.XML")
+
+
+@pytest.mark.parametrize("name", ["m.ONNX", "m.XML", "m.PTE"])
+def test_an_export_of_that_name(tmp_path, monkeypatch, name):
+    """The runtimes' own writers want the usual suffix."""
+
+    def write(program, staged, *_):
+        assert staged.suffix == SUFFIX[runtime]
+        for file in (staged, staged.with_suffix(".bin")):
+            file.write_text(file.suffix)
+
+    runtime = runtimes.runtime_of(tmp_path / name)
+    monkeypatch.setitem(writing.WRITERS, runtime, (write,))
+    monkeypatch.setattr(writing, "edge_graph", lambda *_: None)
+    monkeypatch.setattr(writing, "load", lambda path: path)
+    monkeypatch.setattr(writing, "compare", lambda *_: writing.Agreement(0, 1))
+    export(shaken(), tmp_path / name, runtime, noise(1))
+    made = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert made == {name: SUFFIX[runtime], "m.bin": ".bin"}
 
 
 def test_no_such_file(tmp_path):
