@@ -32,6 +32,7 @@ def trained(root, batch_size, out=None, size=32):
     return model
 
 
+@pytest.mark.slow
 def test_the_clip_and_the_remedy(short, tmp_path, capsys):
     """Also where it comes second, and after a start that failed: nothing is left, and the remedies help."""
     name, out = read_clips(short, "ms3", "train")[1].name, tmp_path / "run"
