@@ -205,13 +205,8 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[s
     try:
         columns = reader.fieldnames or []
         if missing := [column for column in needed if column not in columns]:
-            if instead := substitute(path):
-                raise ValueError("{}: not a table of this dataset ({}). {}.".format(path, *instead))
-            there = str(columns or "nothing")[:200]
-            raise ValueError(
-                f"{path}, line 1: has no column {', '.join(missing)}; found {there}. Expected at least "
-                f"{', '.join(needed)}."
-            )
+            there, todo = substitute(path) or (f"found {columns}"[:200], f"Expected at least {', '.join(needed)}")
+            raise ValueError(f"{path}, line 1: has no column {', '.join(missing)}; {there}. {todo}.")
         for row in reader:
             yield reader.line_num, {column: (row[column] or "").strip() for column in needed}
     except csv.Error as error:
