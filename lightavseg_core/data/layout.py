@@ -205,7 +205,8 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[s
     try:
         columns = reader.fieldnames or []
         if missing := [column for column in needed if column not in columns]:
-            there, todo = substitute(path) or (f"found {columns}"[:200], f"Expected at least {', '.join(needed)}")
+            found, wanted = f"found {columns}"[:200], f"Expected at least {', '.join(needed)}"
+            there, todo = substitute(path) or (found, wanted)
             raise ValueError(f"{path}, line 1: has no column {', '.join(missing)}; {there}. {todo}.")
         for row in reader:
             yield reader.line_num, {column: (row[column] or "").strip() for column in needed}
