@@ -31,6 +31,8 @@ class Predict:
     """Frames per second that are looked at; of a folder of frames, how many there are in a second."""
     audio: Path | None = None
     """A file to hear with one input, instead of its own sound."""
+    until: Literal["sound", "pictures"] = "sound"
+    """A video's last picture is held until its sound ends, as players do, or not."""
     probabilities: bool = False
     """Write them too: float16 (classes, height, width), an .npz file for each frame."""
     runtime: Literal["pytorch", "onnx", "openvino", "executorch"] | None = None
@@ -48,7 +50,8 @@ class Predict:
         from ..video.segmenter import load
 
         segmenter = load(self.checkpoint, self.runtime, self.precision, self.compile, self.size)
-        options = {name: getattr(self, name) for name in ("audio", "fps", "probabilities", "threshold")}
+        names = ("audio", "fps", "until", "probabilities", "threshold")
+        options = {name: getattr(self, name) for name in names}
         return 1 if write_all(segmenter, self.inputs, self.out, **options) else 0
 
 

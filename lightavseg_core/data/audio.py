@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,6 +13,10 @@ from torch import Tensor
 from .._common.names import unknown
 
 SAMPLE_RATE = 16_000
+# How loud each speaker is in one channel (ITU-R BS.775-3, table 2), where left and right alone are averaged.
+SPEAKERS = {"FL": 0.5, "FR": 0.5, "FC": 0.5**0.5, "LFE": 0.0, "LFE2": 0.0}
+BEHIND = 0.5**1.5  # and all others
+CANCELLED = 0.04  # of the power that the loudest channel adds: less than this is no mix of them
 
 
 def resample(samples: Tensor, rate: int, new_rate: int) -> Tensor:
@@ -24,6 +29,27 @@ def resample(samples: Tensor, rate: int, new_rate: int) -> Tensor:
     length = math.ceil(len(samples) * new_rate / rate)
     spectrum = torch.fft.rfft(samples.double())
     return (torch.fft.irfft(spectrum, length) * (length / len(samples))).float()
+
+
+def mono(samples: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """(n, channels) float32 -> (n,): their mean, or their sum by weights (channels,).
+
+    Where the channels cancel each other out, as right = -left does, one of them is taken.
+    """
+    mixed = samples.mean(1) if weights is None else samples @ weights
+    if samples.shape[1] == 1 or not len(samples):
+        return mixed
+    adds = np.square(samples).mean(0) * (1 / samples.shape[1] if weights is None else weights) ** 2
+    if np.square(mixed).mean() >= CANCELLED * adds.max():
+        return mixed
+    return samples[:, np.argmax(adds >= adds.max() / 2)]  # the first that is loud: the same in every piece
+
+
+def downmix(speakers: Sequence[str]) -> np.ndarray | None:
+    """`mono`'s weights for channels of these names (FFmpeg's); None: nobody says which is which."""
+    if not {"FL", "FR"} <= set(speakers):
+        return None
+    return np.array([SPEAKERS.get(name, BEHIND) for name in speakers], np.float32)
 
 
 def _mel_filters(bands: int, bins: int, sample_rate: int, low: float, high: float) -> Tensor:

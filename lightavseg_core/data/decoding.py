@@ -2,22 +2,31 @@
 damaged in it is skipped and counted. And the sound of a file, piece by piece or whole."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
+from av.stream import Disposition
 from torch import Tensor
 
-from .audio import SAMPLE_RATE, resample
+from .._common.lookalikes import on_disk
+from .._common.substitutes import substitute
+from .audio import SAMPLE_RATE, downmix, mono, resample
 from .images import MAX_PIXELS
 
 MAX_PACKET = 10_000_000  # samples that one packet may hold, for each channel: minutes
 MAX_SAMPLES = 64_000_000  # of a track that is read whole: more than an hour at 16 kHz, 22 minutes at 48 kHz
 RETRIES = 10  # errors in a row, without a packet between them, after which a file is not read on
+ASIDE = Disposition.comment | Disposition.hearing_impaired | Disposition.visual_impaired
+
+# By a stream's number: which of its packets begins to be shown so many seconds later than its stamps say.
+Moves = dict[int, list[tuple[int, Fraction]]]
 
 
 class NoSound(ValueError):
@@ -34,7 +43,7 @@ def open_media(path: str | Path, kind: str) -> Iterator[av.container.InputContai
     Raises FileNotFoundError, or ValueError where FFmpeg stumbles, in the body too; so it does over playlists,
     which only name other files, and for pipes and devices, which may never end.
     """
-    path = Path(path)
+    path = on_disk(Path(path))
     if not path.is_file():
         if path.exists() and not path.is_dir():
             raise ValueError(f"{path}: not a regular file but a pipe or a device; only files are read.")
@@ -48,12 +57,14 @@ def open_media(path: str | Path, kind: str) -> Iterator[av.container.InputContai
         with path.open("rb") as file, av.open(file, metadata_errors="ignore", options=options) as container:
             yield container
     except (av.FFmpegError, OSError) as error:
-        # The disk's fault is kept as the cause: whoever asks may try again.
-        cause = None if isinstance(error, av.FFmpegError) else error
-        raise ValueError(
-            f"{path}: cannot be decoded as {kind} ({error.strerror or error}). Is it complete? Playlists are "
-            "not followed: give the files that one names."
-        ) from cause
+        # The disk's fault is kept as the cause: whoever asks may try again. (In a file that is too short
+        # FFmpeg looks for a place before its beginning, which is an invalid argument.)
+        cause = None if isinstance(error, av.FFmpegError) or error.errno == errno.EINVAL else error
+        why = str(error.strerror or error)
+        advice = "Is it complete? Playlists are not followed: give the files that one names"
+        if not cause and (instead := substitute(path)):
+            why, advice = instead
+        raise ValueError(f"{path}: cannot be decoded as {kind} ({why}). {advice}.") from cause
 
 
 def _bounds() -> dict[str, str]:
@@ -88,21 +99,41 @@ def check_codec(path: str | Path, stream: av.stream.Stream) -> None:
         )
 
 
+def main_track(streams: Sequence[av.stream.Stream]) -> av.stream.Stream:
+    """Of several the one that players take: the first that is marked as the default, or else the first; none
+    with comments or descriptions while there is another."""
+
+    def rank(stream: av.stream.Stream) -> int:
+        return bool(stream.disposition & Disposition.default) - 2 * bool(stream.disposition & ASIDE)
+
+    return max(streams, key=rank)  # of equal ones the first
+
+
 def decode(
     container: av.container.InputContainer,
     stream: av.stream.Stream,
     path: str | Path,
     kind: str,
     tally: Tally,
+    moves: Moves | None = None,
+    as_coded: bool = False,
 ) -> Iterator[av.frame.Frame]:
     """A stream's pictures or pieces of sound, in the order of showing. As players do, it skips packets that
-    cannot be decoded, and counts them.
+    cannot be decoded, and counts them. moves: where time stamps are wrong, and by how much. as_coded: they
+    have the stamps of the order in which they are coded; FFmpeg guesses the others where a file has none.
 
     Raises ValueError at the end where more than half of the packets are such.
     """
     check_codec(path, stream)
     stream.codec_context.options = _bounds()
-    for packet in _packets(container, stream, tally):
+    moved, later = list(moves.get(stream.index, ())) if moves else [], Fraction(0)
+    for number, packet in enumerate(packets(container, [stream], tally)):
+        while moved and number >= moved[0][0]:
+            later = moved.pop(0)[1]
+        if later:
+            _move(packet, later)
+        if as_coded:
+            packet.pts = packet.dts
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
@@ -113,14 +144,21 @@ def decode(
         raise tally.refusal(path, kind)
 
 
-def _packets(
-    container: av.container.InputContainer, stream: av.stream.Stream, tally: Tally
+def _move(packet: av.Packet, seconds: Fraction) -> None:
+    ticks = round(seconds / packet.time_base)
+    packet.pts = None if packet.pts is None else packet.pts + ticks
+    packet.dts = None if packet.dts is None else packet.dts + ticks
+
+
+def packets(
+    container: av.container.InputContainer, streams: Sequence[av.stream.Stream], tally: Tally
 ) -> Iterator[av.Packet]:
-    """All packets that can be read, and an empty one, after which the decoder gives what it still holds."""
+    """All packets of these streams that can be read, and of each an empty one, after which its decoder gives
+    what it still holds."""
     failures = 0
     while failures < RETRIES:
         try:
-            for packet in container.demux(stream):
+            for packet in container.demux(*streams):
                 failures = 0
                 tally.read += packet.size > 0
                 yield packet
@@ -129,42 +167,48 @@ def _packets(
             failures += 1
             tally.read += 1
             tally.skip(error.strerror)
-    last = av.Packet()
-    last.stream = stream
-    yield last
+    for stream in streams:
+        last = av.Packet()
+        last.stream = stream
+        yield last
 
 
-def decode_audio(path: str | Path, tally: Tally) -> Iterator[tuple[float | None, int, np.ndarray]]:
-    """A file's first sound track, piece by piece as it is decoded: (time of the piece in seconds, rate in Hz,
-    samples (n, channels) float32).
+def decode_audio(
+    path: str | Path, tally: Tally, moves: Moves | None = None
+) -> Iterator[tuple[float | None, int, np.ndarray]]:
+    """A file's sound track, piece by piece as it is decoded: (time of the piece in seconds, rate in Hz,
+    samples (n, channels) float32 of one or two channels, to which more are mixed).
 
-    Pieces that cannot be decoded, or hold samples that are not finite, are left out and counted in `tally`.
-    Raises FileNotFoundError, or ValueError where there is no sound track, or none that can be decoded, or
-    where more than half of its packets cannot.
+    Rate and channels may change from piece to piece. Pieces that cannot be decoded, or hold samples that are
+    not finite, are left out and counted in `tally`. moves: see `decode`. Raises FileNotFoundError, or
+    ValueError where there is no sound track, or none that can be decoded, or where more than half of its
+    packets cannot.
     """
     with open_media(path, "sound") as container:
         if not container.streams.audio:
             raise NoSound(f"{path}: has no sound track. Give a file with sound.")
-        # FFmpeg converts the samples to float; averaging and resampling are ours, so that they are the same
-        # on every FFmpeg. Interleaved ("flt"), because PyAV reads past the end of planar samples of eight
-        # channels and more.
-        to_float = av.AudioResampler(format="flt")
-        for frame in decode(container, container.streams.audio[0], path, "sound", tally):
+        kind = to_float = None
+        for frame in decode(container, main_track(container.streams.audio), path, "sound", tally, moves):
             if not 1_000 <= frame.sample_rate <= 1_000_000:
                 raise ValueError(
                     f"{path}: claims {frame.sample_rate} samples per second; sound has 1,000 to 1,000,000. "
                     "Record it again, or leave it out."
                 )
-            try:
-                pieces = to_float.resample(frame)
-            except ValueError as error:  # its rate or its channels change midway
-                raise ValueError(f"{path}: cannot be decoded as sound ({error}).") from None
-            for piece in pieces:
+            if kind != (frame.sample_rate, frame.layout.name, frame.format.name):
+                kind = frame.sample_rate, frame.layout.name, frame.format.name
+                # FFmpeg converts the samples to float; mixing and resampling are ours, so that they are the
+                # same on every FFmpeg. Interleaved ("flt"), because PyAV reads past the end of planar samples
+                # of eight channels and more.
+                to_float = av.AudioResampler(format="flt")
+                weights = downmix([channel.name for channel in frame.layout.channels])
+            for piece in to_float.resample(frame):
                 samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels)
-                if np.isfinite(samples).all():
-                    yield frame.time, frame.sample_rate, samples
-                else:
+                if not np.isfinite(samples).all():
                     tally.skip("samples that are not finite numbers")
+                    continue
+                if samples.shape[1] > 2:
+                    samples = mono(samples, weights)[:, None]
+                yield frame.time, frame.sample_rate, samples
 
 
 def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Tensor:
@@ -174,24 +218,31 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Tensor:
 
 
 def read_track(path: str | Path) -> tuple[int, Tensor]:
-    """A file's first sound track: its rate in Hz, and (samples,) float32 in [-1, 1], channels averaged.
+    """A file's sound track: its rate in Hz, and (samples,) float32 in [-1, 1], channels mixed to one.
 
-    Any rate, layout and container that PyAV opens. Raises FileNotFoundError, or ValueError where there is no
-    sound to decode, where any of it is damaged, or where there are more than MAX_SAMPLES: a small file may
-    claim days of silence.
+    Any rate, layout and container that PyAV opens; where the rate changes midway, the highest. Raises
+    FileNotFoundError, or ValueError where there is no sound to decode, where any of it is damaged, or where
+    there are more than MAX_SAMPLES: a small file may claim days of silence.
     """
-    count, chunks, tally = 0, [], Tally()
-    for _, piece_rate, samples in decode_audio(path, tally):
-        rate = piece_rate  # that of all pieces
-        chunks.append(samples.mean(1))
+    count, stretches, tally = 0, [], Tally()  # of one rate each: (rate, pieces)
+    for _, rate, samples in decode_audio(path, tally):
+        if not stretches or stretches[-1][0] != rate:
+            stretches.append((rate, []))
+            highest = max(rate for rate, _ in stretches)
+            lowest = min(rate for rate, _ in stretches)
+        stretches[-1][1].append(mono(samples))
         count += len(samples)
-        if count > MAX_SAMPLES:
+        if count * highest > MAX_SAMPLES * lowest:  # so many there may be at the highest rate
             raise NoSound(
-                f"{path}: holds more than {MAX_SAMPLES / rate / 60:.0f} minutes of sound "
-                f"({MAX_SAMPLES:,} samples at {rate} Hz); a clip has seconds. Cut it."
+                f"{path}: holds more than {MAX_SAMPLES / highest / 60:.0f} minutes of sound "
+                f"({MAX_SAMPLES:,} samples at {highest} Hz); a clip has seconds. Cut it."
             )
     if tally.damaged:
         raise tally.refusal(path, "sound")
     if not count:
         raise NoSound(f"{path}: holds no sound samples. Record it again, or leave it out.")
-    return rate, torch.from_numpy(np.concatenate(chunks))
+    parts = []
+    for rate, pieces in stretches:
+        part = torch.from_numpy(np.concatenate(pieces))
+        parts.append(part if rate == highest else resample(part, rate, highest))
+    return highest, torch.cat(parts)

@@ -18,9 +18,11 @@ from ..data.decoding import Tally, decode_audio
 from ..data.images import read_picture
 from .reading import Pictures, Sound, probe, read_frames, read_sound
 
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
-VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp"}
-VIDEOS |= {".flv", ".wmv", ".ogv", ".gif"}
+PICTURES = set(".png .jpg .jpeg .jpe .jfif .bmp .dib .webp .tif .tiff .ppm .pgm .pbm .pnm".split())
+VIDEOS = set(
+    ".mp4 .m4v .mov .qt .mkv .webm .avi .divx .mpg .mpeg .mpe .m1v .m2v .vob .ts .mts .m2ts .m2t .tod .mod "
+    ".trp .3gp .3g2 .flv .f4v .wmv .asf .ogv .ogm .mxf .dv .rm .rmvb .wtv .nut .gif".split()
+)
 
 
 class Broken(ValueError):
@@ -47,7 +49,7 @@ def _files_in(folder: Path, suffixes: set[str]) -> list[Path]:
 
 
 def pictures_of(path: str | Path, fps: Fraction, tally: Tally | None = None) -> Pictures:
-    """A video's; a folder's, each 1 / fps after the one before; or one picture again and again, without end.
+    """A video's; a folder's, each 1 / fps after the one before; or a picture.
 
     Raises Broken, or ValueError where it is not the input's fault.
     """
@@ -55,8 +57,7 @@ def pictures_of(path: str | Path, fps: Fraction, tally: Tally | None = None) -> 
     if path.is_dir():
         return _reading((k / fps, read_picture(file)) for k, file in enumerate(frames_in(path)))
     if is_picture(path):
-        picture = read_picture(path)
-        return ((k / fps, picture) for k in count())
+        return iter([(Fraction(0), read_picture(path))])
     return _reading(read_frames(path, fps, tally))
 
 
@@ -102,7 +103,8 @@ def describe(path: Path, audio: str | Path | None) -> dict:
     own = {"rate": video.sample_rate, "channels": video.channels} if sounds else None
     heard = Path(audio).name if audio else "its own sound" if own else "silence"
     size = {"width": video.width, "height": video.height, "pixel_aspect": str(video.aspect)}
-    return {"video": {**size, "seconds": video.seconds, "sound": own}, "heard": heard}
+    jumps = [{"time": round(jump.time, 3), "by": round(jump.by, 3)} for jump in video.jumps]
+    return {"video": {**size, "seconds": video.seconds, "sound": own, "jumps": jumps}, "heard": heard}
 
 
 def digest(path: Path) -> str | None:
@@ -142,6 +144,35 @@ def _inputs_in(folder: Path, audio: str | Path | None) -> list[Path]:
             "they are taken to be 1 / --fps seconds apart."
         )
     return [folder]
+
+
+def skipped_in(folder: Path) -> list[str]:
+    """What a folder holds and `inputs_of` leaves out for its suffix, in words; nothing of hidden files."""
+    videos = _files_in(folder, VIDEOS)
+    taken = set(videos or frames_in(folder))
+    left = [file.name for file in sorted(folder.iterdir()) if file.is_file() and file not in taken]
+    left = [name for name in left if not name.startswith(".")]
+    if not left:
+        return []
+    names = ", ".join(left[:5]) + (f" and {len(left) - 5:,} more" if len(left) > 5 else "")
+    if videos:
+        return [f"skipped, not a video by its suffix: {names}. Name one to have it read all the same."]
+    return [f"skipped, not read as a frame by its suffix: {names}. A frame after it comes earlier."]
+
+
+def notes_on(described: dict) -> list[str]:
+    """What a user should know of an input, of `describe`, in words."""
+    notes = []
+    if described["heard"] == "silence":
+        notes.append("has no sound; the model hears silence.")
+    if jumps := described.get("video", {}).get("jumps"):
+        told = [f"by {jump['by']:+,g} s at {jump['time']:,g} s" for jump in jumps[:3]]
+        more = f" and {len(jumps) - 3:,} times more" if len(jumps) > 3 else ""
+        notes.append(
+            f"its time stamps jump {', '.join(told)}{more} (ahead: a gap; back: joined recordings); "
+            "pictures and sound go on at once."
+        )
+    return notes
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:

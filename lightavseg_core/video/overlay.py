@@ -4,6 +4,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from fractions import Fraction
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 
 import av
@@ -12,6 +14,7 @@ from av.container import OutputContainer
 from av.video.reformatter import Colorspace
 
 from .._common.files import whole
+from ..data.audio import mono
 from ..data.palette import voc_palette
 from .reading import Sound
 
@@ -101,16 +104,49 @@ def _even(side: float) -> int:
     return 2 * math.ceil(round(side) / 2) or 2
 
 
+def _alike(sound: Sound) -> Sound:
+    """All at the rate and with the channels of the first, because encoders take no change."""
+    if (first := next(sound, None)) is None:
+        return
+    rate, channels = first[0], first[1].shape[1]
+    layout = "stereo" if channels == 2 else "mono"
+    for own, stretch in groupby(chain([first], sound), itemgetter(0)):
+        to_rate = None if own == rate else av.AudioResampler("flt", layout, rate)
+        for _, samples in stretch:
+            if samples.shape[1] != channels:
+                samples = mono(samples)[:, None] if channels == 1 else samples.repeat(2, 1)
+            if to_rate is None:
+                yield rate, samples
+            else:
+                yield from _samples(to_rate.resample(_frame(own, samples)), rate, channels)
+        if to_rate is not None:
+            yield from _samples(to_rate.resample(None), rate, channels)
+
+
+def _frame(rate: int, samples: np.ndarray) -> av.AudioFrame:
+    """samples (n, channels) float32, of one or two channels."""
+    layout = "stereo" if samples.shape[1] == 2 else "mono"
+    interleaved = np.ascontiguousarray(samples, np.float32).reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
+    frame.sample_rate = rate
+    return frame
+
+
+def _samples(frames: list[av.AudioFrame], rate: int, channels: int) -> Sound:
+    for frame in frames:
+        yield rate, frame.to_ndarray().reshape(-1, channels)
+
+
 class _Speaker:
-    """Encodes sound until a time. One or two channels are kept, more are mixed to one."""
+    """Encodes sound of one or two channels until a time."""
 
     def __init__(self, container: OutputContainer, sound: Sound):
-        self.container, self.sound, self.position = container, sound, 0
-        self.piece = next(sound, None)
+        self.container, self.sound, self.position = container, _alike(sound), 0
+        self.piece = next(self.sound, None)
         self.stream = None
         if self.piece is not None:
-            self.layout = "stereo" if self.piece[1].shape[1] == 2 else "mono"
-            self.stream = container.add_stream("aac", rate=RATE, layout=self.layout, options={"b": "128k"})
+            layout = "stereo" if self.piece[1].shape[1] == 2 else "mono"
+            self.stream = container.add_stream("aac", rate=RATE, layout=layout, options={"b": "128k"})
 
     def play_until(self, time: Fraction) -> None:
         while self.piece is not None and (left := round(time * self.piece[0]) - self.position) > 0:
@@ -120,11 +156,8 @@ class _Speaker:
             self.piece = (rate, samples[left:]) if len(samples) > left else next(self.sound, None)
 
     def _play(self, rate: int, samples: np.ndarray) -> None:
-        """samples (n, channels) float32."""
-        mixed = samples if samples.shape[1] <= 2 else samples.mean(1, keepdims=True)
-        interleaved = np.ascontiguousarray(mixed, np.float32).reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=self.layout)
-        frame.sample_rate, frame.pts, frame.time_base = rate, self.position, Fraction(1, rate)
+        frame = _frame(rate, samples)
+        frame.pts, frame.time_base = self.position, Fraction(1, rate)
         self.container.mux(self.stream.encode(frame))
         self.position += len(samples)
 

@@ -8,9 +8,9 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -19,15 +19,30 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .._common import records
-from .._common.files import alone, whole
-from .._common.names import printable
+from .._common.files import alone, check_folder, whole
+from .._common.names import printable, unknown
+from .._common.outputs import NotFinite, check_finite
 from ..data.decoding import Tally
 from ..data.images import prepare_frame
 from .folder import begin, discard, is_there, mask_file, read_mask, write_mask
-from .inputs import Broken, describe, digest, inputs_of, is_picture, names_of, pictures_of, sound_of
+from .inputs import (
+    Broken,
+    describe,
+    digest,
+    inputs_of,
+    is_picture,
+    names_of,
+    notes_on,
+    pictures_of,
+    skipped_in,
+    sound_of,
+)
 from .overlay import paint, write_video
-from .reading import Listener
+from .reading import Listener, Pictures
 from .segmenter import Segmenter
+from .timeline import PADDING
+
+Until = Literal["sound", "pictures"]
 
 
 class Prediction(NamedTuple):
@@ -65,48 +80,70 @@ def _grown(logits: Tensor, picture: np.ndarray) -> Tensor:
 
 
 def predict(
-    segmenter: Segmenter, path: str | Path, fps: float = 1, audio: str | Path | None = None
+    segmenter: Segmenter,
+    path: str | Path,
+    fps: float = 1,
+    audio: str | Path | None = None,
+    until: Until = "sound",
 ) -> Iterator[Prediction]:
     """What sounds in a video at second k / fps, for k = 0, 1, ...
 
     path: a video; a folder of frames, in the order of their numbers, 1 / fps seconds apart; or one picture,
     which is looked at as long as `audio` sounds. audio: a file to hear instead of the video's own sound; a
-    video without sound is silent. Clips of `segmenter.clip` frames are seen at a time; the last is filled up
-    with its last frame and sound. What is damaged in a video is skipped, in its sound it is silence. Raises
-    FileNotFoundError or ValueError.
+    video without sound is silent. until: a video's last picture is held until its sound ends, or not. Clips
+    of `segmenter.clip` frames are seen at a time; the last is filled up with its last frame and sound. What
+    is damaged in a video is skipped, in its sound it is silence. Raises FileNotFoundError or ValueError.
     """
-    for clip, heard in _clips(segmenter, path, rate_of(fps), audio):
-        yield from _segment(segmenter, clip, heard)
+    for clip, heard in _clips(segmenter, path, rate_of(fps), audio, until):
+        yield from _segment(segmenter, path, clip, heard)
 
 
 Clip = list[tuple[Fraction, np.ndarray]]  # at most `segmenter.clip` of `Pictures`
 
 
 def _clips(
-    segmenter: Segmenter, path: Path, fps: Fraction, audio: str | Path | None, tally: Tally | None = None
+    segmenter: Segmenter,
+    path: str | Path,
+    fps: Fraction,
+    audio: str | Path | None,
+    until: Until,
+    tally: Tally | None = None,
 ) -> Iterator[tuple[Clip, Tensor]]:
     """The pictures of each clip, and the sound (T, samples) that belongs to each of them."""
     front_end = segmenter.front_end
     listener = Listener(sound_of(path, audio), front_end.sample_rate)
     pictures = pictures_of(path, fps, tally)
     if is_picture(path):
-
-        def sounds(shown: tuple[Fraction, np.ndarray]) -> bool:
-            return shown[0] == 0 or listener.reaches(round(shown[0] * front_end.sample_rate))
-
-        pictures = takewhile(sounds, pictures)
+        pictures = _held(pictures, fps, listener)
+    elif until == "sound" and not Path(path).is_dir():
+        pictures = _held(pictures, fps, listener, PADDING)
     while clip := list(islice(pictures, segmenter.clip)):
         times = torch.tensor([float(time) for time, _ in clip], dtype=torch.float64)
         windows = [listener.window(start, front_end.samples) for start in front_end.starts(times)]
         yield clip, torch.stack(windows)
 
 
+def _held(pictures: Pictures, fps: Fraction, listener: Listener, padding: float = 0.0) -> Pictures:
+    """And then the last one again and again, until the sound is over but for `padding` seconds."""
+    last = None
+    for last in pictures:
+        yield last
+    while last and listener.reaches(round((last[0] + 1 / fps + padding) * listener.sample_rate)):
+        last = last[0] + 1 / fps, last[1]
+        yield last
+
+
 @torch.inference_mode()
-def _segment(segmenter: Segmenter, clip: Clip, heard: Tensor) -> list[Prediction]:
-    """What the model finds in a clip. heard: (T, samples)."""
+def _segment(segmenter: Segmenter, path: str | Path, clip: Clip, heard: Tensor) -> list[Prediction]:
+    """What the model finds in a clip. heard: (T, samples). Raises NotFinite, naming the second."""
     log_mel = segmenter.front_end(heard, torch.zeros(1))[:, 0]  # (T, 1, F, M)
     frames = torch.stack([prepare_frame(picture, segmenter.size) for _, picture in clip])  # (T, 3, h, w)
-    logits = segmenter.run(_filled(frames, segmenter.clip), _filled(log_mel, segmenter.clip))[0].cpu()
+    try:
+        logits = segmenter.run(_filled(frames, segmenter.clip), _filled(log_mel, segmenter.clip))[0].cpu()
+        check_finite(logits, "frame {}".format)
+    except NotFinite as error:
+        time, _ = clip[min(error.frame, len(clip) - 1)]
+        raise error.at(f"{path}, second {float(time):g}") from None
     return [Prediction(float(time), picture, one) for (time, picture), one in zip(clip, logits)]
 
 
@@ -131,6 +168,7 @@ def write(
     audio: str | Path | None = None,
     probabilities: bool = False,
     threshold: float = 0.5,
+    until: Until = "sound",
     bar: tqdm | None = None,
 ) -> dict:
     """Writes what `predict` finds into a folder, and returns the manifest.
@@ -143,13 +181,14 @@ def write(
     left, and for a folder that holds something else or that another process is writing.
     """
     path, folder, audio = Path(path), Path(folder), None if audio is None else Path(audio)
-    step = _checked(segmenter, fps, threshold)
+    step = _checked(segmenter, fps, threshold, until)
     asked = {
         "input": path.name,
         "input_sha256": digest(path),
         "audio": audio and audio.name,
         "audio_sha256": audio and digest(audio),
         "fps": float(step),
+        "until": until,
         "size": list(segmenter.size),
         "clip": segmenter.clip,
         "threshold": threshold,
@@ -163,8 +202,8 @@ def write(
         if manifest["complete"]:
             return manifest
         manifest.update(described)
-        if manifest["heard"] == "silence":
-            tqdm.write(f"{path}: has no sound; the model hears silence.", file=sys.stderr)
+        for note in notes_on(described):
+            tqdm.write(f"{path}: {note}", file=sys.stderr)
         try:
             _fill(segmenter, path, folder, step, audio, manifest, bar)
         except Broken:  # whatever else went wrong may go well later
@@ -193,10 +232,10 @@ def _fill(
     frames, pictures, sound = [], Tally(), Tally()
 
     def paintings() -> Iterator[np.ndarray]:
-        for clip, heard in _clips(segmenter, path, fps, audio, pictures):
+        for clip, heard in _clips(segmenter, path, fps, audio, asked["until"], pictures):
             files = [mask_file(folder, k) for k in range(len(frames), len(frames) + len(clip))]
             if not all(is_there(file, classes) for file in files):
-                _make(segmenter, clip, heard, files, asked)
+                _make(segmenter, path, clip, heard, files, asked)
             for (time, picture), file in zip(clip, files):
                 mask = read_mask(file, classes)
                 marked = round(float((mask > 0).mean()), 6)
@@ -222,17 +261,23 @@ def _fill(
     records.write(folder / "manifest.json", manifest)
 
 
-def _make(segmenter: Segmenter, clip: Clip, heard: Tensor, files: list[Path], asked: dict) -> None:
+def _make(
+    segmenter: Segmenter, path: Path, clip: Clip, heard: Tensor, files: list[Path], asked: dict
+) -> None:
     """The masks of a clip, and before each its probabilities: a mask says that its frame is done."""
-    for file, found in zip(files, _segment(segmenter, clip, heard)):
+    for file, found in zip(files, _segment(segmenter, path, clip, heard)):
         if asked["probabilities"]:
             with whole(file.parents[1] / "probabilities" / f"{file.stem}.npz") as staging:
                 np.savez_compressed(staging, probabilities=found.probabilities.half().numpy())
         write_mask(file, found.mask(asked["threshold"]), segmenter.num_classes)
 
 
-def _checked(segmenter: Segmenter, fps: float = 1, threshold: float = 0.5, **_) -> Fraction:
+def _checked(
+    segmenter: Segmenter, fps: float = 1, threshold: float = 0.5, until: Until = "sound", **_
+) -> Fraction:
     """`rate_of(fps)`. Raises ValueError for arguments that no input could do with."""
+    if until not in get_args(Until):
+        raise unknown("until", until, get_args(Until))
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}; expected 0 to 1.")
     if threshold != 0.5 and segmenter.num_classes > 1:
@@ -245,20 +290,24 @@ def _checked(segmenter: Segmenter, fps: float = 1, threshold: float = 0.5, **_) 
 
 def write_all(
     segmenter: Segmenter,
-    paths: Sequence[str | Path],
+    given: Sequence[str | Path],
     out: str | Path,
     audio: str | Path | None = None,
     **options,
 ) -> list[Path]:
     """`write` for each input, into out/<stem>. A broken one is told of in one line on stderr and skipped;
-    returns those."""
-    paths, failed = inputs_of(paths, audio), []
+    returns those. Told of is also what a folder holds that is no input."""
+    paths, failed = inputs_of(given, audio), []
     if not paths:
         raise ValueError("give at least one video.")
     if audio is not None and len(paths) > 1:
         raise ValueError(f"--audio goes with one input; found {len(paths)}.")
     _checked(segmenter, **options)
+    check_folder(Path(out))
     with tqdm(unit=" frames", disable=None) as bar:
+        for folder in filter(Path.is_dir, map(Path, given)):
+            for note in skipped_in(folder):
+                tqdm.write(f"{folder}: {printable(note)}", file=sys.stderr)
         for path, name in zip(paths, names_of(paths)):
             bar.set_description(path.name)
             try:

@@ -4,8 +4,13 @@ What is in memory does not grow with its length.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
 from fractions import Fraction
+from functools import lru_cache
+from heapq import heappop, heappush
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +20,26 @@ import torch
 from av.stream import Disposition
 from torch import Tensor
 
-from ..data.audio import resample
-from ..data.decoding import MAX_PIXELS, Tally, check_codec, decode, decode_audio, open_media
+from ..data.audio import mono, resample
+from ..data.decoding import (
+    MAX_PIXELS,
+    Moves,
+    Tally,
+    check_codec,
+    decode,
+    decode_audio,
+    main_track,
+    open_media,
+)
+from .hdr import to_srgb
+from .timeline import Jump, rate_of, timeline
+from .upright import display_matrix, turned, upright
 
 TOLERANCE = Fraction(1, 1000)  # seconds; Matroska and WebM round their times to this
 LONGEST = 3600  # seconds that one picture may stay: broken time stamps would make a picture last for years
-JUMP = 0.1  # seconds by which sound may be off its time stamps before it is moved: codecs' padding is less
+JITTER = (0.005, 0.05)  # seconds, least and most, by which sound may be off its time stamps until it is moved
+UNORDERED = ("avi", "asf")  # formats that stamp pictures in the order of coding, whatever that of showing is
+AHEAD = 8  # pictures by which the orders of coding and showing may differ; these are held in memory
 BLOCK = 8  # seconds of sound that are resampled at a time
 
 Pictures = Iterator[tuple[Fraction, np.ndarray]]  # time in seconds, picture (H, W, 3) uint8, RGB, upright
@@ -37,6 +56,7 @@ class Video(NamedTuple):
     sample_rate: int | None  # None: no sound track
     channels: int | None
     aspect: Fraction  # width of a pixel as shown, in its heights
+    jumps: tuple[Jump, ...]  # of its time stamps; their times count from the first picture, as all others
 
 
 def probe(path: str | Path) -> Video:
@@ -53,11 +73,26 @@ def probe(path: str | Path) -> Video:
             aspect = Fraction(1)
         seconds = container.duration / av.time_base if container.duration else None
         rate = channels = None
-        for sound in container.streams.audio[:1]:
+        if container.streams.audio:
+            sound = main_track(container.streams.audio)
             check_codec(path, sound)
             rate, channels = sound.codec_context.sample_rate, sound.codec_context.layout.nb_channels
         aspect = 1 / aspect if turned(matrix) else aspect
-        return Video(width, height, float(frame.time or 0), seconds, rate, channels, aspect)
+        origin = float(frame.time or 0)
+        jumps = tuple(jump._replace(time=jump.time - origin) for jump in _timeline(path)[1])
+        return Video(width, height, origin, seconds, rate, channels, aspect, jumps)
+
+
+def _timeline(path: str | Path) -> tuple[Moves, tuple[Jump, ...]]:
+    state = Path(path).stat()
+    return _timeline_of(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(16)  # pictures and sound are read several times each
+def _timeline_of(path: str | Path, changed: int, size: int) -> tuple[Moves, tuple[Jump, ...]]:
+    with open_media(path, "video") as container:
+        sounds = container.streams.audio
+        return timeline(container, moving(container, path), main_track(sounds) if sounds else None)
 
 
 def read_frames(path: str | Path, fps: Fraction, tally: Tally | None = None) -> Pictures:
@@ -67,10 +102,12 @@ def read_frames(path: str | Path, fps: Fraction, tally: Tally | None = None) -> 
     which `tally` counts. Raises FileNotFoundError or ValueError.
     """
     with open_media(path, "video") as container:
-        k, shown, since, matrix = 0, None, Fraction(0), None
+        k, shown, since, matrix, look = 0, None, Fraction(0), None, None
         for start, frame in _decode(container, path, tally or Tally()):
             if shown is None and frame is not None:
                 matrix = display_matrix(frame)  # once, see there
+                coder = moving(container, path).codec_context
+                look = to_srgb(coder.color_trc, coder.color_primaries)
             if start - since > LONGEST:
                 stays = f"{float(start - since):,.0f} s"
                 raise ValueError(
@@ -78,17 +115,17 @@ def read_frames(path: str | Path, fps: Fraction, tally: Tally | None = None) -> 
                 )
             picture = None
             while shown is not None and k / fps + TOLERANCE < start:
-                picture = upright(shown, matrix) if picture is None else picture
+                picture = upright(shown, matrix, look) if picture is None else picture
                 yield k / fps, picture
                 k += 1
             shown, since = frame, start
 
 
 def moving(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:
-    """The first stream of pictures that is not a cover, as a sound file may have one."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
+    """The main stream of pictures that are no cover, as a sound file may have one."""
+    streams = container.streams.video
+    if films := [stream for stream in streams if not stream.disposition & Disposition.attached_pic]:
+        return main_track(films)
     advice = "Give a video, or one picture with its sound (--audio)."
     raise ValueError(f"{path}: has no moving pictures. {advice}")
 
@@ -102,12 +139,14 @@ def _decode(
     check_codec(path, stream)
     _check_size(path, stream.codec_context.width, stream.codec_context.height)
     stream.thread_type = "AUTO"
-    step = 1 / (stream.average_rate or Fraction(25))
+    step = 1 / rate_of(stream)
     origin, time, end = None, Fraction(0), Fraction(0)
-    for frame in decode(container, stream, path, "pictures", tally):
+    name = container.format.name
+    frames = decode(container, stream, path, "pictures", tally, _timeline(path)[0], as_coded=name == "avi")
+    for frame, pts in _stamped(frames, AHEAD if name in UNORDERED else 0):
         _check_size(path, frame.width, frame.height)
         base = frame.time_base
-        stamp = None if frame.pts is None or not base else frame.pts * base
+        stamp = None if pts is None or not base else pts * base
         origin = stamp if origin is None else origin
         time = end if stamp is None else max(time, stamp - origin)
         stays = frame.duration * base if frame.duration and base else step
@@ -116,64 +155,64 @@ def _decode(
     yield end, None
 
 
+def _stamped(frames: Iterator[av.VideoFrame], ahead: int) -> Iterator[tuple[av.VideoFrame, int | None]]:
+    """Pictures in the order of showing, each with the least stamp of those that are left, as far as these are
+    known when `ahead` more are decoded."""
+    held, stamps = deque(), []
+    for frame in frames:
+        held.append(frame)
+        if frame.pts is not None:
+            heappush(stamps, frame.pts)
+        if len(held) > ahead:
+            yield held.popleft(), heappop(stamps) if stamps else None
+    while held:
+        yield held.popleft(), heappop(stamps) if stamps else None
+
+
 def _check_size(path: str | Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise ValueError(f"{path}: claims {width} x {height} pixels; at most {MAX_PIXELS:,} are read.")
 
 
-def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
-    """How the camera was held: (a, b, c, d), by which a point (x, y) is shown at (a x + c y, b x + d y), y
-    downwards; None: upright.
-
-    To be asked of a video's first picture only: PyAV's side data and its frame hold each other, so a frame
-    that was asked stays in memory until Python's next full collection.
-    """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return None
-    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()  # a b u / c d v / x y w
-    return a, b, c, d
-
-
-def turned(matrix: tuple[int, int, int, int] | None) -> bool:
-    """Whether width and height change places."""
-    return matrix is not None and abs(matrix[1]) > abs(matrix[0])
-
-
-def upright(frame: av.VideoFrame, matrix: tuple[int, int, int, int] | None) -> np.ndarray:
-    """A decoded picture as (H, W, 3) uint8, turned by right angles and mirrored as the matrix says."""
-    picture = frame.to_ndarray(format="rgb24")
-    if matrix is None:
-        return picture
-    a, b, c, d = matrix
-    if turned(matrix):
-        picture, a, d = picture.swapaxes(0, 1), c, b
-    picture = picture[:, ::-1] if a < 0 else picture
-    return np.ascontiguousarray(picture[::-1] if d < 0 else picture)
-
-
 def read_sound(path: str | Path, origin: float | None = None, tally: Tally | None = None) -> Sound:
     """A file's sound, without gaps from second `origin` of its time stamps on.
 
-    Where its stamps say that it begins later or pauses, silence is put in; what comes before is dropped.
-    origin None: it begins where it begins, and stamps are ignored. Pieces that cannot be decoded are silence
-    too; `tally` counts them. Raises FileNotFoundError or ValueError.
+    It begins to the sample where its stamps say; what comes before `origin` is dropped. Where stamps say that
+    it begins later or pauses, silence is put in, and so it is for pieces that cannot be decoded, which
+    `tally` counts; stamps that are off by less than most of a piece are jitter. origin None: it begins where
+    it begins, and stamps only tell how much was lost. Raises FileNotFoundError or ValueError.
     """
     tally = tally or Tally()
-    position, end, damaged = 0, origin, 0  # end: of the last piece, by its stamp
-    for time, rate, samples in decode_audio(path, tally):
-        off = 0 if origin is None or time is None else round((time - origin) * rate) - position
-        if abs(off) <= JUMP * rate:  # then only what was lost just before is missing
+    given, end, damaged = Fraction(0), None, 0  # seconds, and where they end by the stamps
+    moves, jumps = (None, ()) if origin is None else _timeline(path)
+    begins = [jump.sound for jump in jumps if jump.sound is not None]
+    for time, rate, samples in decode_audio(path, tally, moves):
+        if time is None:
             off = 0
-            if tally.damaged > damaged and time is not None and end is not None:
-                lost = round((time - end) * rate)
-                off = lost if 0 < lost < LONGEST * rate else 0
+        elif origin is None:
+            off = max(0, round((time - end) * rate)) if end is not None and tally.damaged > damaged else 0
+        else:
+            near = [round((begin - time) * rate) for begin in begins]
+            samples = samples[: min((left for left in near if left > 0), default=None)]  # the rest is padding
+            off = round((time - origin - float(given)) * rate)
+            if given and 0 not in near and abs(off) < _jitter(len(samples), rate):
+                off = 0
+        if off > LONGEST * rate:
+            pause = f"{off / rate:,.0f} s"
+            raise ValueError(f"{path}: its sound pauses for {pause}; its time stamps are broken. Convert it.")
         damaged, end = tally.damaged, None if time is None else time + len(samples) / rate
         for start in range(0, off, rate):
             yield rate, np.zeros((min(rate, off - start), samples.shape[1]), np.float32)
         samples = samples[max(0, -off) :]
-        position += max(0, off) + len(samples)
-        yield rate, samples
+        given += Fraction(max(0, off) + len(samples), rate)
+        if len(samples):
+            yield rate, samples
+
+
+def _jitter(samples: int, rate: int) -> float:
+    """Samples by which a piece of so many may be off: most of itself, so that a missing piece is seen."""
+    least, most = JITTER
+    return min(max(0.75 * samples, least * rate), most * rate)
 
 
 class Listener:
@@ -184,7 +223,7 @@ class Listener:
     """
 
     def __init__(self, pieces: Sound, sample_rate: int):
-        self.pieces = resampled(pieces, sample_rate)
+        self.pieces, self.sample_rate = resampled(pieces, sample_rate), sample_rate
         self.held = torch.zeros(0)
         self.start, self.end = 0, 0  # of what is held; `end` is also how far was read
 
@@ -215,24 +254,43 @@ class Listener:
 
 
 def resampled(pieces: Sound, sample_rate: int) -> Iterator[Tensor]:
-    """Pieces of sound as pieces of (n,) at sample_rate, channels averaged: what `read_audio` gives of the
+    """Pieces of sound as pieces of (n,) at sample_rate, channels mixed to one: what `read_audio` gives of the
     whole, in blocks.
 
     A block is resampled with the second before it and the second after it, which is more than the filter
-    looks at, and whole seconds fall on whole samples at both rates: there are no seams.
+    looks at, and whole seconds fall on whole samples at both rates: there are no seams. Where the rate
+    changes, a block ends.
     """
-    held, lead, count, rate = [], 0, 0, sample_rate  # lead: seconds in `held` that were given already, 0 or 1
-    for rate, samples in pieces:
-        held.append(torch.from_numpy(samples.mean(1)))
-        count += len(samples)
+    seconds, given = Fraction(0), 0  # that came in, and samples that went out
+    for rate, stretch in groupby(pieces, itemgetter(0)):
+        early = given - round(seconds * sample_rate)  # where the stretch before was rounded up
+        read, gave = yield from _blocks(stretch, rate, sample_rate, early)
+        seconds, given = seconds + Fraction(read, rate), given + gave
+
+
+def _blocks(
+    pieces: Sound, rate: int, sample_rate: int, early: int
+) -> Generator[Tensor, None, tuple[int, int]]:
+    """`resampled` of one rate, without its first `early` samples. Returns how many were read and given."""
+    held, lead, count, read, gave = [], 0, 0, 0, -early  # lead: seconds in `held` that were given already
+    for _, samples in pieces:
+        held.append(torch.from_numpy(mono(samples)))
+        count, read = count + len(samples), read + len(samples)
         if rate == sample_rate:
-            yield held.pop()
+            ready = held.pop()
         elif count >= (lead + BLOCK + 1) * rate:
             known = torch.cat(held)
             seconds = len(known) // rate - 1  # all but the last second and what is beyond
             ready = resample(known[: (seconds + 1) * rate], rate, sample_rate)
-            yield ready[lead * sample_rate : seconds * sample_rate]
+            ready = ready[lead * sample_rate : seconds * sample_rate]
             held, lead = [known[(seconds - 1) * rate :]], 1
             count = len(held[0])
+        else:
+            continue
+        yield ready[max(0, -gave) :]
+        gave += len(ready)
     if held:
-        yield resample(torch.cat(held), rate, sample_rate)[lead * sample_rate :]
+        ready = resample(torch.cat(held), rate, sample_rate)[lead * sample_rate :]
+        yield ready[max(0, -gave) :]
+        gave += len(ready)
+    return read, max(0, gave)

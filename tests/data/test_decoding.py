@@ -8,6 +8,8 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
+from helpers.films import film, flat
 
 from lightavseg_core.data.decoding import read_audio
 
@@ -77,6 +79,93 @@ def test_samples_of_a_16_khz_file_are_kept_exactly(tmp_path):
 def test_many_channels(tmp_path, channels):
     sound = read(tmp_path, wav_bytes([tone(500, 48_000, 0.5)] * (channels - 1) + [np.zeros(24_000)], 48_000))
     assert amplitude(sound, 500) == pytest.approx(0.5 * (channels - 1) / channels, rel=0.01)
+
+
+SPEAKERS = ["front left", "front right", "centre", "bass", "left behind", "right behind"]
+
+
+@pytest.mark.parametrize("speaker", range(6))
+@pytest.mark.parametrize("codec", ["ac3", "flac"])
+def test_each_speaker_of_six_is_heard(tmp_path, codec, speaker):
+    """As loud as a mix to stereo and then to one channel has it (ITU-R BS.775): what is said in the middle is
+    3 dB down, not 15."""
+    sound = np.zeros((6, 48_000))
+    sound[speaker] = tone(600, 48_000)
+    found = read_audio(film(tmp_path / "a.mkv", [flat(0)], sound=sound, rate=48_000, audio_codec=codec))
+    expected = 0.5 * (0.5, 0.5, 0.5**0.5, 0, 0.5**1.5, 0.5**1.5)[speaker]
+    if SPEAKERS[speaker] == "bass" and codec == "ac3":
+        return  # which keeps 120 Hz of it
+    assert amplitude(found, 600) == pytest.approx(expected, rel=0.03, abs=0.005)
+
+
+@pytest.mark.parametrize("right", [-1, -0.9, 0, 1])
+def test_channels_that_cancel_each_other_out(tmp_path, right):
+    """Right = -left, by a wrong cable or an effect: one of them is heard."""
+    left = tone(1000, 48_000)
+    found = read(tmp_path, wav_bytes([left, right * left], 48_000))
+    assert amplitude(found, 1000) == pytest.approx(0.5 if right < 0 else 0.25 * (1 + right), rel=0.01)
+
+
+def test_a_mix_of_what_differs_is_a_mean(tmp_path):
+    """Also where the channels have nothing in common, or are almost silent."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 16_000))
+    noise[:, 8000:] *= 1e-4
+    found = read(tmp_path, wav_bytes(noise, RATE, "float"))
+    assert torch.equal(found, torch.from_numpy(noise.T.astype(np.float32).mean(1)))
+
+
+def test_the_default_track_is_heard(tmp_path):
+    """Not a silent one before it, nor one for the blind; and the first where none is marked."""
+
+    def tracks(name, *dispositions):
+        path = tmp_path / name
+        with av.open(str(path), "w") as container:
+            streams = [container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in dispositions]
+            for stream, disposition in zip(streams, dispositions):
+                stream.disposition = disposition
+            for k, stream in enumerate(streams):
+                samples = tone(300 * (k + 1), RATE)[None].astype(np.float32)
+                frame = av.AudioFrame.from_ndarray(samples, format="flt", layout="mono")
+                frame.sample_rate = RATE
+                container.mux(stream.encode(frame))
+                container.mux(stream.encode(None))
+        sound = read_audio(path)
+        return [k for k in range(len(dispositions)) if amplitude(sound, 300 * (k + 1)) > 0.4]
+
+    default, aside = Disposition.default, Disposition.visual_impaired
+    assert tracks("a.mkv", 0, 0, default) == [2]
+    assert tracks("b.mkv", 0, default, default) == [1]
+    assert tracks("c.mkv", 0, 0) == [0]
+    assert tracks("d.mkv", default | aside, 0) == [1]
+    assert tracks("e.mkv", default | aside) == [0]
+
+
+@pytest.mark.parametrize("kind,codec", [("mp3", "libmp3lame"), ("ac3", "ac3"), ("mp2", "mp2")])
+@pytest.mark.parametrize("second", [(48_000, 2), (32_000, 1), (32_000, 2)])
+def test_sound_that_changes_midway(tmp_path, kind, codec, second):
+    """Rate or channels, as between a film and what is shown in its pause."""
+    path = tmp_path / f"all.{kind}"
+    for k, (rate, channels) in enumerate([(48_000, 1), second, (48_000, 1)]):
+        sound = np.stack([tone(500 * (k + 1), rate, 2.0)] * channels)
+        part = film(tmp_path / f"{k}.mkv", [flat(0)], sound=sound, rate=rate, audio_codec=codec)
+        with av.open(str(part)) as container, path.open("ab") as joined:
+            joined.writelines(bytes(packet) for packet in container.demux(audio=0))
+    found = read_audio(path)
+    assert len(found) == pytest.approx(6 * RATE, abs=0.5 * RATE)
+    for k in range(3):
+        for hertz in (500, 1000, 1500):
+            middle = found[2 * k * RATE + RATE // 2 : 2 * k * RATE + 3 * RATE // 2]
+            wanted = 0.5 if hertz == 500 * (k + 1) else 0
+            assert amplitude(middle, hertz) == pytest.approx(wanted, abs=0.03)
+
+
+def test_stretches_of_many_rates_are_bounded(tmp_path, monkeypatch):
+    """What is read at a high rate may be more than it is in the file."""
+    monkeypatch.setattr("lightavseg_core.data.decoding.MAX_SAMPLES", 100_000)
+    pieces = [(None, 8000, np.zeros((8000, 1), np.float32)), (None, 96_000, np.zeros((96, 1), np.float32))]
+    monkeypatch.setattr("lightavseg_core.data.decoding.decode_audio", lambda *_: iter(2 * pieces))
+    with pytest.raises(ValueError, match="a.mp3: holds more than 0 minutes of .*100,000 samples at 96000"):
+        read_audio(tmp_path / "a.mp3")
 
 
 def test_an_unusual_rate(tmp_path):

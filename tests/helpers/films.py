@@ -30,6 +30,29 @@ def tone(hertz: float, rate: int, seconds: float, level: float = 0.5) -> np.ndar
     return level * np.sin(2 * np.pi * hertz * np.arange(round(rate * seconds)) / rate)
 
 
+def chirp(rate: int) -> np.ndarray:
+    """A tenth of a second that is like itself at one moment only, 300 to 3000 Hz."""
+    time = np.arange(rate // 10) / rate
+    return 0.5 * np.sin(2 * np.pi * (300 * time + 13_500 * time**2)) * np.hanning(len(time)) ** 0.25
+
+
+def chirping(seconds: float, *at: float, rate: int = 48_000, codec: str | None = None) -> dict:
+    """What makes `film` sound: silence, with a chirp at each of these seconds."""
+    sound = np.zeros((1, round(rate * seconds)))
+    for second in at:
+        start = round(rate * second)
+        sound[0, start : start + rate // 10] = chirp(rate)
+    return {"sound": sound, "rate": rate, "audio_codec": codec}
+
+
+def chirp_at(samples, rate: int = 16_000, after: float = 0.0) -> float:
+    """The second at which the loudest chirp begins in samples (n,), of those after a second."""
+    samples, wanted = np.asarray(samples, float)[round(after * rate) :], chirp(rate)
+    length = len(samples) + len(wanted)
+    spectrum = np.fft.rfft(samples, length) * np.fft.rfft(wanted, length).conj()
+    return after + int(np.abs(np.fft.irfft(spectrum, length)[: len(samples)]).argmax()) / rate
+
+
 def sounding(seconds: float, rate: int = 16_000, codec: str | None = None, channels: int = 1) -> dict:
     """What makes `film` sound: a tone."""
     return {"sound": [tone(300, rate, seconds)] * channels, "rate": rate, "audio_codec": codec}
@@ -52,10 +75,11 @@ def film(
     audio_codec: str | None = None,
     pixels: str | None = None,
     aspect: Fraction | None = None,
+    options: dict | None = None,
 ) -> Path:
     """pictures: (H, W, 3) uint8 each, or 4 with alpha, a generator will do; times: seconds, by default
     k / fps; sound (channels, samples), `late` seconds after the pictures; matrix: degrees in the display
-    matrix; aspect: of a pixel."""
+    matrix; aspect: of a pixel; options: the codec's, beside OPTIONS."""
     codec = codec or CODECS.get(path.suffix, CODECS[""])
     audio_codec = audio_codec or SOUNDS.get(path.suffix, SOUNDS[""])
     with av.open(str(path), "w") as container:
@@ -65,7 +89,7 @@ def film(
                 height, width = picture.shape[:2]
                 pixels = pixels or PIXELS.get(codec, PIXELS[""])
                 size = {"width": width, "height": height, "pix_fmt": pixels}
-                options = OPTIONS.get(codec, OPTIONS[""])
+                options = OPTIONS.get(codec, OPTIONS[""]) | (options or {})
                 video = container.add_stream(codec, rate=fps, options=options, **size)
                 video.codec_context.time_base = Fraction(1, 1000)
                 if codec in ("libvpx", "mpeg4"):

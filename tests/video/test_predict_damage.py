@@ -236,9 +236,9 @@ def test_a_folder_of_something_else_is_refused(clip, made, tmp_path):
     assert contents(tmp_path / "killed") == made
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
-    for folder in (tmp_path / "mine", tmp_path / "mine" / "thesis.txt"):
-        with pytest.raises(ValueError, match="Give another --out"):
-            write(segmenter(), clip, folder)
+    for folder, words in (("mine", "Give another --out"), ("mine/thesis.txt", "not a folder.* Give another")):
+        with pytest.raises(ValueError, match=words):
+            write(segmenter(), clip, tmp_path / folder)
 
 
 class Meddler(Ear):

@@ -34,15 +34,15 @@ def test_every_kind_of_file(tmp_path, name, size, sound):
     """Odd sizes where the codec has them, sound shorter and longer than the three seconds of pictures."""
     path = film(tmp_path / name, (gradient(k, *size) for k in range(9)), fps=3, **sound)
     manifest = write(segmenter(), path, tmp_path / "o")
-    assert len(manifest["frames"]) == 3
     rate, channels = sound["rate"], len(sound["sound"])
+    seconds = len(sound["sound"][0]) / rate
+    assert len(manifest["frames"]) == max(seconds, 3)
     assert manifest["video"]["sound"] == {"rate": rate, "channels": channels}
     assert mask(tmp_path / "o", 2).size == size
-    seconds = len(sound["sound"][0]) / rate
     with overlay(tmp_path / "o") as container:
-        assert container.streams.video[0].frames == 3
+        assert container.streams.video[0].frames == max(seconds, 3)
         audio = container.streams.audio[0]
-        assert float(audio.duration * audio.time_base) == pytest.approx(min(seconds, 3), abs=0.1)
+        assert float(audio.duration * audio.time_base) == pytest.approx(seconds, abs=0.1)
 
 
 def test_a_rotated_video(tmp_path):
@@ -164,9 +164,9 @@ def test_frames_in_the_order_of_their_numbers(clip, tmp_path, capsys):
     (folder / "x.mp4_7.png").write_bytes((folder / "x.mp4_7.png").read_bytes()[:90])
     capsys.readouterr()
     assert write_all(segmenter(), [folder], tmp_path / "p", audio=clip) == [folder]
-    assert not list((tmp_path / "p").iterdir())
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "x.mp4_7.png: not a readable picture" in line
+    assert not (tmp_path / "p").exists()
+    skipped, broken = capsys.readouterr().err.splitlines()
+    assert "list.txt" in skipped and "x.mp4_7.png: not a readable picture" in broken
 
 
 def test_broken_ones_among_many(tmp_path, capsys):
@@ -177,12 +177,38 @@ def test_broken_ones_among_many(tmp_path, capsys):
     (tmp_path / "a" / "notes.txt").write_text("not a video")
     to = ("--out", tmp_path / "o", "--size", 32)
     code, error = command(capsys, TINY, tmp_path / "a", path, *to)
-    assert code == 1 and len(error.splitlines()) == 1
-    assert error.startswith(f"lightavseg: {tmp_path}/a/broken.mp4: cannot be decoded as video")
+    skipped, broken = error.splitlines()
+    assert code == 1 and skipped.startswith(f"{tmp_path}/a: skipped, not a video by its suffix: notes.txt.")
+    assert broken.startswith(f"lightavseg: {tmp_path}/a/broken.mp4: cannot be decoded as video")
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["one", "one-2"]
     for name in ("one", "one-2"):
         assert json.loads((tmp_path / "o" / name / "manifest.json").read_text())["complete"]
     assert command(capsys, TINY, tmp_path / "b", *to) == (0, "")  # the same file: done already
+
+
+def test_what_a_folder_skips_is_named(tmp_path, capsys):
+    """A DVD's file is a video; what has no video's or picture's suffix is told of, but for hidden files."""
+    videos, frames = tmp_path / "videos", tmp_path / "frames"
+    videos.mkdir()
+    frames.mkdir()
+    clip = film(videos / "a.mp4", [flat(0)], **sounding(0.5))
+    (videos / "b.VOB").write_bytes(clip.read_bytes())
+    for name in ("cover.jpg", "notes", ".hidden", *(f"{k}.srt" for k in range(6))):
+        (videos / name).touch()
+    assert write_all(segmenter(), [videos], tmp_path / "o") == []
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["a", "b"]
+    (line,) = capsys.readouterr().err.splitlines()
+    names = "0.srt, 1.srt, 2.srt, 3.srt, 4.srt and 3 more"
+    assert line == (
+        f"{videos}: skipped, not a video by its suffix: {names}. Name one to have it read all the same."
+    )
+    for k, suffix in enumerate((".png", ".HEIC", ".avif", ".png")):
+        Image.fromarray(flat(k)).save(frames / f"{k}{suffix}", "PNG")
+    assert write_all(segmenter(), [frames], tmp_path / "p", audio=clip) == []
+    (line,) = capsys.readouterr().err.splitlines()
+    names = "1.HEIC, 2.avif"
+    words = f"skipped, not read as a frame by its suffix: {names}. A frame after it comes earlier."
+    assert line == f"{frames}: {words}"
 
 
 def test_inputs_and_their_names(tmp_path):
