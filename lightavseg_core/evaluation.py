@@ -11,6 +11,7 @@ from torchmetrics import Metric, SumMetric
 from ._common.outputs import NotFinite, check_finite
 from ._common.state import evaluating
 from .data.avsbench import AVSBench, collate
+from .data.scored import Clips, check_datasets, scored
 from .data.sounding_shapes import clip_number, objects
 from .metrics import MaskScore, SemanticScore
 
@@ -43,17 +44,18 @@ def computed(score: Metric) -> dict[str, float]:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, dataset: AVSBench,
+    model: nn.Module, dataset: Clips,
     sound: str | None = None, batch_size: int = 8, score: Metric | None = None,
 ) -> dict:
     """M_J, M_F and M_F_batch (with its batch_size), foreground_share, frames and sound.
 
-    sound: None, the dataset's own; "normal"; or, with the truth as it is, "silent" (a zero waveform),
-    "swapped" (another clip's), "noise" (white, at the clip's level), "noisy" (its own and that noise).
-    *Going dark* with silence means a foreground_share near 0, not M_J, which an empty prediction raises on
-    silent seconds. score: what is measured instead, a metric or a collection whose update takes logits and
-    masks.
+    dataset: also a Subset, ConcatDataset or DataLoader of one, or a list of its items. sound: None, the
+    dataset's own; "normal"; or, with the truth as it is, "silent" (a zero waveform), "swapped" (another
+    clip's), "noise" (white, at the clip's level), "noisy" (its own and that noise). *Going dark* with silence
+    means a foreground_share near 0, not M_J, which an empty prediction raises on silent seconds. score: what
+    is measured instead, a metric or a collection whose update takes logits and masks.
     """
+    clips, heard = scored(model, dataset, sound)
     device = next(model.parameters()).device
     score = (score or score_for(model.config.num_classes)).to(device)
     frames = SumMetric().to(device)
@@ -61,15 +63,14 @@ def evaluate(
     rank, world = 0, 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    dataset = dataset.with_sound(sound or dataset.sound)
-    clips = Subset(dataset, range(rank, len(dataset), world))
+    clips = Subset(clips, range(rank, len(clips), world))
     with evaluating(model):
         for batch in DataLoader(clips, batch_size, collate_fn=collate):
             output = model(batch["frames"].to(device), batch["log_mel"].to(device))
             update_score(score, output.logits, batch)
             frames.update(batch["annotated"].sum())
     result = {**computed(score), "batch_size": batch_size}
-    return {**result, "frames": int(frames.compute()), "sound": dataset.sound}
+    return {**result, "frames": int(frames.compute()), "sound": heard}
 
 
 def score_segmenter(segment: Callable[[Tensor, Tensor], Tensor], dataset: AVSBench) -> dict:
@@ -77,6 +78,7 @@ def score_segmenter(segment: Callable[[Tensor, Tensor], Tensor], dataset: AVSBen
 
     segment: (1, 1, 3, H, W) and (1, 1, 1, F, M) -> logits.
     """
+    check_datasets(dataset=dataset)
     score = score_for(dataset.num_classes)
     for index in range(len(dataset)):
         batch, logits = collate([dataset[index]]), []
@@ -94,6 +96,7 @@ def deaf_oracle(dataset: AVSBench) -> dict:
 
     Only for binary masks of data that SoundingShapes made, whole frames (FileNotFoundError, ValueError else).
     """
+    check_datasets(dataset=dataset)
     if dataset.num_classes > 1:
         raise ValueError(f"{dataset.subset} scores categories; the deaf oracle knows none. Use s4 or ms3.")
     score = MaskScore()

@@ -24,6 +24,7 @@ from .audio_pretraining import prepare_audio
 from .config import TrainConfig
 from .data.avsbench import AVSBench
 from .data.loading import large_enough, loading_processes, smallest_batch, training_loader, with_waits
+from .data.scored import check_datasets
 from .evaluation import evaluate, predict
 from .losses import total_loss
 from .models.base import AVSModel
@@ -131,10 +132,13 @@ class Trainer:
 
     def _try(self, train: AVSBench, validation: AVSBench) -> None:
         """Raises now what the first batch or validation would raise. The model stays as it is."""
+        check_datasets(train=train, validation=validation)
         unfreeze(self.model.visual)
         if not any(p.requires_grad for p in self.model.parameters()):
             raise ValueError("nothing can learn: all of the model is frozen. Unfreeze it (requires_grad_).")
         self.model.to(self.accelerator.device)
+        if self.writes:
+            self.model.check_saveable()
         predict(self.model, validation[0])
         batch = smallest_batch(train, self.config.batch_size)
         batch["annotated"][:] = True  # in other clips something is

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from .._common.files import check_folder, disk_errors
-from .._common.processes import end_with_parent
+from .._common.processes import end_with_parent, without_main
 from .._common.ranges import SIDE, within
 from .layout import SPLITS, SUBSETS, clip_of, spec_of
 from .palette import voc_palette
@@ -70,7 +70,9 @@ def _write_clips(folder: Path, recipe: Recipe, workers: int) -> list[tuple[tuple
         return [_write_clip(folder, recipe, job) for job in jobs]
     # A fork of this process would inherit torch's threads.
     with ProcessPoolExecutor(workers, get_context("forkserver"), end_with_parent) as pool:
-        return list(pool.map(partial(_write_clip, folder, recipe), jobs, chunksize=CHUNK))
+        with without_main():  # all are started here
+            written = pool.map(partial(_write_clip, folder, recipe), jobs, chunksize=CHUNK)
+        return list(written)
 
 
 def generate(

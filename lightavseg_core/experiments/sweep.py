@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from .._common.files import check_folder, digests
-from .._common.processes import end_with_parent
+from .._common.processes import end_with_parent, without_main
 from .._common.ranges import within
 from .._common.records import read
 from . import training
@@ -130,7 +130,8 @@ def _prepare(work: Path, runs: Sequence[Run]) -> None:
 def _start(log: Path, file: Path | None, job: Callable, *arguments) -> BaseProcess:
     log.parent.mkdir(parents=True, exist_ok=True)
     process = get_context("forkserver").Process(target=_work, args=(log, file, job, *arguments), daemon=True)
-    process.start()
+    with without_main():
+        process.start()
     return process
 
 

@@ -44,7 +44,7 @@ class Target:
 
         # (H, W), the best category, held fixed while the sound changes.
         self.classes = logits[1:].argmax(0) if len(logits) > 1 else None
-        self.mask = self.above_background(logits) > 0 if mask is None else mask.to(device)
+        self.mask = self.above_background(logits) > 0 if mask is None else mask.to(device).clone()
         if not self.mask.any():
             raise ValueError(
                 f"the model marks nothing in second {second}; choose one in which it does, or give a mask."
@@ -80,9 +80,10 @@ class Target:
 
 @contextmanager
 def explaining(model: AVSModel, *inputs) -> Iterator[Target]:
-    """A Target of a model in eval mode and frozen, so that gradients go to inputs only; both are put back."""
+    """A Target of a model in eval mode and frozen, so that gradients go to inputs only; both are put back.
+    Gradients are computed here also where they are switched off outside."""
     learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with evaluating(model):
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
         try:
             for parameter in learnt:
                 parameter.requires_grad_(False)

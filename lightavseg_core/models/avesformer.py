@@ -152,7 +152,7 @@ class AVESFormer(AVSModel):
     ) -> tuple[Tensor, list[Scale] | None]:
         clips = frames.shape[:2]                                             # B, T: frames are independent
         frames, log_mel = frames.flatten(0, 1), log_mel.flatten(0, 1)        # (B*T, 3, H, W), (B*T, 1, F, M)
-        audio = self.audio_projection(self.audio(log_mel))                   # (B*T, D)  A
+        audio = self.audio_projection(self.hear(log_mel))                    # (B*T, D)  A
         sound = self.generator(audio) if self.generator else audio[:, None]  # (B*T, K, D)
         if self.config.seconds:
             sound = self.all_seconds(sound, clips[1])                        # (B*T, T*K, D)

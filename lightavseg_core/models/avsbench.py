@@ -189,7 +189,7 @@ class AVSBench(AVSModel):
     ) -> tuple[Tensor, list[Scale] | None]:
         clips = frames.shape[:2]                                       # B, T
         frames, log_mel = frames.flatten(0, 1), log_mel.flatten(0, 1)  # (B*T, 3, H, W), (B*T, 1, F, M)
-        audio = self.audio(log_mel).unflatten(0, clips)                # (B, T, C_a)
+        audio = self.hear(log_mel).unflatten(0, clips)                 # (B, T, C_a)
         visuals, audios = [], []                                       # Z and A of each level, fine to coarse
         for x, context, tpavi in zip(self.visual(frames), self.context, self.tpavi, strict=True):
             x = context(x).unflatten(0, clips)                         # (B, T, D, h, w)

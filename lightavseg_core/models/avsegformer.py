@@ -255,7 +255,7 @@ class AVSegFormer(AVSModel):
     ) -> tuple[Tensor, list[Scale] | None]:
         clips = frames.shape[:2]                                       # B, T
         frames, log_mel = frames.flatten(0, 1), log_mel.flatten(0, 1)  # (B*T, 3, H, W), (B*T, 1, F, M)
-        audio = self.audio_projection(self.audio(log_mel)[:, None])    # (B*T, 1, D)  A: one token
+        audio = self.audio_projection(self.hear(log_mel)[:, None])     # (B*T, 1, D)  A: one token
         fine, *maps = (project(x) for project, x in zip(self.inputs, self.visual(frames), strict=True))
         memory, coarse = self.encode(maps)                             # (B*T, S, D), (B*T, D, h_1, w_1)
         query = self.generator(audio) + self.learnable_query.weight    # (B*T, Q, D)

@@ -24,6 +24,7 @@ from ..encoders import create_audio_encoder, create_visual_encoder
 from ..encoders.checkpoints import LoadReport, Part, Source, load_renamed, matched, read_tensors
 from ..encoders.resnet import two_branch_name
 from .blocks import cosine
+from .inputs import check_built, check_heard, check_inputs, one_position
 
 METHODS: dict[str, type[AVSModel]] = {}  # in the order of their registration
 # Of anything that is counted in a configuration: widths, layers, pixels of a side; also bytes of config.json.
@@ -89,7 +90,7 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
     """Frames and their sound to mask logits.
 
     Subclasses set `config_class` and implement `segment`. `visual` and `audio` are the encoders; any module
-    of the audio encoder's shape, (B, 1, F, M) -> (B, D), may replace `audio`.
+    of the audio encoder's shape, (B, 1, F, M) -> (B, D), may replace `audio`; such a model cannot be saved.
     """
 
     config_class: type[ModelConfig] = ModelConfig
@@ -112,26 +113,27 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
         self.config = config
         self.visual = create_visual_encoder(config.visual, self.stages)
         self.audio = create_audio_encoder(config.audio)
-        self.front_end = self.audio.front_end
+        self.front_end, self.audio_channels = self.audio.front_end, self.audio.channels
 
     def forward(self, frames: Tensor, log_mel: Tensor, return_scales: bool = False) -> Output:
         """frames (B, T, 3, H, W) with ImageNet mean and std, any H, W >= 32; log_mel (B, T, 1, F, M) from
         `front_end` -> Output.
 
         In training, batch norms need more than one position at the coarsest map: B T > 1 for small frames.
-        `scales` are returned in training and where asked for. Raises ValueError for other shapes.
+        `scales` are returned in training and where asked for. Raises ValueError for other shapes and dtypes.
         """
-        if frames.ndim != 5 or frames.shape[2] != 3 or min(frames.shape[-2:]) < 32:
-            raise ValueError(
-                f"frames has shape {tuple(frames.shape)}; expected (B, T, 3, H, W) with H and W at least 32."
-            )
-        if log_mel.ndim != 5 or log_mel.shape[:3] != (*frames.shape[:2], 1):
-            raise ValueError(
-                f"log_mel has shape {tuple(log_mel.shape)}; expected ({frames.shape[0]}, {frames.shape[1]}, "
-                "1, F, M): one log-mel for each frame, as front_end(waveform, times) gives."
-            )
-        logits, scales = self.segment(frames, log_mel, self.training or return_scales)
+        check_inputs(self, frames, log_mel)
+        try:
+            logits, scales = self.segment(frames, log_mel, self.training or return_scales)
+        except ValueError as error:
+            if told := one_position(error, frames):
+                raise ValueError(told) from None
+            raise
         return Output(logits, scales)
+
+    def hear(self, log_mel: Tensor) -> Tensor:
+        """log_mel (N, 1, F, M) -> (N, D). Raises ValueError where an encoder put in place gives another D."""
+        return check_heard(self.audio(log_mel), log_mel, self.audio_channels)
 
     def segment(
         self, frames: Tensor, log_mel: Tensor, with_scales: bool
@@ -184,14 +186,23 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
             dead |= {f"{prefix}.{name}" for name in module.state_dict()}
         return load_renamed(self, read_tensors(source), names, f"{config.method} checkpoint", audio, dead)
 
+    def check_saveable(self) -> None:
+        """Raises ValueError where the model is not what its configuration builds, as it is when it is loaded:
+        after a part was replaced by one with other tensors."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
+        if vars(self).get("_saveable") != shapes:
+            check_built(self, shapes)
+        self._saveable = shapes
+
     def save_pretrained(
         self, save_directory: str | Path, *, config: dict | None = None, model_card_kwargs: dict | None = None
     ) -> None:
         """Writes config.json, model.safetensors and, where there is none, a README.md into a folder.
 
         Each file is complete before it takes the place of the old one: whoever is killed here, or finds the
-        disk full, leaves the old model, not a broken one. Raises OSError.
+        disk full, leaves the old model, not a broken one. Raises OSError, and what `check_saveable` raises.
         """
+        self.check_saveable()
         folder = Path(save_directory)
         new, staging = not folder.exists(), folder / ".saving"
         try:

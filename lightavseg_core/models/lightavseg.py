@@ -144,7 +144,7 @@ class LightAVSeg(AVSModel):
     ) -> tuple[Tensor, list[Scale] | None]:
         clips = frames.shape[:2]                                       # B, T
         frames, log_mel = frames.flatten(0, 1), log_mel.flatten(0, 1)  # (B*T, ...): frames are independent
-        audio = self.audio(log_mel)[..., None, None]                   # (B*T, C_a, 1, 1)  A_0
+        audio = self.hear(log_mel)[..., None, None]                    # (B*T, C_a, 1, 1)  A_0
         visuals, audios = self.encode(frames, audio)
         x, states = self.decode(visuals, audios, audio, with_scales)
         logits = F.interpolate(self.head(x), size=frames.shape[-2:], mode="bilinear", align_corners=False)

@@ -220,7 +220,7 @@ class SelM(AVSModel):
     ) -> tuple[Tensor, list[Scale] | None]:
         clips, size = frames.shape[:2], frames.shape[-2:]
         frames, log_mel = frames.flatten(0, 1), log_mel.flatten(0, 1)   # (B*T, 3, H, W), (B*T, 1, F, M)
-        audio = self.audio_norm(self.audio_proj(self.audio(log_mel)))   # (B*T, D)
+        audio = self.audio_norm(self.audio_proj(self.hear(log_mel)))    # (B*T, D)
         maps, audio = self.encode(frames, audio[..., None])             # (B*T, D, h, w) each, (B*T, D, 1)
         maps, audio = self.bcsm(maps, audio[..., 0], clips)             # the only step that knows of time
         levels = self.decoder(maps, audio)

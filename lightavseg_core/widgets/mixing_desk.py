@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..data.avsbench import AVSBench
 from ..data.decoding import read_audio
 from ..data.mixing import mix, tracks
+from ..data.scored import check_datasets
 from ..data.writing import wav
 from . import canvas, seen
 from .desk_clip import DeskClip, Source
@@ -60,6 +61,7 @@ class MixingDesk(Panel):
 
     @all_or_nothing
     def __init__(self, model: nn.Module, dataset: AVSBench, index: int = 0, second: int = 0):
+        check_datasets(dataset=dataset)
         if dataset.subset == "avss" and dataset.split == "train" and dataset.size:
             raise ValueError("AVSS's training frames are cropped at random; give val or test, or size=None.")
         super().__init__("lav-desk")

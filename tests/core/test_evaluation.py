@@ -2,16 +2,19 @@
 
 import pytest
 import torch
-from helpers.tiny import trained
+from helpers.tiny import create, trained
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 from torchmetrics import MetricCollection
 
-from lightavseg_core import create_model, deaf_oracle, evaluate
+from lightavseg_core import TrainConfig, Trainer, create_model, deaf_oracle, evaluate
 from lightavseg_core.data import AVSBench
+from lightavseg_core.data.avsbench import collate
 from lightavseg_core.data.sounding_shapes import objects
 from lightavseg_core.evaluation import predict
 from lightavseg_core.inspection.attention import survey
 from lightavseg_core.inspection.scales import maps
 from lightavseg_core.metrics import FalsePositiveShare, MaskScore
+from lightavseg_core.widgets import MixingDesk
 
 
 def test_evaluate(shapes):
@@ -36,6 +39,64 @@ def test_evaluate(shapes):
         evaluate(model, data, "loud")
     evaluate(model, data)
     assert data.sound == "normal"
+
+
+def clips(dataset, indices):
+    return [dataset[i] for i in indices]
+
+
+def test_what_evaluate_takes(shapes):
+    """A part of a dataset is scored as the dataset of that part; of a loader its dataset."""
+    model, data = create(), AVSBench(shapes, "ms3", "test", 64)
+    whole, part = evaluate(model, data), evaluate(model, Subset(data, [0, 2]))
+    assert whole["frames"] == 20 and part["frames"] == 10 and part["sound"] == "normal"
+    assert evaluate(model, Subset(Subset(data, [3, 0, 2]), [1, 2])) == part
+    assert evaluate(model, clips(data, (0, 2))) == {**part, "sound": "as given"}
+    assert evaluate(model, tuple(clips(data, (0, 2)))) == {**part, "sound": "as given"}
+    for loader in (DataLoader(data), DataLoader(data, 3, shuffle=True, collate_fn=collate, drop_last=True)):
+        assert evaluate(model, loader) == whole
+    halves = ConcatDataset([Subset(data, [0, 1]), Subset(data, [2, 3])])
+    assert evaluate(model, halves, "swapped") == evaluate(model, data, "swapped")
+    swapped = evaluate(model, Subset(data, [0, 2]), "swapped")
+    by_hand = [{**data[i], "log_mel": data.with_sound("swapped")[i]["log_mel"]} for i in (0, 2)]
+    assert evaluate(model, by_hand) == {**swapped, "sound": "as given"}
+
+
+WRONG = {
+    "a path": (lambda data: str(data.root), "dataset is a str"),
+    "nothing": (lambda data: None, "dataset is a NoneType"),
+    "one item": (lambda data: data[0], "dataset is a dict"),
+    "batches": (lambda data: [(1, 2)], "dataset is a list of tuple"),
+    "other items": (lambda data: [{"frames": 1}], "dataset is a list of dict; .*annotated, frames, log_mel"),
+    "no clips": (lambda data: [], "dataset has no clips"),
+    "no part": (lambda data: Subset([], []), "dataset has no clips"),
+    "a sampler": (lambda data: DataLoader(data, sampler=[1, 2]), r"its own sampler; give Subset\("),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_evaluate_does_not_take(shapes, what):
+    make, words = WRONG[what]
+    data = AVSBench(shapes, "ms3", "test", 64)
+    with pytest.raises(ValueError, match=words) as error:
+        evaluate(create(), make(data))
+    assert "\n" not in str(error.value)
+
+
+def test_what_needs_a_dataset_with_its_files(shapes, tmp_path):
+    data, model = AVSBench(shapes, "ms3", "test", 64), create()
+    with pytest.raises(ValueError, match="items are heard as they are; give the dataset"):
+        evaluate(model, clips(data, [0]), "silent")
+    with pytest.raises(ValueError, match="model is a str; expected a model, as create_model or load_model"):
+        evaluate("checkpoints/tiny", data)
+    part = Subset(data, [0])
+    for needs in (deaf_oracle, lambda part: MixingDesk(model, part)):
+        with pytest.raises(ValueError, match="dataset is a Subset; expected an AVSBench dataset"):
+            needs(part)
+    for name, given in (("train", (part, data)), ("validation", (data, part))):
+        with pytest.raises(ValueError, match=f"{name} is a Subset; expected an AVSBench dataset"):
+            Trainer(model, TrainConfig(epochs=1), tmp_path / "run").fit(*given)
+    assert not (tmp_path / "run").exists()
 
 
 LOOKS = {

@@ -134,6 +134,27 @@ def test_occlusion_against_a_loop():
     assert found.difference == pytest.approx(whole - silent, rel=1e-3)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_where_gradients_are_switched_off(mode):
+    """What was made there is explained too, and they stay switched off."""
+    model = Additive()
+    frames, log_mel = clip(2)
+    explained = [
+        lambda *given: integrated_gradients(model, *given, 1, MASK).values,
+        lambda *given: occlusion(model, *given, 1, MASK, patch=(32, 16)).values,
+        lambda *given: grad_cam(model, *given, 1, MASK).values,
+    ]
+    for explain in explained:
+        wanted = explain(frames, log_mel)
+        with mode():
+            found = explain(frames + 0, log_mel + 0)
+            assert not torch.is_grad_enabled() and torch.is_inference_mode_enabled() == (
+                mode is torch.inference_mode
+            )
+        assert torch.equal(found, wanted)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_silence_has_no_attribution_and_the_model_is_left_as_it_was():
     model, (frames, log_mel) = create().train(), clip(2, 64)
     model.visual.requires_grad_(False)

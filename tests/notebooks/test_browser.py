@@ -215,6 +215,25 @@ def test_mixing_desk(lab, folder, moment):
         assert not notebook.page.locator(".lav-message").inner_text().strip(), "the desk tells of an error"
         notebook.keep("played")
 
+        # A clip that cannot be read is told of, and the list goes back to the one that is shown.
+        message, picked = notebook.page.locator(".lav-message"), notebook.page.locator(".lav-clip select")
+        shown, frame = picked.input_value(), desk.picture("frame")
+        broken = next(i for i in range(4) if i != moment.index)
+        clip = lav.data.AVSBench(folder / "shapes", "ms3", "test").clips[broken]
+        kept = clip.frames[0].read_bytes()
+        clip.frames[0].write_bytes(b"no picture")
+        try:
+            picked.select_option(index=broken)
+            until(lambda: clip.frames[0].name in message.inner_text(), "the error")
+            until(lambda: picked.input_value() == shown, "the list to go back")
+            assert np.array_equal(desk.picture("frame"), frame)
+        finally:
+            clip.frames[0].write_bytes(kept)
+        picked.select_option(index=broken)
+        until(lambda: not message.inner_text().strip(), "the error to go")
+        until(lambda: not np.array_equal(desk.picture("frame"), frame), "the other clip")
+        assert picked.input_value() != shown
+
 
 # --- the video player ---
 
