@@ -69,13 +69,29 @@ def _mel_filters(bands: int, bins: int, sample_rate: int, low: float, high: floa
     return filters
 
 
+def _check_waveform(waveform: Tensor) -> None:
+    """Raises ValueError for what is no waveform (..., samples), or surely none."""
+    if not isinstance(waveform, Tensor):
+        found = f"waveform is {type(waveform).__name__}"
+        raise ValueError(f"{found}; expected a tensor: torch.from_numpy makes one of an array.")
+    if not waveform.is_floating_point():
+        todo = "divide 16-bit samples by 32768"
+        raise ValueError(f"waveform is {waveform.dtype}; expected float, from -1 to 1: {todo}.")
+    shape = tuple(waveform.shape)
+    if not shape:
+        raise ValueError(f"waveform has shape {shape}; expected (..., samples).")
+    if len(shape) > 1 and shape[-1] <= 8 < shape[-2]:
+        todo = "channels stand last; waveform.mean(-1) is mono"
+        raise ValueError(f"waveform has shape {shape}; expected (..., samples): {todo}.")
+
+
 class FrontEnd:
     """What turns sound into the picture that an audio encoder reads; each encoder brings its own.
 
     Calling it, waveform (..., samples) at `sample_rate` Hz and times (T,) in seconds -> (..., T, 1, *shape)
     float32: frame k hears `samples` samples from times[k]. A track too short is padded with silence before
     the logarithm, so that what is missing reads `silence`, not 0. Computed in float64. Raises ValueError for
-    a time before the track.
+    a time before the track, and for what is no waveform.
     """
 
     sample_rate: int
@@ -90,6 +106,8 @@ class FrontEnd:
     def starts(self, times: Tensor) -> list[int]:
         """The first sample that each frame hears."""
         seconds = torch.as_tensor(times, dtype=torch.float64, device="cpu")
+        if seconds.ndim != 1:
+            raise ValueError(f"times has shape {tuple(seconds.shape)}; expected (T,), in seconds.")
         starts = (seconds * self.sample_rate).round().long().tolist()
         if starts and min(starts) < 0:
             raise ValueError(
@@ -99,7 +117,9 @@ class FrontEnd:
         return starts
 
     def __call__(self, waveform: Tensor, times: Tensor) -> Tensor:
-        starts = self.starts(times)
+        _check_waveform(waveform)
+        if not (starts := self.starts(times)):
+            raise ValueError("times is empty; expected the seconds, (T,), at which frames are heard.")
         short = max(starts, default=0) + self.samples - waveform.shape[-1]
         if short > 0:
             waveform = F.pad(waveform, (0, short))

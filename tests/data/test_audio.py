@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import parity
 
-from lightavseg_core.data.audio import LogMel
+from lightavseg_core.data.audio import LogMel, PANNsLogMel
 
 RATE = 16_000
 
@@ -55,3 +55,30 @@ def test_a_short_track_is_padded_before_the_logarithm(samples):
 def test_times_before_the_track():
     with pytest.raises(ValueError, match="at least 0"):
         LogMel()(torch.zeros(RATE), torch.tensor([-0.5]))
+
+
+SECOND = torch.zeros(RATE)
+WRONG = {
+    "waveform is ndarray; expected a tensor": (SECOND.numpy(), [0]),
+    "waveform is torch.int16; .*divide 16-bit samples by 32768": (SECOND.short(), [0]),
+    r"waveform has shape \(16000, 2\); .*waveform.mean\(-1\) is mono": (torch.stack([SECOND] * 2, 1), [0]),
+    r"waveform has shape \(\)": (torch.tensor(0.0), [0]),
+    r"times has shape \(\); expected \(T,\), in seconds": (SECOND, 0),
+    r"times has shape \(1, 2\)": (SECOND, torch.zeros(1, 2)),
+    "times is empty": (SECOND, torch.zeros(0)),
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_what_is_no_waveform(words):
+    for front_end in (LogMel(), LogMel("published"), PANNsLogMel()):
+        with pytest.raises(ValueError, match=words) as error:
+            front_end(*WRONG[words])
+        assert "\n" not in str(error.value)
+
+
+def test_what_is_one():
+    """Channels or clips first, any length, any float; seconds in any form."""
+    assert LogMel()(torch.zeros(2, RATE), np.arange(3)).shape == (2, 3, 1, 96, 64)
+    assert LogMel()(torch.zeros(2, 0), range(3)).shape == (2, 3, 1, 96, 64)
+    assert LogMel()(torch.zeros(9, 4, dtype=torch.float64)[:8], [0]).dtype == torch.float32

@@ -30,7 +30,8 @@ static int refused(int handle) {
 #define REFUSING(NAME) \
     void *NAME(void *start, size_t length, int rights, int flags, int handle, off_t offset) { \
         if (refused(handle)) { errno = ENODEV; return MAP_FAILED; } \
-        void *(*real)(void *, size_t, int, int, int, off_t) = dlsym(RTLD_NEXT, #NAME); \
+        static void *(*real)(void *, size_t, int, int, int, off_t); \
+        if (!real) real = dlsym(RTLD_NEXT, #NAME); \
         return real(start, length, rights, flags, handle, offset); \
     }
 
