@@ -87,15 +87,6 @@ def test_structure(source):
 
 
 @every_notebook
-def test_a_cell_that_trains_makes_its_model(source):
-    """Run twice, it does not go on from what the first time left."""
-    for cell in code_cells(build.notebook_from_source(source)):
-        if ".fit(" in cell.source:
-            trained = re.search(r"Trainer\((\w+)", cell.source)[1]
-            assert re.search(rf"^ *{trained} = ", cell.source, re.MULTILINE), cell.source
-
-
-@every_notebook
 def test_committed_outputs(source):
     notebook = nbformat.read(NOTEBOOKS / f"{source.stem}.ipynb", as_version=4)
     nbformat.validate(notebook)
