@@ -29,8 +29,8 @@ def fit(train, root, **options):
 @pytest.mark.parametrize("cache, words", [(0, True), (2 << 30, False)])
 @pytest.mark.slow
 def test_training_says_that_it_waits(shapes, slow, capsys, cache, words):
-    """Without a cache every epoch waits 6 x 0.15 s; with one only the first, which finds the clip of the trial
-    before it there."""
+    """Without a cache every epoch waits 6 x 0.15 s; with one only the first, which finds the clip of the
+    trial before it there."""
     data = AVSBench(shapes, "ms3", "train", 64, cache_bytes=cache)
     log = fit(data, shapes, epochs=2, batch_size=2, validate_every=2)
     first, second = [entry for entry in log if entry["event"] == "epoch"]
