@@ -44,7 +44,7 @@ SHORT = {
     "profile": "--preset tiny --size 32 --repeats 1",
     "export": "--clips 2 --size 32",
     "compare": "--budget smoke --seeds 1",
-    "sweep": "twins --budget smoke --seeds 1",
+    "sweep": "methods --subset avss --method lightavseg --budget smoke --seeds 1",
 }
 
 
