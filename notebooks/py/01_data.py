@@ -459,7 +459,7 @@ def score(probability, truth, batch):
     """What the package's MaskScore says when so many items at a time are given to it."""
     ruler = MaskScore()
     for p, t in zip(probability.split(batch), truth.split(batch)):
-        ruler.update(p.logit(), t)               # it takes logits, and applies the sigmoid itself
+        ruler.update(p.logit(1e-7), t)           # it takes logits; those of 0 and 1 are not finite
     return {name: value.item() for name, value in ruler.compute().items()}
 
 
