@@ -459,7 +459,8 @@ def score(probability, truth, batch):
     """What the package's MaskScore says when so many items at a time are given to it."""
     ruler = MaskScore()
     for p, t in zip(probability.split(batch), truth.split(batch)):
-        ruler.update(p.logit(1e-7), t)           # it takes logits; those of 0 and 1 are not finite
+        logits = p.logit().clamp(-110, 110)      # those of 0 and 1 are infinite, which it refuses
+        ruler.update(logits, t)                  # applies the sigmoid itself
     return {name: value.item() for name, value in ruler.compute().items()}
 
 
