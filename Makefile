@@ -41,15 +41,17 @@ PYTEST := $(PY) -m pytest -n 2 --dist worksteal -p no:nbval -p no:hydra_pytest -
 check: lint .venv/.edge ## lint and the fast tests: two minutes on 2 cores
 	$(PYTEST) -m "not slow"
 
-# After what tests/deploy loads, trainings in the same process have died of SIGSEGV: tests/docs run in their own.
+# After what tests/deploy loads, trainings in the same process have died of SIGSEGV: it runs in processes of its own.
 test: lint .venv/.edge ## prove that it works: every test but the long ones
 	$(PYTEST) -m "not slow"
-	$(PYTEST) -m "slow and not long" --durations 20 --ignore tests/docs
+	$(PYTEST) -m "slow and not long" --durations 20 --ignore tests/deploy --ignore tests/docs
+	$(PYTEST) -m "slow and not long" --durations 5 tests/deploy
 	$(PYTEST) -m "slow and not long" --durations 5 tests/docs
 
 test-all: lint .venv/.edge ## every test, the long ones included: an hour
 	$(PYTEST) -m "not slow"
-	$(PYTEST) -m slow --durations 20 --ignore tests/docs
+	$(PYTEST) -m slow --durations 20 --ignore tests/deploy --ignore tests/docs
+	$(PYTEST) -m slow --durations 5 tests/deploy
 	$(PYTEST) -m slow --durations 5 tests/docs
 
 lab: .venv/.complete ## open the notebooks in JupyterLab
