@@ -55,18 +55,23 @@ def parameters(model: AVSModel) -> dict[str, Parameters]:
 def macs(model: AVSModel, size: int | tuple[int, int] = 224, seconds: int = 1) -> Cost:
     """What one clip costs, by part and operator: frames of size (H, W), or size x size, pixels, one a second.
 
-    Counted on the meta device, not run. Raises ValueError for a size or number of seconds that cannot be,
-    and for a model in training, whose losses ask for more than a mask.
+    Counted on the meta device, not run; a method that needs numbers on its way (`item()`) is run on zeros.
+    Raises ValueError for a size or number of seconds that cannot be, and for a model in training, whose
+    losses ask for more than a mask.
     """
     refuse_training(model)
     height, width = (size, size) if isinstance(size, int) else size
     for side in (height, width):
         within(*SIDE, size=side)
     within(*COUNT, seconds=seconds)
-    with torch.device("meta"):
-        frames = torch.empty(1, seconds, 3, height, width)
-        log_mel = torch.empty(1, seconds, 1, *model.front_end.shape)
-    return count(model, frames, log_mel, parts=parts(model))
+    first = next(model.parameters())
+    shapes = (1, seconds, 3, height, width), (1, seconds, 1, *model.front_end.shape)
+    try:
+        return count(model, *(first.new_empty(shape, device="meta") for shape in shapes), parts=parts(model))
+    except RuntimeError:  # NotImplementedError is one
+        if first.is_meta:
+            raise
+        return count(model, *(first.new_zeros(shape) for shape in shapes), parts=parts(model), numbers=True)
 
 
 # --- how cost grows ---

@@ -128,23 +128,28 @@ def refuse_training(model: nn.Module) -> None:
         )
 
 
-def count(run: nn.Module | Callable, *inputs: Tensor, parts: Mapping[str, str] | None = None) -> Cost:
+def count(
+    run: nn.Module | Callable, *inputs: Tensor, parts: Mapping[str, str] | None = None, numbers: bool = False
+) -> Cost:
     """Counts run(*inputs) without computing it: of the module's tensors and the inputs, only shapes matter.
 
     parts: names of submodules -> whose their operations are, "" for the rest. A module is counted in the mode
     that it is in: call `eval()` where inference is meant. Raises what the module raises where it needs
-    numbers (`item()`, masks as indices).
+    numbers (`item()`, masks as indices). numbers: it is given them, that is, computed after all.
     """
     parts = parts or {}
     operations = Operations(owner("", parts))
     # Not in inference mode, where torch would report whole layers; without autograd, which would copy.
     with torch.inference_mode(False), torch.no_grad():
-        inputs = tuple(x.to("meta") for x in inputs)
+        if not numbers:
+            inputs = tuple(x.to("meta") for x in inputs)
         if not isinstance(run, nn.Module):
-            with torch.device("meta"), operations:
+            with torch.device(inputs[0].device if inputs else "meta"), operations:
                 run(*inputs)
             return operations.cost
-        tensors = {name: x.to("meta") for name, x in (*run.named_parameters(), *run.named_buffers())}
+        tensors = {}
+        if not numbers:
+            tensors = {name: x.to("meta") for name, x in (*run.named_parameters(), *run.named_buffers())}
         owners = {module: owner(name, parts) for name, module in run.named_modules()}
         with hooked(owners, operations.parts.append, operations.parts.pop), operations:
             torch.func.functional_call(run, tensors, inputs)

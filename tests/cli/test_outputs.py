@@ -55,12 +55,12 @@ def test_a_player_that_has_no_folder(tmp_path):
 def test_weights_that_are_a_text(capsys, tmp_path, shapes):
     """What the file is, and what is expected; nothing of what reads it."""
     text = tmp_path / "text.pth"
-    for words in ("hello", "two\nlines of words, and more than one looks at when one opens a file"):
+    wrong = {"--audio-weights": "hello", "--visual-weights": "two\nlines, and more than is looked at"}
+    for option, words in wrong.items():
         text.write_text(words)
-        for option in ("--audio-weights", "--visual-weights"):
-            out = tmp_path / "out"
-            given = "--data", shapes, "--out", out, "--preset", "tiny"
-            code, _, error = run(capsys, "train", *given, option, text)
-            assert code == 2 and "not a checkpoint of plain tensors (a text that begins with" in error
-            assert "give the file of the weights, .pth, .pt or .safetensors" in error
-            assert len(error.splitlines()) == 1 and not out.exists()
+        out = tmp_path / "out"
+        given = "--data", shapes, "--out", out, "--preset", "tiny"
+        code, _, error = run(capsys, "train", *given, option, text)
+        assert code == 2 and "not a checkpoint of plain tensors (a text that begins with" in error
+        assert "give the file of the weights, .pth, .pt or .safetensors" in error
+        assert len(error.splitlines()) == 1 and not out.exists()

@@ -255,3 +255,29 @@ def test_as_torch_counts_a_run():
     assert cost.by_operator() == operations.cost.by_operator() and not cost.unknown
     for module in model.modules():
         assert not module._forward_hooks and not module._forward_pre_hooks, "nothing is left on the model"
+
+
+class Asking(nn.Module):
+    """What a method of one's own may do: it looks at a number, and takes what a mask marks."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, x):
+        logits = self.head(x)
+        return logits * 2 if logits.max().item() > 1e9 or len(logits[logits > 1e9]) else logits
+
+
+def test_a_method_that_asks_for_numbers_is_counted_too():
+    """It is run, on zeros."""
+    model = create()
+    wanted = macs(model, 64).by_part()
+    model.head = Asking(model.head)
+    with pytest.raises(RuntimeError):
+        count(model.head, T(1, 8, 4, 4))
+    found = macs(model, 64).by_part()
+    assert {part: products for part, (products, _) in found.items()} == {
+        part: products for part, (products, _) in wanted.items()
+    }
+    assert not next(model.parameters()).is_meta
