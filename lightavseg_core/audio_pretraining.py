@@ -1,6 +1,7 @@
 """Audio pretraining: the encoder learns to tell which categories sound in a second, from events.csv."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,24 +21,29 @@ BATCH = 32
 
 
 def prepare_audio(
-    model: AVSModel, train: AVSBench, validation: AVSBench, config: TrainConfig, device: torch.device
-) -> dict[str, float] | None:
+    model: AVSModel,
+    train: AVSBench,
+    validation: AVSBench,
+    config: TrainConfig,
+    device: torch.device,
+    record: Callable[..., None],
+) -> None:
     """Audio weights from tagging, a file, or learned along; all but the last are frozen, as in the paper.
 
-    Returns what the tagging reached, None where there was none.
+    record: gets an entry of the log for each step of the tagging, and one for what it reached.
     """
-    choice, tagging = config.audio_weights, None
+    choice = config.audio_weights
     if choice == "auto":
         choice = "joint" if read_events(train.root, train.subset) is None else "pretrain"
     if choice not in ("joint", "pretrain"):
         load_audio(model.audio, choice)
     unfreeze(model.audio)  # by an earlier training
     if choice == "joint":
-        return None
+        return
     if choice == "pretrain":
-        tagging = pretrain_audio(model.audio.to(device), train, validation, config, device)
+        reached = pretrain_audio(model.audio.to(device), train, validation, config, device, record)
+        record(event="tagging", **reached)
     model.freeze_audio()
-    return tagging
 
 
 def load_audio(audio: nn.Module, source: str | Path) -> None:
@@ -80,13 +86,18 @@ def _windows(dataset: AVSBench, categories: list[str]) -> tuple[Tensor, Tensor]:
 
 
 def pretrain_audio(
-    audio: nn.Module, train: AVSBench, validation: AVSBench, config: TrainConfig, device: torch.device
+    audio: nn.Module,
+    train: AVSBench,
+    validation: AVSBench,
+    config: TrainConfig,
+    device: torch.device,
+    record: Callable[..., None] = lambda **entry: None,
 ) -> dict[str, float]:
     """Trains `audio`, (B, 1, F, M) -> (B, D), to tag seconds of sound.
 
     Half of them are mixed with another second at a random level, so that few clips make many mixtures, and
-    one in twenty is silenced, as no clip with a noise floor ever is. Returns the validation's share of
-    seconds whose whole sounding set is right, and of single tags.
+    one in twenty is silenced, as no clip with a noise floor ever is. record: gets an entry of each step.
+    Returns the validation's share of seconds whose whole sounding set is right, and of single tags.
 
     Raises ValueError where the dataset has no events.csv, or nothing in `audio` can learn; FloatingPointError
     where a sound, a loss or its gradient is not finite: from that batch nothing was learned.
@@ -110,7 +121,7 @@ def pretrain_audio(
     optimizer = torch.optim.AdamW(parameters, rate, weight_decay=config.weight_decay, fused=True)
     schedule = OneCycleLR(optimizer, rate, total_steps=max(steps, 2), pct_start=0.2)
     audio.train()
-    for _ in tqdm(range(steps), desc="audio pretraining", leave=False, mininterval=1):
+    for step in tqdm(range(1, steps + 1), desc="audio pretraining", leave=False, mininterval=1):
         first, second = torch.randint(len(heard), (2, BATCH), generator=generator)
         mixed = torch.rand(BATCH, 1, generator=generator) < 0.5
         level = 10 ** (torch.empty(BATCH, 1).uniform_(-6, 6, generator=generator) / 20)  # +-6 dB
@@ -128,6 +139,7 @@ def pretrain_audio(
                 raise FloatingPointError(f"{found}. A smaller learning_rate may help.")
         optimizer.step()
         schedule.step()
+        record(event="tagging step", step=step, of=steps, loss=loss.item())
     audio.eval()
     right = []
     with torch.inference_mode():

@@ -66,14 +66,11 @@ class Trainer:
 
     def _fit(self, train: AVSBench, validation: AVSBench) -> dict:
         config, accelerator, start = self.config, self.accelerator, time.perf_counter()
-        self.log = []
+        self.log, self.data = [], train
         keep_freed_memory()
         self._try(train, validation)
         set_seed(config.seed)
-        tagging = prepare_audio(self.model, train, validation, config, accelerator.device)
-        self._clear(train)
-        if tagging:
-            self._record(event="tagging", **tagging)
+        prepare_audio(self.model, train, validation, config, accelerator.device, self._record)
         self._record(event="audio", seconds=time.perf_counter() - start)
 
         workers = loading_processes(config.workers, accelerator.device.type)
@@ -145,10 +142,9 @@ class Trainer:
         with evaluating(self.model), buffers_kept(self.model, always=True), large_enough(batch):
             self._loss(self.model.train(), send_to_device(batch, self.accelerator.device))
 
-    def _clear(self, train: AVSBench) -> None:
+    def _clear(self) -> None:
         """A folder for this run: what an earlier one left would be taken for ours."""
-        if not self.writes:
-            return
+        train = self.data
         data = {"root": str(train.root), "subset": train.subset, "size": train.size, "sound": train.sound}
         with whole(self.out / "train.json") as staging:
             staging.write_text(json.dumps({**asdict(self.config), "data": data}, indent=1, default=str))
@@ -196,6 +192,8 @@ class Trainer:
             bar.write(f"{words}, by {workers or 'no extra'} processes. {advice}", file=sys.stderr)
 
     def _record(self, **entry) -> None:
+        if self.writes and not self.log:  # what is refused before anything is learned leaves no trace
+            self._clear()
         self.log.append(entry)
         if self.writes:
             append(self.out / "log.jsonl", json.dumps(entry))

@@ -211,13 +211,15 @@ def _progress(folder: Path, since: float) -> str:
     """What the training that logs below folder has come to; a log from before `since` is another run's."""
     logs = [log for log in folder.glob("*/log.jsonl") if log.stat().st_mtime > since]
     if not logs:
-        return "data, and the encoder of sound"
+        return "data"
     log = max(logs, key=lambda log: log.stat().st_mtime)
     lines = log.read_text().splitlines(keepends=True)
     entries = [json.loads(line) for line in lines if line.endswith("\n")]
     steps = [entry for entry in entries if entry["event"] == "step"]
     if not steps:
-        return "the encoder of sound"
+        tagging = [entry for entry in entries if entry["event"] == "tagging step"]
+        done = "step {step} of {of}, loss {loss:.3f}".format(**tagging[-1]) if tagging else ""
+        return f"the encoder of sound {done}".rstrip()
     epochs = json.loads((log.parent / "train.json").read_text())["epochs"]
     loss = statistics.fmean(step["loss"] for step in steps[-20:])
     line = f"epoch {steps[-1]['epoch']} of {epochs}, step {len(steps)}, loss {loss:.3f}"

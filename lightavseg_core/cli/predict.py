@@ -52,7 +52,10 @@ class Predict:
         segmenter = load(self.checkpoint, self.runtime, self.precision, self.compile, self.size)
         names = ("audio", "fps", "until", "probabilities", "threshold")
         options = {name: getattr(self, name) for name in names}
-        return 1 if write_all(segmenter, self.inputs, self.out, **options) else 0
+        if write_all(segmenter, self.inputs, self.out, **options):
+            return 1
+        print(f"{self.out}: a folder for each input, with masks, overlay.mp4 and manifest.json")
+        return 0
 
 
 @dataclass

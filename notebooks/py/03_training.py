@@ -189,8 +189,13 @@ workbook.check(
 # is a step by hand, ten times on one batch:
 
 # %%
-torch.manual_seed(s.seed)
-model = lav.create_model(s.method, preset=s.preset, size=size, num_classes=train.num_classes)
+def untrained():
+    """The same model each time."""
+    torch.manual_seed(s.seed)
+    return lav.create_model(s.method, preset=s.preset, size=size, num_classes=train.num_classes)
+
+
+model = untrained()
 millions = {}
 for name, part in model.named_children():
     millions[name] = sum(p.numel() for p in part.parameters()) / 1e6
@@ -223,6 +228,7 @@ assert losses[-1] < losses[0]
 # model does not learn from.
 
 # %%
+model = untrained()    # anew, also where this cell runs again
 started = time.perf_counter()
 run = here.runs / f"{s.method}_{s.preset}_{s.subset}_{s.profile}"
 config = lav.TrainConfig(epochs=s.epochs, seed=s.seed)

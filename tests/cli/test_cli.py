@@ -154,6 +154,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
+@pytest.mark.slow
 def test_mistakes_end_in_one_line(capsys, data, tmp_path, case):
     command, named = ERRORS[case]
     (tmp_path / "empty.py").write_text("")

@@ -35,6 +35,7 @@ def printed(monkeypatch):
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1", "cp932", "utf-8"])
+@pytest.mark.slow
 def test_a_report_names_everything(tmp_path, own_copy, printed, encoding, capsys):
     """What the pipe's encoding has is written in it, all else as Python would."""
     own_copy = own_copy.rename(tmp_path / NAMES)
@@ -47,6 +48,7 @@ def test_a_report_names_everything(tmp_path, own_copy, printed, encoding, capsys
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+@pytest.mark.slow
 def test_the_other_commands(tmp_path, printed, encoding):
     root, model = tmp_path / NAMES / "data", tmp_path / NAMES / "model"
     create(size=32).save_pretrained(model)

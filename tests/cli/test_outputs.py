@@ -33,6 +33,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written(command, capsys, tmp_path, monkeypatch, shapes):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("mine")
@@ -52,6 +53,7 @@ def test_a_player_that_has_no_folder(tmp_path):
         VideoPlayer(None, tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_weights_that_are_a_text(capsys, tmp_path, shapes):
     """What the file is, and what is expected; nothing of what reads it."""
     text = tmp_path / "text.pth"

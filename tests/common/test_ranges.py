@@ -26,6 +26,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_a_number_that_cannot_be_is_refused_before_anything(command, capsys, tmp_path, monkeypatch):
     words = command.replace("TINY", str(TINY)).split()
     if words[0] in ("sweep", "compare", "predict"):

@@ -17,6 +17,7 @@ from lightavseg_core.metrics import FalsePositiveShare, MaskScore
 from lightavseg_core.widgets import MixingDesk
 
 
+@pytest.mark.slow
 def test_evaluate(shapes):
     model, data = trained(), AVSBench(shapes, "ms3", "test", 64)
     scores = {sound: evaluate(model, data, sound) for sound in ("normal", "silent", "swapped", "noise")}
@@ -45,6 +46,7 @@ def clips(dataset, indices):
     return [dataset[i] for i in indices]
 
 
+@pytest.mark.slow
 def test_what_evaluate_takes(shapes):
     """A part of a dataset is scored as the dataset of that part; of a loader its dataset."""
     model, data = create(), AVSBench(shapes, "ms3", "test", 64)
@@ -108,6 +110,7 @@ LOOKS = {
 
 
 @pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.slow
 def test_who_looks_changes_nothing(shapes, look):
     """A part that is in another mode than the whole stays in it, and no random number is drawn."""
     model, data = create_model("avsegformer", preset="tiny"), AVSBench(shapes, "ms3", "val", 32)

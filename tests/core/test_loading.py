@@ -87,6 +87,7 @@ def kept(items):
     return len(get_worker_info().dataset._cache)
 
 
+@pytest.mark.slow
 def test_processes_that_load_share_the_caches_room(shapes):
     whole = AVSBench(shapes, "ms3", "train", 64)
     for index in range(6):

@@ -102,6 +102,7 @@ def test_published_semantic(case):
 
 @settings(max_examples=15, deadline=None)
 @given(frames)
+@pytest.mark.slow
 def test_a_loop_over_thresholds_agrees(batch):
     found, expected = score(MaskScore(), batch), by_loop(*batch)
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-5)

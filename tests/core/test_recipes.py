@@ -78,6 +78,7 @@ def test_what_is_given_wins(monkeypatch):
     assert plain.preset == "tiny"
 
 
+@pytest.mark.slow
 def test_training_by_a_recipe(data, tmp_path, capsys):
     """Its loss and schedule are used, and the reader is told what it is worth."""
     torch.manual_seed(0)

@@ -82,6 +82,7 @@ def test_same_seed_same_bytes(root, joint, tmp_path):
     assert (out / weights).read_bytes() != (tmp_path / "other" / weights).read_bytes()
 
 
+@pytest.mark.slow
 def test_folder_of_a_run(root, joint):
     out, model = joint
     assert same(load_model(out / "last").state_dict(), model.state_dict())
@@ -131,6 +132,7 @@ def test_a_frozen_visual_encoder(root, tmp_path):
 
 
 @pytest.mark.parametrize("schedule, varies", [("constant", False), ("one_cycle", True)])
+@pytest.mark.slow
 def test_schedules(root, monkeypatch, schedule, varies):
     rates, step = [], torch.optim.AdamW.step
 
@@ -171,6 +173,7 @@ class Poisoned(AVSBench):
         return item
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops(root, tmp_path):
     """With the clip's name; the checkpoint of the epoch before is kept, loads and is finite."""
     *others, name = [AVSBench(root, "ms3", "train").clips[i].name for i in (0, 1, 2, 3, 4, 6, 7, 5)]
@@ -186,6 +189,7 @@ def test_a_loss_that_is_not_finite_stops(root, tmp_path):
     assert all(math.isfinite(entry["loss"]) for entry in read_log(tmp_path, "step"))
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(root, tmp_path, monkeypatch):
     """Its loss may be finite, and the epoch end before the next loss shows what it did."""
     def explosive(*arguments):
@@ -216,6 +220,7 @@ def switches():
 
 @pytest.mark.parametrize("mode, filled", [("default", True), ("warn", False), ("error", True)])
 @pytest.mark.parametrize("breaks", [False, True])
+@pytest.mark.slow
 def test_torchs_switches_are_as_before(root, monkeypatch, mode, filled, breaks):
     """After a training, and after one that breaks off; inside, what is not deterministic warns."""
     inside = []
@@ -271,6 +276,7 @@ def test_two_processes(root, tmp_path):
 # --- sound ---
 
 
+@pytest.mark.slow
 def test_pretrained_audio_is_frozen(root, tmp_path, monkeypatch):
     """The default where events.csv says what sounds: tagging first, then no weight and no statistic of the
     audio encoder changes."""
@@ -289,6 +295,7 @@ def test_pretrained_audio_is_frozen(root, tmp_path, monkeypatch):
     assert not same(fitted.audio.state_dict(), start.audio.state_dict())
 
 
+@pytest.mark.slow
 def test_pretraining_takes_a_step_however_small_the_data(root, monkeypatch):
     model, start = create(size=SIZE), create(size=SIZE)
     monkeypatch.setattr("lightavseg_core.audio_pretraining.BATCH", 64)  # 8 clips have 40 seconds
@@ -307,6 +314,7 @@ def test_a_sound_after_the_clip_ends_is_named(root, tmp_path):
         pretrain_audio(create().audio, train, validation, TrainConfig(audio_epochs=1), torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_joint_where_nothing_says_what_sounds(root, tmp_path):
     shutil.copytree(root, tmp_path / "data")
     for file in (tmp_path / "data").rglob("events.csv"):
@@ -320,6 +328,7 @@ def test_joint_where_nothing_says_what_sounds(root, tmp_path):
         fit(tmp_path / "data", tmp_path / "refused", audio_weights="pretrain")
 
 
+@pytest.mark.slow
 def test_audio_weights_from_a_file(root, joint, tmp_path):
     """A model folder, its weights, or the encoder's tensors alone: they are frozen, the rest is trained."""
     out, model = joint
@@ -339,6 +348,7 @@ def test_audio_weights_from_a_file(root, joint, tmp_path):
         fit(root, None, audio_weights=str(tmp_path / "wrong.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_deaf_twin_hears_silence(root, tmp_path, monkeypatch):
     heard, forward = [], AVSModel.forward
 

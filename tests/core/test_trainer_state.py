@@ -78,6 +78,7 @@ def test_what_an_earlier_training_froze_learns(shapes, case):
     assert all(p.requires_grad for p in part.parameters()) == ("audio_weights" not in second)
 
 
+@pytest.mark.slow
 def test_what_was_frozen_by_hand_stays_so(shapes):
     model = create(size=SIZE)
     for part in (model.visual.stages[0], model.smooth):
@@ -113,6 +114,7 @@ def new_process():
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.slow
 def test_the_environment_does_not_decide(shapes, expected, new_process, monkeypatch, name):
     monkeypatch.setenv(f"ACCELERATE_{name}", OUTSIDE[name])
     before = dict(os.environ)
@@ -120,6 +122,7 @@ def test_the_environment_does_not_decide(shapes, expected, new_process, monkeypa
     assert dict(os.environ) == before
 
 
+@pytest.mark.slow
 def test_where_a_training_runs_may_stand_in_the_environment(shapes, monkeypatch):
     seen = []
 
@@ -203,6 +206,7 @@ def test_a_broken_sound_leaves_the_model_as_it_was(shapes, tmp_path, dataset, ho
     assert not changed(model, before) and all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_pretraining_that_breaks_off_keeps_the_batch_before(shapes):
     model = create(size=SIZE)
     with pytest.raises(FloatingPointError, match="audio pretraining.*learning_rate"):
@@ -219,6 +223,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.slow
 def test_a_refused_start_leaves_nothing(shapes, tmp_path, case):
     """Neither a folder nor anything learned; an earlier run in the folder stays."""
     options, message = REFUSED[case]

@@ -96,6 +96,7 @@ def test_other_sizes_and_jpeg(own_copy):
 
 
 @pytest.mark.parametrize("size", [32, 64, 96])
+@pytest.mark.slow
 def test_avss_crops_in_training_and_resizes_otherwise(shapes, size):
     torch.manual_seed(0)
     train, whole = AVSBench(shapes, "avss", "train", size), AVSBench(shapes, "avss", "train")
@@ -182,6 +183,7 @@ def test_collate_pads_to_the_longest(lengths):
 OPENED = []  # an audit hook stays for good: one for the whole run
 
 
+@pytest.mark.slow
 def test_no_pickle_is_ever_opened(own_copy, tmp_path):
     class Bomb:
         def __reduce__(self):
@@ -201,6 +203,7 @@ def test_no_pickle_is_ever_opened(own_copy, tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.slow
 def test_other_sounds_leave_the_truth(shapes):
     data = AVSBench(shapes, "ms3", "test")
     normal = [data[i] for i in range(4)]
@@ -251,6 +254,7 @@ def test_swapping_without_knowing_what_sounds(own_copy):
         alone[0]
 
 
+@pytest.mark.slow
 def test_44_khz_stereo(own_copy):
     files = clip(own_copy)
     time = np.arange(5 * 44_100) / 44_100

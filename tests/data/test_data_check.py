@@ -123,6 +123,7 @@ DAMAGE = {  # what happens to a file of a clip, which of them it is, what is sai
 
 @pytest.mark.parametrize("subset", ["ms3", "avss"])
 @pytest.mark.parametrize("case", DAMAGE)
+@pytest.mark.slow
 def test_damage_is_named_in_one_line(own_copy, case, subset):
     damage, which, words = DAMAGE[case]
     part, files = case.replace("no ", "").split()[0], clip(own_copy, subset)
@@ -170,6 +171,7 @@ def edit(path, change):
     path.write_bytes(change(path.read_bytes()))
 
 
+@pytest.mark.slow
 def test_the_subsets_own_folder_is_a_root_too(shapes):
     for subset, folder in (("s4", "Single-source"), ("ms3", "Multi-sources")):
         outer, inner = AVSBench(shapes, subset, "test"), AVSBench(shapes / folder, subset, "test")
@@ -264,6 +266,7 @@ def test_a_report_for_a_reader_says_the_same(spoiled, capsys):
 
 
 @pytest.mark.parametrize("options", [(), ("--subset", "ms3"), ("--json",), ("--subset", "ms3", "--json")])
+@pytest.mark.slow
 def test_one_rule_for_the_exit_code(shapes, tmp_path, capsys, options):
     """0 where nothing is wrong, 1 where something is, a table too, and 2 where there is no dataset: with
     --subset as without."""

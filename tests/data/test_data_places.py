@@ -50,6 +50,7 @@ LINKS = {  # what is a link in ROOT
 
 
 @pytest.mark.parametrize("part", LINKS)
+@pytest.mark.slow
 def test_a_link_to_another_disk_is_followed_and_noted_once(shapes, own_copy, tmp_path, part):
     subset, elsewhere = LINKS[part], tmp_path / "disk" / Path(part).name
     moved(own_copy / part, elsewhere)
@@ -104,6 +105,7 @@ def test_a_disk_that_is_not_there(own_copy, tmp_path):
         AVSBench(own_copy, "ms3")
 
 
+@pytest.mark.slow
 def test_a_link_in_a_circle_is_missing(own_copy):
     path = read_clips(own_copy, "ms3", "val")[0].frames[2]
     path.unlink()
@@ -113,6 +115,7 @@ def test_a_link_in_a_circle_is_missing(own_copy):
     assert the_one_problem(own_copy, "ms3").kind == "missing"
 
 
+@pytest.mark.slow
 def test_a_linked_copy_one_folder_down_hides_nothing(own_copy, tmp_path):
     outside = Path(shutil.copytree(own_copy / "Multi-sources", tmp_path / "elsewhere"))
     (own_copy / "old").symlink_to(outside)
@@ -126,6 +129,7 @@ def test_a_linked_copy_one_folder_down_hides_nothing(own_copy, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["label2idx.json", "events.csv", "metadata.csv"])
+@pytest.mark.slow
 def test_a_link_to_a_file_within_root_is_nothing_to_note(own_copy, tmp_path, name):
     """Also where the dataset lies one folder down; given itself, it is ROOT, and the link leads out."""
     root = tmp_path / "root"
@@ -138,6 +142,7 @@ def test_a_link_to_a_file_within_root_is_nothing_to_note(own_copy, tmp_path, nam
     assert note == f"{folder / name} is a link out of the dataset, to {root / 'table'}"
 
 
+@pytest.mark.slow
 def test_copies_are_a_kind_of_their_own(own_copy):
     for name in ("one", "two"):
         shutil.copytree(own_copy / "Multi-sources", own_copy / name)
@@ -158,6 +163,7 @@ def test_another_datasets_table_at_root_is_left_alone(own_copy, tmp_path):
 
 
 @pytest.mark.parametrize("sign", ["columns", "label2idx.json", "v2"])
+@pytest.mark.slow
 def test_what_says_that_a_table_is_of_avss(own_copy, tmp_path, sign):
     """And so what is wrong is told."""
     columns = "vid,uid,label,split\n" if sign == "columns" else "file,caption\n"

@@ -94,6 +94,7 @@ def test_what_is_said_where_nothing_is_found(tmp_path, capsys):
         AVSBench(folder, "s4")
 
 
+@pytest.mark.slow
 def test_counts_stand_beside_the_published_ones(tmp_path):
     folder = tmp_path / "Multi-sources"
     names = [(f"n{i}", 0, split) for split, n in PUBLISHED["ms3"].items() for i in range(n)]
@@ -121,6 +122,7 @@ def test_a_partial_copy_is_no_mistake(tmp_path):
     assert not any("categories" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_generated_data_is_not_compared(shapes, capsys):
     for report in check_all(shapes):
         assert report.ok and report.notes[0].startswith("generated")

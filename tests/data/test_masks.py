@@ -106,6 +106,7 @@ def test_palette():
     assert len(np.unique(palette, axis=0)) == 256
 
 
+@pytest.mark.slow
 def test_semantic_masks_where_the_colours_are_missing(own_copy):
     before = [item["mask"] for item in AVSBench(own_copy, "avss", "test")]
     for files in read_clips(own_copy, "avss"):
@@ -118,6 +119,7 @@ def test_semantic_masks_where_the_colours_are_missing(own_copy):
     assert check(own_copy, "avss").ok
 
 
+@pytest.mark.slow
 def test_an_unknown_colour_or_class_is_an_error(own_copy):
     path = read_clips(own_copy, "avss", "val")[0].masks[2]
     picture = np.array(Image.open(path).convert("RGB"))

@@ -27,6 +27,7 @@ def off(item, picture):
 
 
 @pytest.mark.parametrize("subset", ["s4", "ms3"])
+@pytest.mark.slow
 def test_real_pictures_and_binary_masks_of_every_flavour(tmp_path, subset):
     shown = binary_tree(tmp_path, subset)
     data = AVSBench(tmp_path, subset, "val")
@@ -46,6 +47,7 @@ def test_real_pictures_and_binary_masks_of_every_flavour(tmp_path, subset):
     assert report.ok and report.files == 11 * len(shown)
 
 
+@pytest.mark.slow
 def test_real_photographs_and_semantic_masks_of_every_flavour(tmp_path):
     classes = torch.from_numpy(semantic_tree(tmp_path))
     data = AVSBench(tmp_path, "avss", "test")
@@ -180,6 +182,7 @@ def as_on_a_mac(root, subset):
 
 
 @pytest.mark.parametrize("subset", ["s4", "ms3", "avss"])
+@pytest.mark.slow
 def test_names_that_another_system_wrote(shapes, own_copy, subset):
     as_on_a_mac(own_copy, subset)
     data = AVSBench(own_copy, subset, "test", 64)

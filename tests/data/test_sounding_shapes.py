@@ -59,6 +59,7 @@ def many(tmp_path_factory):
     return [objects(root, "ms3", "train", index) for index in range(100)]
 
 
+@pytest.mark.slow
 def test_two_to_four_objects_of_the_stated_size(many):
     counts = np.bincount([len(things) for things in many], minlength=6)
     assert counts[2:5].sum() == 100 and counts[2:5].min() > 20
@@ -98,6 +99,7 @@ def test_size_and_place_do_not_tell_the_category(many):
             assert abs(np.mean(group) - everything.mean()) < 4 * everything.std() / np.sqrt(len(group))
 
 
+@pytest.mark.slow
 def test_gains_and_noise_floor(tmp_path):
     root = described(tmp_path, "s4")  # object 0 sounds all the time
     level = np.array([np.sqrt((stems(root, "train", i, "s4")[0] ** 2).mean()) for i in range(30)])
@@ -152,6 +154,7 @@ def test_masks_on_disk_are_what_sounds(shapes):
     assert len(seen) >= 6  # classes, background included
 
 
+@pytest.mark.slow
 def test_events_say_what_sounds_and_where(shapes):
     for subset in SUBSETS:
         with (shapes / sounding_shapes.SUBSETS[subset].folder / "events.csv").open() as file:

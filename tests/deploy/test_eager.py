@@ -24,6 +24,7 @@ def test_eager_is_the_model(eager):
 
 
 @pytest.mark.parametrize("method", lav.list_methods())
+@pytest.mark.slow
 def test_layouts_and_precisions_agree(method):
     torch.manual_seed(0)
     model, given = lav.create_model(method, preset="tiny").eval(), inputs(1, 2, 64, 64)

@@ -75,6 +75,7 @@ def described(model):
     return modules, [parameter.requires_grad for parameter in model.parameters()]
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_is():
     model = shaken().train()
     before, about = copy.deepcopy(model.state_dict()), described(model)
@@ -142,6 +143,7 @@ class Branches(nn.Module):
         return Output(resize_as(values + peak + halves + places.float() / 99, frames))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_replaced_stays():
     torch.manual_seed(0)
     model = Branches().eval()

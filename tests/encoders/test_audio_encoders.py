@@ -196,6 +196,7 @@ def test_pretraining_follows_the_front_end(shapes):
 
 
 @pytest.mark.parametrize("name", ["panns_mobilenetv2", "vggish_published"])
+@pytest.mark.slow
 def test_a_saved_model_keeps_its_front_end(shapes, tmp_path, monkeypatch, name):
     class Small(torch.nn.Module):
         """In VGGish's place, and as large as a test can bear."""

@@ -55,6 +55,7 @@ def assert_refused(source, *expected: str, error=ValueError):
 
 
 @pytest.mark.parametrize("size", ["t", "b"])
+@pytest.mark.slow
 def test_published_numbers(size):
     fixture = parity.load(f"seaformer_{size.upper()}.json")
     tensors = parity.state_dict(fixture["state_dict"])

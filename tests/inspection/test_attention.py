@@ -88,6 +88,7 @@ def reproduce(module, layer, given, weights):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("method, options", CASES, ids=str)
+@pytest.mark.slow
 def test_weights_reproduce_every_layer(method, options):
     model, seen = create(method, **options).double(), {}
 
@@ -121,6 +122,7 @@ def test_weights_reproduce_every_layer(method, options):
 
 
 @torch.inference_mode()
+@pytest.mark.slow
 def test_grids():
     """Frames of 48 x 80 px: what is known of where queries and keys lie."""
     known = {}
@@ -188,6 +190,7 @@ def run(model, context, recorded, training):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_no_bit_changes(method):
     model = create(method)
     state = {name: value.clone() for name, value in model.state_dict().items()}

@@ -112,6 +112,7 @@ def test_one_key_and_many(prompts):
         assert max(gradients["query"], gradients["key"]) < 1e-7 * gradients["value"]
 
 
+@pytest.mark.slow
 def test_gradient_norms():
     """Two projections in a row count together; frozen ones have none; deformable attention has no key."""
     selm, avsegformer = create("selm"), create("avsegformer")
@@ -179,6 +180,7 @@ def test_inert_parameters(method):
     assert (model(*given).logits - plain).abs().max() > 1e-2
 
 
+@pytest.mark.slow
 def test_what_is_inert_depends_on_the_input():
     """A frame of 32 px has one position at stride 32, and there the sound has one key to ask."""
     model = shared("selm")

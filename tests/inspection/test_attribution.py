@@ -104,6 +104,7 @@ def test_grad_cam_against_its_formula():
         assert torch.allclose(grad_cam(model, frames, log_mel, 1, MASK, layer).values, wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_occlusion_against_a_loop():
     """Patches that do not divide the log-mel; of two classes and a background, where each pixel's best
     category counts."""
@@ -155,6 +156,7 @@ def test_where_gradients_are_switched_off(mode):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_silence_has_no_attribution_and_the_model_is_left_as_it_was():
     model, (frames, log_mel) = create().train(), clip(2, 64)
     model.visual.requires_grad_(False)
@@ -170,6 +172,7 @@ def test_silence_has_no_attribution_and_the_model_is_left_as_it_was():
 
 
 @pytest.mark.parametrize("method", ["avesformer", "avsegformer", "lightavseg", "avsbench", "selm"])
+@pytest.mark.slow
 def test_seconds_meet_only_in_methods_that_know_time(method):
     torch.manual_seed(0)
     model = lav.create_model(method, preset="tiny", size=64).eval()

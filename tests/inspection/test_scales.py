@@ -267,6 +267,7 @@ def image(vector):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("off", ["", "har", "cmfd", "har cmfd agve"])
+@pytest.mark.slow
 def test_a_trace_is_what_the_submodules_compute(off):
     model, (frames, log_mel) = tiny.create(**dict.fromkeys(off.split(), False)), tiny.inputs(2, 3)
     trace = scales.trace(model, frames, log_mel)

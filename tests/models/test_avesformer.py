@@ -189,6 +189,7 @@ def test_it_costs_less_than_avsegformer():
     assert lav.profiling.macs(model, 224).total_macs < 41.8e9 / 4
 
 
+@pytest.mark.slow
 def test_early_convolutions_cost_less():
     early = lav.profiling.skeleton("avesformer", preset="tiny", decoder="cct")
     full = lav.profiling.skeleton("avesformer", preset="tiny", decoder="ttt")
@@ -200,6 +201,7 @@ def test_early_convolutions_cost_less():
 
 
 @torch.inference_mode()
+@pytest.mark.slow
 def test_saving(tmp_path):
     model = create(prompts=0, decoder="ctt")
     model.save_pretrained(tmp_path)
@@ -219,6 +221,7 @@ def test_saving(tmp_path):
         ("decoder", "CCT"),
     ],
 )
+@pytest.mark.slow
 def test_options_that_cannot_be(option, value):
     with pytest.raises(ValueError, match=f"{option} is {value!r}; expected"):
         create(**{option: value})

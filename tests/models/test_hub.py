@@ -55,6 +55,7 @@ TAKERS = {
 
 
 @pytest.mark.parametrize("taker", TAKERS)
+@pytest.mark.slow
 def test_the_hub_is_asked_only_for_what_is_written_so(hub, tmp_path, monkeypatch, taker):
     monkeypatch.chdir(tmp_path)
     for typo in ("runs/firts", "somebody/tiny", Path("somebody/tiny"), "hub/tiny"):

@@ -128,6 +128,7 @@ def test_the_checks_are_in_no_graph(model, monkeypatch):
 
 
 @pytest.mark.parametrize("method", lav.list_methods())
+@pytest.mark.slow
 def test_an_encoder_of_another_width_is_told_the_width(method):
     model = lav.create_model(method, preset="tiny").eval()
     model.audio = Ear(77)
@@ -149,6 +150,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize("part", PARTS)
+@pytest.mark.slow
 def test_what_could_not_be_loaded_is_not_saved(part, tmp_path):
     model, folder = create(), tmp_path / "model"
     model.save_pretrained(folder)
@@ -166,6 +168,7 @@ def test_what_could_not_be_loaded_is_not_saved(part, tmp_path):
         model.save_pretrained(tmp_path / "new")
 
 
+@pytest.mark.slow
 def test_training_begins_with_what_can_be_saved(shapes, tmp_path):
     """And nothing is lost to a checkpoint that is refused after an hour."""
     data = lav.data.AVSBench(shapes, "ms3", "test", 64)

@@ -165,6 +165,7 @@ def test_audio_is_one_number_per_channel(model):
 
 
 @pytest.mark.parametrize("agve, har, cmfd", itertools.product([False, True], repeat=3))
+@pytest.mark.slow
 def test_switches(agve, har, cmfd):
     model = create(agve=agve, har=har, cmfd=cmfd)
     frames, log_mel = inputs()

@@ -154,6 +154,7 @@ def test_without_published_code_nothing_of_it_is_counted():
     "visual, classes", [("seaformer_t", 1), pytest.param("resnet50", 3, marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("method", STRIDES)
+@pytest.mark.slow
 def test_any_size(method, visual, classes):
     model = create(method, visual=visual, num_classes=classes).eval()
     for height, width, clips, seconds in SIZES:
@@ -198,6 +199,7 @@ def perturbed(model):
     return model
 
 
+@pytest.mark.slow
 def test_it_trains_by_another_methods_loss_too():
     model = create("avesformer").train()
     model.auxiliary = "alignment"
@@ -212,6 +214,7 @@ def test_it_trains_by_another_methods_loss_too():
 
 @pytest.mark.parametrize("pair", ["light", pytest.param("heavy", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_a_step_lowers_the_loss_and_all_is_saved(method, pair, shapes, tmp_path):
     data = AVSBench(shapes, "ms3", "train", 64)
     batch = collate([data[i] for i in range(2)])

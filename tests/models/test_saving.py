@@ -34,6 +34,7 @@ def test_round_trip(model, tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["weights", "rename"])
+@pytest.mark.slow
 def test_a_save_that_fails_leaves_the_old_model(model, tmp_path, monkeypatch, broken):
     model.save_pretrained(tmp_path)
     other = create()
@@ -66,6 +67,7 @@ def refused(error, path, *expected):
         assert text in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_is_found_from_every_folder(tmp_path, monkeypatch, model):
     monkeypatch.chdir(tmp_path)
     assert lav.load_model("checkpoints/tiny").config.size == 128
@@ -75,6 +77,7 @@ def test_the_shipped_model_is_found_from_every_folder(tmp_path, monkeypatch, mod
     refused(FileNotFoundError, "checkpoints/ear", "no such folder")
 
 
+@pytest.mark.slow
 def test_the_class_loads_as_strictly_as_load_model(model, tmp_path):
     model.save_pretrained(tmp_path / "m")
     for cls in (lav.models.AVSModel, lav.models.LightAVSeg):
@@ -92,6 +95,7 @@ def test_the_class_loads_as_strictly_as_load_model(model, tmp_path):
         lav.models.LightAVSeg.from_pretrained(tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_folders_that_hold_no_model(model, tmp_path):
     refused(FileNotFoundError, tmp_path / "absent", "not a model folder")
     refused(FileNotFoundError, "/absent", "not a model folder")
@@ -131,6 +135,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", NO_CONFIGURATIONS + CHANGES, ids=repr)
+@pytest.mark.slow
 def test_a_tampered_configuration_is_refused(model, tmp_path, change):
     model.save_pretrained(tmp_path)
     path = tmp_path / "config.json"

@@ -272,6 +272,7 @@ def test_positions_are_learned_at_one_size_and_resized_to_others():
 
 
 @torch.inference_mode()
+@pytest.mark.slow
 def test_clips_stand_alone_and_evaluation_is_deterministic(model):
     frames, log_mel = inputs(2, 3)
     published = create(published=True)
@@ -384,6 +385,7 @@ def test_published_checkpoint_and_every_probe(monkeypatch):
         parity.assert_matches(found[name], probe, name)
 
 
+@pytest.mark.slow
 def test_cost():
     with FlopCounterMode(display=False) as flops, torch.device("meta"), torch.inference_mode():
         model = parity.create_published("selm", published=True)

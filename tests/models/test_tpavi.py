@@ -132,6 +132,7 @@ def test_published_checkpoint_needs_its_encoders(model):
 @pytest.mark.parametrize(
     "order, seconds, gmacs", [("published", 1, 37.4), ("published", 5, 240.6), ("associative", 5, 173)]
 )
+@pytest.mark.slow
 def test_cost(order, seconds, gmacs):
     """As measured from the published code, VGGish included; the associative order saves what is quadratic."""
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as flops:
@@ -164,6 +165,7 @@ def test_tpavi_is_a_sum_over_all_positions():
 @settings(max_examples=25, deadline=None)
 @given(batch=st.integers(1, 3), seconds=st.integers(1, 4), height=st.integers(1, 4), width=st.integers(2, 4),
        at_once=st.sampled_from([1, 7, 50, 2 ** 20]))
+@pytest.mark.slow
 def test_orders_agree_with_their_gradients(batch, seconds, height, width, at_once):
     """In training, for any share of the N x N products that is held at once."""
     visual, audio = clip(batch, seconds, height, width)

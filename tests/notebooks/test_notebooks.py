@@ -87,6 +87,15 @@ def test_structure(source):
 
 
 @every_notebook
+def test_a_cell_that_trains_makes_its_model(source):
+    """Run twice, it does not go on from what the first time left."""
+    for cell in code_cells(build.notebook_from_source(source)):
+        if ".fit(" in cell.source:
+            trained = re.search(r"Trainer\((\w+)", cell.source)[1]
+            assert re.search(rf"^ *{trained} = ", cell.source, re.MULTILINE), cell.source
+
+
+@every_notebook
 def test_committed_outputs(source):
     notebook = nbformat.read(NOTEBOOKS / f"{source.stem}.ipynb", as_version=4)
     nbformat.validate(notebook)
@@ -353,8 +362,17 @@ def test_a_run_that_is_followed_tells_how_its_training_goes(source, folder, monk
     source.write_text(SOURCE.replace('print("one")', TRAINING.replace("RUNS", str(runs))))
     build.run("sample", folder / "out.ipynb", follow=Path("runs/sample"))
     out = capsys.readouterr().out
-    assert "data, and the encoder of sound" in out
+    assert " s  data\n" in out
     assert "epoch 3 of 7, step 1, loss 0.500, M_J 0.250 on validation" in out and "9.000" not in out
+
+
+def test_the_encoder_of_sound_is_told_of_step_by_step(tmp_path):
+    log = tmp_path / "run" / "log.jsonl"
+    log.parent.mkdir()
+    log.write_text(json.dumps({"event": "tagging step", "step": 7, "of": 496, "loss": 0.25}) + "\n")
+    assert build._progress(tmp_path, 0) == "the encoder of sound step 7 of 496, loss 0.250"
+    log.write_text(json.dumps({"event": "audio", "seconds": 1.0}) + "\n")  # from a file
+    assert build._progress(tmp_path, 0) == "the encoder of sound"
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from lightavseg_core.profiling.flops import count
 
 
 @pytest.mark.parametrize("method", lav.list_methods())
+@pytest.mark.slow
 def test_parts(method):
     model = skeleton(method, preset="tiny")
     assert model.fusion and {"visual", "audio"}.isdisjoint(model.fusion)
@@ -44,6 +45,7 @@ def test_parts(method):
     assert sum(m for m, _ in cost.by_operator().values()) == cost.total_macs
 
 
+@pytest.mark.slow
 def test_fusion_of_one_stage_by_hand():
     """RAVE and CMFD as their equations say, at the tiny width.
 
@@ -140,6 +142,7 @@ def test_reported_figures_agree_with_each_other():
     assert (phone["RAVE"] + phone["CMFD"]) / ours.phone_ms == pytest.approx(0.062, abs=0.001)
 
 
+@pytest.mark.slow
 def test_published_accounting():
     rows = {(row.row.method, row.row.visual): row for row in published_accounting()}
     assert len(rows) == len(reported.COMPARISON) == 7

@@ -89,6 +89,7 @@ def test_what_hooks_cost_is_said(clock, monkeypatch):
 
 
 @pytest.mark.parametrize("method", lav.list_methods())
+@pytest.mark.slow
 def test_parts_of_every_method(method):
     torch.manual_seed(0)
     model = lav.create_model(method, preset="tiny").eval()
@@ -106,6 +107,7 @@ def test_parts_of_every_method(method):
         assert set(main) == {"visual", "audio", "fusion", "decoder"}
 
 
+@pytest.mark.slow
 def test_cmfd_has_its_addition():
     """What grows with the picture: the maximum over V_i^enc and the bias added to V_dec.
 
@@ -181,6 +183,7 @@ def test_kinds_by_hand(monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["lightavseg", "avesformer"])
+@pytest.mark.slow
 def test_all_that_is_counted_is_timed(method):
     torch.manual_seed(0)
     model = lav.create_model(method, preset="tiny").eval()

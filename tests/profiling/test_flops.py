@@ -241,6 +241,7 @@ def test_fused_attention_on_a_cpu():
     assert shaped.by_operator()["_safe_softmax"] == (0, softmax)
 
 
+@pytest.mark.slow
 def test_as_torch_counts_a_run():
     """No attention is fused in this model: by shapes is counted what torch's counter sees when it runs.
 
@@ -269,6 +270,7 @@ class Asking(nn.Module):
         return logits * 2 if logits.max().item() > 1e9 or len(logits[logits > 1e9]) else logits
 
 
+@pytest.mark.slow
 def test_a_method_that_asks_for_numbers_is_counted_too():
     """It is run, on zeros."""
     model = create()

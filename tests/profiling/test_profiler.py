@@ -99,6 +99,7 @@ class Unusual(torch.nn.Module):
         return self.head(x) * grown.sum()
 
 
+@pytest.mark.slow
 def test_what_is_not_counted_stands_beside_the_sum(clock):
     plain, unusual = create(), create()
     unusual.head = Unusual(unusual.head)

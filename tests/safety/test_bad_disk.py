@@ -56,6 +56,7 @@ def test_a_disk_that_cannot_be_mapped(model):
 
 
 @pytest.mark.parametrize("reason", ["No such device (os error 19)", "Operation not permitted (os error 1)"])
+@pytest.mark.slow
 def test_what_cannot_be_mapped_is_read(model, monkeypatch, reason):
     def mapped(path):
         raise OSError(reason)
@@ -98,6 +99,7 @@ def refused(request, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_weights_that_cannot_be_read_are_not_called_broken(model, monkeypatch, refused, name):
     def mapped(path):
         raise OSError("Input/output error (os error 5)")

@@ -90,6 +90,7 @@ def test_a_line_is_added_whole(tmp_path):
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["new", "old"])
+@pytest.mark.slow
 def test_a_model_is_the_old_one(tmp_path, there):
     folder = tmp_path / "best"
     if there:
@@ -112,6 +113,7 @@ def told(capsys, *arguments):
     return lines[-1].rpartition("\r")[-1].removeprefix("lightavseg: ")
 
 
+@pytest.mark.slow
 def test_train(shapes, tmp_path, capsys, monkeypatch):
     """At its checkpoint; and at its very start, which leaves nothing."""
     model = create(size=64)
@@ -128,6 +130,7 @@ def test_train(shapes, tmp_path, capsys, monkeypatch):
     assert not other.exists()
 
 
+@pytest.mark.slow
 def test_an_earlier_run_outlives_one_that_cannot_begin(shapes, tmp_path):
     model = create()
     (tmp_path / "log.jsonl").write_text("{}\n")
@@ -220,6 +223,7 @@ COMMANDS_THAT_PRINT = {
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("command", COMMANDS_THAT_PRINT)
 @pytest.mark.parametrize("buffered", [True, False], ids=["buffered", "at once"])
+@pytest.mark.slow
 def test_standard_output(shapes, tmp_path, capsys, monkeypatch, command, buffered):
     """What cannot be printed is told at once, and not again when Python ends."""
     create().save_pretrained(tmp_path)

@@ -111,6 +111,7 @@ def test_the_cases_are_what_they_should_be(whole):
     assert same < 4  # such as a zero where there was one
 
 
+@pytest.mark.slow
 def test_ffmpeg_would_have_spoken(whole, tmp_path):
     """What `complaint` looks for is what FFmpeg says of these films where nobody keeps it quiet."""
     script = """if True:

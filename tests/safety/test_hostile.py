@@ -154,6 +154,7 @@ def test_programs_of_torchscript_are_not_run(tmp_path):
 NAMES = ("pytorch_model.bin", "model.pt", "model.pkl", "model.safetensors")
 
 
+@pytest.mark.slow
 def test_no_pickle_is_a_models_weights(payloads, tmp_path):
     """A folder with other files than model.safetensors has none, and a pickle of that name is none."""
     for name in NAMES:

@@ -66,6 +66,7 @@ def test_weights(tmp_path, instead, suffix):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.slow
 def test_a_models_folder(tmp_path, instead, name):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     for call in (lav.load_model, segmenter.load, lambda folder: resolve(f"{folder}/")):

@@ -100,6 +100,7 @@ def test_shapes_that_do_not_go_together(metric):
 # --- models ---
 
 
+@pytest.mark.slow
 def test_the_clip_and_the_second_are_named(spoiled, test_split):
     model, said = spoiled
     for batch_size in (1, 3, 8):
@@ -128,6 +129,7 @@ def test_who_marks_a_second_at_a_time(test_split):
         score_segmenter(segment, test_split)
 
 
+@pytest.mark.slow
 def test_a_training_is_told_by_its_validation(spoiled, shapes, test_split):
     model, said = spoiled
     train = AVSBench(shapes, "ms3", "train", size=64, front_end=model.front_end)
@@ -137,6 +139,7 @@ def test_a_training_is_told_by_its_validation(spoiled, shapes, test_split):
     assert str(caught.value).startswith(said)
 
 
+@pytest.mark.slow
 def test_the_desk_and_the_stepper(spoiled, test_split):
     """Where it is shown first, an error; later it is told below the pictures, which stay as they were."""
     model, said = spoiled
@@ -168,6 +171,7 @@ def run(capsys, *arguments):
     return end.value.code or 0, captured.out, captured.err.splitlines()
 
 
+@pytest.mark.slow
 def test_the_commands(broken_folder, shapes, tmp_path, capsys):
     path = film(tmp_path / "film.mp4", (gradient(k) for k in range(3)), fps=1)
     code, out, (line,) = run(capsys, "evaluate", broken_folder, "--data", shapes, "--json")

@@ -47,6 +47,7 @@ def shapes_film(tmp_path_factory):
     return data, film(root / "shapes.mkv", pictures, fps=1, sound=sound, rate=16_000, codec="ffv1")
 
 
+@pytest.mark.slow
 def test_masks_are_the_models_own(shapes_film, tmp_path, capsys):
     """Of a trained model on its own data: the dataset's frames and log-mels, straight through it, against
     what the command wrote."""
@@ -175,6 +176,7 @@ def test_paint():
 
 
 @pytest.mark.parametrize("fps,seconds", [(0.2, 6), (1, 2), (2.5, 2), (29.97, 2)])
+@pytest.mark.slow
 def test_times_are_those_of_the_rate(tmp_path, fps, seconds):
     """Each mask's time, and the picture of that time, of a film of 25 pictures a second."""
     pictures = (flat(k // 10) for k in range(25 * seconds))
@@ -202,6 +204,7 @@ def test_the_overlay_has_the_shape_of_the_source(tmp_path):
 
 
 @pytest.mark.parametrize("encoder", ["h264", "mpeg4"])
+@pytest.mark.slow
 def test_pictures_too_wide_for_the_encoder(clip, tmp_path, monkeypatch, encoder):
     """The overlay is made smaller, the masks are not; where there is none after all, the masks are made all
     the same. MPEG-4 is for an FFmpeg without H.264."""
@@ -240,6 +243,7 @@ def test_memory_does_not_grow_with_classes(tmp_path):
     assert np.array_equal(np.array(mask(tmp_path / "o")), one.mask())
 
 
+@pytest.mark.slow
 def test_a_run_of_train_and_the_models_choices(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "best").symlink_to(TINY)
@@ -255,6 +259,7 @@ def test_a_run_of_train_and_the_models_choices(tmp_path, monkeypatch):
     assert found.about["sha256"] == load(TINY).about["sha256"] and found.front_end.sample_rate == 16_000
 
 
+@pytest.mark.slow
 def test_a_model_in_memory_that_has_learned_is_another(tmp_path):
     path = film(tmp_path / "a.mkv", [flat(0)])
     model = lav.load_model(TINY)

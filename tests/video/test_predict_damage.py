@@ -38,6 +38,7 @@ def is_complete(folder):
 
 
 @pytest.mark.parametrize("clips", [*(pytest.param(k, marks=pytest.mark.slow) for k in (0, 1)), 2])
+@pytest.mark.slow
 def test_stopped_it_goes_on_with_the_same_bytes(clip, tmp_path, clips):
     options = {"fps": 1.5, "probabilities": True}
     stopped = tmp_path / "stopped"
@@ -56,6 +57,7 @@ def test_stopped_it_goes_on_with_the_same_bytes(clip, tmp_path, clips):
     assert len(ear.seen) == 3 - max(0, clips - 1)  # what was whole is not computed again
 
 
+@pytest.mark.slow
 def test_stopped_in_the_overlay(clip, made, tmp_path, monkeypatch):
     """At its seventh picture: the masks of both clips are there."""
     painted = []
@@ -82,6 +84,7 @@ def broken_midway(tmp_path_factory):
     return garbled(path, folder / "broken.mkv", video=range(15, 40))
 
 
+@pytest.mark.slow
 def test_a_broken_input_leaves_nothing(broken_midway, clip, tmp_path, capsys):
     ear = Ear()
     failed = write_all(segmenter(ear), [broken_midway, clip], tmp_path, fps=5, probabilities=True)
@@ -137,6 +140,7 @@ def test_damage_is_told_of(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("where,most", [("maps", 1500), ("overlay", 10_000)])
+@pytest.mark.slow
 def test_a_full_disk_is_not_the_inputs_fault(clip, tmp_path, capsys, where, most):
     """No file may grow over so many bytes, as on a full disk: what is there stays, the next run goes on."""
     resource = pytest.importorskip("resource")
@@ -156,6 +160,7 @@ def test_a_full_disk_is_not_the_inputs_fault(clip, tmp_path, capsys, where, most
     assert contents(tmp_path / "o") == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fails_to_be_read(tmp_path, monkeypatch, capsys):
     """A network drive that goes away, say: nobody knows whether the input is broken, so what is there
     stays."""
@@ -272,6 +277,7 @@ sys.stdin.read()
     assert len(meddler.seen) == 2 and contents(tmp_path) == made
 
 
+@pytest.mark.slow
 def test_a_power_cut(clip, made, tmp_path, monkeypatch):
     """It may empty a file that was not yet on the disk when it got its name: none is such, and an empty mask
     is made again."""
@@ -312,6 +318,7 @@ class Failing(Ear):
     ],
     ids=["torch", "numpy", "runtime"],
 )
+@pytest.mark.slow
 def test_a_model_that_fails_loses_nothing(clip, made, tmp_path, capsys, error, words):
     """One line for that input, whose masks stay, and the other inputs go on."""
     other, failing = film(tmp_path / "other.mkv", map(flat, range(2))), Failing()
@@ -347,6 +354,7 @@ def test_a_picture_that_cannot_be_read_now(clip, tmp_path, monkeypatch, error):
     assert write(segmenter(), folder, tmp_path / "o", audio=clip)["complete"]
 
 
+@pytest.mark.slow
 def test_masks_of_two_machines_do_not_mix(clip, tmp_path, monkeypatch):
     """The same device and versions, or the result would not have the same bytes. To what is complete nothing
     is added, so it stays."""

@@ -169,6 +169,7 @@ def test_frames_in_the_order_of_their_numbers(clip, tmp_path, capsys):
     assert "list.txt" in skipped and "x.mp4_7.png: not a readable picture" in broken
 
 
+@pytest.mark.slow
 def test_broken_ones_among_many(tmp_path, capsys):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

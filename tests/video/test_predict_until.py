@@ -35,6 +35,7 @@ def test_the_last_picture_is_held_until_the_sound_ends(tmp_path, name, times):
 
 
 @pytest.mark.parametrize("times,masks", [([0, 0.4, 2], 3), ([0], 1)])
+@pytest.mark.slow
 def test_until_the_pictures_end(tmp_path, capsys, monkeypatch, times, masks):
     monkeypatch.setattr("lightavseg_core.video.segmenter.load_model", cached_model)
     path = film(tmp_path / "a.mp4", map(flat, range(len(times))), times, **sounding(5))

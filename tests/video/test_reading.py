@@ -157,6 +157,7 @@ def test_pictures_before_an_edit_lists_start_are_not_shown(tmp_path):
         (96_000, 2, "mov", "pcm_s16le", 32_000),
     ],
 )
+@pytest.mark.slow
 def test_sound_in_a_stream_is_the_whole_track(tmp_path, monkeypatch, rate, channels, kind, codec, wanted):
     """7 s: three seams between blocks of 2 s. Noise, which every error in the resampling changes."""
     monkeypatch.setattr("lightavseg_core.video.reading.BLOCK", 2)
@@ -269,6 +270,7 @@ def test_what_was_heard_before_a_late_start_is_let_go():
     assert len(held) == 591 and max(held) == 0 and most < 4_000_000
 
 
+@pytest.mark.slow
 def test_pictures_are_let_go_at_once(tmp_path):
     """Without Python's collection of cycles, which runs rarely: a frame of a large video is megabytes of
     FFmpeg's memory."""

@@ -160,6 +160,7 @@ def test_a_million_pictures_a_second(tmp_path):
     assert len(numbers(tmp_path / "fast.mov", 240)) == 1
 
 
+@pytest.mark.slow
 def test_a_thousand_tracks(tmp_path):
     content = film(tmp_path / "one.mp4", map(flat, range(10))).read_bytes()
     moov, trak = content.index(b"moov") - 4, content.index(b"trak") - 4  # at the end of the file
@@ -185,6 +186,7 @@ def most_memory():
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak cannot be set back")
 @pytest.mark.parametrize("kind", ["gif", "png"])
+@pytest.mark.slow
 def test_a_small_file_of_huge_pictures_is_not_decoded(tmp_path, kind):
     """81 million pixels, which LZW and deflate keep in 80 KB: refused before FFmpeg looks what they are."""
     image = io.BytesIO()

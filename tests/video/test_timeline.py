@@ -64,6 +64,7 @@ def test_recordings_that_were_joined(tmp_path, kind, lengths, tick):
 
 
 @pytest.mark.parametrize("rate,channels", [(48_000, 6), (32_000, 1), (32_000, 6)])
+@pytest.mark.slow
 def test_joined_recordings_whose_sounds_differ(tmp_path, rate, channels):
     """In rate or channels, of six in the middle one: each is heard at its time, in the overlay too."""
     parts = []

@@ -80,6 +80,7 @@ def player(models, dataset, folder):
 
 
 @pytest.mark.parametrize("panel", [desk, stepper, explorer, player])
+@pytest.mark.slow
 def test_a_closed_panel_leaves_nothing(panel, models, dataset, tmp_path):
     before = alive()
     shown, model = panel(models, dataset, tmp_path / "videos")
@@ -91,6 +92,7 @@ def test_a_closed_panel_leaves_nothing(panel, models, dataset, tmp_path):
     assert shown._repr_mimebundle_ is None, "what ipywidgets leaves of a closed widget, so that it has a repr"
 
 
+@pytest.mark.slow
 def test_picking_clips_leaves_nothing(models, dataset):
     shown = MixingDesk(models["lightavseg"], dataset)
     counts = {0: alive()}
@@ -175,6 +177,7 @@ def test_a_donor_that_cannot_be_read(models, dataset):
     shown.close()
 
 
+@pytest.mark.slow
 def test_a_second_that_fails_changes_no_picture(models, dataset, monkeypatch):
     """Pictures are changed all together, or not at all."""
     panels = [

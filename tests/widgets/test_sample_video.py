@@ -29,6 +29,7 @@ def test_the_script_makes_the_truth_that_is_kept():
     assert areas[0] == pytest.approx(areas[1], abs=2e-4)
 
 
+@pytest.mark.slow
 def test_the_video_shows_and_sounds_what_the_script_says():
     shown = [picture for _, picture in read_frames(SAMPLE, make_sample.Fraction(1))]
     heard = read_audio(SAMPLE).numpy()
@@ -41,6 +42,7 @@ def test_the_video_shows_and_sounds_what_the_script_says():
         assert np.corrcoef(heard[64_000 * number:64_000 * (number + 1)], sound)[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_the_acts_hold_what_they_promise():
     """What is in view, and what the sound's energy says, against the script's own account."""
     heard, quiet = read_audio(SAMPLE).numpy(), LEVEL / 2

@@ -66,6 +66,7 @@ def clip(tmp_path):
     return film(tmp_path / "clip.mp4", (flat(k // 5) for k in range(20)), sound=sound, rate=16_000)
 
 
+@pytest.mark.slow
 def test_scrubbing_shows_picture_mask_and_sound(player, found):
     heard, marks = read_audio(SAMPLE), set()
     assert player.position.max == player.play.max == 23 and len(player.shots) == 24
@@ -144,6 +145,7 @@ def test_export_is_what_the_command_writes(clip, tmp_path):
     assert player.film.layout.display == "none" and len(player.shots) == 4
 
 
+@pytest.mark.slow
 def test_another_video_starts_afresh(clip, tmp_path):
     """In the browser `play` and the slider are one: what is left in one of them would move the other."""
     player = VideoPlayer(plain(), tmp_path / "p", [SAMPLE, clip])

@@ -67,6 +67,7 @@ def methods():
 # --- the desk ---
 
 
+@pytest.mark.slow
 def test_silencing_an_object_takes_its_pixels_away(model, dataset, loud, desk):
     index, t, number, area = loud
     before = desk.mask.value
@@ -89,6 +90,7 @@ def test_silencing_an_object_takes_its_pixels_away(model, dataset, loud, desk):
     assert desk.mask.value == before and desk.message.value == ""
 
 
+@pytest.mark.slow
 def test_noise_and_donor_change_what_is_heard_and_seen(model, dataset, loud, desk):
     index, t, *_ = loud
     mask, maps, audio, truth = desk.mask.value, desk.maps.value, desk.audio.value, desk.truth.value
@@ -108,6 +110,7 @@ def test_noise_and_donor_change_what_is_heard_and_seen(model, dataset, loud, des
     assert desk.mask.value == mask and desk.audio.value == audio
 
 
+@pytest.mark.slow
 def test_time_and_clip(model, dataset):
     desk = MixingDesk(model, dataset)
     masks = model_mask(model, dataset[0])
@@ -136,6 +139,7 @@ def test_a_real_clip_has_one_track(own_copy, model):
 
 
 @pytest.mark.parametrize("other", methods())
+@pytest.mark.slow
 def test_every_method(shapes, other):
     dataset = AVSBench(shapes, "ms3", "test", 64, other.front_end)
     item = dataset[1]
