@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
-from ._common.state import buffers_kept, unfreeze
+from ._common.state import buffers_kept, learns, unfreeze
 from .config import TrainConfig
 from .data.avsbench import AVSBench
 from .data.layout import AVSS_SECONDS, read_events
@@ -41,7 +41,8 @@ def prepare_audio(
     if choice == "joint":
         return
     if choice == "pretrain":
-        reached = pretrain_audio(model.audio.to(device), train, validation, config, device, record)
+        audio = model.audio.to(device, memory_format=torch.channels_last)
+        reached = pretrain_audio(audio, train, validation, config, device, record)
         record(event="tagging", **reached)
     model.freeze_audio()
 
@@ -107,7 +108,7 @@ def pretrain_audio(
         advice = "Train with --audio-weights joint."
         raise ValueError(f"{train.root}: has no events.csv, so nothing says what sounds when. {advice}")
     categories = sorted({category for of_clip in events.values() for _, category in of_clip})
-    if not any(p.requires_grad for p in audio.parameters()):
+    if not learns(audio):
         advice = "Unfreeze it (requires_grad_), or train with --audio-weights joint."
         raise ValueError(f"nothing in the audio encoder can learn: it is frozen. {advice}")
     heard, labels = _windows(train, categories)

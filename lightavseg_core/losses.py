@@ -73,7 +73,8 @@ def segmentation_loss(logits: Tensor, target: Tensor, kind: str = "dice_bce") ->
 def _resized(maps: Tensor, foreground: Tensor, mode: str = "bilinear") -> Tensor:
     """(N, h, w) -> (N, H, W), the masks' size."""
     corners = None if mode == "nearest" else False
-    return F.interpolate(maps[:, None], size=foreground.shape[-2:], mode=mode, align_corners=corners)[:, 0]
+    # As N channels of one picture: the gradient of N pictures of one channel takes twice as long.
+    return F.interpolate(maps[None], size=foreground.shape[-2:], mode=mode, align_corners=corners)[0]
 
 
 def alignment_loss(scales: list[Scale], foreground: Tensor, annotated: Tensor, *_: Tensor) -> Tensor:

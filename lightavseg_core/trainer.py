@@ -18,12 +18,19 @@ from tqdm.auto import tqdm
 
 from ._common.bars import bars_closed
 from ._common.files import alone, append, whole
-from ._common.state import buffers_kept, evaluating, freeze, unfreeze
+from ._common.state import buffers_kept, evaluating, freeze, learns, unfreeze
 from ._common.switches import deterministic_algorithms, keep_freed_memory, no_settings_from_outside
 from .audio_pretraining import prepare_audio
 from .config import TrainConfig
 from .data.avsbench import AVSBench
-from .data.loading import large_enough, loading_processes, smallest_batch, training_loader, with_waits
+from .data.loading import (
+    large_enough,
+    loading_processes,
+    shrunk,
+    smallest_batch,
+    training_loader,
+    with_waits,
+)
 from .data.scored import check_datasets
 from .evaluation import evaluate, predict
 from .losses import total_loss
@@ -74,6 +81,8 @@ class Trainer:
         self._record(event="audio", seconds=time.perf_counter() - start)
 
         workers = loading_processes(config.workers, accelerator.device.type)
+        if accelerator.device.type == "cpu" and not learns(self.model.audio):
+            train = train.heard_by(self.model.audio)
         loader = training_loader(train, config.batch_size, config.seed, workers)
         self.model.to(memory_format=torch.channels_last)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -95,7 +104,7 @@ class Trainer:
             for batch, wait in with_waits(loader):
                 waited += wait
                 clips += len(batch["name"])
-                batch = self.augment(batch)
+                batch = self.augment(shrunk(batch) if epoch <= config.small * config.epochs else batch)
                 with buffers_kept(self.model):
                     loss, parts = self._loss(model, batch)
                     optimizer.zero_grad()
@@ -121,8 +130,6 @@ class Trainer:
                 if scores["M_J"] > best:
                     best = scores["M_J"]
                     self._save("best")
-            if epoch % 5 == 0:  # where validation, by default, once drew a number: the same bits as then
-                torch.empty((), dtype=torch.int64).random_()
             self._save("last")
         bar.close()
         return scores
@@ -131,7 +138,7 @@ class Trainer:
         """Raises now what the first batch or validation would raise. The model stays as it is."""
         check_datasets(train=train, validation=validation)
         unfreeze(self.model.visual)
-        if not any(p.requires_grad for p in self.model.parameters()):
+        if not learns(self.model):
             raise ValueError("nothing can learn: all of the model is frozen. Unfreeze it (requires_grad_).")
         self.model.to(self.accelerator.device)
         if self.writes:

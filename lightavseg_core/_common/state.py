@@ -39,6 +39,11 @@ def buffers_kept(model: nn.Module, always: bool = False) -> Iterator[None]:
             model.zero_grad()
 
 
+def learns(part: nn.Module) -> bool:
+    """Whether anything in it does."""
+    return any(parameter.requires_grad for parameter in part.parameters())
+
+
 def freeze(part: nn.Module) -> None:
     """Nothing in it learns, until `unfreeze`."""
     learns = {name for name, parameter in part.named_parameters() if parameter.requires_grad}

@@ -15,13 +15,13 @@ from ..config import Subset
 class DataMake:
     """Generate SoundingShapes in AVSBench's layout.
 
-    Example: lightavseg data make data/shapes --subset ms3 --train 400 --val 80 --test 80 --size 128 --seed 0
+    Example: lightavseg data make data/shapes --subset ms3 --size 128 --seed 0
     """
 
     root: Annotated[Path, tyro.conf.Positional]
     """Folder to write into."""
     subset: Subset = "ms3"
-    train: int = 400
+    train: int = 1200
     """Clips of each split."""
     val: int = 80
     test: int = 80

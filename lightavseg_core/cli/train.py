@@ -46,7 +46,7 @@ class _TrainOptions:
 class Train(TrainConfig, _TrainOptions):
     """Train a model on a dataset folder. Ctrl-C keeps the checkpoints written so far.
 
-    Example: lightavseg train --data data/shapes --subset ms3 --preset tiny --epochs 20 --out runs/first
+    Example: lightavseg train --data data/shapes --subset ms3 --preset tiny --out runs/first
     """
 
     def with_recipe(self) -> Train:

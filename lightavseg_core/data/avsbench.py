@@ -54,10 +54,10 @@ class AVSBench(torch.utils.data.Dataset):
         self.clips = [as_stored(clip) for clip in read_clips(root, subset, split)]
         if not self.clips:
             raise ValueError(f"{root}: the metadata of {subset} has no {split} clips.")
-        self.front_end = front_end or LogMel()
+        self.front_end, self.ear = front_end or LogMel(), None
         self.num_classes = len(read_labels(root)) if subset == "avss" else 1
         self._cache: dict[tuple, tuple] = {}
-        self._cache_left = [cache_bytes]  # shared by with_sound, like the cache
+        self._cache_left = [cache_bytes]  # shared, like the cache, by with_sound and heard_by
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -68,15 +68,22 @@ class AVSBench(torch.utils.data.Dataset):
         other.sound = _known(sound)
         return other
 
+    def heard_by(self, audio: Callable[[Tensor], Tensor]) -> AVSBench:
+        """The same clips; in place of its log-mels an item has what a frozen encoder makes of them, (T, D),
+        which is the same in every epoch, and kept like the rest."""
+        other = copy.copy(self)
+        other.ear, other._kept = audio, {}
+        return other
+
     def __getitem__(self, index: int) -> dict:
         clip = self.clips[index]
         frames, mask = self._cached(("pictures", index), lambda: self._pictures(clip))
         if self.subset == "avss" and self.split == "train" and self.size:
             frames, mask = self._crop(frames, mask)
-        (log_mel,) = self._cached((self.sound, index), lambda: (self.log_mel(index),))
+        heard = self._log_mel(index) if self.ear is None else self._vectors(index)
         return {
             "frames": (frames.float() / 255 - MEAN) / STD,
-            "log_mel": log_mel,
+            "log_mel": heard,
             "mask": mask,
             "annotated": torch.tensor([path is not None for path in clip.masks]),
             "name": clip.name,
@@ -93,6 +100,16 @@ class AVSBench(torch.utils.data.Dataset):
             self._cache_left[0] -= size
             self._cache[key] = value
         return value
+
+    def _log_mel(self, index: int) -> Tensor:
+        (log_mel,) = self._cached((self.sound, index), lambda: (self.log_mel(index),))
+        return log_mel
+
+    @torch.no_grad()
+    def _vectors(self, index: int) -> Tensor:
+        if index not in self._kept:  # next to its frames they are nothing
+            self._kept[index] = self.ear(self._log_mel(index))
+        return self._kept[index]
 
     def waveform(self, index: int) -> Tensor:
         """What is heard with clip `index`: (samples,) at the front end's rate; what is missing at its end is

@@ -22,9 +22,8 @@ from . import training
 from .outside import import_file
 from .results import finished, load, load_maps, path_of, values, write_twins
 from .runs import EXPERIMENTS, SEEDS, Budget, Run, chosen
-from .training import Embedding
 
-__all__ = ["Embedding", "load", "load_maps", "run_all", "sweep", "values"]
+__all__ = ["load", "load_maps", "run_all", "sweep", "values"]
 
 
 def sweep(

@@ -18,7 +18,7 @@ from torchmetrics import MetricCollection
 from .._common.files import sha256, whole
 from .._common.records import provenance, write
 from .._common.shipped import SHIPPED
-from ..audio_pretraining import load_audio, pretrain_audio
+from ..audio_pretraining import pretrain_audio
 from ..config import TrainConfig
 from ..data.avsbench import AVSBench
 from ..data.sounding_shapes import generate
@@ -35,6 +35,7 @@ from .results import maps_path, path_of
 from .runs import SHOWN, Run, short_digest
 
 SOUNDS = ("normal", "silent", "swapped", "noise", "noisy")
+TRAINED = ("epochs", "batch_size", "small", "learning_rate", "audio_epochs")  # fields of Budget: how
 EAR = SHIPPED / "checkpoints" / "ear" / "ear.safetensors"
 
 
@@ -98,25 +99,11 @@ def pretrain(path: Path, work: Path, run: Run) -> None:
     heard = heard_by_ear(run)
     root = data_folder(work, heard)
     train, validation = (dataset(root, heard, split, audio.front_end) for split in ("train", "val"))
-    config = TrainConfig(audio_epochs=run.budget.audio_epochs)
+    config = TrainConfig(audio_epochs=run.budget.audio_epochs, learning_rate=run.budget.learning_rate)
     tagging = pretrain_audio(audio, train, validation, config, torch.device("cpu"))
     scores = {name: str(share) for name, share in tagging.items()}
     with whole(path) as staging:
         save_file(audio.state_dict(), staging, {**recipe, **scores})
-
-
-class Embedding:
-    """A front end that goes on to the frozen audio encoder's vectors, (T, 1, 1, D).
-
-    They are the same in every epoch, and a dataset keeps them.
-    """
-
-    def __init__(self, audio: torch.nn.Module):
-        self.audio, self.sample_rate = audio.eval(), audio.front_end.sample_rate
-
-    def __call__(self, waveform: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return self.audio(self.audio.front_end(waveform, times))[:, None, None]
 
 
 # --- the run ---
@@ -135,10 +122,11 @@ def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str)
         parameters[part] = sum(p.numel() for p in module.parameters())
     ear = {}
     if "audio_weights" not in run.train:
-        ear["ear"] = _give_ear(model, ear_of(work, run), ear_recipe(run)["encoder"])
+        _check_ear(model, ear_recipe(run)["encoder"])
+        ear["ear"] = sha256(ear_of(work, run))
     train, validation = (dataset(root, run, split, model.front_end, run.sound) for split in ("train", "val"))
-    how = {name: getattr(budget, name) for name in ("epochs", "batch_size", "audio_epochs")}
-    how |= {"seed": seed, "validate_every": budget.epochs, "audio_weights": "joint"}
+    how = {name: getattr(budget, name) for name in TRAINED}
+    how |= {"seed": seed, "validate_every": budget.epochs, "audio_weights": str(ear_of(work, run))}
     how["workers"] = 0  # this process may have none of its own
     trainer = Trainer(model, TrainConfig(**how | run.train))
     trainer.fit(train, validation)
@@ -163,14 +151,10 @@ def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str)
     write(path_of(out, name, seed), {**result, "seconds": seconds, **provenance(command, seed)})
 
 
-def _give_ear(model: AVSModel, path: Path, encoder: str) -> str:
-    """Puts the frozen encoder into the model's front end, and returns its file's SHA-256."""
+def _check_ear(model: AVSModel, encoder: str) -> None:
     if model.config.audio != encoder:
         found = f"{model.config.method} hears with {model.config.audio}"
         raise ValueError(f"{found}; runs share a trained {encoder}. Leave the option `audio` to the preset.")
-    load_audio(model.audio, path)
-    model.front_end, model.audio = Embedding(model.audio), torch.nn.Flatten()
-    return sha256(path)
 
 
 def _scores(model: AVSModel, run: Run, work: Path, maps_file: Path | None) -> dict:

@@ -18,7 +18,7 @@ from .._common.hub import fetched, hub_id
 from .._common.names import unknown
 from .._common.ranges import SIDE, within
 from .._common.shipped import SHIPPED, TINY
-from .._common.state import freeze
+from .._common.state import freeze, learns
 from .._common.substitutes import substitute
 from ..encoders import create_audio_encoder, create_visual_encoder
 from ..encoders.checkpoints import LoadReport, Part, Source, load_renamed, matched, read_tensors
@@ -117,7 +117,7 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
 
     def forward(self, frames: Tensor, log_mel: Tensor, return_scales: bool = False) -> Output:
         """frames (B, T, 3, H, W) with ImageNet mean and std, any H, W >= 32; log_mel (B, T, 1, F, M) from
-        `front_end` -> Output.
+        `front_end`, or (B, T, D), what `hear` gives of it -> Output.
 
         In training, batch norms need more than one position at the coarsest map: B T > 1 for small frames.
         `scales` are returned in training and where asked for. Raises ValueError for other shapes and dtypes.
@@ -132,7 +132,10 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
         return Output(logits, scales)
 
     def hear(self, log_mel: Tensor) -> Tensor:
-        """log_mel (N, 1, F, M) -> (N, D). Raises ValueError where an encoder put in place gives another D."""
+        """log_mel (N, 1, F, M) -> (N, D); what was heard already, (N, D), stays. Raises ValueError where an
+        encoder put in place gives another D."""
+        if log_mel.ndim == 2:
+            return log_mel
         return check_heard(self.audio(log_mel), log_mel, self.audio_channels)
 
     def segment(
@@ -239,7 +242,7 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
 
     def train(self, mode: bool = True) -> AVSModel:
         super().train(mode)
-        if not any(p.requires_grad for p in self.audio.parameters()):
+        if not learns(self.audio):
             self.audio.eval()
         return self
 

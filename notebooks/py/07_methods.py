@@ -450,7 +450,15 @@ live = {}
 for label, options in variants.items():
     torch.manual_seed(s.seed)
     model = lav.create_model("lightavseg", preset="tiny", size=size, **options)
-    config = lav.TrainConfig(epochs=epochs, seed=s.seed, validate_every=epochs, audio_weights=ears)
+    config = lav.TrainConfig(
+        epochs=epochs,
+        batch_size=4,
+        small=0.0,
+        learning_rate=2e-3,
+        audio_weights=ears,
+        validate_every=epochs,
+        seed=s.seed,
+    )
     lav.Trainer(model, config).fit(train, validation)
     live[label] = lav.evaluate(model, test)
 

@@ -18,6 +18,7 @@ WRONG = {
     "batch_size": {0: "at least 1"},
     "audio_epochs": {0: "at least 1"},
     "validate_every": {0: "at least 1"},
+    "small": {-0.1: "at least 0", 1.5: "at most 1"},
     "freeze_visual": {-1: "at least 0"},
     "seed": {-1: "at least 0", 2**32: "at most 4294967295", None: "int"},
     "workers": {-1: "at least 0", 1.5: "int"},
