@@ -31,9 +31,10 @@ class Recipe:
 
 
 _RESNET = {"visual": "resnet50", "audio": "vggish_published"}
+_WHOLE = {"half": 0.0, "three_quarters": 0.0}  # frames have one size
 # The published code of the three: a constant rate, no augmentation, gradients as they are, the best of all
 # epochs on validation kept.
-_PLAIN = {"schedule": "constant", "small": 0.0, "flip": False, "clip_norm": 0.0, "validate_every": 1}
+_PLAIN = {"schedule": "constant", "flip": False, "clip_norm": 0.0, "validate_every": 1, **_WHOLE}
 _AVSBENCH = {
     **_PLAIN, "batch_size": 4, "learning_rate": 1e-4, "weight_decay": 0.0,  # no decay: Adam
     "segmentation": "bce", "seed": 123,

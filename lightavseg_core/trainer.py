@@ -93,7 +93,8 @@ class Trainer:
         if config.schedule == "constant":
             schedule = ConstantLR(optimizer, factor=1)
         else:
-            schedule = OneCycleLR(optimizer, rate, total_steps=max(steps, 2), pct_start=0.2)
+            # A cycle of fewer steps it cannot make.
+            schedule = OneCycleLR(optimizer, rate, total_steps=max(steps, 6), pct_start=0.2)
 
         scores, shown, best = {}, {}, -math.inf
         bar = tqdm(total=steps, desc="training", mininterval=1, disable=not accelerator.is_main_process)
@@ -104,7 +105,7 @@ class Trainer:
             for batch, wait in with_waits(loader):
                 waited += wait
                 clips += len(batch["name"])
-                batch = self.augment(shrunk(batch) if epoch <= config.small * config.epochs else batch)
+                batch = self.augment(shrunk(batch, config.sides(epoch)))
                 with buffers_kept(self.model):
                     loss, parts = self._loss(model, batch)
                     optimizer.zero_grad()

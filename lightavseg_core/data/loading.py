@@ -13,9 +13,6 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from .avsbench import AVSBench, collate
 
-SMALL = 3 / 4  # of a frame's side
-
-
 class _Drawn(Dataset):
     """Clips of which what is drawn, as AVSS's crops, depends on seed, epoch and index alone: not on which
     process loads them, nor on what else draws."""
@@ -63,10 +60,12 @@ def training_loader(clips: AVSBench, batch_size: int, seed: int, workers: int) -
     )
 
 
-def shrunk(batch: dict) -> dict:
-    """A batch with frames and masks of three quarters of their sides, in steps of 16 pixels, at least 32."""
+def shrunk(batch: dict, share: float) -> dict:
+    """A batch with frames and masks of that share of their sides, in steps of 16 pixels, at least 32."""
+    if share == 1:
+        return batch
     frames, mask = batch["frames"], batch["mask"]
-    sides = [max(32, round(SMALL * side / 16) * 16) for side in mask.shape[-2:]]
+    sides = [max(32, round(share * side / 16) * 16) for side in mask.shape[-2:]]
     small = F.interpolate(frames.flatten(0, 1), sides, mode="bilinear", antialias=True)
     small_mask = F.interpolate(mask, sides, mode="nearest-exact")
     return {**batch, "frames": small.unflatten(0, frames.shape[:2]), "mask": small_mask}

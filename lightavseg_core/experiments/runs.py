@@ -23,7 +23,8 @@ class Budget:
     audio_epochs: int = 8
     batch_size: int = 4   # clips
     learning_rate: float = 2e-3
-    small: float = 0.0    # share of the epochs with small frames
+    half: float = 0.0     # until which share of the epochs frames have half their sides
+    three_quarters: float = 0.0
 
 
 BUDGET = Budget(train=400, val=20, test=60, size=64, epochs=5)

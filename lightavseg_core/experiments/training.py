@@ -35,7 +35,8 @@ from .results import maps_path, path_of
 from .runs import SHOWN, Run, short_digest
 
 SOUNDS = ("normal", "silent", "swapped", "noise", "noisy")
-TRAINED = ("epochs", "batch_size", "small", "learning_rate", "audio_epochs")  # fields of Budget: how
+# Fields of a budget that are those of TrainConfig.
+TRAINED = ("epochs", "batch_size", "half", "three_quarters", "learning_rate", "audio_epochs")
 EAR = SHIPPED / "checkpoints" / "ear" / "ear.safetensors"
 
 

@@ -624,7 +624,7 @@ config = lav.TrainConfig(
     epochs=s.epochs,
     seed=s.seed,
     batch_size=4,
-    small=0.0,                                                 # all at one size
+    half=0.0, three_quarters=0.0,                              # frames of one size
     learning_rate=2e-3,
     validate_every=s.epochs,
     audio_weights=str(here.root / "checkpoints/tiny"),

@@ -453,7 +453,8 @@ for label, options in variants.items():
     config = lav.TrainConfig(
         epochs=epochs,
         batch_size=4,
-        small=0.0,
+        half=0.0,
+        three_quarters=0.0,
         learning_rate=2e-3,
         audio_weights=ears,
         validate_every=epochs,

@@ -32,18 +32,22 @@ def seen_in_training(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("small, expected", [(0.0, [64] * 5), (0.6, [48] * 3 + [64] * 2), (1.0, [48] * 5)])
-def test_small_frames_come_first(train, validation, small, expected):
+@pytest.mark.parametrize(
+    "until, expected",
+    [((0.0, 0.0), [64] * 5), ((0.4, 0.6), [32, 32, 48, 64, 64]), ((0.2, 1.0), [32] + [48] * 4)],
+)
+def test_small_frames_come_first(train, validation, until, expected):
     model = create(size=64)
     sides = seen_in_training(model)
-    config = lav.TrainConfig(epochs=5, batch_size=6, small=small, audio_weights="joint", validate_every=5)
+    config = lav.TrainConfig(epochs=5, batch_size=6, audio_weights="joint", validate_every=5)
+    config.half, config.three_quarters = until
     lav.Trainer(model, config).fit(train, validation)
     assert sides[1:] == expected, "after the trial"
 
 
 def test_a_small_batch_is_the_same_picture(train):
     batch = collate([train[0], train[1]])
-    small = shrunk(batch)
+    small = shrunk(batch, 3 / 4)
     assert small["frames"].shape == (2, 5, 3, 48, 48) and small["mask"].shape == (2, 5, 48, 48)
     assert small["mask"].dtype == torch.uint8 and small["mask"].max() == 1
     shares = [one["mask"].float().mean((-2, -1)) for one in (batch, small)]
@@ -56,7 +60,7 @@ def test_a_small_batch_is_the_same_picture(train):
 @pytest.mark.parametrize("side, expected", [(32, 32), (48, 32), (128, 96), (224, 160), (512, 384)])
 def test_sides_that_models_take(side, expected):
     batch = {"frames": torch.zeros(1, 1, 3, side, 64), "mask": torch.zeros(1, 1, side, 64, dtype=torch.uint8)}
-    assert shrunk(batch)["mask"].shape == (1, 1, expected, 48)
+    assert shrunk(batch, 3 / 4)["mask"].shape == (1, 1, expected, 48)
 
 
 def test_what_was_heard_is_heard(train):
