@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from .avsbench import AVSBench, collate
 
+
 class _Drawn(Dataset):
     """Clips of which what is drawn, as AVSS's crops, depends on seed, epoch and index alone: not on which
     process loads them, nor on what else draws."""

@@ -30,8 +30,8 @@ def root(tmp_path_factory):
     return generate(tmp_path_factory.mktemp("mini"), "ms3", counts, size=SIZE, seed=0, workers=1)
 
 
-SMALL = {"epochs": 2, "batch_size": 4, "half": 0.0, "three_quarters": 0.0, "audio_weights": "joint", "audio_epochs": 1}
-SMALL["validate_every"] = 1
+SMALL = {"epochs": 2, "batch_size": 4, "audio_weights": "joint", "audio_epochs": 1, "validate_every": 1}
+SMALL |= {"half": 0.0, "three_quarters": 0.0}
 
 
 def fit(root, out, sound="normal", dataset=AVSBench, **options):
