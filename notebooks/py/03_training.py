@@ -25,7 +25,7 @@
 #
 # | | |
 # |---|---|
-# | Time on 2 cores | 6 to 7 minutes, of which training takes about 5 (`profile = "smoke"`: under a minute, with a model that has learnt nothing) |
+# | Time on 2 cores | 9 minutes, of which training takes 8 (`profile = "smoke"`: under a minute, with a model that has learnt nothing) |
 # | Memory | 3 GB |
 # | You need | Python and a little PyTorch; nothing of audio |
 
