@@ -120,8 +120,8 @@ def pretrain_audio(
     steps = config.audio_epochs * max(1, len(heard) // BATCH)
     rate = config.learning_rate
     optimizer = torch.optim.AdamW(parameters, rate, weight_decay=config.weight_decay, fused=True)
-    # A cycle of fewer steps it cannot make.
-    schedule = OneCycleLR(optimizer, rate, total_steps=max(steps, 6), pct_start=0.2)
+    # Of five steps a fifth, less one, is none, by which torch divides.
+    schedule = OneCycleLR(optimizer, rate, total_steps=max(steps, 2) + (steps == 5), pct_start=0.2)
     audio.train()
     for step in tqdm(range(1, steps + 1), desc="audio pretraining", leave=False, mininterval=1):
         first, second = torch.randint(len(heard), (2, BATCH), generator=generator)

@@ -93,8 +93,8 @@ class Trainer:
         if config.schedule == "constant":
             schedule = ConstantLR(optimizer, factor=1)
         else:
-            # A cycle of fewer steps it cannot make.
-            schedule = OneCycleLR(optimizer, rate, total_steps=max(steps, 6), pct_start=0.2)
+            # Of five steps a fifth, less one, is none, by which torch divides.
+            schedule = OneCycleLR(optimizer, rate, total_steps=max(steps, 2) + (steps == 5), pct_start=0.2)
 
         scores, shown, best = {}, {}, -math.inf
         bar = tqdm(total=steps, desc="training", mininterval=1, disable=not accelerator.is_main_process)
