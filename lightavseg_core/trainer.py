@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from ._common.bars import bars_closed
 from ._common.files import alone, append, whole
-from ._common.state import buffers_kept, evaluating, freeze, learns, unfreeze
+from ._common.state import buffers_kept, evaluating, freeze, heard_already, learns, unfreeze
 from ._common.switches import deterministic_algorithms, keep_freed_memory, no_settings_from_outside
 from .audio_pretraining import prepare_audio
 from .config import TrainConfig
@@ -81,8 +81,8 @@ class Trainer:
         self._record(event="audio", seconds=time.perf_counter() - start)
 
         workers = loading_processes(config.workers, accelerator.device.type)
-        if accelerator.device.type == "cpu" and not learns(self.model.audio):
-            train = train.heard_by(self.model.audio)
+        hears_once = accelerator.device.type == "cpu" and not learns(self.model.audio)
+        train = train.heard_by(self.model.audio) if hears_once else train
         loader = training_loader(train, config.batch_size, config.seed, workers)
         self.model.to(memory_format=torch.channels_last)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -106,7 +106,8 @@ class Trainer:
                 waited += wait
                 clips += len(batch["name"])
                 batch = self.augment(shrunk(batch, config.sides(epoch)))
-                with buffers_kept(self.model):
+                heard = heard_already(self.model) if hears_once else nullcontext()
+                with buffers_kept(self.model), heard:
                     loss, parts = self._loss(model, batch)
                     optimizer.zero_grad()
                     accelerator.backward(loss)

@@ -23,6 +23,17 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
+def heard_already(model: nn.Module) -> Iterator[None]:
+    """While a model is given its audio encoder's vectors, (B, T, D), in place of log-mels: the encoder passes
+    them on, whichever way a method calls it."""
+    audio, model.audio = model.audio, nn.Identity()
+    try:
+        yield
+    finally:
+        model.audio = audio
+
+
+@contextmanager
 def buffers_kept(model: nn.Module, always: bool = False) -> Iterator[None]:
     """Where the body raises, a model's buffers, such as the statistics of batch norms, are as before, and no
     gradient is left. always: also where it does not."""

@@ -117,7 +117,7 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
 
     def forward(self, frames: Tensor, log_mel: Tensor, return_scales: bool = False) -> Output:
         """frames (B, T, 3, H, W) with ImageNet mean and std, any H, W >= 32; log_mel (B, T, 1, F, M) from
-        `front_end`, or (B, T, D), what `hear` gives of it -> Output.
+        `front_end` -> Output.
 
         In training, batch norms need more than one position at the coarsest map: B T > 1 for small frames.
         `scales` are returned in training and where asked for. Raises ValueError for other shapes and dtypes.
@@ -132,10 +132,7 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
         return Output(logits, scales)
 
     def hear(self, log_mel: Tensor) -> Tensor:
-        """log_mel (N, 1, F, M) -> (N, D); what was heard already, (N, D), stays. Raises ValueError where an
-        encoder put in place gives another D."""
-        if log_mel.ndim == 2:
-            return log_mel
+        """log_mel (N, 1, F, M) -> (N, D). Raises ValueError where an encoder put in place gives another D."""
         return check_heard(self.audio(log_mel), log_mel, self.audio_channels)
 
     def segment(
