@@ -11,7 +11,7 @@ Subset = Literal["s4", "ms3", "avss"]
 
 @dataclass
 class TrainConfig:
-    """How to train. Defaults: what two cores do in about five minutes with preset `tiny` and 1,200 clips."""
+    """How to train. Defaults: what two cores do in about eight minutes with preset `tiny` and 1,200 clips."""
 
     epochs: int = 10
     batch_size: int = 8

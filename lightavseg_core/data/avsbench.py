@@ -107,9 +107,10 @@ class AVSBench(torch.utils.data.Dataset):
 
     @torch.no_grad()
     def _vectors(self, index: int) -> Tensor:
-        if index not in self._kept:  # next to its frames they are nothing
-            self._kept[index] = self.ear(self._log_mel(index))
-        return self._kept[index]
+        key = self.sound, index
+        if key not in self._kept:  # next to its frames they are nothing
+            self._kept[key] = self.ear(self._log_mel(index))
+        return self._kept[key]
 
     def waveform(self, index: int) -> Tensor:
         """What is heard with clip `index`: (samples,) at the front end's rate; what is missing at its end is

@@ -227,7 +227,7 @@ assert losses[-1] < losses[0]
 # Now in earnest. The bar shows the loss, and after each validation the $M_J$ on clips that the
 # model does not learn from.
 #
-# Five minutes of two cores are not much, so what a minute teaches counts:
+# Eight minutes of two cores are not much, so what a minute teaches counts:
 # - **Small frames first.** In four of ten epochs frames have half their sides, 64 pixels for 128,
 #   in three more three quarters. What sounds, and roughly where, shows at that size too; edges
 #   are learned at the end. (*Progressive resizing.*)

@@ -82,6 +82,14 @@ def test_what_was_heard_is_heard(train):
     assert torch.equal(train[0]["log_mel"], AVSBench(train.root, "ms3", "train", 64)[0]["log_mel"])
 
 
+def test_other_sounds_are_heard_as_such(train):
+    model = create(size=64).eval()
+    heard = train.heard_by(model.audio)
+    own = heard[0]["log_mel"]
+    swapped = heard.with_sound("swapped")[0]["log_mel"]
+    assert not torch.equal(own, swapped) and torch.equal(own, heard[0]["log_mel"])
+
+
 @pytest.mark.slow
 def test_a_frozen_encoder_hears_each_clip_once(train, validation, tmp_path):
     source = create(size=64)
