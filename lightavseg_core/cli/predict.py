@@ -43,14 +43,18 @@ class Predict:
     """Side of the frames that the model sees, pixels; by default what it was trained at."""
     threshold: float = 0.5
     """Probability from which on a pixel is marked, of one class."""
+    overlay: bool = True
+    """Write the video with masks and sound too, which takes as long as the masks."""
     imports: Import = None
 
     def run(self) -> int:
+        from .._common.switches import keep_freed_memory
         from ..video.prediction import write_all
         from ..video.segmenter import load
 
+        keep_freed_memory()  # pictures of one size come and go
         segmenter = load(self.checkpoint, self.runtime, self.precision, self.compile, self.size)
-        names = ("audio", "fps", "until", "probabilities", "threshold")
+        names = ("audio", "fps", "until", "probabilities", "threshold", "overlay")
         options = {name: getattr(self, name) for name in names}
         if write_all(segmenter, self.inputs, self.out, **options):
             return 1

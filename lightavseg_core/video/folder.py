@@ -67,15 +67,6 @@ def discard(folder: Path) -> None:
             inside.rmdir()
 
 
-def is_there(mask: Path, classes: int) -> bool:
-    """Whether a mask can be read back."""
-    try:
-        read_mask(mask, classes)
-    except (FileNotFoundError, ValueError):
-        return False
-    return True
-
-
 def mask_file(folder: Path, k: int) -> Path:
     """Frame k's. Raises ValueError for more than MOST frames."""
     if k >= MOST:
@@ -93,6 +84,6 @@ def write_mask(path: Path, mask: np.ndarray, classes: int) -> None:
 
 
 def read_mask(path: Path, classes: int) -> np.ndarray:
-    """What `write_mask` was given."""
+    """What `write_mask` was given. Raises FileNotFoundError, or ValueError where it is not whole."""
     mask = np.array(open_image(path))
     return mask // 255 if classes == 1 else mask

@@ -12,6 +12,7 @@ import av
 import numpy as np
 from av.container import OutputContainer
 from av.video.reformatter import Colorspace
+from PIL import Image
 
 from .._common.files import whole
 from ..data.audio import mono
@@ -29,9 +30,15 @@ def paint(picture: np.ndarray, mask: np.ndarray, classes: int = 1) -> np.ndarray
     """picture (H, W, 3) uint8, mask (H, W) of 0 and 1 or of class indices (AVSS's colours) -> (H, W, 3)
     uint8: dimmed where nothing sounds."""
     palette = np.array([(0, 0, 0), PAINT], np.uint8) if classes == 1 else voc_palette(classes)
-    wide = picture.astype(np.uint16)  # 5 x 255 is more than 8 bits hold
-    painted = (2 * wide + 3 * palette[mask].astype(np.uint16)) // 5
-    return np.where((mask > 0)[..., None], painted, 3 * wide // 5).astype(np.uint8)
+    image, marked = Image.fromarray(picture), Image.fromarray(mask)
+    painted = image.point([3 * value // 5 for value in range(256)] * 3)  # tables: a third of numpy's time
+    for index, pixels in enumerate(marked.histogram()):
+        if index and pixels:
+            colours = palette[index].tolist()
+            table = [(2 * value + 3 * colour) // 5 for colour in colours for value in range(256)]
+            there = marked.point([255 * (value == index) for value in range(256)], "1")
+            painted.paste(image.point(table), mask=there)
+    return np.array(painted)
 
 
 def write_video(

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,8 @@ from .._common.names import printable, unknown
 from .._common.outputs import NotFinite, check_finite
 from ..data.decoding import Tally
 from ..data.images import prepare_frame
-from .folder import begin, discard, is_there, mask_file, read_mask, write_mask
+from .ahead import ahead
+from .folder import begin, discard, mask_file, read_mask, write_mask
 from .inputs import (
     Broken,
     describe,
@@ -107,12 +109,14 @@ def _clips(
     fps: Fraction,
     audio: str | Path | None,
     until: Until,
-    tally: Tally | None = None,
+    read: Tally | None = None,
+    listened: Tally | None = None,
 ) -> Iterator[tuple[Clip, Tensor]]:
-    """The pictures of each clip, and the sound (T, samples) that belongs to each of them."""
+    """The pictures of each clip, and the sound (T, samples) that belongs to each of them. read, listened:
+    count what is damaged."""
     front_end = segmenter.front_end
-    listener = Listener(sound_of(path, audio), front_end.sample_rate)
-    pictures = pictures_of(path, fps, tally)
+    listener = Listener(sound_of(path, audio, listened), front_end.sample_rate)
+    pictures = pictures_of(path, fps, read)
     if is_picture(path):
         pictures = _held(pictures, fps, listener)
     elif until == "sound" and not Path(path).is_dir():
@@ -169,16 +173,17 @@ def write(
     probabilities: bool = False,
     threshold: float = 0.5,
     until: Until = "sound",
+    overlay: bool = True,
     bar: tqdm | None = None,
 ) -> dict:
     """Writes what `predict` finds into a folder, and returns the manifest.
 
     masks/000000.png, ...: at the picture's own size, 0 and 255, or for more classes their indices in AVSS's
     colours. With `probabilities`, probabilities/000000.npz, ...: float16 (K, H, W) under the name
-    `probabilities`. overlay.mp4: each picture with its mask, and the sound. manifest.json: what was asked,
-    each frame's time and marked share; `complete` when all is there. Stopped, also by a full disk, the same
-    call goes on where it was. Raises FileNotFoundError or ValueError: for a broken input, of which nothing is
-    left, and for a folder that holds something else or that another process is writing.
+    `probabilities`. With `overlay`, overlay.mp4: each picture with its mask, and the sound. manifest.json:
+    what was asked, each frame's time and marked share; `complete` when all is there. Stopped, also by a full
+    disk, the same call goes on where it was. Raises FileNotFoundError or ValueError: for a broken input, of
+    which nothing is left, and for a folder that holds something else or that another process is writing.
     """
     path, folder, audio = Path(path), Path(folder), None if audio is None else Path(audio)
     step = _checked(segmenter, fps, threshold, until)
@@ -193,6 +198,7 @@ def write(
         "clip": segmenter.clip,
         "threshold": threshold,
         "probabilities": probabilities,
+        "overlay": overlay,
         **segmenter.about,
     }
     described = describe(path, audio)
@@ -231,24 +237,27 @@ def _fill(
     bar.total = (bar.total or 0) + math.ceil(max(0, video["seconds"] or 0) * fps)
     frames, pictures, sound = [], Tally(), Tally()
 
-    def paintings() -> Iterator[np.ndarray]:
-        for clip, heard in _clips(segmenter, path, fps, audio, asked["until"], pictures):
+    def marked() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        clips = _clips(segmenter, path, fps, audio, asked["until"], pictures, sound)
+        for clip, heard in ahead(clips, 1):
             files = [mask_file(folder, k) for k in range(len(frames), len(frames) + len(clip))]
-            if not all(is_there(file, classes) for file in files):
-                _make(segmenter, path, clip, heard, files, asked)
-            for (time, picture), file in zip(clip, files):
-                mask = read_mask(file, classes)
-                marked = round(float((mask > 0).mean()), 6)
-                frames.append({"time": round(float(time), 6), "mask": f"masks/{file.name}", "marked": marked})
-                yield paint(picture, mask, classes)
+            masks = _masks(segmenter, path, clip, heard, files, asked)
+            for (time, picture), file, mask in zip(clip, files, masks):
+                share = round(np.count_nonzero(mask) / mask.size, 6)
+                frames.append({"time": round(float(time), 6), "mask": f"masks/{file.name}", "marked": share})
                 bar.update()
+                yield picture, mask
 
-    painted, heard = paintings(), sound_of(path, audio, sound)
+    # Three threads: one reads, one segments, this one paints and encodes.
+    done = ahead(marked(), segmenter.clip)
     try:
-        write_video(folder / "overlay.mp4", painted, fps, heard, Fraction(video["pixel_aspect"]))
+        if asked["overlay"]:
+            painted = (paint(picture, mask, classes) for picture, mask in done)
+            heard, aspect = sound_of(path, audio), Fraction(video["pixel_aspect"])
+            write_video(folder / "overlay.mp4", painted, fps, heard, aspect)
+        deque(done, 0)  # all of them, of which nothing is kept
     except (ValueError, OSError):
-        for _ in painted:  # where only the overlay fails, the masks are made all the same
-            pass
+        deque(done, 0)  # where only the overlay fails, the masks are made all the same
         raise
     if pictures.damaged or sound.damaged:
         tqdm.write(
@@ -261,15 +270,27 @@ def _fill(
     records.write(folder / "manifest.json", manifest)
 
 
-def _make(
+def _masks(
     segmenter: Segmenter, path: Path, clip: Clip, heard: Tensor, files: list[Path], asked: dict
-) -> None:
-    """The masks of a clip, and before each its probabilities: a mask says that its frame is done."""
+) -> Iterable[np.ndarray]:
+    """The masks of a clip: those that are there, or else made now."""
+    try:
+        return [read_mask(file, segmenter.num_classes) for file in files]
+    except (FileNotFoundError, ValueError):
+        return _made(segmenter, path, clip, heard, files, asked)
+
+
+def _made(
+    segmenter: Segmenter, path: Path, clip: Clip, heard: Tensor, files: list[Path], asked: dict
+) -> Iterator[np.ndarray]:
+    """And written, before each its probabilities: a mask says that its frame is done."""
     for file, found in zip(files, _segment(segmenter, path, clip, heard)):
         if asked["probabilities"]:
             with whole(file.parents[1] / "probabilities" / f"{file.stem}.npz") as staging:
                 np.savez_compressed(staging, probabilities=found.probabilities.half().numpy())
-        write_mask(file, found.mask(asked["threshold"]), segmenter.num_classes)
+        mask = found.mask(asked["threshold"])
+        write_mask(file, mask, segmenter.num_classes)
+        yield mask
 
 
 def _checked(
