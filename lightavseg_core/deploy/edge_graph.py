@@ -4,9 +4,9 @@ The model's own code stays as it reads; what is changed here is changed on a cop
 
 - SeaFormer's squeeze-axial attention averages before it projects (both are linear), adds positions that were
   stretched once, and attends along rows and columns in one pass;
-- batch norms are folded into the convolutions before them; - the pooling that drops positions is max pooling
-with the map as its window, which runtimes know where they do not
-  know adaptive pooling;
+- batch norms are folded into the convolutions before them;
+- the pooling that drops positions is max pooling with the map as its window, which runtimes know where they
+  do not know adaptive pooling;
 - what adds an axis is a reshape, for the same reason.
 """
 from __future__ import annotations

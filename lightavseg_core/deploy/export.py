@@ -28,8 +28,8 @@ from .._common.names import unknown
 from .._common.outputs import NotFinite, check_finite
 from .._common.records import provenance
 from .._common.shipped import how_to_install
+from .._common.state import evaluating
 from ..data.avsbench import AVSBench
-from ..evaluation import evaluating
 from ..models.base import AVSModel
 from .edge_graph import edge_graph
 from .runtimes import KEY, SUFFIX, Exported, Metadata, Runtime, load, need, reason, runtime_of
