@@ -1,7 +1,6 @@
 """Audio pretraining: the encoder learns to tell which categories sound in a second, from events.csv."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,12 +9,14 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
+from ._common.learning import State, restore, state_of
 from ._common.state import buffers_kept, learns, unfreeze
 from .config import TrainConfig
 from .data.avsbench import AVSBench
 from .data.layout import AVSS_SECONDS, read_events
 from .encoders.checkpoints import load_renamed, read_tensors
 from .models.base import AVSModel
+from .run_folder import RunFolder
 
 BATCH = 32
 
@@ -26,11 +27,13 @@ def prepare_audio(
     validation: AVSBench,
     config: TrainConfig,
     device: torch.device,
-    record: Callable[..., None],
+    folder: RunFolder,
+    state: State | None = None,
 ) -> None:
     """Audio weights from tagging, a file, or learned along; all but the last are frozen, as in the paper.
 
-    record: gets an entry of the log for each step of the tagging, and one for what it reached.
+    folder: its log gets an entry for each step of the tagging, and one for what it reached. state: of a
+    checkpoint from which the training goes on, here or, where it stood after this, later.
     """
     choice = config.audio_weights
     if choice == "auto":
@@ -40,10 +43,10 @@ def prepare_audio(
     unfreeze(model.audio)  # by an earlier training
     if choice == "joint":
         return
-    if choice == "pretrain":
+    if choice == "pretrain" and (state is None or "tagging" in state.values):
         audio = model.audio.to(device, memory_format=torch.channels_last)
-        reached = pretrain_audio(audio, train, validation, config, device, record)
-        record(event="tagging", **reached)
+        reached = pretrain_audio(audio, train, validation, config, device, folder, state)
+        folder.record(event="tagging", **reached)
     model.freeze_audio()
 
 
@@ -92,12 +95,14 @@ def pretrain_audio(
     validation: AVSBench,
     config: TrainConfig,
     device: torch.device,
-    record: Callable[..., None] = lambda **entry: None,
+    folder: RunFolder | None = None,
+    state: State | None = None,
 ) -> dict[str, float]:
     """Trains `audio`, (B, 1, F, M) -> (B, D), to tag seconds of sound.
 
     Half of them are mixed with another second at a random level, so that few clips make many mixtures, and
-    one in twenty is silenced, as no clip with a noise floor ever is. record: gets an entry of each step.
+    one in twenty is silenced, as no clip with a noise floor ever is. folder: its log gets an entry of each
+    step, and it keeps checkpoints; state: of one of them, to go on from.
     Returns the validation's share of seconds whose whole sounding set is right, and of single tags.
 
     Raises ValueError where the dataset has no events.csv, or nothing in `audio` can learn; FloatingPointError
@@ -122,8 +127,14 @@ def pretrain_audio(
     optimizer = torch.optim.AdamW(parameters, rate, weight_decay=config.weight_decay, fused=True)
     # Of five steps a fifth, less one, is none, by which torch divides.
     schedule = OneCycleLR(optimizer, rate, total_steps=max(steps, 2) + (steps == 5), pct_start=0.2)
+    folder = folder or RunFolder(None, {}, math.inf)
+    both, start = nn.ModuleDict({"audio": audio, "head": head}), 0
+    if state is not None:
+        restore(state, both, optimizer, schedule, generator)
+        start = state.values["tagging"]
     audio.train()
-    for step in tqdm(range(1, steps + 1), desc="audio pretraining", leave=False, mininterval=1):
+    left = range(start + 1, steps + 1)
+    for step in tqdm(left, "audio pretraining", steps, initial=start, leave=False, mininterval=1):
         first, second = torch.randint(len(heard), (2, BATCH), generator=generator)
         mixed = torch.rand(BATCH, 1, generator=generator) < 0.5
         level = 10 ** (torch.empty(BATCH, 1).uniform_(-6, 6, generator=generator) / 20)  # +-6 dB
@@ -141,7 +152,9 @@ def pretrain_audio(
                 raise FloatingPointError(f"{found}. A smaller learning_rate may help.")
         optimizer.step()
         schedule.step()
-        record(event="tagging step", step=step, of=steps, loss=loss.item())
+        folder.record(event="tagging step", step=step, of=steps, loss=loss.item())
+        if folder.is_time():
+            folder.keep(state_of(both, optimizer, schedule, generator), tagging=step)
     audio.eval()
     right = []
     with torch.inference_mode():

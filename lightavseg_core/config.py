@@ -44,6 +44,8 @@ class TrainConfig:
     """Of pretraining."""
     validate_every: int = 2
     """Epochs."""
+    save_minutes: float = 5.0
+    """Between checkpoints, from which a training that was stopped goes on; each epoch ends with one too."""
     seed: int = 0
     precision: Literal["no", "bf16"] = "no"
     """bf16: autocast, on a device that has it."""

@@ -1,8 +1,6 @@
 """The training loop: one loop for one CPU, one GPU, or many (Hugging Face Accelerate)."""
 
-import json
 import math
-import shutil
 import sys
 import time
 from contextlib import nullcontext
@@ -17,8 +15,10 @@ from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
 from tqdm.auto import tqdm
 
 from ._common.bars import bars_closed
-from ._common.files import alone, append, whole
+from ._common.files import alone
+from ._common.learning import restore, state_of
 from ._common.state import buffers_kept, evaluating, freeze, heard_already, learns, unfreeze
+from ._common.stopping import requests
 from ._common.switches import deterministic_algorithms, keep_freed_memory, no_settings_from_outside
 from .audio_pretraining import prepare_audio
 from .config import TrainConfig
@@ -35,30 +35,37 @@ from .data.scored import check_datasets
 from .evaluation import evaluate, predict
 from .losses import total_loss
 from .models.base import AVSModel
+from .run_folder import RunFolder
 
 
 class Trainer:
     """Trains a model and keeps what it needs to be looked at later.
 
-    out: a folder for train.json (configuration), log.jsonl (a line for each step, epoch and validation),
-    `best` and `last` (model folders), which replace those of an earlier run; None writes nothing. On a CPU
-    the same seed, data and threads give the same weights, bit for bit, whatever stood before, and however
-    clips are loaded and validated. What an earlier training froze learns if the configuration says so; what
-    was frozen by hand stays so.
+    out: a folder for train.json (configuration, and what is given as `about`), log.jsonl (a line for each
+    step, epoch and validation), `best` and `last` (model folders), which replace those of an earlier run, and
+    until it is through its last checkpoints; None writes nothing. On a CPU the same seed, data and threads
+    give the same weights, bit for bit, whatever stood before, however clips are loaded and validated, and
+    however often it was stopped and went on. What an earlier training froze learns if the configuration says
+    so; what was frozen by hand stays so.
     """
 
-    def __init__(self, model: AVSModel, config: TrainConfig, out: str | Path | None = None):
+    def __init__(
+        self, model: AVSModel, config: TrainConfig, out: str | Path | None = None, about: dict | None = None
+    ):
         config.check()
         self.model, self.config, self.out = model, config, Path(out) if out else None
-        self.log: list[dict] = []
+        self.about, self.log = about or {}, []
 
     @deterministic_algorithms()
     @no_settings_from_outside()
     @bars_closed()
-    def fit(self, train: AVSBench, validation: AVSBench) -> dict:
-        """Returns the last validation's scores. Raises FloatingPointError, naming the clips, when the loss or
-        its gradient is not finite: nothing was learned from them, and what was saved until then stays; and
-        ValueError for what cannot be trained or validated with, and for a folder that another process writes.
+    def fit(self, train: AVSBench, validation: AVSBench, resume: bool = False) -> dict:
+        """Returns the last validation's scores. resume: go on from the last checkpoint in `out`, if there is
+        one. Ctrl-C and SIGTERM stop it after a step and a checkpoint (`Stopped`).
+
+        Raises FloatingPointError, naming the clips, when the loss or its gradient is not finite: nothing was
+        learned from them, and what was saved until then stays; and ValueError for what cannot be trained or
+        validated with, for a folder that another process writes, or in which something else was trained.
 
         Torch's switches are as before afterwards. The random generators, which start from the seed, are not,
         nor is glibc, which keeps freed memory until the process ends.
@@ -67,23 +74,34 @@ class Trainer:
         ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
         on_cpu = not torch.cuda.is_available()
         self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[ddp])
-        self.writes = bool(self.out) and self.accelerator.is_main_process
-        with alone(self.out) if self.writes else nullcontext():
-            return self._fit(train, validation)
+        out = self.out if self.accelerator.is_main_process else None
+        data = {"root": str(train.root), "subset": train.subset, "size": train.size, "sound": train.sound}
+        about = {**asdict(self.config), "data": data, **self.about}
+        with alone(out) if out else nullcontext(), requests() as request:
+            self.folder = RunFolder(out, about, self.config.save_minutes, request)
+            self.log = self.folder.log
+            return self._fit(train, validation, resume)
 
-    def _fit(self, train: AVSBench, validation: AVSBench) -> dict:
+    def _fit(self, train: AVSBench, validation: AVSBench, resume: bool) -> dict:
         config, accelerator, start = self.config, self.accelerator, time.perf_counter()
-        self.log, self.data = [], train
+        folder, record = self.folder, self.folder.record
         keep_freed_memory()
         self._try(train, validation)
+        state = folder.go_on() if resume else None
         set_seed(config.seed)
-        prepare_audio(self.model, train, validation, config, accelerator.device, self._record)
-        self._record(event="audio", seconds=time.perf_counter() - start)
+        prepare_audio(self.model, train, validation, config, accelerator.device, folder, state)
+        stood = {"epoch": 1, "batches": 0, "clips": 0, "scores": {}, "best": -math.inf}
+        goes_on = state is not None and "epoch" in state.values
+        if goes_on:
+            stood = {name: state.values[name] for name in stood}
+        else:
+            record(event="audio", seconds=time.perf_counter() - start)
 
         workers = loading_processes(config.workers, accelerator.device.type)
         hears_once = accelerator.device.type == "cpu" and not learns(self.model.audio)
         train = train.heard_by(self.model.audio) if hears_once else train
         loader = training_loader(train, config.batch_size, config.seed, workers)
+        order = loader.sampler
         self.model.to(memory_format=torch.channels_last)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         rate = config.learning_rate
@@ -96,14 +114,23 @@ class Trainer:
             # Of five steps a fifth, less one, is none, by which torch divides.
             schedule = OneCycleLR(optimizer, rate, total_steps=max(steps, 2) + (steps == 5), pct_start=0.2)
 
-        scores, shown, best = {}, {}, -math.inf
+        if goes_on:
+            restore(state, self.model, optimizer, schedule, order.generator)
+            order.skipped = stood["batches"] * config.batch_size * accelerator.num_processes
+        loader.set_epoch(stood["epoch"] - 1)
+        scores, best, shown = stood["scores"], stood["best"], {}
         bar = tqdm(total=steps, desc="training", mininterval=1, disable=not accelerator.is_main_process)
-        for epoch in range(1, config.epochs + 1):
+        bar.update((stood["epoch"] - 1) * len(loader) + stood["batches"])
+        for epoch in range(stood["epoch"], config.epochs + 1):
             model.train()
             (freeze if epoch <= config.freeze_visual else unfreeze)(self.model.visual)
-            begun, waited, clips = time.perf_counter(), 0.0, 0
+            begun, waited = time.perf_counter(), 0.0
+            clips, batches, stood = stood["clips"], stood["batches"], {"clips": 0, "batches": 0}
+            ordered_by = torch.Generator()
+            ordered_by.set_state(order.generator.get_state())
             for batch, wait in with_waits(loader):
                 waited += wait
+                batches += 1
                 clips += len(batch["name"])
                 batch = self.augment(shrunk(batch, config.sides(epoch)))
                 heard = heard_already(self.model) if hears_once else nullcontext()
@@ -117,22 +144,27 @@ class Trainer:
                 optimizer.step()
                 schedule.step()
                 parts = {name: value.item() for name, value in parts.items()}
-                self._record(event="step", epoch=epoch, **parts)
+                record(event="step", epoch=epoch, **parts)
                 # refresh=False: in a notebook each refresh of the bar is a message, and 2,000 are not free.
                 bar.set_postfix({"loss": f"{parts['loss']:.3f}", **shown}, refresh=False)
                 bar.update()
+                if folder.is_time(epoch_ends=batches == len(loader)):
+                    where = {"epoch": epoch, "batches": batches, "clips": clips}
+                    reached = state_of(self.model, optimizer, schedule, ordered_by)
+                    folder.keep(reached, **where, scores=scores, best=best)
             seconds = time.perf_counter() - begun
-            self._record(event="epoch", epoch=epoch, clips=clips, seconds=seconds, waited=waited)
+            record(event="epoch", epoch=epoch, clips=clips, seconds=seconds, waited=waited)
             if epoch == 2 and waited > seconds / 5:  # in the first one the cache was filled
                 self._say_that_it_waits(bar, waited / seconds, workers)
             if epoch % config.validate_every == 0 or epoch == config.epochs:
                 scores = evaluate(self.model, validation)
                 shown = {"M_J": f"{scores['M_J']:.3f}"}
-                self._record(event="validation", epoch=epoch, seconds=time.perf_counter() - start, **scores)
+                record(event="validation", epoch=epoch, seconds=time.perf_counter() - start, **scores)
                 if scores["M_J"] > best:
                     best = scores["M_J"]
-                    self._save("best")
-            self._save("last")
+                    folder.save("best", self.model)
+            folder.save("last", self.model)
+        folder.finish()
         bar.close()
         return scores
 
@@ -143,23 +175,13 @@ class Trainer:
         if not learns(self.model):
             raise ValueError("nothing can learn: all of the model is frozen. Unfreeze it (requires_grad_).")
         self.model.to(self.accelerator.device)
-        if self.writes:
+        if self.folder.path:
             self.model.check_saveable()
         predict(self.model, validation[0])
         batch = smallest_batch(train, self.config.batch_size)
         batch["annotated"][:] = True  # in other clips something is
         with evaluating(self.model), buffers_kept(self.model, always=True), large_enough(batch):
             self._loss(self.model.train(), send_to_device(batch, self.accelerator.device))
-
-    def _clear(self) -> None:
-        """A folder for this run: what an earlier one left would be taken for ours."""
-        train = self.data
-        data = {"root": str(train.root), "subset": train.subset, "size": train.size, "sound": train.sound}
-        with whole(self.out / "train.json") as staging:
-            staging.write_text(json.dumps({**asdict(self.config), "data": data}, indent=1, default=str))
-        (self.out / "log.jsonl").unlink(missing_ok=True)
-        for name in ("best", "last"):
-            shutil.rmtree(self.out / name, ignore_errors=True)
 
     def augment(self, batch: dict) -> dict:
         """Mirrors each clip, with its masks, half of the time."""
@@ -199,14 +221,3 @@ class Trainer:
             words = f"{share:.0%} of this epoch was spent waiting for clips to be read"
             advice = "More workers read more at a time."
             bar.write(f"{words}, by {workers or 'no extra'} processes. {advice}", file=sys.stderr)
-
-    def _record(self, **entry) -> None:
-        if self.writes and not self.log:  # what is refused before anything is learned leaves no trace
-            self._clear()
-        self.log.append(entry)
-        if self.writes:
-            append(self.out / "log.jsonl", json.dumps(entry))
-
-    def _save(self, name: str) -> None:
-        if self.writes:
-            self.model.save_pretrained(self.out / name)

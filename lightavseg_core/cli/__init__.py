@@ -5,6 +5,7 @@ A command imports what it needs when it runs: --help answers at once, and `check
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import tyro
 from .._common.bars import bars_closed
 from .._common.files import told
 from .._common.names import at_home, printable, unknown
+from .._common.stopping import terminated_cleanly
 from .compare import Compare
 from .data import Data
 from .machine import Check, Download, Notebooks
@@ -36,13 +38,13 @@ def main(arguments: list[str] | None = None) -> None:
     not in a traceback."""
     arguments = [at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     try:
-        with _printing(), bars_closed():
+        with _printing(), bars_closed(), terminated_cleanly():
             known_command(arguments)
             code = _command(arguments).run()
         sys.exit(code)
-    except KeyboardInterrupt:
-        print("stopped; what was written until now is kept", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        print(error if error.args else "stopped; what was written until now is kept", file=sys.stderr)
+        sys.exit(128 + getattr(error, "number", signal.SIGINT))
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         if (getattr(error, "name", None) or "").startswith("lightavseg_core"):
             raise  # a mistake of ours
@@ -95,6 +97,8 @@ def _command(arguments: list[str]):
     command = parse()
     if isinstance(command, Train) and command.recipe:
         command = parse(default=command.with_recipe())  # once more: what is given wins over the recipe
+    if isinstance(command, Train) and command.resume:
+        command = command.begun()
     if getattr(command, "imports", None):
         from ..experiments.outside import import_file
 

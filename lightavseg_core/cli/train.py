@@ -16,12 +16,22 @@ Split = Literal["train", "val", "test"]
 Sound = Literal["normal", "silent", "swapped", "noise", "noisy"]
 
 
+PATHS = ("data", "visual_weights")
+
+
+def _said(value: object) -> object:
+    """As train.json has it."""
+    return str(value.resolve()) if isinstance(value, Path) else value
+
+
 @dataclass
 class _TrainOptions:
-    data: Path
+    data: Path | None = None
     """Folder of the dataset."""
-    out: Path
+    out: Path | None = None
     """Folder for configuration, log, best and last checkpoint."""
+    resume: Path | None = None
+    """In place of all else: a run that was stopped, which goes on from its last checkpoint."""
     subset: Subset = "ms3"
     recipe: str | None = None
     """A published training recipe: paper (LightAVSeg), avsbench, avsegformer or selm. What is given beside it
@@ -44,7 +54,8 @@ class _TrainOptions:
 
 @dataclass
 class Train(TrainConfig, _TrainOptions):
-    """Train a model on a dataset folder. Ctrl-C keeps the checkpoints written so far.
+    """Train a model on a dataset folder. Ctrl-C and SIGTERM stop it after a step, from which --resume goes
+    on; it does so too, from the last checkpoint, after whatever else ended it.
 
     Example: lightavseg train --data data/shapes --subset ms3 --preset tiny --out runs/first
     """
@@ -65,7 +76,10 @@ class Train(TrainConfig, _TrainOptions):
         from ..models import create_model
         from ..trainer import Trainer
 
-        self._refuse_earlier_run()
+        if not (self.data and self.out):
+            raise ValueError("give --data and --out, or --resume RUN.")
+        if not self.resume:
+            self._refuse_earlier_run()
         config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
         config.check()
         options = {name: getattr(self, name) for name in ("visual", "audio", "size")}
@@ -80,11 +94,44 @@ class Train(TrainConfig, _TrainOptions):
             print(f"visual encoder: {len(loaded)} tensors from {self.visual_weights}")
         how = (model.config.size, model.front_end, self.sound, config.seed)
         train, validation = (AVSBench(self.data, self.subset, split, *how) for split in ("train", "val"))
-        trainer = Trainer(model, config, self.out)
-        self._refuse_earlier_run()  # of a command that was given just before this one, and is through
-        scores = trainer.fit(train, validation)
+        trainer = Trainer(model, config, self.out, {"command": self._command()})
+        if not self.resume:
+            self._refuse_earlier_run()  # of a command that was given just before this one, and is through
+        scores = trainer.fit(train, validation, resume=self.resume is not None)
         print(json.dumps({"out": str(self.out), **scores}))
         return 0
+
+    def _command(self) -> dict:
+        """What was given beside the configuration, by name, with whole paths; for `--resume`."""
+        given = {f.name: getattr(self, f.name) for f in fields(_TrainOptions)}
+        return {name: _said(value) for name, value in given.items() if name not in ("out", "resume")}
+
+    def begun(self) -> Train:
+        """The command by which the run that is to go on was begun. Raises FileNotFoundError or ValueError:
+        there is no such run, it is through, or another option was given."""
+        from ..run_folder import read_about
+
+        about = read_about(self.resume)
+        if (self.resume / "last").is_dir() and not (self.resume / "checkpoints").is_dir():
+            raise ValueError(f"{self.resume}: is through; there is nothing left to go on with.")
+        try:
+            values = about["command"] | {f.name: about[f.name] for f in fields(TrainConfig)}
+            options = {name: values[name] for name in (f.name for f in fields(Train)) if name in values}
+            paths = {name: Path(options[name]) for name in PATHS if options[name]}
+            imports = options["imports"] and Path(options["imports"])
+            begun = Train(**{**options, **paths, "imports": imports, "out": self.resume}, resume=self.resume)
+        except (KeyError, TypeError):
+            advice = "It was not begun by this version of `lightavseg train`. Start anew with another --out."
+            raise ValueError(f"{self.resume}: cannot go on. {advice}") from None
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        told = []
+        for name in given.keys() - {"resume", "out"}:
+            if _said(given[name]) != values[name]:
+                told.append(f"--{name.replace('_', '-')} {given[name]}, and it was {values[name]}")
+        if told:
+            found = "; ".join(sorted(told))
+            raise ValueError(f"{self.resume}: goes on as it was begun; found {found}. Leave that out.")
+        return begun
 
     def _refuse_earlier_run(self) -> None:
         from .._common.files import alone

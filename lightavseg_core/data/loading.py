@@ -2,15 +2,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
+from .._common.stopping import SIGNALS
 from .avsbench import AVSBench, collate
 
 
@@ -39,11 +42,21 @@ class _Drawn(Dataset):
 
 class _Shuffled(RandomSampler):
     """Another order in each epoch. An epoch draws a number more than it needs, as torch's loader does in each
-    epoch without processes and in the first alone with them: the order is the same either way."""
+    epoch without processes and in the first alone with them: the order is the same either way. `skipped`
+    clips of the next epoch are left out."""
+
+    skipped = 0
 
     def __iter__(self) -> Iterator[int]:
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)
-        return super().__iter__()
+        start, self.skipped = self.skipped, 0
+        return islice(super().__iter__(), start, None)
+
+
+def _goes_on_working(_: int) -> None:
+    """Ctrl-C and SIGTERM reach all processes; the one that trains says when the others end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def training_loader(clips: AVSBench, batch_size: int, seed: int, workers: int) -> DataLoader:
@@ -56,6 +69,7 @@ def training_loader(clips: AVSBench, batch_size: int, seed: int, workers: int) -
         drop_last=len(clips) >= batch_size,
         collate_fn=collate,
         num_workers=workers,
+        worker_init_fn=_goes_on_working,
         persistent_workers=workers > 0,
         generator=torch.Generator(),
     )

@@ -1,0 +1,178 @@
+"""A training's folder: its configuration, log and models, and the checkpoints from which it goes on."""
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ._common.files import append, whole
+from ._common.learning import State
+from ._common.stopping import Request, Stopped
+from .models.base import AVSModel
+
+KEPT = 2  # checkpoints: where the last one is damaged, the one before is used
+
+
+class RunFolder:
+    """What a training writes, and reads again to go on. path: None writes nothing.
+
+    about: what is written into train.json: all that the training depends on. Nothing is written before the
+    first entry of the log, so that what is refused before anything is learned leaves no trace.
+    """
+
+    def __init__(self, path: Path | None, about: dict, minutes: float, request: Request | None = None):
+        self.path, self.about, self.minutes = path, about, minutes
+        self.request = request or Request()
+        self.log: list[dict] = []
+        self.kept_at = time.monotonic()
+        self.begun = path is None
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The oldest first."""
+        return sorted(self.path.glob("checkpoints/[0-9]*.safetensors")) if self.path else []
+
+    def record(self, **entry) -> None:
+        """An entry of the log."""
+        if not self.begun:
+            self._begin()
+        self.log.append(entry)
+        if self.path:
+            append(self.path / "log.jsonl", json.dumps(entry))
+
+    def _begin(self) -> None:
+        """What an earlier run left would be taken for ours."""
+        self.begun = True
+        with whole(self.path / "train.json") as staging:
+            staging.write_text(json.dumps(self.about, indent=1))
+        (self.path / "log.jsonl").unlink(missing_ok=True)
+        for name in ("best", "last", "checkpoints"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def save(self, name: str, model: AVSModel) -> None:
+        if self.path:
+            model.save_pretrained(self.path / name)
+
+    def is_time(self, epoch_ends: bool = False) -> bool:
+        """For a checkpoint: an epoch ends, or `minutes` went by since the last one; or to stop."""
+        late = epoch_ends or time.monotonic() - self.kept_at > 60 * self.minutes
+        return self.request.number > 0 or (late and self.path is not None)
+
+    def keep(self, state: State, **where) -> None:
+        """Writes a checkpoint, and raises Stopped if that was asked for. where: where the training stands."""
+        if self.path:
+            values = json.dumps({**state.values, **where, "entries": len(self.log)})
+            checkpoints = self.checkpoints
+            number = int(checkpoints[-1].stem) + 1 if checkpoints else 1
+            file = self.path / "checkpoints" / f"{number:06}.safetensors"
+            file.parent.mkdir(exist_ok=True)
+            try:
+                with whole(file) as staging:
+                    about = {"values": values, "sha256": _digest(values, state.tensors)}
+                    save_file(state.tensors, staging, about)
+            finally:
+                with suppress(OSError):  # where nothing could be written, nothing is left
+                    file.parent.rmdir()
+            for old in [*checkpoints, file][:-KEPT]:
+                old.unlink()
+        self.kept_at = time.monotonic()
+        if self.request.number:
+            goes_on = f" `lightavseg train --resume {self.path}` goes on from here." if self.path else ""
+            raise Stopped(self.request.number, f"stopped after a step.{goes_on}")
+
+    def go_on(self) -> State | None:
+        """The last checkpoint that is whole, with the log as it was then; None: there is none yet.
+
+        Raises ValueError where this is another training's folder, or nothing in it is whole.
+        """
+        if self.path is None or not (self.checkpoints or (self.path / "train.json").is_file()):
+            return None
+        check_same(self.path, read_about(self.path), self.about)
+        checkpoints = self.checkpoints
+        for file in reversed(checkpoints):
+            try:
+                state = read_checkpoint(file)
+                self.log[:] = self._entries(state.values["entries"])
+            except ValueError as error:
+                tqdm.write(f"{error} The checkpoint before it is used.", file=sys.stderr)
+                continue
+            with whole(self.path / "log.jsonl") as staging:
+                staging.write_text("".join(f"{json.dumps(entry)}\n" for entry in self.log))
+            self.begun = True
+            return state
+        if checkpoints:
+            raise ValueError(f"{self.path}: none of its checkpoints is whole. Start anew with another --out.")
+        return None
+
+    def _entries(self, count: int) -> list[dict]:
+        """Those that the log had when a checkpoint was written."""
+        file = self.path / "log.jsonl"
+        try:
+            entries = [json.loads(line) for line in file.read_text().splitlines()[:count]]
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{file}: cannot be read ({error}).") from None
+        if len(entries) < count or not all(isinstance(entry, dict) for entry in entries):
+            raise ValueError(f"{file}: holds {len(entries)} entries, expected {count} at least.")
+        return entries
+
+    def finish(self) -> None:
+        """There is nothing left to go on to."""
+        if self.path:
+            shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+
+def _digest(values: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of all that a checkpoint says."""
+    found = hashlib.sha256(values.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.flatten().numpy())
+    return found.hexdigest()
+
+
+def read_checkpoint(file: Path) -> State:
+    """Raises ValueError, naming the file, where it is cut off or altered."""
+    try:
+        with safe_open(file, "pt") as opened:
+            about = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+        if about.get("sha256") == _digest(about.get("values", ""), tensors):
+            return State(tensors, json.loads(about["values"]))
+        why = "its bytes are not those that were written"
+    except (SafetensorError, OSError, TypeError) as error:
+        why = str(error)
+    raise ValueError(f"{file}: damaged ({why}).")
+
+
+def read_about(folder: Path) -> dict:
+    """A run's train.json. Raises FileNotFoundError or ValueError."""
+    file = folder / "train.json"
+    try:
+        about = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: missing; {folder} is no run of `lightavseg train`.") from None
+    except ValueError:
+        about = None
+    if not isinstance(about, dict):
+        raise ValueError(f"{file}: not what `lightavseg train` writes. Start anew with another --out.")
+    return about
+
+
+def check_same(folder: Path, before: dict, now: dict) -> None:
+    """Raises ValueError, which names what differs, where a run was begun otherwise."""
+    now = json.loads(json.dumps(now))
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed:
+        differs = [f"{name} was {before.get(name)}, is {now[name]}" for name in changed]
+        advice = "Give what it was begun with, or another --out."
+        raise ValueError(f"{folder}: was begun otherwise ({'; '.join(differs)}). {advice}")

@@ -1,0 +1,261 @@
+"""A training that was stopped goes on, and ends with the bits that it would have had."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.tiny import create
+
+from lightavseg_core import TrainConfig, Trainer
+from lightavseg_core._common.stopping import Stopped
+from lightavseg_core.cli import main
+from lightavseg_core.data import AVSBench
+from lightavseg_core.data.sounding_shapes import generate
+from lightavseg_core.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CONFIG = {"epochs": 3, "batch_size": 2, "audio_epochs": 2, "validate_every": 1, "save_minutes": 60}
+
+
+class Asked(RunFolder):
+    """Is asked to stop, as by Ctrl-C, at the n-th entry of a kind."""
+
+    asks, by = ("", 0), signal.SIGINT
+
+    def record(self, **entry):
+        super().record(**entry)
+        event, left = self.asks
+        Asked.asks = event, left - (entry["event"] == event)
+        if Asked.asks == (entry["event"], 0):
+            signal.raise_signal(self.by)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    counts = {"train": 7, "val": 2}
+    return generate(tmp_path_factory.mktemp("mini"), "ms3", counts, size=32, seed=0, workers=1)
+
+
+def train(root, out, resume=False, weights=0, asks=("", 0), by=signal.SIGINT, **options):
+    """weights: seed of the first ones. Returns what was said of the stop, or None."""
+    torch.manual_seed(weights)
+    model = create(size=32)
+    splits = (AVSBench(root, "ms3", split, 32, model.front_end) for split in ("train", "val"))
+    Asked.asks, Asked.by = asks, by
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lightavseg_core.trainer.RunFolder", Asked)
+        try:
+            Trainer(model, TrainConfig(**{**CONFIG, **options}), out).fit(*splits, resume=resume)
+        except Stopped as stopped:
+            assert stopped.number == by
+            return str(stopped)
+
+
+def left(out):
+    """The bytes of both models, and the log without its times."""
+    models = [(out / name / "model.safetensors").read_bytes() for name in ("best", "last")]
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return *models, [{k: v for k, v in entry.items() if k not in ("seconds", "waited")} for entry in log]
+
+
+@pytest.fixture(scope="module")
+def whole(root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert train(root, out) is None
+    assert sorted(path.name for path in out.iterdir()) == ["best", "last", "log.jsonl", "train.json"]
+    return left(out)
+
+
+STOPS = {
+    "the first step": [("step", 1)],
+    "an epoch's last step": [("step", 3)],
+    "again and again": [("step", 2), ("step", 1), ("step", 3)],
+    "audio pretraining, and just after it": [("tagging step", 1), ("audio", 1)],
+    "a validation": [("validation", 2)],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stops", STOPS.values(), ids=STOPS)
+def test_stopped(root, tmp_path, whole, stops):
+    """Each time it goes on in a process that began with other weights."""
+    for k, asks in enumerate(stops):
+        told = train(root, tmp_path, resume=k > 0, weights=k, asks=asks, by=signal.SIGTERM)
+        assert told == f"stopped after a step. `lightavseg train --resume {tmp_path}` goes on from here."
+        assert len(list(tmp_path.glob("checkpoints/*"))) <= 2
+    assert train(root, tmp_path, resume=True, weights=9) is None
+    assert left(tmp_path) == whole
+
+
+def test_without_a_folder_it_stops_too(root):
+    assert train(root, None, asks=("step", 1)) == "stopped after a step."
+
+
+@pytest.fixture(scope="module")
+def stopped(root, tmp_path_factory):
+    """In the second epoch: it has a checkpoint of the first one's end too."""
+    out = tmp_path_factory.mktemp("stopped") / "run"
+    train(root, out, asks=("step", 4))
+    assert sorted(path.stem for path in out.glob("checkpoints/*")) == ["000001", "000002"]
+    return out
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def alter(file):
+    """A bit of the last tensor."""
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(content)
+
+
+def forge(file):
+    """Where it stands, and nothing else."""
+    content = file.read_bytes()
+    assert content.count(b'\\"batches\\": 1') == 1
+    file.write_bytes(content.replace(b'\\"batches\\": 1', b'\\"batches\\": 0'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [cut, alter, forge])
+def test_a_damaged_checkpoint_is_seen(root, stopped, tmp_path, whole, capsys, damage):
+    out = shutil.copytree(stopped, tmp_path / "run")
+    damage(out / "checkpoints" / "000002.safetensors")
+    assert train(root, out, resume=True) is None
+    assert "000002.safetensors: damaged" in capsys.readouterr().err
+    assert left(out) == whole
+
+
+NONE = "none of its checkpoints is whole"
+SPOILED = {  # how, and what is said
+    "both checkpoints": (lambda out: [cut(file) for file in out.glob("checkpoints/*")], NONE),
+    "the log": (lambda out: (out / "log.jsonl").write_text("{}"), NONE),
+    "no log": (lambda out: (out / "log.jsonl").unlink(), NONE),
+    "train.json": (lambda out: (out / "train.json").write_text("{"), "train.json: not what"),
+    "no train.json": (lambda out: (out / "train.json").unlink(), "train.json: missing"),
+}
+
+
+@pytest.mark.parametrize("spoil,said", SPOILED.values(), ids=SPOILED)
+def test_a_spoiled_folder_says_so_and_stays(root, stopped, tmp_path, spoil, said):
+    out = shutil.copytree(stopped, tmp_path / "run")
+    spoil(out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        train(root, out, resume=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_another_training_does_not_go_on(root, stopped, tmp_path):
+    out = shutil.copytree(stopped, tmp_path / "run")
+    with pytest.raises(ValueError, match="was begun otherwise .epochs was 3, is 4; seed was 0, is 1"):
+        train(root, out, resume=True, epochs=4, seed=1)
+
+
+# --- the command ---
+
+TRAIN = ("--preset", "tiny", "--size", 32, "--epochs", 2, "--batch-size", 2, "--audio-epochs", 2)
+KILLED = """
+import importlib, os, signal, sys
+from lightavseg_core.cli import main
+place, name, calls, *arguments = sys.argv[1:]
+holder = importlib.import_module(place)
+real, left = getattr(holder, name), [int(calls)]
+def killing(*given, **named):
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*given, **named)
+setattr(holder, name, killing)
+main(arguments)
+"""
+KILLS = {  # what is called, and when it is the last thing that happens
+    "audio pretraining": ("lightavseg_core.run_folder", "append", 2),
+    "a write of a checkpoint": ("lightavseg_core.run_folder", "save_file", 1),
+    "before a checkpoint has its name": ("os", "replace", 2),
+    "a validation": ("lightavseg_core.trainer", "evaluate", 1),
+    "a write of a model": ("lightavseg_core.models.base", "whole", 2),
+}
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        main([*map(str, arguments)])
+    return end.value.code, *capsys.readouterr()
+
+
+@pytest.fixture(scope="module")
+def command_whole(root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("command") / "run"
+    with pytest.raises(SystemExit):
+        main([*map(str, ("train", "--data", root, "--out", out, *TRAIN))])
+    return left(out)
+
+
+@pytest.mark.slow
+def test_killed_in_one_place_after_the_other(root, tmp_path, capsys, command_whole):
+    """And so on from where it was, until nothing kills it."""
+    out, environment = tmp_path / "run", {**os.environ, "PYTHONPATH": str(ROOT)}
+    arguments = ("--data", root, "--out", out, *TRAIN)
+    for where in KILLS.values():
+        words = [sys.executable, "-c", KILLED, *map(str, (*where, "train", *arguments))]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+        if (out / "train.json").exists():
+            arguments = ("--resume", out)
+    assert run(capsys, "train", "--resume", out)[0] == 0
+    assert left(out) == command_whole
+    code, _, said = run(capsys, "train", "--resume", out)
+    assert (code, said) == (2, f"lightavseg: {out}: is through; there is nothing left to go on with.\n")
+
+
+@pytest.mark.slow
+def test_the_command_goes_on_as_it_was_begun(root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lightavseg_core.trainer.RunFolder", Asked)
+    Asked.asks, Asked.by = ("step", 1), signal.SIGTERM
+    out = tmp_path / "run"
+    code, _, said = run(capsys, "train", "--data", root, "--out", out, *TRAIN, "--audio-weights", "joint")
+    assert code == 128 + signal.SIGTERM and f"`lightavseg train --resume {out}` goes on" in said
+    code, _, said = run(capsys, "train", "--resume", out, "--epochs", 3, "--size", 32)
+    assert (code, said) == (
+        2, f"lightavseg: {out}: goes on as it was begun; found --epochs 3, and it was 2. Leave that out.\n"
+    )
+    code, _, said = run(capsys, "train", "--resume", tmp_path / "none")
+    assert code == 2 and "is no run of `lightavseg train`" in said
+    code, _, said = run(capsys, "train")
+    assert (code, said) == (2, "lightavseg: give --data and --out, or --resume RUN.\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.5, 0.8] + [pytest.param(k / 10, marks=pytest.mark.long) for k in range(10)])
+def test_killed_at_an_instant(root, tmp_path, capsys, command_whole, share):
+    """At a share of the time that such a command takes, whatever it does just then."""
+    words = [sys.executable, "-m", "lightavseg_core.cli", "train", "--data", root, "--out", tmp_path / "run"]
+    words = [*map(str, (*words, *TRAIN))]
+    began = time.monotonic()
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr if share else ():
+            if "training" in line or "audio" in line:  # it has begun to learn
+                break
+        time.sleep(share * 4)
+        process.kill()
+    events = []
+    if (tmp_path / "run" / "log.jsonl").exists():
+        log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+        events = [json.loads(line)["event"] for line in log[-1:]]
+    print(f"killed after {time.monotonic() - began:.1f} s; the last entry: {events}")
+    if (tmp_path / "run" / "train.json").exists():
+        words = ["train", "--resume", tmp_path / "run"]
+    else:
+        words = words[3:]
+    assert run(capsys, *words)[0] in (0, 2)  # 2: it was through
+    assert left(tmp_path / "run") == command_whole
