@@ -235,6 +235,8 @@ assert losses[-1] < losses[0]
 # - **Batches of 8 clips and a higher rate**, 3e-3 at its peak: every step has hundreds of small
 #   operations, whose fixed cost is then paid half as often.
 # - **The frozen encoder hears each clip once.** Its vectors do not change, so they are kept.
+#
+# Stopped, even killed, the cell goes on from the last epoch's end when it is run again.
 
 # %%
 model = untrained()    # anew, also where this cell runs again

@@ -1,7 +1,9 @@
 """What a command prints, in whatever encoding, and beside a progress bar."""
 
 import io
+import subprocess
 import sys
+import time
 
 import pytest
 from helpers.tiny import create
@@ -128,3 +130,18 @@ def test_a_training_leaves_no_bar_open(shapes, capsys, monkeypatch):
 
 def stumble(*_, **__):
     return 1 / 0
+
+
+@pytest.mark.slow
+def test_sigterm_tidies_up(tmp_path):
+    """As clusters send it before they take a machine away."""
+    words = [sys.executable, "-m", "lightavseg_core.cli", "data", "make", tmp_path / "data", "--train", "900"]
+    with subprocess.Popen([*map(str, words)], stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(600):
+            if list(tmp_path.glob("data/.generating_*")):
+                break
+            time.sleep(0.1)
+        process.terminate()
+        told = process.communicate(timeout=60)[1].splitlines()[-1]
+    assert (process.returncode, told) == (143, "stopped; what was written until now is kept")
+    assert list(tmp_path.iterdir()) == []

@@ -6,8 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.tiny import create
@@ -235,18 +237,22 @@ def test_the_command_goes_on_as_it_was_begun(root, tmp_path, capsys, monkeypatch
     assert (code, said) == (2, "lightavseg: give --data and --out, or --resume RUN.\n")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("share", [0.5, 0.8] + [pytest.param(k / 10, marks=pytest.mark.long) for k in range(10)])
-def test_killed_at_an_instant(root, tmp_path, capsys, command_whole, share):
-    """At a share of the time that such a command takes, whatever it does just then."""
+INSTANTS = np.random.default_rng(0).uniform(0, 5, 12).round(2)  # seconds after it began to learn
+
+
+def marked(k):
+    return pytest.param(INSTANTS[k], marks=pytest.mark.slow if k < 2 else pytest.mark.long)
+
+
+@pytest.mark.parametrize("instant", map(marked, range(len(INSTANTS))))
+def test_killed_at_an_instant(root, tmp_path, capsys, command_whole, instant):
+    """Whatever it does just then."""
     words = [sys.executable, "-m", "lightavseg_core.cli", "train", "--data", root, "--out", tmp_path / "run"]
     words = [*map(str, (*words, *TRAIN))]
     began = time.monotonic()
     with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stderr if share else ():
-            if "training" in line or "audio" in line:  # it has begun to learn
-                break
-        time.sleep(share * 4)
+        next(line for line in process.stderr if "audio pretraining" in line)
+        time.sleep(instant)
         process.kill()
     events = []
     if (tmp_path / "run" / "log.jsonl").exists():
