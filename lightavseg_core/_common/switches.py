@@ -44,6 +44,18 @@ def no_settings_from_outside() -> Iterator[None]:
         os.environ.update(kept)
 
 
+@contextmanager
+def one_core_left() -> Iterator[None]:
+    """Within, PyTorch computes with a thread less, if it has several: for work that other threads do beside
+    it. Else all of them would wait for each other, and its own busily."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def keep_freed_memory() -> None:
     """Tells glibc to keep freed memory instead of returning it to the system and zeroing it anew.
 

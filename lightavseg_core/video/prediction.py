@@ -23,6 +23,7 @@ from .._common import records
 from .._common.files import alone, check_folder, whole
 from .._common.names import printable, unknown
 from .._common.outputs import NotFinite, check_finite
+from .._common.switches import one_core_left
 from ..data.decoding import Tally
 from ..data.images import prepare_frame
 from .ahead import ahead
@@ -211,7 +212,8 @@ def write(
         for note in notes_on(described):
             tqdm.write(f"{path}: {note}", file=sys.stderr)
         try:
-            _fill(segmenter, path, folder, step, audio, manifest, bar)
+            with one_core_left():
+                _fill(segmenter, path, folder, step, audio, manifest, bar)
         except Broken:  # whatever else went wrong may go well later
             discard(folder)
             raise
