@@ -59,10 +59,10 @@ lab: .venv/.complete ## open the notebooks in JupyterLab
 
 notebooks: .venv/.complete ## regenerate the notebooks from notebooks/py and run them all
 	$(PY) notebooks/build.py build
-	cp runs/03_training/lightavseg_tiny_ms3_default/predictions.png figures/03_predictions.png
-	cp runs/03_training/lightavseg_tiny_ms3_default/scores.json results/demo.json
+	cp runs/03_training/lightavseg_tiny_ms3_1600x7_0/predictions.png figures/03_predictions.png
+	cp runs/03_training/lightavseg_tiny_ms3_1600x7_0/scores.json results/demo.json
 
-checkpoint: .venv/.complete ## train checkpoints/tiny anew and write its card: an hour on 2 cores
+checkpoint: .venv/.complete ## train checkpoints/tiny anew and write its card: half an hour on 2 cores
 	$(PY) checkpoints/make_tiny.py
 
 bench: .venv/.edge ## measure results/latency.json and figures/latency.png anew: half an hour on 2 cores, nothing else running

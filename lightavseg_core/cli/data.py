@@ -21,7 +21,7 @@ class DataMake:
     root: Annotated[Path, tyro.conf.Positional]
     """Folder to write into."""
     subset: Subset = "ms3"
-    train: int = 1200
+    train: int = 1600
     """Clips of each split."""
     val: int = 80
     test: int = 80

@@ -67,7 +67,8 @@ def settings(run: Run) -> dict:
 
 NO_FUSION = {"agve": False, "har": False, "cmfd": False}
 METHODS = ("lightavseg", "avesformer", "avsbench", "avsegformer", "selm")  # what is declared below
-TWINS = Budget(train=400, val=80, test=80, size=128, epochs=20)
+# As notebook 3 trains.
+TWINS = Budget(1600, 80, 80, 128, 7, 2, 8, 8e-3, half=0.3, three_quarters=0.75)
 TWIN = Run(budget=TWINS, train={"audio_weights": "pretrain"}, seeds=1)
 ONE_LARGER = Run(budget=LARGER, seeds=1)  # to be looked into, clip by clip
 DECODERS = ("ttt", "ctt", "cct", "tcc")
