@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -20,13 +21,14 @@ from ._common.stopping import Request, Stopped
 from .models.base import AVSModel
 
 KEPT = 2  # checkpoints: where the last one is damaged, the one before is used
+FREE = ("workers", "save_minutes")  # of train.json: what changes no bit
 
 
 class RunFolder:
     """What a training writes, and reads again to go on. path: None writes nothing.
 
-    about: what is written into train.json: all that the training depends on. Nothing is written before the
-    first entry of the log, so that what is refused before anything is learned leaves no trace.
+    about: what is written into train.json: all that the training depends on, and FREE. Nothing is written
+    before the first entry of the log, so that what is refused before anything is learned leaves no trace.
     """
 
     def __init__(self, path: Path | None, about: dict, minutes: float, request: Request | None = None):
@@ -53,7 +55,7 @@ class RunFolder:
         """What an earlier run left would be taken for ours."""
         self.begun = True
         with whole(self.path / "train.json") as staging:
-            staging.write_text(json.dumps(self.about, indent=1))
+            staging.write_text(json.dumps(self.about, indent=1, default=str))
         (self.path / "log.jsonl").unlink(missing_ok=True)
         for name in ("best", "last", "checkpoints"):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -70,8 +72,10 @@ class RunFolder:
     def keep(self, state: State, **where) -> None:
         """Writes a checkpoint, and raises Stopped if that was asked for. where: where the training stands."""
         if self.path:
-            values = json.dumps({**state.values, **where, "entries": len(self.log)})
-            checkpoints = self.checkpoints
+            stands = {**where, "entries": len(self.log), "run": _run(self.about)}
+            values, checkpoints = json.dumps({**state.values, **stands}), self.checkpoints
+            with (self.path / "log.jsonl").open("rb") as log:
+                os.fsync(log.fileno())  # the checkpoint counts on it
             number = int(checkpoints[-1].stem) + 1 if checkpoints else 1
             file = self.path / "checkpoints" / f"{number:06}.safetensors"
             file.parent.mkdir(exist_ok=True)
@@ -86,7 +90,9 @@ class RunFolder:
                 old.unlink()
         self.kept_at = time.monotonic()
         if self.request.number:
-            goes_on = f" `lightavseg train --resume {self.path}` goes on from here." if self.path else ""
+            command = f"`lightavseg train --resume {self.path}`"
+            by = command if "command" in self.about else "`fit(..., resume=True)`"
+            goes_on = f" {by} goes on from here." if self.path else ""
             raise Stopped(self.request.number, f"stopped after a step.{goes_on}")
 
     def go_on(self) -> State | None:
@@ -97,20 +103,27 @@ class RunFolder:
         if self.path is None or not (self.checkpoints or (self.path / "train.json").is_file()):
             return None
         check_same(self.path, read_about(self.path), self.about)
-        checkpoints = self.checkpoints
+        checkpoints, damaged = self.checkpoints, []
         for file in reversed(checkpoints):
             try:
                 state = read_checkpoint(file)
+                if state.values["run"] != _run(self.about):
+                    raise ValueError(f"{file}: is of an earlier training.")
                 self.log[:] = self._entries(state.values["entries"])
             except ValueError as error:
-                tqdm.write(f"{error} The checkpoint before it is used.", file=sys.stderr)
+                tqdm.write(str(error), file=sys.stderr)
+                damaged.append(file)
                 continue
+            for other in damaged:
+                tqdm.write(f"{other}: is removed; {file.name}, the one before it, is used.", file=sys.stderr)
+                other.unlink()
             with whole(self.path / "log.jsonl") as staging:
                 staging.write_text("".join(f"{json.dumps(entry)}\n" for entry in self.log))
             self.begun = True
             return state
         if checkpoints:
-            raise ValueError(f"{self.path}: none of its checkpoints is whole. Start anew with another --out.")
+            advice = "Start anew with another --out."
+            raise ValueError(f"{self.path}: none of its checkpoints can be used, see above. {advice}")
         return None
 
     def _entries(self, count: int) -> list[dict]:
@@ -130,6 +143,12 @@ class RunFolder:
             shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
 
+def _run(about: dict) -> str:
+    """A name for a training: checkpoints that another one left in the folder are not its."""
+    fixed = {name: value for name, value in about.items() if name not in FREE}
+    return hashlib.sha256(json.dumps(fixed, default=str).encode()).hexdigest()
+
+
 def _digest(values: str, tensors: dict[str, Tensor]) -> str:
     """SHA-256 of all that a checkpoint says."""
     found = hashlib.sha256(values.encode())
@@ -145,7 +164,7 @@ def read_checkpoint(file: Path) -> State:
     try:
         with safe_open(file, "pt") as opened:
             about = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+            tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}
         if about.get("sha256") == _digest(about.get("values", ""), tensors):
             return State(tensors, json.loads(about["values"]))
         why = "its bytes are not those that were written"
@@ -170,8 +189,8 @@ def read_about(folder: Path) -> dict:
 
 def check_same(folder: Path, before: dict, now: dict) -> None:
     """Raises ValueError, which names what differs, where a run was begun otherwise."""
-    now = json.loads(json.dumps(now))
-    changed = [name for name in now if before.get(name) != now[name]]
+    now = json.loads(json.dumps(now, default=str))
+    changed = [name for name in now if name not in FREE and before.get(name) != now[name]]
     if changed:
         differs = [f"{name} was {before.get(name)}, is {now[name]}" for name in changed]
         advice = "Give what it was begun with, or another --out."

@@ -1,7 +1,6 @@
 """The training loop: one loop for one CPU, one GPU, or many (Hugging Face Accelerate)."""
 
 import math
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from ._common.bars import bars_closed
 from ._common.files import alone
 from ._common.learning import restore, state_of
 from ._common.state import buffers_kept, evaluating, freeze, heard_already, learns, unfreeze
-from ._common.stopping import requests
+from ._common.stopping import Request, requests
 from ._common.switches import deterministic_algorithms, keep_freed_memory, no_settings_from_outside
 from .audio_pretraining import prepare_audio
 from .config import TrainConfig
@@ -26,6 +25,7 @@ from .data.avsbench import AVSBench
 from .data.loading import (
     large_enough,
     loading_processes,
+    say_that_it_waits,
     shrunk,
     smallest_batch,
     training_loader,
@@ -60,8 +60,9 @@ class Trainer:
     @no_settings_from_outside()
     @bars_closed()
     def fit(self, train: AVSBench, validation: AVSBench, resume: bool = False) -> dict:
-        """Returns the last validation's scores. resume: go on from the last checkpoint in `out`, if there is
-        one. Ctrl-C and SIGTERM stop it after a step and a checkpoint (`Stopped`).
+        """Returns the last validation's scores. resume: go on from the last checkpoint in `out`; if there is
+        none, as after a run that is through, begin anew. Ctrl-C and SIGTERM stop it after a step and a
+        checkpoint (`Stopped`).
 
         Raises FloatingPointError, naming the clips, when the loss or its gradient is not finite: nothing was
         learned from them, and what was saved until then stays; and ValueError for what cannot be trained or
@@ -75,9 +76,13 @@ class Trainer:
         on_cpu = not torch.cuda.is_available()
         self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[ddp])
         out = self.out if self.accelerator.is_main_process else None
-        data = {"root": str(train.root), "subset": train.subset, "size": train.size, "sound": train.sound}
-        about = {**asdict(self.config), "data": data, **self.about}
-        with alone(out) if out else nullcontext(), requests() as request:
+        if resume and self.accelerator.num_processes > 1:
+            raise ValueError("a training goes on in one process; start it without `accelerate launch`.")
+        data = {name: getattr(train, name) for name in ("subset", "size", "sound")}
+        data |= {"root": str(train.root.resolve()), "clips": len(train)}
+        about = {**asdict(self.config), "data": data, "model": asdict(self.model.config), **self.about}
+        asked = requests() if self.accelerator.num_processes == 1 else nullcontext(Request())
+        with alone(out) if out else nullcontext(), asked as request:
             self.folder = RunFolder(out, about, self.config.save_minutes, request)
             self.log = self.folder.log
             return self._fit(train, validation, resume)
@@ -94,6 +99,7 @@ class Trainer:
         goes_on = state is not None and "epoch" in state.values
         if goes_on:
             stood = {name: state.values[name] for name in stood}
+            start -= state.values["seconds"]
         else:
             record(event="audio", seconds=time.perf_counter() - start)
 
@@ -116,12 +122,13 @@ class Trainer:
 
         if goes_on:
             restore(state, self.model, optimizer, schedule, order.generator)
+            del state  # as large as the model
             order.skipped = stood["batches"] * config.batch_size * accelerator.num_processes
-        loader.set_epoch(stood["epoch"] - 1)
         scores, best, shown = stood["scores"], stood["best"], {}
         bar = tqdm(total=steps, desc="training", mininterval=1, disable=not accelerator.is_main_process)
         bar.update((stood["epoch"] - 1) * len(loader) + stood["batches"])
         for epoch in range(stood["epoch"], config.epochs + 1):
+            loader.set_epoch(epoch - 1)
             model.train()
             (freeze if epoch <= config.freeze_visual else unfreeze)(self.model.visual)
             begun, waited = time.perf_counter(), 0.0
@@ -150,12 +157,13 @@ class Trainer:
                 bar.update()
                 if folder.is_time(epoch_ends=batches == len(loader)):
                     where = {"epoch": epoch, "batches": batches, "clips": clips}
+                    where["seconds"] = time.perf_counter() - start
                     reached = state_of(self.model, optimizer, schedule, ordered_by)
                     folder.keep(reached, **where, scores=scores, best=best)
             seconds = time.perf_counter() - begun
             record(event="epoch", epoch=epoch, clips=clips, seconds=seconds, waited=waited)
             if epoch == 2 and waited > seconds / 5:  # in the first one the cache was filled
-                self._say_that_it_waits(bar, waited / seconds, workers)
+                say_that_it_waits(bar, waited / seconds, workers)
             if epoch % config.validate_every == 0 or epoch == config.epochs:
                 scores = evaluate(self.model, validation)
                 shown = {"M_J": f"{scores['M_J']:.3f}"}
@@ -215,9 +223,3 @@ class Trainer:
             kept = f"The last good checkpoint is {self.out / 'last'}."
         clips = ", ".join(broken or batch["name"])
         return f"the loss is {loss}, or its gradient is not finite, in epoch {epoch} with {clips}. {kept}"
-
-    def _say_that_it_waits(self, bar: tqdm, share: float, workers: int) -> None:
-        if self.accelerator.is_main_process:
-            words = f"{share:.0%} of this epoch was spent waiting for clips to be read"
-            advice = "More workers read more at a time."
-            bar.write(f"{words}, by {workers or 'no extra'} processes. {advice}", file=sys.stderr)

@@ -41,7 +41,7 @@ def state_of(
         "numpy": drawn,
         "python": random.getstate(),
     }
-    # As they are now: learning goes on while they are written.
+    # Copies, because safetensors refuses tensors that share their memory, as tied weights do.
     return State({name: value.cpu().contiguous().clone() for name, value in tensors.items()}, values)
 
 

@@ -1,9 +1,10 @@
 """Being asked to stop: by Ctrl-C, or by SIGTERM, as clusters do before they take a machine away."""
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -27,24 +28,21 @@ class Request:
 
 @contextmanager
 def requests() -> Iterator[Request]:
-    """Within, the first signal is noted, and the next one ends at once. In another thread than the main one
-    signals do what they did."""
+    """Within, the first signal is noted, and the next one ends at once. What asked in vain, since the body
+    ended by itself, is raised after it."""
     request = Request()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
 
     def note(number: int, _: object) -> None:
         if request.number:
             raise KeyboardInterrupt
         request.number = number
+        with suppress(OSError):  # not `print`, which may be at work just now
+            os.write(2, b"\nstopping as soon as this can go on later; once more: at once\n")
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
+    with _handled(SIGNALS, note):
         yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    if request.number:
+        raise Stopped(request.number, "stopped; all was done")
 
 
 @contextmanager
@@ -54,8 +52,21 @@ def terminated_cleanly() -> Iterator[None]:
     def stop(number: int, _: object) -> None:
         raise Stopped(number, "stopped; what was written until now is kept")
 
-    before = signal.signal(signal.SIGTERM, stop)
+    with _handled((signal.SIGTERM,), stop):
+        yield
+
+
+@contextmanager
+def _handled(numbers: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Signals that are ignored, or not Python's, stay so, and all do in a thread that is not the main one."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, old in before.items():
+            signal.signal(number, old)

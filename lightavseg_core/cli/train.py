@@ -81,6 +81,8 @@ class Train(TrainConfig, _TrainOptions):
         if not self.resume:
             self._refuse_earlier_run()
         config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+        if config.audio_weights not in ("auto", "pretrain", "joint"):
+            config.audio_weights = _said(Path(config.audio_weights))
         config.check()
         options = {name: getattr(self, name) for name in ("visual", "audio", "size")}
         options = {name: value for name, value in options.items() if value is not None}
@@ -109,36 +111,39 @@ class Train(TrainConfig, _TrainOptions):
     def begun(self) -> Train:
         """The command by which the run that is to go on was begun. Raises FileNotFoundError or ValueError:
         there is no such run, it is through, or another option was given."""
-        from ..run_folder import read_about
+        from ..run_folder import FREE, RunFolder, read_about
 
         about = read_about(self.resume)
-        if (self.resume / "last").is_dir() and not (self.resume / "checkpoints").is_dir():
+        if (self.resume / "last").is_dir() and not RunFolder(self.resume, about, 0).checkpoints:
             raise ValueError(f"{self.resume}: is through; there is nothing left to go on with.")
         try:
             values = about["command"] | {f.name: about[f.name] for f in fields(TrainConfig)}
             options = {name: values[name] for name in (f.name for f in fields(Train)) if name in values}
             paths = {name: Path(options[name]) for name in PATHS if options[name]}
             imports = options["imports"] and Path(options["imports"])
-            begun = Train(**{**options, **paths, "imports": imports, "out": self.resume}, resume=self.resume)
+            same = {"imports": imports, "out": self.resume, "resume": self.resume}
+            begun = Train(**{**options, **paths, **same})
         except (KeyError, TypeError):
             advice = "It was not begun by this version of `lightavseg train`. Start anew with another --out."
             raise ValueError(f"{self.resume}: cannot go on. {advice}") from None
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        told = []
-        for name in given.keys() - {"resume", "out"}:
+        told, values["out"] = [], _said(self.resume)
+        for name in given.keys() - {"resume", *FREE}:
             if _said(given[name]) != values[name]:
-                told.append(f"--{name.replace('_', '-')} {given[name]}, and it was {values[name]}")
+                flag = "import" if name == "imports" else name.replace("_", "-")
+                told.append(f"--{flag} {given[name]}, and it was {values[name]}")
         if told:
             found = "; ".join(sorted(told))
             raise ValueError(f"{self.resume}: goes on as it was begun; found {found}. Leave that out.")
-        return begun
+        return replace(begun, **{name: given[name] for name in FREE if name in given})
 
     def _refuse_earlier_run(self) -> None:
         from .._common.files import alone
 
         if (self.out / "log.jsonl").exists():
             with alone(self.out):  # not earlier, but running: that is refused otherwise
-                raise FileExistsError(f"{self.out}: holds an earlier run. Give another --out, or remove it.")
+                advice = f"Give another --out, or remove it; if it was stopped, --resume {self.out} goes on."
+                raise FileExistsError(f"{self.out}: holds an earlier run. {advice}")
 
     def _published_options(self) -> dict:
         """The recipe's options of the model. Raises ValueError for what does not go with the recipe."""

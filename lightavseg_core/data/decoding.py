@@ -51,7 +51,8 @@ def open_media(path: str | Path, kind: str) -> Iterator[av.container.InputContai
     # Also while the file is only looked at, when FFmpeg decodes first pictures and covers to learn what they
     # are.
     options = {"protocol_whitelist": "none", **_bounds()}
-    if path.suffix.lower() == ".wav":  # its header says all; FFmpeg would read on, for most of the time
+    # Its header says all, but for DTS in disguise; reading on would take longest of all.
+    if path.suffix.lower() == ".wav":
         options["max_probe_packets"] = "1"
     try:
         # Python reads the file, so that FFmpeg needs no protocol at all: it could open nothing if it were

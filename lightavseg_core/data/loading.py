@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,8 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, RandomSampler
+from tqdm.auto import tqdm
 
-from .._common.stopping import SIGNALS
 from .avsbench import AVSBench, collate
 
 
@@ -54,9 +55,8 @@ class _Shuffled(RandomSampler):
 
 
 def _goes_on_working(_: int) -> None:
-    """Ctrl-C and SIGTERM reach all processes; the one that trains says when the others end."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    """Ctrl-C reaches all processes; the one that trains says when the others end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def training_loader(clips: AVSBench, batch_size: int, seed: int, workers: int) -> DataLoader:
@@ -116,6 +116,14 @@ def loading_processes(asked: int | None, device: str) -> int:
     if asked is not None:
         return asked
     return min(8, os.cpu_count() or 1) if device == "cuda" else 0
+
+
+def say_that_it_waits(bar: tqdm, share: float, workers: int) -> None:
+    """share: of an epoch. bar: disabled in all processes but one."""
+    if not bar.disable:
+        words = f"{share:.0%} of this epoch was spent waiting for clips to be read"
+        advice = "More workers read more at a time."
+        bar.write(f"{words}, by {workers or 'no extra'} processes. {advice}", file=sys.stderr)
 
 
 def with_waits(loader: Iterable[dict]) -> Iterator[tuple[dict, float]]:

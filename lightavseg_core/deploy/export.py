@@ -202,7 +202,7 @@ def _stems(model) -> list[str]:
     shapes, names = {tensor.name: tensor.dims for tensor in model.graph.initializer}, []
     for node in model.graph.node:
         groups = [attribute.i for attribute in node.attribute if attribute.name == "group"]
-        if node.op_type == "Conv" and groups in ([], [1]) and shapes[node.input[1]][1] <= 3:
+        if node.op_type == "Conv" and groups in ([], [1]) and shapes.get(node.input[1], (0, 99))[1] <= 3:
             names.append(node.name)
     return names
 
@@ -232,6 +232,7 @@ def _write_onnx(
         onnx.save(model, path)
         # Symbolic shapes fail here, and are not needed: ours are fixed.
         quant_pre_process(str(path), str(simple), skip_symbolic_shape=True)
+        graph = onnx.load(simple)
         quantize_static(
             str(simple),
             str(path),
@@ -239,7 +240,7 @@ def _write_onnx(
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=[*_float_nodes(onnx.load(simple)), *_stems(onnx.load(simple))],
+            nodes_to_exclude=[*_float_nodes(graph), *_stems(graph)],
         )
         simple.unlink()
         model = onnx.load(path)

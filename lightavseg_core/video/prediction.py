@@ -8,6 +8,7 @@ import math
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -251,16 +252,18 @@ def _fill(
                 yield picture, mask
 
     # Three threads: one reads, one segments, this one paints and encodes.
-    done = ahead(marked(), segmenter.clip)
-    try:
-        if asked["overlay"]:
-            painted = (paint(picture, mask, classes) for picture, mask in done)
-            heard, aspect = sound_of(path, audio), Fraction(video["pixel_aspect"])
-            write_video(folder / "overlay.mp4", painted, fps, heard, aspect)
-        deque(done, 0)  # all of them, of which nothing is kept
-    except (ValueError, OSError):
-        deque(done, 0)  # where only the overlay fails, the masks are made all the same
-        raise
+    # (CUDA graphs run in the thread that made them.)
+    graphs = asked.get("compile") == "graphs"
+    with closing(marked() if graphs else ahead(marked(), segmenter.clip)) as done:
+        try:
+            if asked["overlay"]:
+                painted = (paint(picture, mask, classes) for picture, mask in done)
+                heard, aspect = sound_of(path, audio), Fraction(video["pixel_aspect"])
+                write_video(folder / "overlay.mp4", painted, fps, heard, aspect)
+            deque(done, 0)  # all of them, of which nothing is kept
+        except (ValueError, OSError):
+            deque(done, 0)  # where only the overlay fails, the masks are made all the same
+            raise
     if pictures.damaged or sound.damaged:
         tqdm.write(
             f"{path}: {pictures.damaged:,} of {pictures.read:,} packets of pictures and {sound.damaged:,} of "

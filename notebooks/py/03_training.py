@@ -243,14 +243,13 @@ assert losses[-1] < losses[0]
 
 # %%
 model = untrained()    # anew, also where this cell runs again
-started = time.perf_counter()
 run = here.runs / f"{s.method}_{s.preset}_{s.subset}_{s.clips}x{s.epochs}_{s.seed}"
 config = lav.TrainConfig(epochs=s.epochs, seed=s.seed)
 if s.profile == "smoke":
     config.audio_epochs = 1
 trainer = lav.Trainer(model, config, run)
 trainer.fit(train, validation, resume=True)    # stopped, it goes on where it was
-training_seconds = time.perf_counter() - started
+training_seconds = trainer.log[-1]["seconds"]
 
 # %%
 tagging = [entry for entry in trainer.log if entry["event"] == "tagging"]

@@ -45,11 +45,11 @@ def root(tmp_path_factory):
     return generate(tmp_path_factory.mktemp("mini"), "ms3", counts, size=32, seed=0, workers=1)
 
 
-def train(root, out, resume=False, weights=0, asks=("", 0), by=signal.SIGINT, **options):
+def train(root, out, resume=False, weights=0, asks=("", 0), by=signal.SIGINT, subset="ms3", **options):
     """weights: seed of the first ones. Returns what was said of the stop, or None."""
     torch.manual_seed(weights)
-    model = create(size=32)
-    splits = (AVSBench(root, "ms3", split, 32, model.front_end) for split in ("train", "val"))
+    model = create(size=32, num_classes=AVSBench(root, subset).num_classes)
+    splits = (AVSBench(root, subset, split, 32, model.front_end) for split in ("train", "val"))
     Asked.asks, Asked.by = asks, by
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lightavseg_core.trainer.RunFolder", Asked)
@@ -90,10 +90,30 @@ def test_stopped(root, tmp_path, whole, stops):
     """Each time it goes on in a process that began with other weights."""
     for k, asks in enumerate(stops):
         told = train(root, tmp_path, resume=k > 0, weights=k, asks=asks, by=signal.SIGTERM)
-        assert told == f"stopped after a step. `lightavseg train --resume {tmp_path}` goes on from here."
+        assert told == "stopped after a step. `fit(..., resume=True)` goes on from here."
         assert len(list(tmp_path.glob("checkpoints/*"))) <= 2
     assert train(root, tmp_path, resume=True, weights=9) is None
     assert left(tmp_path) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_crops_go_on_too(tmp_path, workers):
+    """They depend on the epoch, which Accelerate counts."""
+    root = generate(tmp_path / "avss", "avss", {"train": 4, "val": 1}, size=64, seed=0, workers=1)
+    options = {"subset": "avss", "audio_weights": "joint", "workers": workers}
+    assert train(root, tmp_path / "whole", **options) is None
+    for k in range(2):
+        assert train(root, tmp_path / "run", resume=k > 0, asks=("step", 2), **options)
+    assert train(root, tmp_path / "run", resume=True, **options) is None
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
+def test_what_is_through_is_not_begun_anew_unseen(root, tmp_path):
+    """Asked in the last validation, it ends by itself and says that it was asked."""
+    options = {"epochs": 1, "audio_weights": "joint"}
+    assert train(root, tmp_path, asks=("validation", 1), **options) == "stopped; all was done"
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_without_a_folder_it_stops_too(root):
@@ -133,11 +153,12 @@ def test_a_damaged_checkpoint_is_seen(root, stopped, tmp_path, whole, capsys, da
     out = shutil.copytree(stopped, tmp_path / "run")
     damage(out / "checkpoints" / "000002.safetensors")
     assert train(root, out, resume=True) is None
-    assert "000002.safetensors: damaged" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "000002.safetensors: damaged" in told and "000001.safetensors, the one before it, is used" in told
     assert left(out) == whole
 
 
-NONE = "none of its checkpoints is whole"
+NONE = "none of its checkpoints can be used"
 SPOILED = {  # how, and what is said
     "both checkpoints": (lambda out: [cut(file) for file in out.glob("checkpoints/*")], NONE),
     "the log": (lambda out: (out / "log.jsonl").write_text("{}"), NONE),
@@ -224,13 +245,19 @@ def test_killed_in_one_place_after_the_other(root, tmp_path, capsys, command_who
 def test_the_command_goes_on_as_it_was_begun(root, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("lightavseg_core.trainer.RunFolder", Asked)
     Asked.asks, Asked.by = ("step", 1), signal.SIGTERM
+    monkeypatch.chdir(root.parent)
     out = tmp_path / "run"
-    code, _, said = run(capsys, "train", "--data", root, "--out", out, *TRAIN, "--audio-weights", "joint")
+    begin = ("train", "--data", root.name, "--out", out, *TRAIN, "--audio-weights", "joint")
+    code, _, said = run(capsys, *begin)
     assert code == 128 + signal.SIGTERM and f"`lightavseg train --resume {out}` goes on" in said
+    code, _, said = run(capsys, *begin)
+    assert code == 2 and f"if it was stopped, --resume {out} goes on" in said
+    monkeypatch.chdir(tmp_path)
     code, _, said = run(capsys, "train", "--resume", out, "--epochs", 3, "--size", 32)
     assert (code, said) == (
         2, f"lightavseg: {out}: goes on as it was begun; found --epochs 3, and it was 2. Leave that out.\n"
     )
+    assert run(capsys, "train", "--resume", out, "--workers", 1)[0] == 0
     code, _, said = run(capsys, "train", "--resume", tmp_path / "none")
     assert code == 2 and "is no run of `lightavseg train`" in said
     code, _, said = run(capsys, "train")
