@@ -99,7 +99,8 @@ def test_folder_of_a_run(root, joint):
         assert best[name] == pytest.approx(top[name], abs=1e-6)
     settings = json.loads((out / "train.json").read_text())
     assert settings["seed"] == 0 and settings["epochs"] == 2
-    assert settings["data"] == {"root": str(root), "subset": "ms3", "size": SIZE, "sound": "normal"}
+    data = {"root": str(root.resolve()), "clips": 8, "subset": "ms3", "size": SIZE, "sound": "normal"}
+    assert settings["data"] == data and settings["model"]["method"] == "lightavseg"
 
 
 @pytest.mark.slow
