@@ -76,6 +76,7 @@ class Trainer:
         on_cpu = not torch.cuda.is_available()
         self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[ddp])
         out = self.out if self.accelerator.is_main_process else None
+        check_datasets(train=train, validation=validation)
         if resume and self.accelerator.num_processes > 1:
             raise ValueError("a training goes on in one process; start it without `accelerate launch`.")
         data = {name: getattr(train, name) for name in ("subset", "size", "sound")}
@@ -178,7 +179,6 @@ class Trainer:
 
     def _try(self, train: AVSBench, validation: AVSBench) -> None:
         """Raises now what the first batch or validation would raise. The model stays as it is."""
-        check_datasets(train=train, validation=validation)
         unfreeze(self.model.visual)
         if not learns(self.model):
             raise ValueError("nothing can learn: all of the model is frozen. Unfreeze it (requires_grad_).")

@@ -21,6 +21,7 @@ WRONG = {
     "half": {-0.1: "at least 0", 1.5: "at most 1"},
     "three_quarters": {2: "at most 1"},
     "freeze_visual": {-1: "at least 0"},
+    "save_minutes": {-1: "at least 0", math.nan: "at least 0"},
     "seed": {-1: "at least 0", 2**32: "at most 4294967295", None: "int"},
     "workers": {-1: "at least 0", 1.5: "int"},
     "flip": {1: "True or False"},

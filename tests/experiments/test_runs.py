@@ -123,4 +123,6 @@ def test_twins_are_written_as_notebook_3_reads_them(tmp_path):
                 return False
         return True
 
-    assert holds(written, there) and written["clips"] == there["clips"] and written["size"] == there["size"]
+    budget = asdict(runs.TWINS)
+    assert holds(written, there) and written["size"] == budget["size"]
+    assert written["clips"] == {split: budget[split] for split in ("train", "val", "test")}
