@@ -138,7 +138,7 @@ def test_sigterm_tidies_up(tmp_path):
     words = [sys.executable, "-m", "lightavseg_core.cli", "data", "make", tmp_path / "data", "--train", "900"]
     with subprocess.Popen([*map(str, words)], stderr=subprocess.PIPE, text=True) as process:
         for _ in range(600):
-            if list(tmp_path.glob("data/.generating_*")):
+            if list(tmp_path.glob("data/.generating_*/**/*.png")):  # its processes work
                 break
             time.sleep(0.1)
         process.terminate()

@@ -29,7 +29,7 @@ CONFIG = {"epochs": 3, "batch_size": 2, "audio_epochs": 2, "validate_every": 1, 
 class Asked(RunFolder):
     """Is asked to stop, as by Ctrl-C, at the n-th entry of a kind."""
 
-    asks, by = ("", 0), signal.SIGINT
+    asks, by = ("", 0), signal.SIGTERM
 
     def record(self, **entry):
         super().record(**entry)
@@ -45,7 +45,7 @@ def root(tmp_path_factory):
     return generate(tmp_path_factory.mktemp("mini"), "ms3", counts, size=32, seed=0, workers=1)
 
 
-def train(root, out, resume=False, weights=0, asks=("", 0), by=signal.SIGINT, subset="ms3", **options):
+def train(root, out, resume=False, weights=0, asks=("", 0), by=signal.SIGTERM, subset="ms3", **options):
     """weights: seed of the first ones. Returns what was said of the stop, or None."""
     torch.manual_seed(weights)
     model = create(size=32, num_classes=AVSBench(root, subset).num_classes)
@@ -89,7 +89,7 @@ STOPS = {
 def test_stopped(root, tmp_path, whole, stops):
     """Each time it goes on in a process that began with other weights."""
     for k, asks in enumerate(stops):
-        told = train(root, tmp_path, resume=k > 0, weights=k, asks=asks, by=signal.SIGTERM)
+        told = train(root, tmp_path, resume=k > 0, weights=k, asks=asks)
         assert told == "stopped after a step. `fit(..., resume=True)` goes on from here."
         assert len(list(tmp_path.glob("checkpoints/*"))) <= 2
     assert train(root, tmp_path, resume=True, weights=9) is None
