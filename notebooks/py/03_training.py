@@ -502,8 +502,8 @@ Does it listen?
 # engines, and $M_J$ here must not be compared with published figures.
 #
 # **Next.** Change `subset = "s4"`, `clips` or `epochs` in the parameters cell and run again.
-# The model that the workbook ships, `checkpoints/tiny`, is this one after five times the clips
-# and four times the steps: $M_J$ 0.96 on the same test clips.
+# The model that the workbook ships, `checkpoints/tiny`, is this one after 2,000 clips and almost
+# four times the steps: $M_J$ 0.96 on the same test clips.
 #
 # ## References
 #
