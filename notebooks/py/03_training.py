@@ -136,7 +136,7 @@ always_dark = float(silent_share(test).mean())
 print(f"so what is always dark scores M_J {always_dark:.3f} on the test clips")
 
 # %% [markdown]
-# Keep that number: it is what a black picture earns, and nobody should be proud of 0.235.
+# Keep that number: it is what a black picture earns, and nobody should be proud of it.
 #
 # ## 3.2 What the loss asks for
 #
@@ -336,8 +336,8 @@ workbook.show(
 #   wrong sound and falls below the oracle.
 # - **noise**: white noise, as loud as the clip. Two of the timbres are bands of noise, so it
 #   need not stay dark.
-# - **twins**: the same model, trained otherwise. The *deaf twin* had the same data and budget
-#   but heard only silence. The *salience twin* was trained on clips where the one object in
+# - **twins**: the same model, trained otherwise. The *deaf twin* had the data and the budget of
+#   the listening model beside it in the table, but heard only silence. The *salience twin* was trained on clips where the one object in
 #   view always sounds, as in most of AVSBench's single-source set.
 #
 # First the verdict on the model that you just trained:
@@ -353,8 +353,8 @@ verdicts = "\n".join(f"{'yes' if holds else 'NO '}  {claim}" for claim, holds in
 print(verdicts)
 
 # %% [markdown]
-# Training the twins takes as long as training the model, so they are read from
-# `results/twins.json`. The deaf twin is scored as it was trained, in silence: hearing for the
+# Training the twins takes as long as training a model, so they are read from
+# `results/twins.json`, with a listening model of their budget. The deaf twin is scored as it was trained, in silence: hearing for the
 # first time would only confuse it.
 
 # %%
@@ -387,8 +387,8 @@ comparison = {
 title = "Who listens? Test clips with silent objects in view"
 workbook.show(
     plots.bars(comparison, title, "$M_J$", {"this model": plots.ORANGE}),
-    alt="Bars of M_J: this model, the deaf oracle, the twins, this model with swapped sound, "
-    "always dark.",
+    alt="Bars of M_J: this model, the deaf oracle, this model with swapped sound, always dark; the "
+    "twins too, where they had as many clips.",
 )
 
 # %% [markdown]
@@ -493,7 +493,7 @@ Does it listen?
 #   verdict above: it must beat perfect eyes without ears, fall with the wrong sound, and go
 #   dark in silence.
 # - Dice keeps small objects from drowning, BCE judges pixels, $L_\text{msa}$ makes features
-#   agree with the audio state at every scale.
+#   agree with the audio state at the last three scales.
 # - A score proves listening only where silent distractors are in view, and only beside swapped
 #   sound and a deaf twin.
 #

@@ -173,8 +173,8 @@ workbook.show(
 )
 
 # %% [markdown]
-# The colours of a map shift *together* (at the coarse scales too little to be seen): no edge
-# appears, none goes. Adding one vector cannot tell places apart that were alike. What it changes
+# The colours of a map shift *together* (at 4 x 4 not at all that one could see: its gates let
+# nothing of the sound through): no edge appears, none goes. Adding one vector cannot tell places apart that were alike. What it changes
 # is the direction that the zero lies in, and so which features pass the next threshold, and the
 # *cosine*. Measure that over all the clips looked into: how well does the map rank pixels before
 # the bias and after, and how much background passes the threshold?
@@ -263,7 +263,7 @@ workbook.show(
 )
 
 # %% [markdown]
-# Silence does not empty the state: silence is a direction of its own, one that no object agrees
+# Silence does not empty the state at this scale: silence is a direction of its own, one that no object agrees
 # with. And the gate: its columns are much more different from each other than its lines. Does it
 # look at the picture at all?
 #
@@ -289,7 +289,7 @@ columns += ["spread over frames", "over channels", "change in silence"]
 workbook.table(["gate", *columns], rows)
 
 # %% [markdown]
-# Most gates are nearly *fixed*: a channel is open or closed, whatever is in view. On these data
+# Most gates are nearly *fixed*: a channel is as open as it is, whatever is in view. On these data
 # every frame holds a few of the same seven silhouettes, and a maximum over a frame says little
 # about them at the early stages. The gates that do look are the ones with a large *spread over
 # frames*. (The gate is computed from what is seen, but what is seen has had the sound added to
@@ -356,9 +356,9 @@ workbook.table(["state", "cosine, same sound", "other sound", "AUROC of same aga
 
 # %% [markdown]
 # The frozen audio encoder tells sets of timbres apart almost perfectly. On the way down the
-# encoder the state loses some of that and takes up what is *seen*; at the coarsest decoder scales
-# it says least about the sound; and towards the finest it comes back, because each scale takes
-# its $A_i$ of the encoder in again. The coarsest state is no summary from which the rest is
+# encoder the state loses some of that and takes up what is *seen*. Before the gate it says least
+# about the sound at 4 x 4, where the gate then lets nothing through, and comes back from there to
+# the finest, because each scale takes its $A_i$ of the encoder in again. The coarsest state is no summary from which the rest is
 # unfolded.
 #
 # ## 5.4 "Progressively suppresses background", in numbers
@@ -436,10 +436,10 @@ for i in range(len(names) - 1):
 # %% [markdown]
 # So, of "progressively suppresses background":
 #
-# - **Not from the start.** At 2 x 2 and 4 x 4 the map ranks pixels little better than a coin
-#   would. (The table says "background worse" and "IoU better" of the step between them: more is
-#   marked, and so more of the objects too.) No loss ever asked these scales for a mask, so nobody
-#   should expect one there.
+# - **Not from the start.** At 2 x 2 the map ranks pixels worse than a coin would, at 4 x 4 about
+#   as well as one. (The table says "background better" and "IoU worse" of the step between them:
+#   less is marked, and so less of the objects too.) No loss ever asked these scales for a mask,
+#   so nobody should expect one there.
 # - **In one jump.** At 8 x 8, the first scale that $L_\text{msa}$ looks at, background goes dark
 #   and the ranking is nearly what it will be.
 # - **Then, a little, at each step.** The background does get darker and the ranking better from
@@ -692,10 +692,10 @@ workbook.show(
 )
 
 # %% [markdown]
-# While neither sounds, neither is marked: the model *does* listen. While one sounds, often both
+# While neither sounds, neither is marked: the model *does* listen. While one sounds, mostly both
 # are marked; sometimes only one; by what, these clips do not say. The difference is undecided, as
-# predicted, and an interval that wide proves no zero; the argument does. (With training clips
-# that never hold two of a kind it has not even learnt to mark both.) Stereo sound, or motion in
+# predicted, and an interval that wide proves no zero; the argument does. (Its training clips
+# never held two of a kind: nothing ever taught it to mark both.) Stereo sound, or motion in
 # time with the sound, could tell twins apart. A global vector of mono sound cannot, in LightAVSeg
 # as in every other method here.
 
@@ -900,8 +900,8 @@ names = [desk.sources[i].label for i in loud]
 workbook.table([f"volume of {names[0]}", *(f"{name}: marked" for name in names)], rows)
 
 # %% [markdown]
-# The one that fades loses nearly all its pixels within a narrow range of volumes: a sound is
-# heard or it is not. The other keeps its own. The last row is the first again: the model
+# The one that fades keeps its pixels down to a fifth of its volume at least, and has none at 0: a
+# sound is heard or it is not. The other keeps its own. The last row is the first again: the model
 # remembers nothing.
 #
 # Now you. **Try:**

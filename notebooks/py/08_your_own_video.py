@@ -239,14 +239,15 @@ workbook.show(
 # - **A sound needs a culprit.** The disc that nobody sees is heard, and somebody in view gets the
 #   blame. In training every sound had its object in view; nothing ever taught it to say "that one
 #   is not here".
-# - **Twins.** While one sounds, the other is marked as well, in second 14 even more than the one
-#   that sounds. No training cures this: the model has one vector for all it hears, made of mono
+# - **Twins.** While one sounds, the other is marked as well, in seconds 14 and 15 even more than the
+#   one that sounds. No training cures this: the model has one vector for all it hears, made of mono
 #   sound that holds no place, and it fits both.
-# - **Short sounds.** The front end hears 0.975 s from the picture on. A quarter of a second in it
-#   was enough, a tenth was not. The truth asks what sounds at the *instant* of the picture: in
-#   second 17 nothing yet, the sound starts at 17.4. So the IoU is 0, and the mask is early.
-# - **What was never seen** is not marked, marked in part, or taken for another. Nothing in the
-#   mask warns of it.
+# - **Short sounds.** The front end hears 0.975 s from the picture on. A tenth of a second in it
+#   was enough. The truth asks what sounds at the *instant* of the picture: in seconds 16 to 18
+#   nothing yet, the sounds start at 16.4, 17.4 and 18.5. So the IoU is 0, and the mask is early.
+# - **What was never seen or heard.** The large cross sounds, and bare background is marked; the
+#   tiny square sounds, and a part of the cross is; for white noise and speech the square and a
+#   part of the cross are. Nothing in the mask warns of it.
 
 # %%
 for number, mean in enumerate(iou.view(6, 4).mean(1), 1):
@@ -301,8 +302,8 @@ curves = {f"{n + 1} {script['name']}": scores[:, n].tolist() for n, script in en
 workbook.show(
     plots.video.threshold_curves(thresholds, curves),
     alt="Mean IoU of each act against the threshold from 0.05 to 0.999. The lines of acts 1 and 2 "
-    "stay high and those of acts 3 to 5 near the middle, all nearly level; act 6 lies at 0, and "
-    "from a threshold of 0.9 on at a quarter.",
+    "stay high, those of acts 3 and 4 near the middle and that of act 5 at a quarter, all nearly "
+    "level; act 6 lies at 0 throughout.",
 )
 
 # %% [markdown]
@@ -324,8 +325,7 @@ workbook.table(["second", "object", "marked", "median probability", "gone above"
 # %% [markdown]
 # No threshold tells right from wrong here: most of what is blamed is blamed with the same
 # certainty as what is right. A probability says how much a pixel looks like the *training's*
-# sounding pixels, not how much the answer can be trusted. (The step in the line of act 6 is its
-# second of white noise: a small stain goes, and an empty mask is right there.) What a threshold
+# sounding pixels, not how much the answer can be trusted. What a threshold
 # does move is the outline, as the player shows.
 #
 # ## 8.5 How often to look
@@ -412,13 +412,13 @@ sounds = [(sound["start"], sound["end"]) for sound in acts[4]["sounds"]]
 workbook.show(
     plots.video.against_sound(curves, sounds, "Act 5: the mask runs ahead of the sound"),
     alt="Share of the object that is marked over act 5, with the stretches in which it sounds: the "
-    "first, of 0.1 s, is never marked; the others are from some tenths of a second before they "
-    "start, and no longer in their last tenths.",
+    "object is marked from some tenths of a second before each of them starts; hardly while the two "
+    "short ones sound, nearly to the end of the long one.",
 )
 
 # %% [markdown]
-# Looking more often did not find the 0.1 s of sound: however often you look, no picture hears
-# more than these 0.1 s. And the mask runs *ahead*: a picture is marked for what is heard after
+# Even the 0.1 s of sound are found, at one picture a second too. But while they sound nothing is
+# marked: the mask runs *ahead*, a picture is marked for what is heard after
 # it. How far ahead? Compare each mask with what will sound `lead` seconds later. Objects move
 # meanwhile, so the truth keeps them where the picture has them, and takes from later only which
 # of them sound. (Acts 1 and 2, without the last second of each.)
@@ -481,10 +481,9 @@ workbook.table([*columns, "IoU between the two, where either marks"], rows)
 
 # %% [markdown]
 # A deaf model would keep its masks, IoU 1. This one, in the sample, drops them all in silence,
-# and with the wrong sound marks less, and mostly other things. Why is the IoU not quite 0? Most
-# of what is heard is now off screen, and as in act 3 somebody in view gets the blame; now and
-# then it falls on the one that was marked before. In second 0 a ring is heard that nobody sees,
-# and the crescent is marked again, this time wrongly. A model that listens can still be wrong:
+# and with the wrong sound marks less, and mostly other things. Why is the IoU not 0? Most of what
+# is heard is now off screen, and as in act 3 somebody in view gets the blame; often it falls on
+# the one that was marked before. A model that listens can still be wrong:
 # listening is what this test shows, and no more.
 #
 # ## 8.7 To take away: overlay, masks, manifest
@@ -551,8 +550,8 @@ print(f"seconds with an IoU above 0.9: {right[:8].sum()} of 8 in acts 1 and 2, "
 #
 # - One `Segmenter` for a model in PyTorch or an exported file; `predict` for pictures and
 #   probabilities, `lightavseg predict` for files.
-# - What training held works; off-screen sounds, twins, very short sounds and unknown things do
-#   not, each for its own reason, and the probability does not warn.
+# - What training held works; off-screen sounds, twins, sounds that begin between two pictures
+#   and unknown things do not, each for its own reason, and the probability does not warn.
 # - A picture hears what comes after it: masks run a few tenths of a second ahead of the sound.
 # - Whether a model listens can be tested on any video, without a truth: change the sound and
 #   compare the masks.
