@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -110,12 +111,13 @@ class Train(TrainConfig, _TrainOptions):
 
     def begun(self) -> Train:
         """The command by which the run that is to go on was begun. Raises FileNotFoundError or ValueError:
-        there is no such run, it is through, or another option was given."""
+        there is no such run, or another option was given. Where it is through the program ends, well."""
         from ..run_folder import FREE, RunFolder, read_about
 
         about = read_about(self.resume)
         if (self.resume / "last").is_dir() and not RunFolder(self.resume, about, 0).checkpoints:
-            raise ValueError(f"{self.resume}: is through; there is nothing left to go on with.")
+            print(f"{self.resume}: is through; there is nothing left to go on with.")
+            sys.exit()  # no mistake: a job that is begun again and again ends here
         try:
             values = about["command"] | {f.name: about[f.name] for f in fields(TrainConfig)}
             options = {name: values[name] for name in (f.name for f in fields(Train)) if name in values}
