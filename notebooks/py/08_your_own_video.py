@@ -412,8 +412,8 @@ sounds = [(sound["start"], sound["end"]) for sound in acts[4]["sounds"]]
 workbook.show(
     plots.video.against_sound(curves, sounds, "Act 5: the mask runs ahead of the sound"),
     alt="Share of the object that is marked over act 5, with the stretches in which it sounds: the "
-    "object is marked from some tenths of a second before each of them starts; hardly while the two "
-    "short ones sound, nearly to the end of the long one.",
+    "object is marked from some tenths of a second before each of them starts; hardly while the "
+    "two short ones sound, nearly to the end of the long one.",
 )
 
 # %% [markdown]
