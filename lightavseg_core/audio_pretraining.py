@@ -6,10 +6,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
-from ._common.learning import State, restore, state_of
+from ._common.learning import State, one_cycle, restore, state_of
 from ._common.state import buffers_kept, learns, unfreeze
 from .config import TrainConfig
 from .data.avsbench import AVSBench
@@ -125,8 +124,7 @@ def pretrain_audio(
     steps = config.audio_epochs * max(1, len(heard) // BATCH)
     rate = config.learning_rate
     optimizer = torch.optim.AdamW(parameters, rate, weight_decay=config.weight_decay, fused=True)
-    # Of five steps a fifth, less one, is none, by which torch divides.
-    schedule = OneCycleLR(optimizer, rate, total_steps=max(steps, 2) + (steps == 5), pct_start=0.2)
+    schedule = one_cycle(optimizer, rate, steps)
     folder = folder or RunFolder(None, {}, math.inf)
     both, start = nn.ModuleDict({"audio": audio, "head": head}), 0
     if state is not None:

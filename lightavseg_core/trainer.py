@@ -10,12 +10,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, send_to_device, set_seed
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
+from torch.optim.lr_scheduler import ConstantLR
 from tqdm.auto import tqdm
 
 from ._common.bars import bars_closed
 from ._common.files import alone
-from ._common.learning import restore, state_of
+from ._common.learning import one_cycle, restore, state_of
 from ._common.state import buffers_kept, evaluating, freeze, heard_already, learns, unfreeze
 from ._common.stopping import Request, requests
 from ._common.switches import deterministic_algorithms, keep_freed_memory, no_settings_from_outside
@@ -118,8 +118,7 @@ class Trainer:
         if config.schedule == "constant":
             schedule = ConstantLR(optimizer, factor=1)
         else:
-            # Of five steps a fifth, less one, is none, by which torch divides.
-            schedule = OneCycleLR(optimizer, rate, total_steps=max(steps, 2) + (steps == 5), pct_start=0.2)
+            schedule = one_cycle(optimizer, rate, steps)
 
         if goes_on:
             restore(state, self.model, optimizer, schedule, order.generator)

@@ -1,4 +1,4 @@
-"""The whole state of something that learns, as tensors and as what JSON holds: no pickle."""
+"""How the rate of learning goes, and the whole state of what learns, in tensors and JSON: no pickle."""
 from __future__ import annotations
 
 import random
@@ -8,7 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+
+
+def one_cycle(optimizer: Optimizer, rate: float, steps: int) -> OneCycleLR:
+    """Up to `rate` in a fifth of the steps, and down to nothing."""
+    # Of five steps a fifth, less one, is none, by which torch divides.
+    return OneCycleLR(optimizer, rate, total_steps=max(steps, 2) + (steps == 5), pct_start=0.2)
 
 
 class State(NamedTuple):
