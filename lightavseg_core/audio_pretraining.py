@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from ._common.learning import State, one_cycle, restore, state_of
 from ._common.state import buffers_kept, learns, unfreeze
+from ._common.together import average, average_statistics, rank, world
 from .config import TrainConfig
 from .data.avsbench import AVSBench
 from .data.layout import AVSS_SECONDS, read_events
@@ -101,7 +102,7 @@ def pretrain_audio(
 
     Half of them are mixed with another second at a random level, so that few clips make many mixtures, and
     one in twenty is silenced, as no clip with a noise floor ever is. folder: its log gets an entry of each
-    step, and it keeps checkpoints; state: of one of them, to go on from.
+    step, and it keeps checkpoints; state: of one of them, to go on from. Several processes share each batch.
     Returns the validation's share of seconds whose whole sounding set is right, and of single tags.
 
     Raises ValueError where the dataset has no events.csv, or nothing in `audio` can learn; FloatingPointError
@@ -121,6 +122,9 @@ def pretrain_audio(
     now = torch.zeros(1)  # a window begins at its own second 0
     head = nn.Linear(audio.channels, len(categories)).to(device)
     parameters = [*audio.parameters(), *head.parameters()]
+    # Each process takes some rows of each batch; batch norms need two.
+    shared = world() if world() <= BATCH // 2 else 1
+    mine = slice(rank() % shared, BATCH, shared)
     steps = config.audio_epochs * max(1, len(heard) // BATCH)
     rate = config.learning_rate
     optimizer = torch.optim.AdamW(parameters, rate, weight_decay=config.weight_decay, fused=True)
@@ -132,24 +136,30 @@ def pretrain_audio(
         start = state.values["tagging"]
     audio.train()
     left = range(start + 1, steps + 1)
-    for step in tqdm(left, "audio pretraining", steps, initial=start, leave=False, mininterval=1):
+    shown = {"initial": start, "leave": False, "mininterval": 1, "disable": rank() > 0}
+    for step in tqdm(left, "audio pretraining", steps, **shown):
         first, second = torch.randint(len(heard), (2, BATCH), generator=generator)
         mixed = torch.rand(BATCH, 1, generator=generator) < 0.5
         level = 10 ** (torch.empty(BATCH, 1).uniform_(-6, 6, generator=generator) / 20)  # +-6 dB
         audible = torch.rand(BATCH, 1, generator=generator) > 0.05
         sound = audible * (heard[first] + mixed * level * heard[second])               # (B, samples)
         label = audible * torch.maximum(labels[first], mixed * labels[second])         # (B, categories)
-        log_mel = front_end(sound, now)[:, 0].to(device)                               # (B, 1, F, M)
+        sound, label = sound[mine], label[mine]                                        # (B', ...)
+        log_mel = front_end(sound, now)[:, 0].to(device)                               # (B', 1, F, M)
         with buffers_kept(audio):
-            loss = F.binary_cross_entropy_with_logits(head(audio(log_mel)), label.to(device))
+            tags = head(audio(log_mel))
+            loss = F.binary_cross_entropy_with_logits(tags, label.to(device)) * (len(label) * shared / BATCH)
             optimizer.zero_grad()
             loss.backward()
+            average(parameter.grad for parameter in parameters if parameter.grad is not None)
+            average([loss.detach()])
             norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)
             if not (torch.isfinite(loss) and torch.isfinite(norm)):
                 found = f"audio pretraining: the loss is {loss.item()}, or its gradient is not finite"
                 raise FloatingPointError(f"{found}. A smaller learning_rate may help.")
         optimizer.step()
         schedule.step()
+        average_statistics(audio)
         folder.record(event="tagging step", step=step, of=steps, loss=loss.item())
         if folder.is_time():
             folder.keep(state_of(both, optimizer, schedule, generator), tagging=step)

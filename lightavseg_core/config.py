@@ -16,6 +16,8 @@ class TrainConfig:
     epochs: int = 7
     batch_size: int = 8
     """Clips."""
+    accumulate: int = 1
+    """Batches of a step, one after the other, in each process."""
     half: float = 0.3
     """Until this share of the epochs is over, frames have half their sides: what sounds and roughly where is
     learned in less than half of the time."""
@@ -61,6 +63,6 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raises ValueError for values that cannot be trained with."""
-        least = dict.fromkeys(("batch_size", "validate_every", "audio_epochs"), 1)
+        least = dict.fromkeys(("batch_size", "accumulate", "validate_every", "audio_epochs"), 1)
         most = {"seed": 2**32 - 1, "clip_norm": math.inf, "half": 1, "three_quarters": 1}
         check_fields(self, least=least, most=most)

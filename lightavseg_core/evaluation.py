@@ -1,15 +1,15 @@
 """Scores of a model on a dataset, also with another sound; the deaf oracle; masks of single clips."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
-from torchmetrics import Metric, SumMetric
+from torch.utils.data import BatchSampler, DataLoader
+from torchmetrics import Metric
 
-from ._common.outputs import NotFinite, check_finite
+from ._common.outputs import check_finite
+from ._common.scores import put, taken
 from ._common.state import evaluating
+from ._common.together import gathered, rank, summed, world
 from .data.avsbench import AVSBench, collate
 from .data.scored import Clips, check_datasets, scored
 from .data.sounding_shapes import clip_number, objects
@@ -54,41 +54,27 @@ def evaluate(
     clip's), "noise" (white, at the clip's level), "noisy" (its own and that noise). *Going dark* with silence
     means a foreground_share near 0, not M_J, which an empty prediction raises on silent seconds. score: what
     is measured instead, a metric or a collection whose update takes logits and masks.
+
+    In several processes (torchrun), all of which are to call it, each sees its share of the batches; all
+    return the same, to the last bit what one process returns.
     """
     clips, heard = scored(model, dataset, sound)
     device = next(model.parameters()).device
     score = (score or score_for(model.config.num_classes)).to(device)
-    frames = SumMetric().to(device)
-    # Across processes each scores its own clips; torchmetrics adds them up.
-    rank, world = 0, 1
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    clips = Subset(clips, range(rank, len(clips), world))
+    # Whole batches are dealt out to processes, since M_F_batch depends on them.
+    batches = BatchSampler(range(len(clips)), batch_size, drop_last=False)
+    mine, frames, states = list(batches)[rank() :: world()], 0, []
     with evaluating(model):
-        for batch in DataLoader(clips, batch_size, collate_fn=collate):
+        for batch in DataLoader(clips, batch_sampler=mine, collate_fn=collate):
             output = model(batch["frames"].to(device), batch["log_mel"].to(device))
             update_score(score, output.logits, batch)
-            frames.update(batch["annotated"].sum())
-    result = {**computed(score), "batch_size": batch_size}
-    return {**result, "frames": int(frames.compute()), "sound": heard}
-
-
-def score_segmenter(segment: Callable[[Tensor, Tensor], Tensor], dataset: AVSBench) -> dict:
-    """M_J, M_F and M_F_batch of what marks one second at a time, an exported file, say.
-
-    segment: (1, 1, 3, H, W) and (1, 1, 1, F, M) -> logits.
-    """
-    check_datasets(dataset=dataset)
-    score = score_for(dataset.num_classes)
-    for index in range(len(dataset)):
-        batch, logits = collate([dataset[index]]), []
-        for given in zip(batch["frames"].split(1, 1), batch["log_mel"].split(1, 1)):
-            try:
-                logits.append(segment(*given))
-            except NotFinite as error:
-                raise error.at(f"clip {batch['name'][0]}, second {len(logits)}") from None
-        update_score(score, torch.cat(logits, 1), batch)
-    return computed(score)
+            frames += int(batch["annotated"].sum())
+            if world() > 1:
+                states.append(taken(score))
+    if world() > 1:
+        put(score, gathered(states))
+    (frames,) = summed(frames)
+    return {**computed(score), "batch_size": batch_size, "frames": int(frames), "sound": heard}
 
 
 def deaf_oracle(dataset: AVSBench) -> dict:

@@ -18,10 +18,11 @@ from tqdm.auto import tqdm
 from ._common.files import append, whole
 from ._common.learning import State
 from ._common.stopping import Request, Stopped
+from ._common.together import largest, world
 from .models.base import AVSModel
 
 KEPT = 2  # checkpoints: where the last one is damaged, the one before is used
-FREE = ("workers", "save_minutes")  # of train.json: what changes no bit
+FREE = ("workers", "save_minutes", "processes")  # of train.json: with which a training may go on otherwise
 
 
 class RunFolder:
@@ -65,9 +66,12 @@ class RunFolder:
             model.save_pretrained(self.path / name)
 
     def is_time(self, epoch_ends: bool = False) -> bool:
-        """For a checkpoint: an epoch ends, or `minutes` went by since the last one; or to stop."""
+        """For a checkpoint: an epoch ends, or `minutes` went by since the last one; or to stop. The same in
+        all processes, each of which is to ask."""
         late = epoch_ends or time.monotonic() - self.kept_at > 60 * self.minutes
-        return self.request.number > 0 or (late and self.path is not None)
+        number, late = largest(self.request.number, late and self.path is not None)
+        self.request.number = int(number)
+        return bool(number or late)
 
     def keep(self, state: State, **where) -> None:
         """Writes a checkpoint, and raises Stopped if that was asked for. where: where the training stands."""
@@ -102,7 +106,8 @@ class RunFolder:
         """
         if self.path is None or not (self.checkpoints or (self.path / "train.json").is_file()):
             return None
-        check_same(self.path, read_about(self.path), self.about)
+        begun = read_about(self.path)
+        check_same(self.path, begun, self.about)
         checkpoints, damaged = self.checkpoints, []
         for file in reversed(checkpoints):
             try:
@@ -120,11 +125,29 @@ class RunFolder:
             with whole(self.path / "log.jsonl") as staging:
                 staging.write_text("".join(f"{json.dumps(entry)}\n" for entry in self.log))
             self.begun = True
+            state.values["processes"] = begun.get("processes", 1)
             return state
         if checkpoints:
             advice = "Start anew with another --out."
             raise ValueError(f"{self.path}: none of its checkpoints can be used, see above. {advice}")
         return None
+
+    def share_of(self, state: State, accumulate: int) -> int:
+        """How many batches of a step are each process's: a step takes as many as when the training was begun,
+        by however many processes. Raises ValueError where they cannot be shared."""
+        before, now = state.values["processes"], world()
+        batches = before * accumulate
+        if before == now:
+            return accumulate
+        begun = f"was begun by {before} processes, and each step takes {batches} batches"
+        if batches % now:
+            advice = f"Go on with one process, or {before}."
+            raise ValueError(f"{self.path}: {begun}, which {now} processes cannot share. {advice}")
+        if self.path:
+            differs = "Sums round otherwise; batch norms' running statistics are means over processes."
+            share = f"{batches // now} in each of {now}"
+            tqdm.write(f"{self.path}: {begun}; now {share}. {differs}", file=sys.stderr)
+        return batches // now
 
     def _entries(self, count: int) -> list[dict]:
         """Those that the log had when a checkpoint was written."""

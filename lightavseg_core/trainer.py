@@ -10,21 +10,31 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, send_to_device, set_seed
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import ConstantLR
 from tqdm.auto import tqdm
 
 from ._common.bars import bars_closed
 from ._common.files import alone
-from ._common.learning import one_cycle, restore, state_of
+from ._common.learning import restore, scheduled, state_of
 from ._common.state import buffers_kept, evaluating, freeze, heard_already, learns, unfreeze
-from ._common.stopping import Request, requests
+from ._common.stopping import requests
 from ._common.switches import deterministic_algorithms, keep_freed_memory, no_settings_from_outside
+from ._common.together import (
+    average_statistics,
+    each_told_of_others,
+    from_first,
+    gathered,
+    rank,
+    summed,
+    world,
+)
 from .audio_pretraining import prepare_audio
 from .config import TrainConfig
 from .data.avsbench import AVSBench
 from .data.loading import (
     large_enough,
     loading_processes,
+    mirrored,
+    names_in,
     say_that_it_waits,
     shrunk,
     smallest_batch,
@@ -47,6 +57,10 @@ class Trainer:
     give the same weights, bit for bit, whatever stood before, however clips are loaded and validated, and
     however often it was stopped and went on. What an earlier training froze learns if the configuration says
     so; what was frozen by hand stays so.
+
+    Under `torchrun` a step takes `accumulate` batches from each process, weighted by their annotated frames:
+    the same as so many more, one after the other, in one process. Batch norms see one batch at a time either
+    way; their running statistics are the processes' mean.
     """
 
     def __init__(
@@ -66,24 +80,23 @@ class Trainer:
 
         Raises FloatingPointError, naming the clips, when the loss or its gradient is not finite: nothing was
         learned from them, and what was saved until then stays; and ValueError for what cannot be trained or
-        validated with, for a folder that another process writes, or in which something else was trained.
+        validated with, for a folder that another process writes, or in which something else was trained;
+        ConnectionError where another process of this training has ended.
 
         Torch's switches are as before afterwards. The random generators, which start from the seed, are not,
         nor is glibc, which keeps freed memory until the process ends.
         """
         # An ablation's switch, or lambda = 0, leaves some parameters without gradient.
-        ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
+        ddp = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
         on_cpu = not torch.cuda.is_available()
         self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[ddp])
         out = self.out if self.accelerator.is_main_process else None
         check_datasets(train=train, validation=validation)
-        if resume and self.accelerator.num_processes > 1:
-            raise ValueError("a training goes on in one process; start it without `accelerate launch`.")
         data = {name: getattr(train, name) for name in ("subset", "size", "sound")}
         data |= {"root": str(train.root.resolve()), "clips": len(train)}
         about = {**asdict(self.config), "data": data, "model": asdict(self.model.config), **self.about}
-        asked = requests() if self.accelerator.num_processes == 1 else nullcontext(Request())
-        with alone(out) if out else nullcontext(), asked as request:
+        about["processes"] = world()
+        with alone(out) if out else nullcontext(), requests() as request, each_told_of_others():
             self.folder = RunFolder(out, about, self.config.save_minutes, request)
             self.log = self.folder.log
             return self._fit(train, validation, resume)
@@ -93,7 +106,8 @@ class Trainer:
         folder, record = self.folder, self.folder.record
         keep_freed_memory()
         self._try(train, validation)
-        state = folder.go_on() if resume else None
+        state = from_first(folder.go_on()) if resume else None
+        accumulate = config.accumulate if state is None else folder.share_of(state, config.accumulate)
         set_seed(config.seed)
         prepare_audio(self.model, train, validation, config, accelerator.device, folder, state)
         stood = {"epoch": 1, "batches": 0, "clips": 0, "scores": {}, "best": -math.inf}
@@ -107,58 +121,56 @@ class Trainer:
         workers = loading_processes(config.workers, accelerator.device.type)
         hears_once = accelerator.device.type == "cpu" and not learns(self.model.audio)
         train = train.heard_by(self.model.audio) if hears_once else train
-        loader = training_loader(train, config.batch_size, config.seed, workers)
-        order = loader.sampler
+        loader = training_loader(train, config.batch_size, config.seed, workers, accumulate)
+        dealt = loader.batch_sampler
+        generators = dealt.generator, torch.Generator().set_state(torch.get_rng_state())  # the second mirrors
         self.model.to(memory_format=torch.channels_last)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         rate = config.learning_rate
         optimizer = AdamW(parameters, rate, weight_decay=config.weight_decay, fused=True)
-        model, loader = accelerator.prepare(self.model, loader)
-        steps = config.epochs * len(loader)  # of this process: each has its share of the clips
-        if config.schedule == "constant":
-            schedule = ConstantLR(optimizer, factor=1)
-        else:
-            schedule = one_cycle(optimizer, rate, steps)
+        model = accelerator.prepare(self.model)
+        steps = config.epochs * dealt.steps
+        schedule = scheduled(optimizer, config.schedule, rate, steps)
 
         if goes_on:
-            restore(state, self.model, optimizer, schedule, order.generator)
+            restore(state, self.model, optimizer, schedule, *generators)
             del state  # as large as the model
-            order.skipped = stood["batches"] * config.batch_size * accelerator.num_processes
+            dealt.skipped = stood["batches"]
         scores, best, shown = stood["scores"], stood["best"], {}
-        bar = tqdm(total=steps, desc="training", mininterval=1, disable=not accelerator.is_main_process)
-        bar.update((stood["epoch"] - 1) * len(loader) + stood["batches"])
+        bar = tqdm(total=steps, desc="training", mininterval=1, disable=rank() > 0)
+        bar.update((stood["epoch"] - 1) * dealt.steps + stood["batches"] // dealt.step)
         for epoch in range(stood["epoch"], config.epochs + 1):
-            loader.set_epoch(epoch - 1)
+            loader.dataset.set_epoch(epoch - 1)
             model.train()
             (freeze if epoch <= config.freeze_visual else unfreeze)(self.model.visual)
             begun, waited = time.perf_counter(), 0.0
             clips, batches, stood = stood["clips"], stood["batches"], {"clips": 0, "batches": 0}
-            ordered_by = torch.Generator()
-            ordered_by.set_state(order.generator.get_state())
-            for batch, wait in with_waits(loader):
+            ordered_by = torch.Generator().set_state(dealt.generator.get_state())
+            for step, wait in with_waits(loader, accumulate):
                 waited += wait
-                batches += 1
-                clips += len(batch["name"])
-                batch = self.augment(shrunk(batch, config.sides(epoch)))
+                batches += dealt.step
+                step = self._augmented(step, epoch, generators[1])
+                if rank():  # what dropout draws here depends on the step alone, so nothing of it is kept
+                    torch.manual_seed(hash((config.seed, rank(), epoch, batches)))
                 heard = heard_already(self.model) if hears_once else nullcontext()
                 with buffers_kept(self.model), heard:
-                    loss, parts = self._loss(model, batch)
                     optimizer.zero_grad()
-                    accelerator.backward(loss)
+                    parts = self._learn_from(model, step)
                     norm = accelerator.clip_grad_norm_(parameters, config.clip_norm or math.inf)
-                    if not (torch.isfinite(loss) and torch.isfinite(norm)):
-                        raise FloatingPointError(self._not_finite(loss.item(), epoch, batch))
+                    if not (math.isfinite(parts["loss"]) and torch.isfinite(norm)):
+                        raise FloatingPointError(self._not_finite(parts["loss"], epoch, step))
                 optimizer.step()
                 schedule.step()
-                parts = {name: value.item() for name, value in parts.items()}
+                average_statistics(self.model)
+                clips += int(parts.pop("clips"))
                 record(event="step", epoch=epoch, **parts)
                 # refresh=False: in a notebook each refresh of the bar is a message, and 2,000 are not free.
                 bar.set_postfix({"loss": f"{parts['loss']:.3f}", **shown}, refresh=False)
                 bar.update()
-                if folder.is_time(epoch_ends=batches == len(loader)):
+                if folder.is_time(epoch_ends=batches == dealt.steps * dealt.step):
                     where = {"epoch": epoch, "batches": batches, "clips": clips}
                     where["seconds"] = time.perf_counter() - start
-                    reached = state_of(self.model, optimizer, schedule, ordered_by)
+                    reached = state_of(self.model, optimizer, schedule, ordered_by, generators[1])
                     folder.keep(reached, **where, scores=scores, best=best)
             seconds = time.perf_counter() - begun
             record(event="epoch", epoch=epoch, clips=clips, seconds=seconds, waited=waited)
@@ -190,14 +202,29 @@ class Trainer:
         with evaluating(self.model), buffers_kept(self.model, always=True), large_enough(batch):
             self._loss(self.model.train(), send_to_device(batch, self.accelerator.device))
 
-    def augment(self, batch: dict) -> dict:
-        """Mirrors each clip, with its masks, half of the time."""
-        if not self.config.flip:
-            return batch
-        flip = torch.rand(len(batch["frames"])) < 0.5
-        for key in ("frames", "mask"):
-            batch[key][flip] = batch[key][flip].flip(-1)
-        return batch
+    def _augmented(self, step: list[dict], epoch: int, generator: torch.Generator) -> list[dict]:
+        """This process's batches of a step: with the epoch's sides, and clips mirrored half of the time. Each
+        process draws for all, so that a batch is the same in whichever it is."""
+        side = self.config.sides(epoch)
+        step = [shrunk(send_to_device(batch, self.accelerator.device), side) for batch in step]
+        if self.config.flip:
+            shape = len(step) * world(), len(step[0]["name"])
+            flips = torch.rand(shape, generator=generator) < 0.5
+            step = [mirrored(batch, flip) for batch, flip in zip(step, flips[rank() :: world()])]
+        return step
+
+    def _learn_from(self, model: torch.nn.Module, step: list[dict]) -> dict[str, float]:
+        """Gradients of the mean over all annotated frames of a step, in all processes; what the log says."""
+        frames = [int(batch["annotated"].sum()) for batch in step]
+        (total,), last = summed(sum(frames)), len(step) - 1
+        means = {"clips": sum(len(batch["name"]) for batch in step)}
+        for k, batch in enumerate(step):
+            with nullcontext() if k == last else self.accelerator.no_sync(model):
+                loss, parts = self._loss(model, batch)
+                self.accelerator.backward(loss * (world() * frames[k] / total))  # DDP takes the mean
+            for name, value in parts.items():
+                means[name] = means.get(name, 0) + value.item() * frames[k] / total
+        return dict(zip(means, summed(*means.values())))
 
     def _loss(self, model: torch.nn.Module, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of a batch, and what the log says of it: itself and its parts."""
@@ -210,15 +237,12 @@ class Trainer:
         )
         return loss, {"loss": loss, **parts}
 
-    def _not_finite(self, loss: float, epoch: int, batch: dict) -> str:
+    def _not_finite(self, loss: float, epoch: int, step: list[dict]) -> str:
         """The message for a loss or gradient that is not finite: the clips whose input is not, or else all of
-        the batch."""
-        broken = []
-        for name, *inputs in zip(batch["name"], batch["frames"], batch["log_mel"]):
-            if not all(x.isfinite().all() for x in inputs):
-                broken.append(name)
+        the step."""
+        names, broken = (sum(found, []) for found in zip(*gathered(names_in(step))))
         kept = "There is no checkpoint yet."
         if self.out and (self.out / "last").is_dir():
             kept = f"The last good checkpoint is {self.out / 'last'}."
-        clips = ", ".join(broken or batch["name"])
+        clips = ", ".join(broken or names)
         return f"the loss is {loss}, or its gradient is not finite, in epoch {epoch} with {clips}. {kept}"

@@ -8,13 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 
 def one_cycle(optimizer: Optimizer, rate: float, steps: int) -> OneCycleLR:
     """Up to `rate` in a fifth of the steps, and down to nothing."""
     # Of five steps a fifth, less one, is none, by which torch divides.
     return OneCycleLR(optimizer, rate, total_steps=max(steps, 2) + (steps == 5), pct_start=0.2)
+
+
+def scheduled(optimizer: Optimizer, kind: str, rate: float, steps: int) -> LRScheduler:
+    """kind: TrainConfig's schedule."""
+    return ConstantLR(optimizer, factor=1) if kind == "constant" else one_cycle(optimizer, rate, steps)
 
 
 class State(NamedTuple):

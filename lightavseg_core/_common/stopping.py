@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
+from .together import world
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -28,11 +30,14 @@ class Request:
 
 @contextmanager
 def requests() -> Iterator[Request]:
-    """Within, the first signal is noted, and the next one ends at once. What asked in vain, since the body
-    ended by itself, is raised after it."""
+    """Within, the first signal is noted, and the next one ends at once; not so one of several processes,
+    which gets Ctrl-C twice, by the terminal and by its launcher. What asked in vain, since the body ended by
+    itself, is raised after it."""
     request = Request()
 
     def note(number: int, _: object) -> None:
+        if request.number and world() > 1:
+            return
         if request.number:
             raise KeyboardInterrupt
         request.number = number

@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
             code = _command(arguments).run()
         sys.exit(code)
     except KeyboardInterrupt as error:
-        print(error if error.args else "stopped; what was written until now is kept", file=sys.stderr)
+        if not _further():
+            print(error if error.args else "stopped; what was written until now is kept", file=sys.stderr)
         sys.exit(128 + getattr(error, "number", signal.SIGINT))
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         if (getattr(error, "name", None) or "").startswith("lightavseg_core"):
@@ -54,13 +55,20 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
 
 
+def _further() -> bool:
+    """Whether this is another than the first of several processes (`torchrun`)."""
+    return os.environ.get("RANK", "0") != "0"
+
+
 @contextmanager
 def _printing() -> Iterator[None]:
     """Around a command: any name can be printed, in whatever encoding, and what was printed is written out
-    before Python ends, when an error could no longer be told.
+    before Python ends, when an error could no longer be told. Of several processes the first prints.
 
     Raises OSError where standard output cannot be written.
     """
+    if _further():
+        sys.stdout = open(os.devnull, "w")
     out = sys.stdout
     if getattr(out, "errors", None) == "strict":
         out.reconfigure(errors="backslashreplace")  # as stderr does

@@ -141,8 +141,9 @@ class Train(TrainConfig, _TrainOptions):
 
     def _refuse_earlier_run(self) -> None:
         from .._common.files import alone
+        from .._common.together import rank
 
-        if (self.out / "log.jsonl").exists():
+        if not rank() and (self.out / "log.jsonl").exists():
             with alone(self.out):  # not earlier, but running: that is refused otherwise
                 advice = f"Give another --out, or remove it; if it was stopped, --resume {self.out} goes on."
                 raise FileExistsError(f"{self.out}: holds an earlier run. {advice}")
@@ -187,12 +188,12 @@ class Evaluate:
     """Print one line of JSON."""
 
     def run(self) -> int:
-        import torch
-
+        from .._common.together import each_told_of_others, meet
         from ..data.avsbench import AVSBench
         from ..evaluation import evaluate
         from ..models.base import load_model
-        model = load_model(self.folder).to("cuda" if torch.cuda.is_available() else "cpu")
+
+        model = load_model(self.folder).to(meet())
         size = model.config.size if self.size is None else self.size
         dataset = AVSBench(self.data, self.subset, self.split, size, model.front_end)
         if dataset.num_classes != model.config.num_classes:
@@ -200,7 +201,8 @@ class Evaluate:
                 f"{self.folder} has {model.config.num_classes} classes, {self.subset} has "
                 f"{dataset.num_classes}: evaluate it on what it was trained for."
             )
-        scores = evaluate(model, dataset, self.sound, self.batch_size)
+        with each_told_of_others():
+            scores = evaluate(model, dataset, self.sound, self.batch_size)
         if self.json:
             print(json.dumps(scores))
             return 0

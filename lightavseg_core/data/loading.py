@@ -12,9 +12,11 @@ from itertools import islice
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
 from tqdm.auto import tqdm
 
+from .._common.together import rank, world
 from .avsbench import AVSBench, collate
 
 
@@ -28,7 +30,7 @@ class _Drawn(Dataset):
             self.epoch.share_memory_()  # those that load are told of the next epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Accelerate before each epoch, from 0."""
+        """Before each epoch, from 0."""
         self.epoch.fill_(epoch)
 
     def __len__(self) -> int:
@@ -43,15 +45,40 @@ class _Drawn(Dataset):
 
 class _Shuffled(RandomSampler):
     """Another order in each epoch. An epoch draws a number more than it needs, as torch's loader does in each
-    epoch without processes and in the first alone with them: the order is the same either way. `skipped`
-    clips of the next epoch are left out."""
-
-    skipped = 0
+    epoch without processes and in the first alone with them: the order is the same either way."""
 
     def __iter__(self) -> Iterator[int]:
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)
+        return super().__iter__()
+
+
+class _Dealt(Sampler[list[int]]):
+    """Batches, dealt out to processes one by one: each has `accumulate` of a step's. What is left over at an
+    epoch's end, clips or batches, is left out. `skipped` batches of the next epoch, of all processes, are
+    left out too."""
+
+    skipped = 0
+
+    def __init__(self, batches: BatchSampler, accumulate: int):
+        self.batches, self.generator = batches, batches.sampler.generator
+        self.step = accumulate * world()
+        self.steps = len(batches) // self.step
+        if not self.steps:
+            clips, size = len(batches.sampler), batches.batch_size
+            raise ValueError(
+                f"{clips} clips make {len(batches)} batches of {size}, and a step takes {self.step} "
+                f"({accumulate} in each of {world()} processes). Give fewer, or a smaller batch_size."
+            )
+
+    def __len__(self) -> int:
+        return self.steps * self.step // world()
+
+    def __iter__(self) -> Iterator[list[int]]:
         start, self.skipped = self.skipped, 0
-        return islice(super().__iter__(), start, None)
+        # To the end of the order, which is where torch's draws its last number.
+        for k, batch in enumerate(self.batches):
+            if start <= k < self.steps * self.step and k % world() == rank():
+                yield batch
 
 
 def _goes_on_working(_: int) -> None:
@@ -59,20 +86,32 @@ def _goes_on_working(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def training_loader(clips: AVSBench, batch_size: int, seed: int, workers: int) -> DataLoader:
-    """Batches of clips in an order that the seed draws anew in each epoch, the same with so many processes as
-    without. What is left over at an epoch's end is left out, unless it is all there is."""
+def training_loader(
+    clips: AVSBench, batch_size: int, seed: int, workers: int, accumulate: int = 1
+) -> DataLoader:
+    """Batches of clips in an order that the seed draws anew in each epoch, the same with so many loading
+    processes as without. What is left over at an epoch's end is left out, unless it is all there is.
+
+    In one process of several these are its batches, in whole steps of `accumulate` from each (`_Dealt`).
+    """
+    order = _Shuffled(clips, generator=torch.Generator().manual_seed(seed))
+    batches = BatchSampler(order, batch_size, drop_last=len(clips) >= batch_size)
     return DataLoader(
         _Drawn(clips, seed, workers),
-        batch_size,
-        sampler=_Shuffled(clips, generator=torch.Generator().manual_seed(seed)),
-        drop_last=len(clips) >= batch_size,
+        batch_sampler=_Dealt(batches, accumulate),
         collate_fn=collate,
         num_workers=workers,
         worker_init_fn=_goes_on_working,
         persistent_workers=workers > 0,
         generator=torch.Generator(),
     )
+
+
+def mirrored(batch: dict, flip: Tensor) -> dict:
+    """A batch in which the clips that `flip`, (B,) bool, selects are mirrored, with their masks."""
+    for key in ("frames", "mask"):
+        batch[key][flip] = batch[key][flip].flip(-1)
+    return batch
 
 
 def shrunk(batch: dict, share: float) -> dict:
@@ -84,6 +123,17 @@ def shrunk(batch: dict, share: float) -> dict:
     small = F.interpolate(frames.flatten(0, 1), sides, mode="bilinear", antialias=True)
     small_mask = F.interpolate(mask, sides, mode="nearest-exact")
     return {**batch, "frames": small.unflatten(0, frames.shape[:2]), "mask": small_mask}
+
+
+def names_in(step: list[dict]) -> tuple[list[str], list[str]]:
+    """The clips of a step's batches, and those of them whose input is not finite."""
+    names, broken = [], []
+    for batch in step:
+        names += batch["name"]
+        for name, *inputs in zip(batch["name"], batch["frames"], batch["log_mel"]):
+            if not all(x.isfinite().all() for x in inputs):
+                broken.append(name)
+    return names, broken
 
 
 def smallest_batch(clips: AVSBench, batch_size: int) -> dict:
@@ -126,9 +176,10 @@ def say_that_it_waits(bar: tqdm, share: float, workers: int) -> None:
         bar.write(f"{words}, by {workers or 'no extra'} processes. {advice}", file=sys.stderr)
 
 
-def with_waits(loader: Iterable[dict]) -> Iterator[tuple[dict, float]]:
-    """Batches, each with the seconds in which nothing was done but wait for its clips to be read."""
-    asked = time.perf_counter()
-    for batch in loader:
-        yield batch, time.perf_counter() - asked
+def with_waits(loader: Iterable[dict], batches: int = 1) -> Iterator[tuple[list[dict], float]]:
+    """So many batches at a time, and the seconds in which nothing was done but wait for their clips to be
+    read."""
+    given, asked = iter(loader), time.perf_counter()
+    while found := list(islice(given, batches)):
+        yield found, time.perf_counter() - asked
         asked = time.perf_counter()

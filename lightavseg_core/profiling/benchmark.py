@@ -27,7 +27,7 @@ from ..data.sounding_shapes import generate
 from ..deploy.eager import prepare
 from ..deploy.export import clips_of, export
 from ..deploy.runtimes import SUFFIX, load
-from ..evaluation import score_segmenter
+from ..deploy.scoring import score_segmenter
 from ..models import create_model
 from ..models.base import AVSModel, load_model
 from .profiler import Candidate, Profile, Shape, profile

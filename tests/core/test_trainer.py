@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from lightavseg_core import TrainConfig, Trainer, evaluate, load_model
 from lightavseg_core.audio_pretraining import pretrain_audio
 from lightavseg_core.data import AVSBench, collate
+from lightavseg_core.data.loading import mirrored
 from lightavseg_core.data.sounding_shapes import generate
 from lightavseg_core.losses import total_loss
 from lightavseg_core.models import AVSModel
@@ -370,15 +371,21 @@ def test_a_deaf_twin_hears_silence(root, tmp_path, monkeypatch):
 
 def test_masks_are_mirrored_with_their_frames(root):
     data = AVSBench(root, "ms3", "train", SIZE)
-    trainer = Trainer(create(), TrainConfig())
-    torch.manual_seed(0)
-    original, batch = collate([data[i] for i in range(8)]), collate([data[i] for i in range(8)])
-    batch = trainer.augment(batch)
-    flipped = [not torch.equal(a, b) for a, b in zip(batch["frames"], original["frames"])]
-    assert 0 < sum(flipped) < 8
+    original, batch = (collate([data[i] for i in range(8)]) for _ in range(2))
+    chosen = torch.arange(8) % 3 == 0
+    batch = mirrored(batch, chosen)
     for key in ("frames", "mask"):
-        for i, mirrored in enumerate(flipped):
-            assert torch.equal(batch[key][i], original[key][i].flip(-1) if mirrored else original[key][i])
+        for i in range(8):
+            assert torch.equal(batch[key][i], original[key][i].flip(-1) if chosen[i] else original[key][i])
+    assert not torch.equal(batch["frames"], original["frames"])
     assert torch.equal(batch["log_mel"], original["log_mel"])
-    left_alone = Trainer(create(), TrainConfig(flip=False)).augment(collate([data[i] for i in range(8)]))
-    assert all(torch.equal(left_alone[key], original[key]) for key in ("frames", "mask"))
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_clips_are_mirrored_if_asked_for(root, tmp_path, monkeypatch, flip):
+    chosen = []
+    monkeypatch.setattr(
+        "lightavseg_core.trainer.mirrored", lambda batch, which: chosen.append(which.tolist()) or batch
+    )
+    fit(root, tmp_path, epochs=1, flip=flip)
+    assert (0 < sum(map(sum, chosen)) < sum(map(len, chosen))) if flip else not chosen

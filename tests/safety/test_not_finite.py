@@ -14,7 +14,8 @@ from lightavseg_core.cli import main
 from lightavseg_core.data import AVSBench
 from lightavseg_core.deploy.export import compare
 from lightavseg_core.deploy.runtimes import KEY, Exported, Metadata, load
-from lightavseg_core.evaluation import predict, score_segmenter
+from lightavseg_core.deploy.scoring import score_segmenter
+from lightavseg_core.evaluation import predict
 from lightavseg_core.inspection import scales
 from lightavseg_core.metrics import BoundaryScore, FalsePositiveShare, MaskScore, SemanticScore
 from lightavseg_core.models.base import Output

@@ -1,0 +1,31 @@
+"""What a metric has counted, taken out and put together again: a number counted batch by batch in several
+processes comes out as if one had counted all, to the last bit."""
+from __future__ import annotations
+
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+States = list[dict[str, Tensor]]  # of each metric of a collection, or of the only one
+
+
+def _metrics(score: Metric | MetricCollection) -> list[Metric]:
+    return list(score.values()) if isinstance(score, MetricCollection) else [score]
+
+
+def taken(score: Metric | MetricCollection) -> States:
+    """What was counted; the metric then begins anew."""
+    states = [{name: value.cpu() for name, value in m.metric_state.items()} for m in _metrics(score)]
+    score.reset()
+    return states
+
+
+def put(score: Metric | MetricCollection, dealt: list[list[States]]) -> None:
+    """Counts what was taken from each batch, as they were dealt out to processes, in the batches' order: sums
+    of floats depend on it. The metric, whose states are to be sums, then holds all, and asks nobody."""
+    batches = sum(map(len, dealt))
+    for metric in _metrics(score):
+        metric.sync_on_compute = metric._to_sync = False
+        metric._update_count = batches  # else torchmetrics warns that nothing was counted
+    for k in range(batches):
+        for metric, state in zip(_metrics(score), dealt[k % len(dealt)][k // len(dealt)]):
+            metric.merge_state({name: value.to(metric.device) for name, value in state.items()})
