@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from ._common.learning import State, one_cycle, restore, state_of
 from ._common.state import buffers_kept, learns, unfreeze
-from ._common.together import average, average_statistics, rank, world
+from ._common.together import rank
 from .config import TrainConfig
 from .data.avsbench import AVSBench
 from .data.layout import AVSS_SECONDS, read_events
@@ -102,7 +102,8 @@ def pretrain_audio(
 
     Half of them are mixed with another second at a random level, so that few clips make many mixtures, and
     one in twenty is silenced, as no clip with a noise floor ever is. folder: its log gets an entry of each
-    step, and it keeps checkpoints; state: of one of them, to go on from. Several processes share each batch.
+    step, and it keeps checkpoints; state: of one of them, to go on from. Of several processes each trains the
+    same, alike: it is small, and what it hears must not depend on how many there are.
     Returns the validation's share of seconds whose whole sounding set is right, and of single tags.
 
     Raises ValueError where the dataset has no events.csv, or nothing in `audio` can learn; FloatingPointError
@@ -122,9 +123,6 @@ def pretrain_audio(
     now = torch.zeros(1)  # a window begins at its own second 0
     head = nn.Linear(audio.channels, len(categories)).to(device)
     parameters = [*audio.parameters(), *head.parameters()]
-    # Each process takes some rows of each batch; batch norms need two.
-    shared = world() if world() <= BATCH // 2 else 1
-    mine = slice(rank() % shared, BATCH, shared)
     steps = config.audio_epochs * max(1, len(heard) // BATCH)
     rate = config.learning_rate
     optimizer = torch.optim.AdamW(parameters, rate, weight_decay=config.weight_decay, fused=True)
@@ -144,22 +142,17 @@ def pretrain_audio(
         audible = torch.rand(BATCH, 1, generator=generator) > 0.05
         sound = audible * (heard[first] + mixed * level * heard[second])               # (B, samples)
         label = audible * torch.maximum(labels[first], mixed * labels[second])         # (B, categories)
-        sound, label = sound[mine], label[mine]                                        # (B', ...)
-        log_mel = front_end(sound, now)[:, 0].to(device)                               # (B', 1, F, M)
+        log_mel = front_end(sound, now)[:, 0].to(device)                               # (B, 1, F, M)
         with buffers_kept(audio):
-            tags = head(audio(log_mel))
-            loss = F.binary_cross_entropy_with_logits(tags, label.to(device)) * (len(label) * shared / BATCH)
+            loss = F.binary_cross_entropy_with_logits(head(audio(log_mel)), label.to(device))
             optimizer.zero_grad()
             loss.backward()
-            average(parameter.grad for parameter in parameters if parameter.grad is not None)
-            average([loss.detach()])
             norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)
             if not (torch.isfinite(loss) and torch.isfinite(norm)):
                 found = f"audio pretraining: the loss is {loss.item()}, or its gradient is not finite"
                 raise FloatingPointError(f"{found}. A smaller learning_rate may help.")
         optimizer.step()
         schedule.step()
-        average_statistics(audio)
         folder.record(event="tagging step", step=step, of=steps, loss=loss.item())
         if folder.is_time():
             folder.keep(state_of(both, optimizer, schedule, generator), tagging=step)

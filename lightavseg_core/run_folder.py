@@ -144,9 +144,8 @@ class RunFolder:
             advice = f"Go on with one process, or {before}."
             raise ValueError(f"{self.path}: {begun}, which {now} processes cannot share. {advice}")
         if self.path:
-            differs = "Sums round otherwise; batch norms' running statistics are means over processes."
-            share = f"{batches // now} in each of {now}"
-            tqdm.write(f"{self.path}: {begun}; now {share}. {differs}", file=sys.stderr)
+            share = f"now {batches // now} in each of {now}, which changes how sums are rounded"
+            tqdm.write(f"{self.path}: {begun}; {share}.", file=sys.stderr)
         return batches // now
 
     def _entries(self, count: int) -> list[dict]:

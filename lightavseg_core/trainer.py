@@ -19,7 +19,7 @@ from ._common.state import buffers_kept, evaluating, freeze, heard_already, lear
 from ._common.stopping import requests
 from ._common.switches import deterministic_algorithms, keep_freed_memory, no_settings_from_outside
 from ._common.together import (
-    average_statistics,
+    alike,
     each_told_of_others,
     from_first,
     gathered,
@@ -31,12 +31,11 @@ from .audio_pretraining import prepare_audio
 from .config import TrainConfig
 from .data.avsbench import AVSBench
 from .data.loading import (
+    augmented,
     large_enough,
     loading_processes,
-    mirrored,
     names_in,
     say_that_it_waits,
-    shrunk,
     smallest_batch,
     training_loader,
     with_waits,
@@ -59,8 +58,8 @@ class Trainer:
     so; what was frozen by hand stays so.
 
     Under `torchrun` a step takes `accumulate` batches from each process, weighted by their annotated frames:
-    the same as so many more, one after the other, in one process. Batch norms see one batch at a time either
-    way; their running statistics are the processes' mean.
+    but for rounding, the same as so many more, one after the other, in one process. Batch norms see one batch
+    at a time, and their running statistics move once a step, by the mean over its batches.
     """
 
     def __init__(
@@ -96,7 +95,8 @@ class Trainer:
         data |= {"root": str(train.root.resolve()), "clips": len(train)}
         about = {**asdict(self.config), "data": data, "model": asdict(self.model.config), **self.about}
         about["processes"] = world()
-        with alone(out) if out else nullcontext(), requests() as request, each_told_of_others():
+        asked = requests(patient=world() > 1)
+        with alone(out) if out else nullcontext(), asked as request, each_told_of_others():
             self.folder = RunFolder(out, about, self.config.save_minutes, request)
             self.log = self.folder.log
             return self._fit(train, validation, resume)
@@ -108,6 +108,9 @@ class Trainer:
         self._try(train, validation)
         state = from_first(folder.go_on()) if resume else None
         accumulate = config.accumulate if state is None else folder.share_of(state, config.accumulate)
+        workers = loading_processes(config.workers, accelerator.device.type)
+        loader = training_loader(train, config.batch_size, config.seed, workers, accumulate)
+        dealt = loader.batch_sampler
         set_seed(config.seed)
         prepare_audio(self.model, train, validation, config, accelerator.device, folder, state)
         stood = {"epoch": 1, "batches": 0, "clips": 0, "scores": {}, "best": -math.inf}
@@ -118,11 +121,9 @@ class Trainer:
         else:
             record(event="audio", seconds=time.perf_counter() - start)
 
-        workers = loading_processes(config.workers, accelerator.device.type)
         hears_once = accelerator.device.type == "cpu" and not learns(self.model.audio)
-        train = train.heard_by(self.model.audio) if hears_once else train
-        loader = training_loader(train, config.batch_size, config.seed, workers, accumulate)
-        dealt = loader.batch_sampler
+        if hears_once:
+            loader.dataset.clips = train.heard_by(self.model.audio)
         generators = dealt.generator, torch.Generator().set_state(torch.get_rng_state())  # the second mirrors
         self.model.to(memory_format=torch.channels_last)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -149,7 +150,8 @@ class Trainer:
             for step, wait in with_waits(loader, accumulate):
                 waited += wait
                 batches += dealt.step
-                step = self._augmented(step, epoch, generators[1])
+                step = send_to_device(step, accelerator.device)
+                step = augmented(step, config.sides(epoch), generators[1] if config.flip else None)
                 if rank():  # what dropout draws here depends on the step alone, so nothing of it is kept
                     torch.manual_seed(hash((config.seed, rank(), epoch, batches)))
                 heard = heard_already(self.model) if hears_once else nullcontext()
@@ -161,7 +163,6 @@ class Trainer:
                         raise FloatingPointError(self._not_finite(parts["loss"], epoch, step))
                 optimizer.step()
                 schedule.step()
-                average_statistics(self.model)
                 clips += int(parts.pop("clips"))
                 record(event="step", epoch=epoch, **parts)
                 # refresh=False: in a notebook each refresh of the bar is a message, and 2,000 are not free.
@@ -202,23 +203,12 @@ class Trainer:
         with evaluating(self.model), buffers_kept(self.model, always=True), large_enough(batch):
             self._loss(self.model.train(), send_to_device(batch, self.accelerator.device))
 
-    def _augmented(self, step: list[dict], epoch: int, generator: torch.Generator) -> list[dict]:
-        """This process's batches of a step: with the epoch's sides, and clips mirrored half of the time. Each
-        process draws for all, so that a batch is the same in whichever it is."""
-        side = self.config.sides(epoch)
-        step = [shrunk(send_to_device(batch, self.accelerator.device), side) for batch in step]
-        if self.config.flip:
-            shape = len(step) * world(), len(step[0]["name"])
-            flips = torch.rand(shape, generator=generator) < 0.5
-            step = [mirrored(batch, flip) for batch, flip in zip(step, flips[rank() :: world()])]
-        return step
-
     def _learn_from(self, model: torch.nn.Module, step: list[dict]) -> dict[str, float]:
         """Gradients of the mean over all annotated frames of a step, in all processes; what the log says."""
         frames = [int(batch["annotated"].sum()) for batch in step]
         (total,), last = summed(sum(frames)), len(step) - 1
         means = {"clips": sum(len(batch["name"]) for batch in step)}
-        for k, batch in enumerate(step):
+        for k, batch in enumerate(alike(self.model, step)):
             with nullcontext() if k == last else self.accelerator.no_sync(model):
                 loss, parts = self._loss(model, batch)
                 self.accelerator.backward(loss * (world() * frames[k] / total))  # DDP takes the mean

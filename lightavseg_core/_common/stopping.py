@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from .together import world
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -29,17 +27,17 @@ class Request:
 
 
 @contextmanager
-def requests() -> Iterator[Request]:
-    """Within, the first signal is noted, and the next one ends at once; not so one of several processes,
-    which gets Ctrl-C twice, by the terminal and by its launcher. What asked in vain, since the body ended by
-    itself, is raised after it."""
+def requests(patient: bool = False) -> Iterator[Request]:
+    """Within, the first signal is noted, and the next one ends at once. What asked in vain, since the body
+    ended by itself, is raised after it. patient: no next one does, as one of several processes gets Ctrl-C
+    twice: from the terminal, and from its launcher."""
     request = Request()
 
     def note(number: int, _: object) -> None:
-        if request.number and world() > 1:
-            return
         if request.number:
-            raise KeyboardInterrupt
+            if not patient:
+                raise KeyboardInterrupt
+            return
         request.number = number
         with suppress(OSError):  # not `print`, which may be at work just now
             os.write(2, b"\nstopping as soon as this can go on later; once more: at once\n")

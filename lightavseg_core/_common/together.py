@@ -3,28 +3,39 @@ know. In a process alone each function gives back what it was given."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+T = TypeVar("T")
+
 
 def _met() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def meet() -> torch.device:
-    """Waits for the other processes, if `torchrun` has started any, and returns where this one computes."""
+@contextmanager
+def meeting() -> Iterator[torch.device]:
+    """Waits for the other processes, if `torchrun` has started any, and gives where this one computes.
+    Afterwards, also when the body raises, it takes leave of them."""
     cuda = torch.cuda.is_available()
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return torch.device("cuda" if cuda else "cpu")
+        yield torch.device("cuda" if cuda else "cpu")
+        return
     from accelerate import PartialState
 
-    return PartialState(cpu=not cuda).device
+    state = PartialState(cpu=not cuda)
+    try:
+        with each_told_of_others():
+            yield state.device
+            dist.barrier()  # who leaves early would end the others
+    finally:
+        state.destroy_process_group()
 
 
 def rank() -> int:
@@ -79,23 +90,30 @@ def from_first(thing: Any) -> Any:
     return things[0]
 
 
-def average(tensors: Iterable[Tensor]) -> None:
-    """In place: the mean over the processes, in one message."""
-    tensors = list(tensors)
-    if world() == 1 or not tensors:
+def alike(model: nn.Module, batches: Sequence[T]) -> Iterator[T]:
+    """The batches of a step in this process. The running statistics of batch norms stand as before the step
+    at each of them, and in the end are the mean over all batches in all processes: so they do not depend on
+    how many there are."""
+    if len(batches) * world() == 1:
+        yield from batches
         return
-    flat = torch.cat([tensor.flatten() for tensor in tensors])
-    dist.all_reduce(flat)
-    flat /= world()
-    with torch.no_grad():
-        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
-            tensor.copy_(mean.view_as(tensor))
-
-
-def average_statistics(model: nn.Module) -> None:
-    """The running statistics of batch norms that learn: each process has moved its own by its own batch."""
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    average(statistic for norm in norms for statistic in (norm.running_mean, norm.running_var))
+    moving = [statistic for norm in norms for statistic in (norm.running_mean, norm.running_var)]
+    all_of = moving + [norm.num_batches_tracked for norm in norms]
+    before = [statistic.clone() for statistic in all_of]
+    means = [torch.zeros_like(statistic) for statistic in moving]
+    for batch in batches:
+        for statistic, old in zip(all_of, before):
+            statistic.copy_(old)
+        yield batch
+        for mean, statistic in zip(means, moving):
+            mean += statistic / len(batches)
+    if moving and world() > 1:
+        flat = torch.cat(means)
+        dist.all_reduce(flat)  # in one message
+        means = (flat / world()).split([len(mean) for mean in means])
+    for statistic, mean in zip(moving, means):
+        statistic.copy_(mean)
 
 
 @contextmanager

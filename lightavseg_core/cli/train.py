@@ -73,6 +73,7 @@ class Train(TrainConfig, _TrainOptions):
     def run(self) -> int:
         import torch
 
+        from .._common.together import meeting
         from ..data.avsbench import AVSBench
         from ..models import create_model
         from ..trainer import Trainer
@@ -100,7 +101,8 @@ class Train(TrainConfig, _TrainOptions):
         trainer = Trainer(model, config, self.out, {"command": self._command()})
         if not self.resume:
             self._refuse_earlier_run()  # of a command that was given just before this one, and is through
-        scores = trainer.fit(train, validation, resume=self.resume is not None)
+        with meeting():
+            scores = trainer.fit(train, validation, resume=self.resume is not None)
         print(json.dumps({"out": str(self.out), **scores}))
         return 0
 
@@ -188,12 +190,12 @@ class Evaluate:
     """Print one line of JSON."""
 
     def run(self) -> int:
-        from .._common.together import each_told_of_others, meet
+        from .._common.together import meeting
         from ..data.avsbench import AVSBench
         from ..evaluation import evaluate
         from ..models.base import load_model
 
-        model = load_model(self.folder).to(meet())
+        model = load_model(self.folder)
         size = model.config.size if self.size is None else self.size
         dataset = AVSBench(self.data, self.subset, self.split, size, model.front_end)
         if dataset.num_classes != model.config.num_classes:
@@ -201,8 +203,8 @@ class Evaluate:
                 f"{self.folder} has {model.config.num_classes} classes, {self.subset} has "
                 f"{dataset.num_classes}: evaluate it on what it was trained for."
             )
-        with each_told_of_others():
-            scores = evaluate(model, dataset, self.sound, self.batch_size)
+        with meeting() as device:
+            scores = evaluate(model.to(device), dataset, self.sound, self.batch_size)
         if self.json:
             print(json.dumps(scores))
             return 0

@@ -107,13 +107,6 @@ def training_loader(
     )
 
 
-def mirrored(batch: dict, flip: Tensor) -> dict:
-    """A batch in which the clips that `flip`, (B,) bool, selects are mirrored, with their masks."""
-    for key in ("frames", "mask"):
-        batch[key][flip] = batch[key][flip].flip(-1)
-    return batch
-
-
 def shrunk(batch: dict, share: float) -> dict:
     """A batch with frames and masks of that share of their sides, in steps of 16 pixels, at least 32."""
     if share == 1:
@@ -123,6 +116,24 @@ def shrunk(batch: dict, share: float) -> dict:
     small = F.interpolate(frames.flatten(0, 1), sides, mode="bilinear", antialias=True)
     small_mask = F.interpolate(mask, sides, mode="nearest-exact")
     return {**batch, "frames": small.unflatten(0, frames.shape[:2]), "mask": small_mask}
+
+
+def mirrored(batch: dict, flip: Tensor) -> dict:
+    """A batch in which the clips that `flip`, (B,) bool, selects are mirrored, with their masks."""
+    for key in ("frames", "mask"):
+        batch[key][flip] = batch[key][flip].flip(-1)
+    return batch
+
+
+def augmented(step: list[dict], side: float, mirrors: torch.Generator | None) -> list[dict]:
+    """This process's batches of a step, `shrunk`, and half of their clips mirrored. `mirrors` draws
+    these: for all processes in each, so that a batch is the same in whichever it is."""
+    step = [shrunk(batch, side) for batch in step]
+    if mirrors is not None:
+        shape = len(step) * world(), len(step[0]["name"])
+        flips = torch.rand(shape, generator=mirrors) < 0.5
+        step = [mirrored(batch, flip) for batch, flip in zip(step, flips[rank() :: world()])]
+    return step
 
 
 def names_in(step: list[dict]) -> tuple[list[str], list[str]]:

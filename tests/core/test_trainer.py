@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from contextlib import nullcontext
 
 import pytest
@@ -260,22 +257,6 @@ def test_bfloat16(root, tmp_path):
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.long
-def test_two_processes(root, tmp_path):
-    """The same loop: each takes half of the clips, one writes, and both score each clip once."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    train = ["-m", "lightavseg_core.cli", "train", "--data", root, "--out", tmp_path, "--size", "64"]
-    options = ["--epochs", "1", "--batch-size", "2", "--audio-weights", "joint"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*launch, *train, *options], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert len(read_log(tmp_path, "step")) == 2
-    assert [entry["frames"] for entry in read_log(tmp_path, "validation")] == [10]
-    assert all(value.isfinite().all() for value in load_model(tmp_path / "best").state_dict().values())
-
-
 # --- sound ---
 
 
@@ -385,7 +366,7 @@ def test_masks_are_mirrored_with_their_frames(root):
 def test_clips_are_mirrored_if_asked_for(root, tmp_path, monkeypatch, flip):
     chosen = []
     monkeypatch.setattr(
-        "lightavseg_core.trainer.mirrored", lambda batch, which: chosen.append(which.tolist()) or batch
+        "lightavseg_core.data.loading.mirrored", lambda batch, which: chosen.append(which.tolist()) or batch
     )
     fit(root, tmp_path, epochs=1, flip=flip)
     assert (0 < sum(map(sum, chosen)) < sum(map(len, chosen))) if flip else not chosen

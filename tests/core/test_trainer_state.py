@@ -165,7 +165,7 @@ def test_mirrors_are_those_of_the_seed(shapes, monkeypatch):
         loss = 0 * self.model.head[1].bias.sum()
         return loss, {"loss": loss}
 
-    monkeypatch.setattr("lightavseg_core.trainer.mirrored", watched)
+    monkeypatch.setattr("lightavseg_core.data.loading.mirrored", watched)
     monkeypatch.setattr(Trainer, "_loss", quick)
     fit(shapes, epochs=7, validate_every=7)
     generator, wanted = torch.Generator().manual_seed(0), []
