@@ -18,6 +18,8 @@ class TrainConfig:
     """Clips."""
     accumulate: int = 1
     """Batches of a step, one after the other, in each process."""
+    recompute: bool = False
+    """Blocks keep their input alone and are computed again in the backward pass: the same in less memory."""
     half: float = 0.3
     """Until this share of the epochs is over, frames have half their sides: what sounds and roughly where is
     learned in less than half of the time."""

@@ -15,18 +15,11 @@ from tqdm.auto import tqdm
 from ._common.bars import bars_closed
 from ._common.files import alone
 from ._common.learning import restore, scheduled, state_of
+from ._common.recomputing import recomputed
 from ._common.state import buffers_kept, evaluating, freeze, heard_already, learns, unfreeze
 from ._common.stopping import requests
 from ._common.switches import deterministic_algorithms, keep_freed_memory, no_settings_from_outside
-from ._common.together import (
-    alike,
-    each_told_of_others,
-    from_first,
-    gathered,
-    rank,
-    summed,
-    world,
-)
+from ._common.together import alike, each_told_of_others, from_first, gathered, rank, summed, world
 from .audio_pretraining import prepare_audio
 from .config import TrainConfig
 from .data.avsbench import AVSBench
@@ -127,11 +120,10 @@ class Trainer:
         generators = dealt.generator, torch.Generator().set_state(torch.get_rng_state())  # the second mirrors
         self.model.to(memory_format=torch.channels_last)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        rate = config.learning_rate
-        optimizer = AdamW(parameters, rate, weight_decay=config.weight_decay, fused=True)
+        optimizer = AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay, fused=True)
         model = accelerator.prepare(self.model)
         steps = config.epochs * dealt.steps
-        schedule = scheduled(optimizer, config.schedule, rate, steps)
+        schedule = scheduled(optimizer, config.schedule, steps)
 
         if goes_on:
             restore(state, self.model, optimizer, schedule, *generators)
@@ -155,7 +147,8 @@ class Trainer:
                 if rank():  # what dropout draws here depends on the step alone, so nothing of it is kept
                     torch.manual_seed(hash((config.seed, rank(), epoch, batches)))
                 heard = heard_already(self.model) if hears_once else nullcontext()
-                with buffers_kept(self.model), heard:
+                memory = recomputed(self.model) if config.recompute else nullcontext()
+                with buffers_kept(self.model), heard, memory:
                     optimizer.zero_grad()
                     parts = self._learn_from(model, step)
                     norm = accelerator.clip_grad_norm_(parameters, config.clip_norm or math.inf)
@@ -165,7 +158,7 @@ class Trainer:
                 schedule.step()
                 clips += int(parts.pop("clips"))
                 record(event="step", epoch=epoch, **parts)
-                # refresh=False: in a notebook each refresh of the bar is a message, and 2,000 are not free.
+                # refresh=False: in a notebook each refresh of the bar is a message, which is not free.
                 bar.set_postfix({"loss": f"{parts['loss']:.3f}", **shown}, refresh=False)
                 bar.update()
                 if folder.is_time(epoch_ends=batches == dealt.steps * dealt.step):

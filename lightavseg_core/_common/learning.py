@@ -17,9 +17,11 @@ def one_cycle(optimizer: Optimizer, rate: float, steps: int) -> OneCycleLR:
     return OneCycleLR(optimizer, rate, total_steps=max(steps, 2) + (steps == 5), pct_start=0.2)
 
 
-def scheduled(optimizer: Optimizer, kind: str, rate: float, steps: int) -> LRScheduler:
-    """kind: TrainConfig's schedule."""
-    return ConstantLR(optimizer, factor=1) if kind == "constant" else one_cycle(optimizer, rate, steps)
+def scheduled(optimizer: Optimizer, kind: str, steps: int) -> LRScheduler:
+    """kind: TrainConfig's schedule. The optimizer's own rate is its peak."""
+    if kind == "constant":
+        return ConstantLR(optimizer, factor=1)
+    return one_cycle(optimizer, optimizer.defaults["lr"], steps)
 
 
 class State(NamedTuple):

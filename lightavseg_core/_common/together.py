@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -20,16 +21,17 @@ def _met() -> bool:
 
 
 @contextmanager
-def meeting() -> Iterator[torch.device]:
+def meeting(**patience: timedelta) -> Iterator[torch.device]:
     """Waits for the other processes, if `torchrun` has started any, and gives where this one computes.
-    Afterwards, also when the body raises, it takes leave of them."""
+    Afterwards, also when the body raises, it takes leave of them. timeout: how long one may wait for another;
+    by default torch's, which is minutes."""
     cuda = torch.cuda.is_available()
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield torch.device("cuda" if cuda else "cpu")
         return
     from accelerate import PartialState
 
-    state = PartialState(cpu=not cuda)
+    state = PartialState(cpu=not cuda, **patience)
     try:
         with each_told_of_others():
             yield state.device
@@ -39,8 +41,8 @@ def meeting() -> Iterator[torch.device]:
 
 
 def rank() -> int:
-    """This process's number; the first, 0, writes and speaks."""
-    return dist.get_rank() if _met() else int(os.environ.get("RANK", 0))
+    """This process's number among those that have met; the first, 0, writes and speaks."""
+    return dist.get_rank() if _met() else 0
 
 
 def world() -> int:

@@ -23,13 +23,15 @@ from .._common.stopping import terminated_cleanly
 from .compare import Compare
 from .data import Data
 from .machine import Check, Download, Notebooks
+from .options import is_first
 from .predict import Export, Predict
 from .profile import Bench, Profile
-from .sweep import Sweep
+from .sweep import Rehearse, Sweep
 from .train import Evaluate, Train
 
 COMMANDS = (
-    Check, Notebooks, Data, Train, Evaluate, Compare, Predict, Profile, Export, Bench, Sweep, Download
+    Check, Notebooks, Data, Train, Evaluate, Compare, Predict, Profile, Export, Bench, Sweep, Rehearse,
+    Download,
 )
 
 
@@ -43,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
             code = _command(arguments).run()
         sys.exit(code)
     except KeyboardInterrupt as error:
-        if not _further():
+        if is_first():
             print(error if error.args else "stopped; what was written until now is kept", file=sys.stderr)
         sys.exit(128 + getattr(error, "number", signal.SIGINT))
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
@@ -55,11 +57,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
 
 
-def _further() -> bool:
-    """Whether this is another than the first of several processes (`torchrun`)."""
-    return os.environ.get("RANK", "0") != "0"
-
-
 @contextmanager
 def _printing() -> Iterator[None]:
     """Around a command: any name can be printed, in whatever encoding, and what was printed is written out
@@ -67,7 +64,7 @@ def _printing() -> Iterator[None]:
 
     Raises OSError where standard output cannot be written.
     """
-    if _further():
+    if not is_first():
         sys.stdout = open(os.devnull, "w")
     out = sys.stdout
     if getattr(out, "errors", None) == "strict":

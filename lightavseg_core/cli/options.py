@@ -1,6 +1,7 @@
 """Options that several commands have."""
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,3 +10,8 @@ import tyro
 # A field of this type is called `imports`, since `import` is a word of Python's; `main` runs the file.
 HELP = "A Python file with a method of your own: see docs/adding_a_method.md (`lightavseg notebooks` has it)."
 Import = Annotated[Path | None, tyro.conf.arg(name="import", metavar="FILE", help=HELP)]
+
+
+def is_first() -> bool:
+    """Whether this process is the only one, or the first of those that `torchrun` has started."""
+    return os.environ.get("RANK", "0") == "0"

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ..config import Subset
-from .options import Import
+from .options import Import, is_first
 
 
 @dataclass
@@ -17,14 +17,15 @@ class Predict:
     """Masks of what sounds in videos: PNG files, a video with masks and sound, manifest.json.
 
     Stopped, the same command goes on where it was. Broken inputs are told of and leave nothing; what is
-    damaged in a video is skipped.
+    damaged in a video is skipped. Several processes (torchrun, accelerate launch) share the inputs.
     Example: lightavseg predict runs/first concert.mp4 --out masks --fps 2
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """A model folder, a run of `train`, a file of `export`, or hf:owner/name of the Hugging Face Hub."""
     inputs: Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT [INPUT ...]")]
-    """Videos, folders of videos; or with --audio a folder of frames, or one picture."""
+    """Videos, folders of videos, lists of them (NAME.txt, a path on each line); or with --audio a folder of
+    frames, or one picture."""
     out: Path
     """Folder; each input gets a folder in it."""
     fps: float = 1.0
@@ -48,16 +49,21 @@ class Predict:
     imports: Import = None
 
     def run(self) -> int:
+        from datetime import timedelta
+
         from .._common.switches import keep_freed_memory
+        from .._common.together import meeting
         from ..video.prediction import write_all
         from ..video.segmenter import load
 
         keep_freed_memory()  # pictures of one size come and go
-        segmenter = load(self.checkpoint, self.runtime, self.precision, self.compile, self.size)
         names = ("audio", "fps", "until", "probabilities", "threshold", "overlay")
         options = {name: getattr(self, name) for name in names}
-        if write_all(segmenter, self.inputs, self.out, **options):
-            return 1
+        with meeting(timeout=timedelta(days=30)):  # one's share may take much longer than another's
+            segmenter = load(self.checkpoint, self.runtime, self.precision, self.compile, self.size)
+            broken = write_all(segmenter, self.inputs, self.out, **options)
+        if broken:
+            return int(is_first())
         print(f"{self.out}: a folder for each input, with masks, overlay.mp4 and manifest.json")
         return 0
 

@@ -1,4 +1,4 @@
-"""Many runs: `lightavseg sweep`."""
+"""Many runs: `lightavseg sweep`, and `rehearse` before long ones."""
 from __future__ import annotations
 
 import sys
@@ -54,3 +54,35 @@ class Sweep:
         if failed:
             print(f"lightavseg: {len(failed)} runs failed: {', '.join(failed)}.", file=sys.stderr)
         return 1 if failed else 0
+
+
+@dataclass
+class Rehearse:
+    """Go the whole published way on AVSBench for a few steps, before it is gone for days.
+
+    Every file is checked; each recipe trains at its own size, is stopped, goes on, and is scored with each
+    sound. Says the memory and the time of a step, and the hours of the whole.
+    Example: lightavseg rehearse path/to/AVSBench --weights weights
+    """
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """Folder of the dataset: of S4, MS3 and AVSS those that are there."""
+    weights: Path = Path("weights")
+    """Folder with the encoders' published files, under their own names or as ENCODER.pth; an encoder without
+    one starts at random."""
+    out: Path = Path("runs/rehearsal")
+    """Folder for a run of each recipe and for rehearsal.json."""
+    steps: int = 3
+    """Of each of two epochs."""
+
+    def run(self) -> int:
+        from ..experiments.rehearsal import rehearse
+
+        for row in rehearse(self.data, self.weights, self.out, self.steps):
+            files = " and ".join(row["published files"]) or "random weights"
+            batch = f"{row['clips a step']} clips of {row['size']} px"
+            print(
+                f"{row['recipe']}, {row['subset']}, {batch}, {files}: {row['seconds a step']} s a step, "
+                f"{row['peak, MiB']:,} MiB; {row['hours in all, computed']} hours in all, computed"
+            )
+        return 0

@@ -11,7 +11,7 @@ import tyro
 
 from ..config import Subset, TrainConfig
 from ..recipes import RECIPES, UNVERIFIED
-from .options import Import
+from .options import Import, is_first
 
 Split = Literal["train", "val", "test"]
 Sound = Literal["normal", "silent", "swapped", "noise", "noisy"]
@@ -143,9 +143,7 @@ class Train(TrainConfig, _TrainOptions):
 
     def _refuse_earlier_run(self) -> None:
         from .._common.files import alone
-        from .._common.together import rank
-
-        if not rank() and (self.out / "log.jsonl").exists():
+        if is_first() and (self.out / "log.jsonl").exists():
             with alone(self.out):  # not earlier, but running: that is refused otherwise
                 advice = f"Give another --out, or remove it; if it was stopped, --resume {self.out} goes on."
                 raise FileExistsError(f"{self.out}: holds an earlier run. {advice}")

@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import av
@@ -116,12 +116,12 @@ def digest(path: Path) -> str | None:
 
 def inputs_of(paths: Sequence[str | Path], audio: str | Path | None = None) -> list[Path]:
     """What to predict from: the files that are given; of a folder its videos, or, with `audio`, the folder
-    itself where it has pictures alone.
+    itself where it has pictures alone; of a list, NAME.txt, what its lines name, from its own folder on.
 
     Raises FileNotFoundError, or ValueError for a folder without videos and for what is no regular file.
     """
     found: dict[Path, Path] = {}  # in order, each once
-    for path in map(Path, paths):
+    for path in chain.from_iterable(map(_listed, map(Path, paths))):
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder.")
         if not path.is_dir() and not path.is_file():
@@ -129,6 +129,17 @@ def inputs_of(paths: Sequence[str | Path], audio: str | Path | None = None) -> l
         for file in _inputs_in(path, audio) if path.is_dir() else [path]:
             found.setdefault(file.resolve(), file)
     return list(found.values())
+
+
+def _listed(path: Path) -> list[Path]:
+    """What a list names, line by line; itself if it is none."""
+    if path.suffix.lower() != ".txt" or not path.is_file():
+        return [path]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not a list of videos: a path on each line, in UTF-8.") from None
+    return [path.parent / line for line in map(str.strip, lines) if line]
 
 
 def _inputs_in(folder: Path, audio: str | Path | None) -> list[Path]:
@@ -178,12 +189,12 @@ def notes_on(described: dict) -> list[str]:
 def names_of(paths: Sequence[Path]) -> list[str]:
     """A folder's name for each input: its stem without dots and spaces at its ends, so that it is neither
     hidden nor "..", which would lead out of --out; "video" where nothing else is in it; where others had it
-    before, with -2, -3, ..."""
-    names: dict[str, str] = {}  # without case, because some file systems do not know it
+    before, as manifest.json has, with -2, -3, ..."""
+    names = {"manifest.json": ""}  # without case, because some file systems do not know it
     for path in paths:
         stem = name = (path.resolve().name if path.is_dir() else path.stem).strip(". ") or "video"
         numbers = count(2)
         while name.casefold() in names:
             name = f"{stem}-{next(numbers)}"
         names[name.casefold()] = name
-    return list(names.values())
+    return list(names.values())[1:]

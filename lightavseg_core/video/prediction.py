@@ -25,6 +25,7 @@ from .._common.files import alone, check_folder, whole
 from .._common.names import printable, unknown
 from .._common.outputs import NotFinite, check_finite
 from .._common.switches import one_core_left
+from .._common.together import gathered, rank, world
 from ..data.decoding import Tally
 from ..data.images import prepare_frame
 from .ahead import ahead
@@ -321,27 +322,41 @@ def write_all(
     audio: str | Path | None = None,
     **options,
 ) -> list[Path]:
-    """`write` for each input, into out/<stem>. A broken one is told of in one line on stderr and skipped;
-    returns those. Told of is also what a folder holds that is no input."""
-    paths, failed = inputs_of(given, audio), []
+    """`write` for each input, into out/<stem>, and for several, when all are through, out/manifest.json: what
+    became of each. A broken one is told of in one line on stderr and skipped; returns those. Told of is also
+    what a folder holds that is no input.
+
+    Several processes (torchrun), each of which is to call it, deal the inputs out to each other.
+    """
+    paths = inputs_of(given, audio)
     if not paths:
         raise ValueError("give at least one video.")
     if audio is not None and len(paths) > 1:
         raise ValueError(f"--audio goes with one input; found {len(paths)}.")
     _checked(segmenter, **options)
     check_folder(Path(out))
-    with tqdm(unit=" frames", disable=None) as bar:
-        for folder in filter(Path.is_dir, map(Path, given)):
+    first, collected, became = rank() == 0, Path(out) / "manifest.json", []
+    if first and len(paths) > 1:
+        collected.unlink(missing_ok=True)  # as long as it is not true
+    with tqdm(unit=" frames", disable=None if first else True) as bar:
+        for folder in filter(Path.is_dir, map(Path, given)) if first else ():
             for note in skipped_in(folder):
                 tqdm.write(f"{folder}: {printable(note)}", file=sys.stderr)
-        for path, name in zip(paths, names_of(paths)):
+        for path, name in list(zip(paths, names_of(paths)))[rank() :: world()]:
             bar.set_description(path.name)
+            entry = {"input": str(path), "folder": name}
             try:
-                write(segmenter, path, Path(out) / name, audio=audio, bar=bar, **options)
+                manifest = write(segmenter, path, Path(out) / name, audio=audio, bar=bar, **options)
+                entry["frames"] = len(manifest["frames"])
             except (ValueError, OSError, RuntimeError, MemoryError) as error:
-                tqdm.write(f"lightavseg: {printable(_told(path, error))}", file=sys.stderr)
-                failed.append(path)
-    return failed
+                entry["error"] = _told(path, error)
+                tqdm.write(f"lightavseg: {printable(entry['error'])}", file=sys.stderr)
+            became.append(entry)
+    dealt = gathered(became)
+    became = [dealt[k % world()][k // world()] for k in range(len(paths))]
+    if first and len(paths) > 1:
+        records.write(collected, {"inputs": became})
+    return [path for path, entry in zip(paths, became) if "error" in entry]
 
 
 def _told(path: Path, error: Exception) -> str:

@@ -337,8 +337,9 @@ workbook.show(
 # - **noise**: white noise, as loud as the clip. Two of the timbres are bands of noise, so it
 #   need not stay dark.
 # - **twins**: the same model, trained otherwise. The *deaf twin* had the data and the budget of
-#   the listening model beside it in the table, but heard only silence. The *salience twin* was trained on clips where the one object in
-#   view always sounds, as in most of AVSBench's single-source set.
+#   the listening model beside it in the table, but heard only silence. The *salience twin* was
+#   trained on clips where the one object in view always sounds, as in most of AVSBench's
+#   single-source set.
 #
 # First the verdict on the model that you just trained:
 
@@ -354,8 +355,8 @@ print(verdicts)
 
 # %% [markdown]
 # Training the twins takes as long as training a model, so they are read from
-# `results/twins.json`, with a listening model of their budget. The deaf twin is scored as it was trained, in silence: hearing for the
-# first time would only confuse it.
+# `results/twins.json`, with a listening model of their budget. Look at the deaf twin in silence, as it
+# was trained: hearing for the first time would only confuse it.
 
 # %%
 twins = json.loads((here.root / "results/twins.json").read_text())
@@ -387,8 +388,8 @@ comparison = {
 title = "Who listens? Test clips with silent objects in view"
 workbook.show(
     plots.bars(comparison, title, "$M_J$", {"this model": plots.ORANGE}),
-    alt="Bars of M_J: this model, the deaf oracle, this model with swapped sound, always dark; the "
-    "twins too, where they had as many clips.",
+    alt="Bars of M_J: this model, the deaf oracle, the twins where they had as many clips, this "
+    "model with swapped sound, always dark.",
 )
 
 # %% [markdown]

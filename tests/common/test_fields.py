@@ -26,6 +26,7 @@ WRONG = {
     "seed": {-1: "at least 0", 2**32: "at most 4294967295", None: "int"},
     "workers": {-1: "at least 0", 1.5: "int"},
     "flip": {1: "True or False"},
+    "recompute": {0: "True or False"},
     "schedule": {"cosine": "Known: constant, one_cycle"},
     "precision": {"fp16": "did you mean 'bf16'"},
     "segmentation": {"dice": "unknown segmentation 'dice'"},

@@ -197,7 +197,7 @@ def test_what_a_folder_skips_is_named(tmp_path, capsys):
     for name in ("cover.jpg", "notes", ".hidden", *(f"{k}.srt" for k in range(6))):
         (videos / name).touch()
     assert write_all(segmenter(), [videos], tmp_path / "o") == []
-    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["a", "b"]
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["a", "b", "manifest.json"]
     (line,) = capsys.readouterr().err.splitlines()
     names = "0.srt, 1.srt, 2.srt, 3.srt, 4.srt and 3 more"
     assert line == (
@@ -219,6 +219,7 @@ def test_inputs_and_their_names(tmp_path):
     assert [path.name for path in found] == ["x.mp4", "x-2.mkv", "x.MOV", "sound.wav"]
     assert names_of(found) == ["x", "x-2", "x-3", "sound"]
     assert names_of([Path("A.mp4"), Path("a.mp4")]) == ["A", "a-2"]
+    assert names_of([Path("manifest.json.mp4")]) == ["manifest.json-2"]  # the collection's own
 
 
 def test_names_stay_in_the_folder(clip, tmp_path):

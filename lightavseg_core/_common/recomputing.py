@@ -1,0 +1,57 @@
+"""Training in less memory: what a block computed is not kept for the backward pass, but computed again."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from .state import learns
+
+
+@contextmanager
+def recomputed(model: nn.Module) -> Iterator[None]:
+    """Within, each block of a model keeps its input alone. Gradients are the same, dropout included, and so
+    are batch norms' statistics: the second pass does not move them."""
+    blocks = list(_blocks(model))
+    for block in blocks:
+        block.forward = partial(
+            checkpoint, block.forward, use_reentrant=False, context_fn=partial(_both_passes, block)
+        )
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward  # its class's is back
+
+
+def _blocks(module: nn.Module, root: bool = True) -> Iterator[nn.Module]:
+    """Parts that learn, as small as they have several layers: a single one keeps little but its input. Lists
+    and rows of parts, and an encoder, are gone into."""
+    for name, part in module.named_children():
+        rows = isinstance(part, nn.ModuleList) or type(part) is nn.Sequential
+        nested = any(next(layer.children(), None) is not None for layer in part.children())
+        if (rows and nested) or (root and name == "visual"):
+            yield from _blocks(part, root=False)
+        elif learns(part) and next(part.children(), None) is not None and type(part) is not nn.ModuleList:
+            yield part
+
+
+def _both_passes(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    return nullcontext(), _still(block)
+
+
+@contextmanager
+def _still(block: nn.Module) -> Iterator[None]:
+    """Batch norms see the batch, and their running statistics do not move."""
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

@@ -1,0 +1,127 @@
+"""The published way on a dataset, rehearsed before it is gone: every file is checked; each recipe trains for
+a few steps at its own size with the encoders' published files, is stopped, goes on, and is scored with each
+sound. What breaks at that scale breaks in minutes, and the memory and the hours of the whole are known.
+"""
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from .._common.records import provenance, write
+from .._common.stopping import Stopped
+from ..config import TrainConfig
+from ..data.avsbench import AVSBench
+from ..data.check import Report, check_all, several
+from ..encoders.checkpoints import PUBLISHED
+from ..evaluation import evaluate
+from ..models import create_model
+from ..models.base import load_model
+from ..recipes import RECIPES
+from ..trainer import Trainer
+from .training import SOUNDS
+
+AUDIO = {"paper": {"audio": "panns_mobilenetv2"}}  # an encoder whose weights are published
+FILES = {"vggish_published": "vggish"}  # an encoder -> whose file it is
+
+
+def rehearse(data: Path, weights: Path, out: Path, steps: int = 3) -> list[dict]:
+    """A row for each recipe and subset that the data have, also written to out/rehearsal.json.
+
+    weights: the folder with the encoders' files under their published names; an encoder without one starts at
+    random, and its row says so. Each part runs in a process of its own, whose memory is its own.
+    Raises FileNotFoundError where there is no dataset, and ValueError where `data check` finds problems.
+    """
+    rows, found = [], [report.subset for report in check_all(data) if report.ok or _refused(data, report)]
+    parts = [(name, subset) for name, recipe in RECIPES.items() for subset in recipe.train if subset in found]
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        for name, subset in parts:
+            rows.append(pool.submit(_part, name, subset, data, weights, out, steps).result())
+            write(out / "rehearsal.json", {**provenance("lightavseg rehearse", seed=0), "rows": rows})
+    return rows
+
+
+def _refused(data: Path, report: Report) -> bool:
+    problems = several(len(report.problems), "problem")
+    check = f"`lightavseg data check {data} --subset {report.subset}`"
+    raise ValueError(f"{data}: {report.subset} has {problems}, which {check} lists. Mend them first.")
+
+
+def _part(name: str, subset: str, data: Path, weights: Path, out: Path, steps: int) -> dict:
+    """One recipe on one subset: two epochs of so many steps, the second one stopped and gone on with."""
+    recipe, folder = RECIPES[name], out / f"{name}_{subset}"
+    options, fields = recipe.of(subset)
+    torch.manual_seed(0)
+    classes = AVSBench(data, subset, "train").num_classes
+    model = create_model(recipe.method, preset="paper", num_classes=classes, **AUDIO.get(name, {}), **options)
+    files = {part: _file(weights, getattr(model.config, part)) for part in ("visual", "audio")}
+    if files["visual"]:
+        model.visual.load_published(files["visual"])
+    config = TrainConfig(**{**fields, "audio_weights": str(files["audio"] or "joint")})
+    splits = (AVSBench(data, subset, split, model.config.size, model.front_end) for split in ("train", "val"))
+    train, validation = splits
+    whole = config.epochs * (len(train) // config.batch_size)  # steps of the published training
+    few = steps * config.batch_size
+    train.clips = train.clips[:: max(1, len(train) // few)][:few]
+    validation.clips = validation.clips[:2]
+    config = replace(config, epochs=2, validate_every=1)
+    trainer = Trainer(model, config, folder)
+    _stop_after(trainer, steps + 1)
+    with suppress(Stopped):
+        trainer.fit(train, validation)
+    stopped = len(_steps(trainer))
+    trainer.fit(train, validation, resume=True)
+    (first, *_) = (entry for entry in trainer.log if entry["event"] == "epoch")
+    seconds = first["seconds"] / steps
+    best = load_model(folder / "best").to(next(model.parameters()).device)
+    scores = {sound: evaluate(best, validation, sound)["M_J"] for sound in SOUNDS}
+    return {
+        "recipe": name,
+        "subset": subset,
+        "size": model.config.size,
+        "clips a step": config.batch_size,
+        "published files": [file.name for file in files.values() if file],
+        "seconds a step": round(seconds, 3),
+        "peak, MiB": _peak(),
+        "hours in all, computed": round(whole * seconds / 3600, 1),
+        "stopped after steps": stopped,
+        "M_J": scores,
+    }
+
+
+def _file(weights: Path, encoder: str) -> Path | None:
+    """An encoder's weights under their published name, or as ENCODER.pth; None where there are none."""
+    published = PUBLISHED.get(FILES.get(encoder, encoder))
+    names = [published.file] if published else []
+    return next(filter(Path.is_file, (weights / name for name in (*names, f"{encoder}.pth"))), None)
+
+
+def _steps(trainer: Trainer) -> list[dict]:
+    return [entry for entry in trainer.log if entry["event"] == "step"]
+
+
+def _stop_after(trainer: Trainer, steps: int) -> None:
+    """As a cluster does that wants its machine back: SIGTERM."""
+
+    def watch() -> None:
+        while len(_steps(trainer)) < steps:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _peak() -> int:
+    """Of the GPU, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() >> 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

@@ -1,0 +1,39 @@
+"""The published way at the real numbers of clips, rehearsed."""
+
+import json
+
+import pytest
+from helpers.published import tree, weights
+
+from lightavseg_core.cli import main
+
+
+@pytest.mark.long
+def test_the_whole_published_way(tmp_path, capsys):
+    """Of the real numbers of clips, each recipe with the published files' names; three recipes' worth of
+    minutes."""
+    data = tree(tmp_path / "data")
+    out = tmp_path / "out"
+    given = ["rehearse", str(data), "--weights", str(weights(tmp_path / "weights")), "--out", str(out)]
+    with pytest.raises(SystemExit) as ended:
+        main([*given, "--steps", "1"])
+    assert ended.value.code == 0
+    rows = json.loads((out / "rehearsal.json").read_text())["rows"]
+    ran = {(row["recipe"], row["subset"]) for row in rows}
+    assert ran == {(r, s) for r in ("paper", "avsbench", "avsegformer", "selm") for s in ("s4", "ms3")}
+    for row in rows:
+        assert len(row["published files"]) == 2 and row["seconds a step"] > 0 and row["peak, MiB"] > 500
+        assert row["stopped after steps"] >= 1
+        assert set(row["M_J"]) == {"normal", "silent", "swapped", "noise", "noisy"}
+    assert len(capsys.readouterr().out.splitlines()) == len(rows)
+
+
+def test_what_is_broken_is_said_first(tmp_path, capsys):
+    data = tree(tmp_path / "data", {"ms3": (2, 1, 1)}, size=32)
+    frame = next(data.rglob("visual_frames/*/*"))
+    frame.unlink()
+    frame.write_bytes(b"no picture")
+    with pytest.raises(SystemExit) as ended:
+        main(["rehearse", str(data), "--out", str(tmp_path / "out")])
+    assert ended.value.code == 2 and not (tmp_path / "out").exists()
+    assert "ms3 has 1 problem, which `lightavseg data check" in capsys.readouterr().err

@@ -1,0 +1,65 @@
+"""AVSBench's layout at its real numbers of clips, and the encoders' files under their published names: tiny
+files, most of them links to a few, and random numbers."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lightavseg_core.data.layout import SUBSETS, read_clips
+from lightavseg_core.data.writing import wav
+from lightavseg_core.encoders import create_audio_encoder, create_visual_encoder
+from lightavseg_core.encoders.checkpoints import PUBLISHED
+
+COUNTS = {"s4": (3452, 740, 740), "ms3": (296, 64, 64)}  # reported: train, val, test
+
+
+def tree(root: Path, counts=COUNTS, size: int = 224, seconds: int = 5) -> Path:
+    """S4 and MS3: flat pictures, masks of a square, a second of a low hum."""
+    picture, mask, sound = (root / name for name in ("picture.png", "mask.png", "sound.wav"))
+    root.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (size, size), (90, 120, 60)).save(picture)
+    square = np.zeros((size, size), np.uint8)
+    square[size // 4 : size // 2, size // 4 : size // 2] = 255
+    Image.fromarray(square).save(mask)
+    sound.write_bytes(wav(0.3 * np.sin(np.arange(1000 * seconds) / 3), 1000))
+    for subset, numbers in counts.items():
+        spec = SUBSETS[subset]
+        table = root / spec.folder / spec.csv
+        table.parent.mkdir(parents=True, exist_ok=True)
+        splits = [s for s, number in zip(("train", "val", "test"), numbers) for _ in range(number)]
+        with table.open("w", newline="") as file:
+            rows = csv.DictWriter(file, spec.columns)
+            rows.writeheader()
+            for k, split in enumerate(splits):
+                row = {"name": f"clip{k:06}_1", "start": 1, "category": f"thing{k % 23}", "split": split}
+                rows.writerow({column: row[column] for column in spec.columns})
+        made = set()
+        for clip in read_clips(root, subset):
+            files = [(path, picture) for path in clip.frames] + [(path, mask) for path in clip.masks if path]
+            for path, source in [*files, (clip.audio, sound)]:
+                if path.parent not in made:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    made.add(path.parent)
+                os.link(source, path)
+    return root
+
+
+def weights(folder: Path) -> Path:
+    """Random ones, as pickles of tensors, as they are published."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    encoders = {
+        "resnet50": create_visual_encoder("resnet50"),
+        "seaformer_l": create_visual_encoder("seaformer_l"),
+        "vggish": create_audio_encoder("vggish_published"),
+        "panns_mobilenetv2": create_audio_encoder("panns_mobilenetv2"),
+    }
+    for name, encoder in encoders.items():
+        file = f"{name}.pth" if name.startswith("seaformer") else PUBLISHED[name].file
+        tensors = {encoder.published_name(ours): value for ours, value in encoder.state_dict().items()}
+        torch.save(tensors, folder / file)
+    return folder
