@@ -47,11 +47,13 @@ def _both_passes(block: nn.Module) -> tuple[AbstractContextManager, AbstractCont
 @contextmanager
 def _still(block: nn.Module) -> Iterator[None]:
     """Batch norms see the batch, and their running statistics do not move."""
-    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+            norm.num_batches_tracked -= 1

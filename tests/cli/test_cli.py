@@ -26,6 +26,7 @@ COMMANDS = {
     "export": cli.predict.Export,
     "bench": cli.profile.Bench,
     "sweep": cli.sweep.Sweep,
+    "rehearse": cli.sweep.Rehearse,
     "download": cli.machine.Download,
 }
 

@@ -181,7 +181,7 @@ def test_broken_ones_among_many(tmp_path, capsys):
     skipped, broken = error.splitlines()
     assert code == 1 and skipped.startswith(f"{tmp_path}/a: skipped, not a video by its suffix: notes.txt.")
     assert broken.startswith(f"lightavseg: {tmp_path}/a/broken.mp4: cannot be decoded as video")
-    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["one", "one-2"]
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["manifest.json", "one", "one-2"]
     for name in ("one", "one-2"):
         assert json.loads((tmp_path / "o" / name / "manifest.json").read_text())["complete"]
     assert command(capsys, TINY, tmp_path / "b", *to) == (0, "")  # the same file: done already
