@@ -702,7 +702,7 @@ print(f"measured on {twins['clips']['test']} test clips, {twins['date']}, "
       f"commit {twins['commit']}, {twins['machine']['device']}")
 workbook.show(
     plots.data.swaps(pairs, "What the wrong sound costs"),
-    alt="M_J with own and with swapped sound. The listening model loses half of its score; the "
+    alt="M_J with own and with swapped sound. The listening model loses more than half of its score; the "
     "salience twin next to nothing, be it on its own kind of clip, where it scores above 0.95, or "
     "on ms3.",
 )

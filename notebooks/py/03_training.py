@@ -25,7 +25,7 @@
 #
 # | | |
 # |---|---|
-# | Time on 2 cores | 9 minutes, of which training takes 8 (`profile = "smoke"`: under a minute, with a model that has learnt nothing) |
+# | Time on 2 cores | 7 minutes, of which training takes 6; on a slow day 9 and 8 (`profile = "smoke"`: under a minute, with a model that has learnt nothing) |
 # | Memory | 3 GB |
 # | You need | Python and a little PyTorch; nothing of audio |
 
@@ -229,7 +229,7 @@ assert losses[-1] < losses[0]
 # Now in earnest. The bar shows the loss, and after each validation the $M_J$ on clips that the
 # model does not learn from.
 #
-# Eight minutes of two cores are not much, so what a minute teaches counts:
+# Six minutes of two cores are not much, so what a minute teaches counts:
 # - **Small frames first.** In two of seven epochs frames have half their sides, 64 pixels for
 #   128, in three more three quarters. What sounds, and roughly where, shows at that size too; edges
 #   are learned at the end. (*Progressive resizing.*)
@@ -264,7 +264,7 @@ workbook.show(
 # %% [markdown]
 # What does a minute teach? The broken line is the recipe that this notebook had before, with
 # the same model: 400 clips twenty times, all frames 128 px, batches of 4, 2e-3 at the peak. It
-# was measured on another day, and machines are not equally fast every day. The first minutes go
+# was measured on another day, and machines are not equally fast every day. The first minute goes
 # to the audio encoder; while frames are small, validation, at 128 px, does not show what is
 # learned yet.
 
@@ -355,8 +355,9 @@ print(verdicts)
 
 # %% [markdown]
 # Training the twins takes as long as training a model, so they are read from
-# `results/twins.json`, with a listening model of their budget. Look at the deaf twin in silence, as it
-# was trained: hearing for the first time would only confuse it.
+# `results/twins.json`, with a listening model of their budget: yours again, but for rounding, as it
+# had another number of threads. Look at the deaf twin in silence, as it was trained: hearing for the
+# first time would only confuse it.
 
 # %%
 twins = json.loads((here.root / "results/twins.json").read_text())
@@ -402,8 +403,8 @@ workbook.show(
 #
 # One number for "how much does it listen": of the way from the swapped score up to the score
 # with its own sound, what share lies beyond what eyes alone could reach? Return `(own - oracle)
-# / (own - swapped)`, and 0 where the model does not beat the oracle. Mind the deaf model, whose
-# scores with its own and with swapped sound are equal.
+# / (own - swapped)`, and 0 where the model does not beat the oracle. Mind a model that is
+# stone-deaf, as the oracle is: its scores with its own and with swapped sound are equal.
 
 # %% tags=["exercise"]
 def share_of_hearing(own, swapped, oracle):
@@ -503,8 +504,8 @@ Does it listen?
 # engines, and $M_J$ here must not be compared with published figures.
 #
 # **Next.** Change `subset = "s4"`, `clips` or `epochs` in the parameters cell and run again.
-# The model that the workbook ships, `checkpoints/tiny`, is this one after 2,000 clips and almost
-# four times the steps: $M_J$ 0.96 on the same test clips.
+# The model that the workbook ships, `checkpoints/tiny`, is this one after 2,000 clips and 3.6
+# times the steps: $M_J$ 0.96 on the same test clips.
 #
 # ## References
 #

@@ -342,7 +342,7 @@ workbook.show(
 print(f"{len(kinds.operators)} calls of operators in one forward pass")
 print(
     f"their times add up to {kinds.covered:.0%} of the model's; "
-    "the rest is the way from one to the next"
+    "below 100% the rest is the way from one to the next, above it the clock's own price"
 )
 of_kind = {kind.kind: kind for kind in kinds.kinds}
 depthwise, elementwise = of_kind["depthwise"], of_kind["norm, element-wise"]
@@ -380,7 +380,7 @@ axis.legend(frameon=False)
 axis.grid(alpha=0.3)
 workbook.show(
     figure,
-    alt="Time of a ReLU against the count of numbers, log-log: flat up to some thousands, then "
+    alt="Time of a ReLU against the count of numbers, log-log: flat at first, then "
     "rising in proportion.",
 )
 price = len(kinds.operators) * microseconds[0] / 1000
@@ -390,7 +390,7 @@ print(
 )
 
 # %% [markdown]
-# Up to some thousands of numbers the time is that of *asking*. (This is the cheapest operator
+# Up to a thousand numbers or so the time is that of *asking*. (This is the cheapest operator
 # there is; a convolution asks more questions first.)
 #
 # ### Exercise 2: a depthwise-separable block
@@ -505,8 +505,8 @@ assert ridge < 64 and distance > 1
 # %% [markdown]
 # Read it so. Dots near the roof are as good as they can be; to be faster they would have to
 # *compute less*. Dots far below it are not limited by the machine but by the software: small
-# operators that are all overhead, kernels or layouts that do not suit the shape. The depthwise
-# convolutions lie far to the left, where memory is the limit, and most do not even reach that.
+# operators that are all overhead, kernels or layouts that do not suit the shape. Most depthwise
+# convolutions lie to the left, where memory is the limit, and do not even reach that.
 # (Bytes are counted as if nothing stayed in a cache, so a dot *above* the slope is no miracle:
 # its map was still in the cache.)
 #
@@ -776,8 +776,8 @@ for width, found in (("lean", runtimes), ("paper", stored.profiles["paper"])):
 # both are exported, LightAVSeg's lead is far larger. It is made of many small operators, for
 # which eager torch takes an entrance fee; AVSegFormer is made of few large ones. So eager ratios
 # can hide an advantage as well as invent one. And fusion's share, the fourth number for "6.2%",
-# is a difference of two models, measured where operators are fused. It is no larger than eager,
-# and some of its intervals reach zero. It is not the phone's, and needs not agree with it.
+# is a difference of two models, measured where operators are fused. It is small enough to need
+# the pairs, and smaller than eager. It is not the phone's, and needs not agree with it.
 #
 # ### The same function, other operators
 #
@@ -962,8 +962,8 @@ columns = ["ms", "times as fast as eager", "file, MB", "pixels alike", "$M_J$"]
 workbook.table(["stored: tiny, 128 px", *columns], lines)
 
 # %% [markdown]
-# On these pictures next to nothing is lost. And at this size little time is gained, since
-# conversions and small operators take as long as before; the lean model gains more.
+# On these pictures little is lost. And at this size less time is gained, in some runtime none,
+# since conversions and small operators take as long as before; the lean model gains more.
 #
 # How much faster *can* 8 bits be? One AVX-512 instruction does 16 multiply-accumulates of
 # float32. With VNNI (*vector neural network instructions*) one does 64 of 8-bit integers: four
