@@ -13,7 +13,7 @@ from torch import Tensor
 from .._common.names import unknown
 from .audio import FrontEnd, LogMel
 from .images import MEAN, STD, read_frame, resized
-from .layout import Clip, as_stored, read_clips, read_events, read_labels
+from .layout import Clip, read_events, read_labels, stored_clips
 from .masks import read_mask, same_shape
 
 SOUNDS = ("normal", "silent", "swapped", "noise", "noisy")
@@ -51,13 +51,14 @@ class AVSBench(torch.utils.data.Dataset):
             raise ValueError(f"size is {size}; expected a side in pixels, or None: as stored.")
         self.root, self.subset, self.split = Path(root), subset, split
         self.size, self.sound, self.seed = size, _known(sound), seed
-        self.clips = [as_stored(clip) for clip in read_clips(root, subset, split)]
+        self.clips = stored_clips(root, subset, split)
         if not self.clips:
             raise ValueError(f"{root}: the metadata of {subset} has no {split} clips.")
         self.front_end, self.ear = front_end or LogMel(), None
         self.num_classes = len(read_labels(root)) if subset == "avss" else 1
         self._cache: dict[tuple, tuple] = {}
         self._cache_left = [cache_bytes]  # shared, like the cache, by with_sound and heard_by
+        self._cache_bytes = cache_bytes
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -70,9 +71,9 @@ class AVSBench(torch.utils.data.Dataset):
 
     def heard_by(self, audio: Callable[[Tensor], Tensor]) -> AVSBench:
         """The same clips; in place of its log-mels an item has what a frozen encoder makes of them, (T, D),
-        which is the same in every epoch, and kept like the rest."""
+        which is the same in every epoch, and kept as long as all of it fits `cache_bytes`, too."""
         other = copy.copy(self)
-        other.ear, other._kept = audio, {}
+        other.ear, other._kept, other._kept_left = audio, {}, self._cache_bytes
         return other
 
     def __getitem__(self, index: int) -> dict:
@@ -108,9 +109,13 @@ class AVSBench(torch.utils.data.Dataset):
     @torch.no_grad()
     def _vectors(self, index: int) -> Tensor:
         key = self.sound, index
-        if key not in self._kept:  # next to its frames they are nothing
-            self._kept[key] = self.ear(self._log_mel(index))
-        return self._kept[key]
+        if key in self._kept:
+            return self._kept[key]
+        vectors = self.ear(self._log_mel(index))
+        if vectors.nbytes <= self._kept_left:
+            self._kept_left -= vectors.nbytes
+            self._kept[key] = vectors
+        return vectors
 
     def waveform(self, index: int) -> Tensor:
         """What is heard with clip `index`: (samples,) at the front end's rate; what is missing at its end is

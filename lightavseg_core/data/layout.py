@@ -7,7 +7,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -222,6 +222,29 @@ def _is_plain(name: str) -> bool:
     return 0 < length <= 200 and name.isprintable() and name not in (".", "..") and not set(name) & set("/\\")
 
 
+class Clips(Sequence):
+    """Clips of a table, each named when it is asked for, as it is stored (`as_stored`): of 100,000 only the
+    rows are in memory. A slice is one too."""
+
+    def __init__(self, folder: Path, subset: str, rows: list[tuple[str, ...]]):
+        self.folder, self.subset, self.rows = folder, subset, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int | slice) -> Clip | Clips:
+        if isinstance(index, slice):
+            return Clips(self.folder, self.subset, self.rows[index])
+        row = dict(zip(SUBSETS[self.subset].needed, self.rows[index]))
+        return as_stored(clip_of(self.folder, self.subset, row))
+
+
+def stored_clips(root: str | Path, subset: str, split: str) -> Clips:
+    """The clips of a split; otherwise as `read_clips`."""
+    folder = _folder(root, subset, split)
+    return Clips(folder, subset, [tuple(row.values()) for row in _rows(folder, subset, split)])
+
+
 def read_clips(
     root: str | Path, subset: str, split: str | None = None, refused: list[tuple[str, str]] | None = None
 ) -> list[Clip]:
@@ -232,11 +255,22 @@ def read_clips(
     folder, raises ValueError too, or is left out and told in `refused` (line, what was found) where that is
     given.
     """
+    folder = _folder(root, subset, split)
+    return [clip_of(folder, subset, row) for row in _rows(folder, subset, split, refused)]
+
+
+def _folder(root: str | Path, subset: str, split: str | None) -> Path:
     if split is not None and split not in SPLITS:
         raise unknown("split", split, SPLITS)
-    folder, spec = subset_folder(root, subset), SUBSETS[subset]
+    return subset_folder(root, subset)
+
+
+def _rows(
+    folder: Path, subset: str, split: str | None, refused: list[tuple[str, str]] | None = None
+) -> Iterator[dict[str, str]]:
+    """Those that name a clip of the split."""
+    spec = SUBSETS[subset]
     table = folder / spec.csv
-    clips: list[Clip] = []
     for count, (line, row) in enumerate(read_rows(table, spec.needed), start=1):
         if count > MAX_CLIPS:
             many = f"names more than {MAX_CLIPS:,} clips"
@@ -246,8 +280,7 @@ def read_clips(
                 raise ValueError(f"{table}, line {line}: {wrong}. Correct or remove the line.")
             refused.append((f"{spec.csv}, line {line}", wrong))
         elif split is None or row["split"] == split:
-            clips.append(clip_of(folder, subset, row))
-    return clips
+            yield row
 
 
 def _wrong(row: dict[str, str]) -> str | None:

@@ -3,6 +3,7 @@ and `data check` say the same."""
 
 import re
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -191,11 +192,12 @@ def test_root_may_be_the_data_folder_however_it_is_called(own_copy, tmp_path, mo
 def test_a_generated_clip_that_ends_early(own_copy):
     """Pretraining and the deaf oracle use the frames that are there."""
     whole, oracle = AVSBench(own_copy, "ms3", "val"), lav.deaf_oracle(AVSBench(own_copy, "ms3", "val"))
+    categories = sorted(read_labels(own_copy))
+    all_heard, all_labels = _windows(whole, categories)
     for path in (*whole.clips[0].frames[3:], *whole.clips[0].masks[3:]):
         path.unlink()
     early = AVSBench(own_copy, "ms3", "val")
-    categories = sorted(read_labels(own_copy))
-    (heard, labels), (all_heard, all_labels) = _windows(early, categories), _windows(whole, categories)
+    heard, labels = _windows(early, categories)
     kept = [i for i in range(15) if i not in (3, 4)]
     assert torch.equal(heard, all_heard[kept]) and torch.equal(labels, all_labels[kept]) and labels.any()
     found = lav.deaf_oracle(early)
@@ -219,3 +221,23 @@ def test_half_a_jpeg_is_found(own_copy):
             Image.new("L", (97, 61)).save(path)
     broken = [problem.found.split(": ")[0] for problem in check(own_copy, "ms3").problems]
     assert broken == [str(path) for path in paths[:-1]]
+
+
+def test_many_clips_are_but_rows(tmp_path, monkeypatch):
+    """100,000 clips open without a look at any of their files, and their list is small and stays so."""
+    folder, asked = tmp_path / "Single-source", []
+    folder.mkdir()
+    rows = (f"clip{k:06}_1,1,thing{k % 23},train" for k in range(100_000))
+    (folder / "s4_meta_data.csv").write_text("\n".join(["name,start,category,split", *rows]))
+    monkeypatch.setattr("os.path.lexists", lambda path: asked.append(path) or True)
+    tracemalloc.start()
+    data = AVSBench(tmp_path, "s4", "train")
+    opened, _ = tracemalloc.get_traced_memory()
+    assert len(data) == 100_000 and not asked
+    assert data.clips[::50_000][1].name == "clip050000_1" and asked
+    for k in range(20_000):  # kept, they would be 70 MB
+        data.clips[k]
+    asked.clear()
+    later, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert opened < 60e6 and later - opened < 20e6

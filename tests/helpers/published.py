@@ -44,8 +44,19 @@ def tree(root: Path, counts=COUNTS, size: int = 224, seconds: int = 5) -> Path:
                 if path.parent not in made:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     made.add(path.parent)
-                os.link(source, path)
+                _link(source, path)
     return root
+
+
+def _link(source: Path, path: Path) -> None:
+    """File systems allow so many names of a file; then the source becomes another one."""
+    try:
+        os.link(source, path)
+    except OSError:
+        content = source.read_bytes()
+        source.unlink()
+        source.write_bytes(content)
+        os.link(source, path)
 
 
 def weights(folder: Path) -> Path:
