@@ -30,6 +30,7 @@ from .data.loading import (
     names_in,
     say_that_it_waits,
     smallest_batch,
+    told_of_loaders,
     training_loader,
     with_waits,
 )
@@ -88,8 +89,8 @@ class Trainer:
         data |= {"root": str(train.root.resolve()), "clips": len(train)}
         about = {**asdict(self.config), "data": data, "model": asdict(self.model.config), **self.about}
         about["processes"] = world()
-        asked = requests(patient=world() > 1)
-        with alone(out) if out else nullcontext(), asked as request, each_told_of_others():
+        asked, told = requests(patient=world() > 1), (each_told_of_others(), told_of_loaders())
+        with alone(out) if out else nullcontext(), asked as request, told[0], told[1]:
             self.folder = RunFolder(out, about, self.config.save_minutes, request)
             self.log = self.folder.log
             return self._fit(train, validation, resume)

@@ -187,6 +187,20 @@ def say_that_it_waits(bar: tqdm, share: float, workers: int) -> None:
         bar.write(f"{words}, by {workers or 'no extra'} processes. {advice}", file=sys.stderr)
 
 
+@contextmanager
+def told_of_loaders() -> Iterator[None]:
+    """Around a training: raises ChildProcessError, with a remedy, where a process that loads clips ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ChildProcessError(
+            "a process that loads clips has ended, as where memory runs out. Give fewer of them (--workers); "
+            "a training goes on from its last checkpoint with --resume."
+        ) from None
+
+
 def with_waits(loader: Iterable[dict], batches: int = 1) -> Iterator[tuple[list[dict], float]]:
     """So many batches at a time, and the seconds in which nothing was done but wait for their clips to be
     read."""

@@ -182,3 +182,41 @@ def roofline(latency: KindLatency, floor: Floor, title: str = "Roofline") -> Fig
         handle.set_sizes([30])
     open_frame(axis, "both")
     return figure
+
+
+AXES = {
+    "clips of a batch": lambda point: point.batch,
+    "seconds of a clip": lambda point: point.seconds,
+    "sides of the frames, pixels": lambda point: point.size[0],
+}
+
+
+def training(series: Series, base: tuple[int, tuple[int, int], int]) -> Figure:
+    """Memory and time of a training step where one of three things grows, the others as `base` (clips, size,
+    seconds): all logarithmic."""
+    figure, axes = subplots(2, 3, figsize=(10, 5.5), sharex="col", sharey="row")
+    names = list(dict.fromkeys(point.name for point in series.points))
+    for column, (label, along) in enumerate(AXES.items()):
+        kept = [k for k in range(3) if k != (0, 2, 1)[column]]
+        for name, color, style in zip(names, COLOURS, STYLES * 2):
+            points = []
+            for point in series.points:
+                shape = point.batch, point.size, point.seconds
+                if point.name == name and all(shape[k] == tuple(base)[k] for k in kept):
+                    points.append(point)
+            points.sort(key=along)
+            places = [along(point) for point in points]
+            frames = [point.batch * point.seconds for point in points]
+            memory = [point.memory / 2**20 for point in points]
+            times = [point.timing.median / n for point, n in zip(points, frames)]
+            for axis, values in zip(axes[:, column], (memory, times)):
+                axis.plot(places, values, color=color, marker=style[1], markersize=5, label=name)
+                axis.set(xscale="log", yscale="log")
+                axis.set_xticks(places, [str(place) for place in places])
+                axis.minorticks_off()
+        axes[1, column].set_xlabel(label)
+    axes[0, 0].set_ylabel("peak of a step, MiB")
+    axes[1, 0].set_ylabel("ms a frame")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(names), frameon=False, fontsize=9)
+    return figure

@@ -33,6 +33,8 @@ from ..models.base import AVSModel, load_model
 from .profiler import Candidate, Profile, Shape, profile
 from .series import Series, scaling
 from .timing import here, same_machine, threads
+from .training import growth as training_growth
+from .training import step_of
 
 PATH, GPU = Path("results/latency.json"), Path("results/latency_gpu.json")
 PEERS = ("avesformer", "avsbench", "avsegformer", "selm")
@@ -161,6 +163,13 @@ def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Run]]:
         }
         return scaling(rows, sizes=(96, 128, 224, 320), seconds=(1, 5), repeats=max(3, repeats // 3))
 
+    def training() -> Series:
+        steps = {}
+        for method in ("lightavseg", "avsbench", "avsegformer", "selm"):
+            steps[method] = step_of(create(method, "lean"))
+        steps["lightavseg, recomputed"] = step_of(create("lightavseg", "lean"), recompute=True)
+        return training_growth(steps, Shape(2, (128, 128), 2), repeats=max(3, repeats // 10))
+
     one_core = threads(1)  # as one core of a phone would
     yield "methods", methods
     yield "parts", parts
@@ -168,6 +177,7 @@ def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Run]]:
     yield "paper", one_core(paper)
     yield "tiny", one_core(tiny)
     yield "scaling", growth
+    yield "training", training
 
 
 def on_gpu(repeats: int) -> Iterator[tuple[str, Run]]:

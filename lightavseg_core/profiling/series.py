@@ -17,6 +17,7 @@ class Point(NamedTuple):
     size: tuple[int, int]
     seconds: int
     timing: Timing
+    memory: int | None = None  # bytes at the peak, without weights and inputs, where they were counted
 
     @property
     def pixels(self) -> int:
