@@ -11,8 +11,9 @@ from matplotlib.ticker import EngFormatter, LogFormatter, NullFormatter
 
 from ..profiling.breakdown import KINDS, MAIN, KindLatency, main_parts
 from ..profiling.machine import Floor
-from ..profiling.profiler import Profile, Row
+from ..profiling.profiler import Profile, Row, Shape
 from ..profiling.series import Point, Series
+from ..profiling.training import BASE
 from .common import (
     BLUE,
     COLOURS,
@@ -191,9 +192,9 @@ AXES = {
 }
 
 
-def training(series: Series, base: tuple[int, tuple[int, int], int]) -> Figure:
-    """Memory and time of a training step where one of three things grows, the others as `base` (clips, size,
-    seconds): all logarithmic."""
+def training(series: Series, base: Shape = BASE) -> Figure:
+    """Memory and time of a training step where one of three things grows, the others as `base`; all
+    logarithmic. series: of `profiling.training.growth`."""
     figure, axes = subplots(2, 3, figsize=(10, 5.5), sharex="col", sharey="row")
     names = list(dict.fromkeys(point.name for point in series.points))
     for column, (label, along) in enumerate(AXES.items()):
@@ -202,7 +203,7 @@ def training(series: Series, base: tuple[int, tuple[int, int], int]) -> Figure:
             points = []
             for point in series.points:
                 shape = point.batch, point.size, point.seconds
-                if point.name == name and all(shape[k] == tuple(base)[k] for k in kept):
+                if point.name == name and all(shape[k] == base[k] for k in kept):
                     points.append(point)
             points.sort(key=along)
             places = [along(point) for point in points]

@@ -168,7 +168,7 @@ def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Run]]:
         for method in ("lightavseg", "avsbench", "avsegformer", "selm"):
             steps[method] = step_of(create(method, "lean"))
         steps["lightavseg, recomputed"] = step_of(create("lightavseg", "lean"), recompute=True)
-        return training_growth(steps, Shape(2, (128, 128), 2), repeats=max(3, repeats // 10))
+        return training_growth(steps, repeats=max(3, repeats // 10))
 
     one_core = threads(1)  # as one core of a phone would
     yield "methods", methods

@@ -38,9 +38,12 @@ def step_of(model: AVSModel, recompute: bool = False) -> Callable[[Tensor, Tenso
     return step
 
 
+BASE = Shape(2, (128, 128), 2)
+
+
 def growth(
     steps: Mapping[str, Callable[[Tensor, Tensor], None]],
-    base: Shape,
+    base: Shape = BASE,
     batches: tuple[int, ...] = (1, 2, 4),
     seconds: tuple[int, ...] = (1, 2, 5),
     sides: tuple[int, ...] = (96, 128, 224),
