@@ -65,7 +65,7 @@ notebooks: .venv/.complete ## regenerate the notebooks from notebooks/py and run
 checkpoint: .venv/.complete ## train checkpoints/tiny anew and write its card: half an hour on 2 cores
 	$(PY) checkpoints/make_tiny.py
 
-bench: .venv/.edge ## measure results/latency.json and figures/latency.png anew: half an hour on 2 cores, nothing else running
+bench: .venv/.edge ## measure results/latency.json, figures/latency.png and growth.png anew: 40 minutes on 2 cores, nothing else running
 	$(PY) -m lightavseg_core.cli bench --figure figures/latency.png
 
 clean: ## remove what make built: .venv, .cache, runs, caches

@@ -100,18 +100,18 @@ class Bench:
 
     def run(self) -> int:
         from .._common.files import check_file
+        from ..plots.common import save
+        from ..plots.latency import overview, training
         from ..profiling.benchmark import run
 
         if self.figure:
             check_file(self.figure)
         bench = run(self.out, self.device, self.repeats, self.only)
-        if self.figure:
-            from ..plots.common import save
-            from ..plots.latency import overview, training
-
-            if {"methods", "runtimes"} <= bench.profiles.keys():
-                drawn = overview(bench.profiles["methods"], bench.profiles["runtimes"])
-                save(drawn, self.figure, dpi=110)
-            if "training" in bench.series:
-                save(training(bench.series["training"]), self.figure.with_name("growth.png"), dpi=110)
+        drawn = {}
+        if self.figure and {"methods", "runtimes"} <= bench.profiles.keys():
+            drawn[self.figure] = overview(bench.profiles["methods"], bench.profiles["runtimes"])
+        if self.figure and "training" in bench.series:
+            drawn[self.figure.with_name("growth.png")] = training(bench.series["training"])
+        for path, figure in drawn.items():
+            save(figure, path, dpi=110)
         return 0

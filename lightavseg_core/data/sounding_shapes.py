@@ -20,6 +20,7 @@ import numpy as np
 from .._common.files import check_folder, disk_errors
 from .._common.processes import end_with_parent, without_main
 from .._common.ranges import SIDE, within
+from .._common.stopping import requests
 from .layout import SPLITS, SUBSETS, clip_of, spec_of
 from .palette import voc_palette
 from .scenes import Recipe, Scene, SoundingObject, draw_pictures, draw_scene, draw_tracks
@@ -70,9 +71,14 @@ def _write_clips(folder: Path, recipe: Recipe, workers: int) -> list[tuple[tuple
         return [_write_clip(folder, recipe, job) for job in jobs]
     # A fork of this process would inherit torch's threads.
     with ProcessPoolExecutor(workers, get_context("forkserver"), end_with_parent) as pool:
-        with without_main():  # all are started here
-            written = pool.map(partial(_write_clip, folder, recipe), jobs, chunksize=CHUNK)
-        return list(written)
+        try:
+            # All are started here; to stop in the middle of that would leave one that nobody knows.
+            with requests(), without_main():
+                written = pool.map(partial(_write_clip, folder, recipe), jobs, chunksize=CHUNK)
+            return list(written)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # before what they wrote is removed
+            raise
 
 
 def generate(

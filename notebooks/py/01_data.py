@@ -702,9 +702,9 @@ print(f"measured on {twins['clips']['test']} test clips, {twins['date']}, "
       f"commit {twins['commit']}, {twins['machine']['device']}")
 workbook.show(
     plots.data.swaps(pairs, "What the wrong sound costs"),
-    alt="M_J with own and with swapped sound. The listening model loses more than half of its score; the "
-    "salience twin next to nothing, be it on its own kind of clip, where it scores above 0.95, or "
-    "on ms3.",
+    alt="M_J with own and with swapped sound. The listening model loses more than half of its "
+    "score; the salience twin next to nothing, be it on its own kind of clip, where it scores "
+    "above 0.95, or on ms3.",
 )
 workbook.table(["measured, $M_J$", "own sound", "swapped sound", "lost"], rows)
 

@@ -33,6 +33,7 @@ PAGES = {
 METHOD = re.findall(r"```python\n(.+?)```", PAGES.pop("docs/adding_a_method.md"), re.DOTALL)[0]
 # First words of blocks that are no commands: trees of files, and what a command prints.
 LISTINGS = {"Single-source/", "Multi-sources/", "metadata.csv", "ms3", "masks/concert/"}
+LAUNCHED = {"torchrun", "#!/bin/bash"}  # commands under a launcher, which tests/core starts
 ELSEWHERE = {"pip", "py", "conda", "papermill"}  # programs of blocks that install: see below
 
 # What a command is given beside what a page says, so that it takes seconds; of an option that is given twice
@@ -73,8 +74,22 @@ WITH_COMMANDS = [page for page in PAGES if commands(page, "lightavseg")]
 def test_every_block_is_known():
     """A page that shows another program needs a test of it."""
     first = {block[0].split()[0] for page in PAGES for block in blocks(page)}
-    assert first == LISTINGS | ELSEWHERE | {"lightavseg", "make"}
+    assert first == LISTINGS | ELSEWHERE | {"lightavseg", "make"} | LAUNCHED
     assert set(WITH_COMMANDS) >= {"docs/commands.md", "docs/exporting.md", "docs/predicting.md"}
+
+
+def test_what_is_launched_is_a_command():
+    """The program's own words under each launcher are known; the batch job is bash."""
+    found, (job,) = 0, [block for block in blocks("docs/scaling.md") if block[0] == "#!/bin/bash"]
+    subprocess.run(["bash", "-n"], input="\n".join(job), text=True, check=True)
+    begins = re.search(r'what="(--data.+?)"', "\n".join(job))[1]
+    lines = [line for block in blocks("docs/scaling.md") for line in block]
+    for line in [*lines, f"-m lightavseg_core.cli train {begins}"]:
+        words = shlex.split(line.partition("-m lightavseg_core.cli ")[2].replace("...", ""))
+        if words and words != ["train"] and not {"--resume", "$what"} & set(words):
+            assert cli._command(words)
+            found += 1
+    assert found == 4
 
 
 @pytest.fixture(scope="module")
