@@ -56,7 +56,7 @@ def evaluate(
     is measured instead, a metric or a collection whose update takes logits and masks.
 
     In several processes (torchrun), all of which are to call it, each sees its share of the batches; all
-    return the same, to the last bit what one process returns.
+    return the same, to the last bit what one process returns. There `score` must keep sums (ValueError).
     """
     clips, heard = scored(model, dataset, sound)
     device = next(model.parameters()).device

@@ -34,7 +34,7 @@ class RunFolder:
 
     def __init__(self, path: Path | None, about: dict, minutes: float, request: Request | None = None):
         self.path, self.about, self.minutes = path, about, minutes
-        self.request = request or Request()
+        self.request, self.stop = request or Request(), 0
         self.log: list[dict] = []
         self.kept_at = time.monotonic()
         self.begun = path is None
@@ -70,7 +70,7 @@ class RunFolder:
         all processes, each of which is to ask."""
         late = epoch_ends or time.monotonic() - self.kept_at > 60 * self.minutes
         number, late = largest(self.request.number, late and self.path is not None)
-        self.request.number = int(number)
+        self.stop = int(number)  # what all know of: one may have been asked since
         return bool(number or late)
 
     def keep(self, state: State, **where) -> None:
@@ -93,11 +93,11 @@ class RunFolder:
             for old in [*checkpoints, file][:-KEPT]:
                 old.unlink()
         self.kept_at = time.monotonic()
-        if self.request.number:
+        if self.stop:
             command = f"`lightavseg train --resume {self.path}`"
             by = command if "command" in self.about else "`fit(..., resume=True)`"
             goes_on = f" {by} goes on from here." if self.path else ""
-            raise Stopped(self.request.number, f"stopped after a step.{goes_on}")
+            raise Stopped(self.stop, f"stopped after a step.{goes_on}")
 
     def go_on(self) -> State | None:
         """The last checkpoint that is whole, with the log as it was then; None: there is none yet.

@@ -145,13 +145,11 @@ class Trainer:
                 batches += dealt.step
                 step = send_to_device(step, accelerator.device)
                 step = augmented(step, config.sides(epoch), generators[1] if config.flip else None)
-                if rank():  # what dropout draws here depends on the step alone, so nothing of it is kept
-                    torch.manual_seed(hash((config.seed, rank(), epoch, batches)))
                 heard = heard_already(self.model) if hears_once else nullcontext()
                 memory = recomputed(self.model) if config.recompute else nullcontext()
                 with buffers_kept(self.model), heard, memory:
                     optimizer.zero_grad()
-                    parts = self._learn_from(model, step)
+                    parts = self._learn_from(model, step, (epoch, batches))
                     norm = accelerator.clip_grad_norm_(parameters, config.clip_norm or math.inf)
                     if not (math.isfinite(parts["loss"]) and torch.isfinite(norm)):
                         raise FloatingPointError(self._not_finite(parts["loss"], epoch, step))
@@ -197,12 +195,15 @@ class Trainer:
         with evaluating(self.model), buffers_kept(self.model, always=True), large_enough(batch):
             self._loss(self.model.train(), send_to_device(batch, self.accelerator.device))
 
-    def _learn_from(self, model: torch.nn.Module, step: list[dict]) -> dict[str, float]:
-        """Gradients of the mean over all annotated frames of a step, in all processes; what the log says."""
+    def _learn_from(self, model: torch.nn.Module, step: list[dict], name: tuple) -> dict[str, float]:
+        """Gradients of the mean over all annotated frames of a step, in all processes; what the log says.
+        name: the step's."""
         frames = [int(batch["annotated"].sum()) for batch in step]
         (total,), last = summed(sum(frames)), len(step) - 1
         means = {"clips": sum(len(batch["name"]) for batch in step)}
         for k, batch in enumerate(alike(self.model, step)):
+            if len(step) * world() > 1:  # what dropout draws is the batch's, in whichever process it is
+                torch.manual_seed(hash((self.config.seed, *name, k * world() + rank())))
             with nullcontext() if k == last else self.accelerator.no_sync(model):
                 loss, parts = self._loss(model, batch)
                 self.accelerator.backward(loss * (world() * frames[k] / total))  # DDP takes the mean

@@ -16,16 +16,18 @@ from .state import learns
 def recomputed(model: nn.Module) -> Iterator[None]:
     """Within, each block of a model keeps its input alone. Gradients are the same, dropout included, and so
     are batch norms' statistics: the second pass does not move them."""
-    blocks = list(_blocks(model))
-    for block in blocks:
+    own = {block: vars(block).get("forward") for block in _blocks(model)}  # None: its class's
+    for block in own:
         block.forward = partial(
             checkpoint, block.forward, use_reentrant=False, context_fn=partial(_both_passes, block)
         )
     try:
         yield
     finally:
-        for block in blocks:
-            del block.forward  # its class's is back
+        for block, forward in own.items():
+            del block.forward
+            if forward:
+                block.forward = forward
 
 
 def _blocks(module: nn.Module, root: bool = True) -> Iterator[nn.Module]:
@@ -48,12 +50,12 @@ def _both_passes(block: nn.Module) -> tuple[AbstractContextManager, AbstractCont
 def _still(block: nn.Module) -> Iterator[None]:
     """Batch norms see the batch, and their running statistics do not move."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    momenta = [norm.momentum for norm in norms]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta):
+        for norm, (momentum, count) in zip(norms, before):
             norm.momentum = momentum
-            norm.num_batches_tracked -= 1
+            norm.num_batches_tracked.copy_(count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
+from torchmetrics.utilities import dim_zero_sum
 
 States = list[dict[str, Tensor]]  # of each metric of a collection, or of the only one
 
@@ -13,7 +14,11 @@ def _metrics(score: Metric | MetricCollection) -> list[Metric]:
 
 
 def taken(score: Metric | MetricCollection) -> States:
-    """What was counted; the metric then begins anew."""
+    """What was counted; the metric then begins anew. Raises ValueError where that is no sums."""
+    for metric in _metrics(score):
+        if metric.full_state_update is not False or {*metric._reductions.values()} - {dim_zero_sum}:
+            found = f"{type(metric).__name__} keeps more than sums over frames"
+            raise ValueError(f"{found}: such a score is measured in one process. Leave the launcher out.")
     states = [{name: value.cpu() for name, value in m.metric_state.items()} for m in _metrics(score)]
     score.reset()
     return states
@@ -21,7 +26,7 @@ def taken(score: Metric | MetricCollection) -> States:
 
 def put(score: Metric | MetricCollection, dealt: list[list[States]]) -> None:
     """Counts what was taken from each batch, as they were dealt out to processes, in the batches' order: sums
-    of floats depend on it. The metric, whose states are to be sums, then holds all, and asks nobody."""
+    of floats depend on it. The metric then holds all, and asks nobody."""
     batches = sum(map(len, dealt))
     for metric in _metrics(score):
         metric.sync_on_compute = metric._to_sync = False

@@ -40,7 +40,8 @@ def requests(patient: bool = False) -> Iterator[Request]:
             return
         request.number = number
         with suppress(OSError):  # not `print`, which may be at work just now
-            os.write(2, b"\nstopping as soon as this can go on later; once more: at once\n")
+            more = b"" if patient else b"; once more: at once"
+            os.write(2, b"\nstopping as soon as this can go on later" + more + b"\n")
 
     with _handled(SIGNALS, note):
         yield request

@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .switches import no_settings_from_outside
+
 T = TypeVar("T")
 
 
@@ -23,21 +25,21 @@ def _met() -> bool:
 @contextmanager
 def meeting(**patience: timedelta) -> Iterator[torch.device]:
     """Waits for the other processes, if `torchrun` has started any, and gives where this one computes.
-    Afterwards, also when the body raises, it takes leave of them. timeout: how long one may wait for another;
-    by default torch's, which is minutes."""
+    Afterwards it takes leave of them; not so where the body raises, since to take leave may wait for them.
+    timeout: how long one may wait for another; by default torch's, which is minutes."""
     cuda = torch.cuda.is_available()
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if "LOCAL_RANK" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
         yield torch.device("cuda" if cuda else "cpu")
         return
     from accelerate import PartialState
 
-    state = PartialState(cpu=not cuda, **patience)
-    try:
-        with each_told_of_others():
-            yield state.device
+    with no_settings_from_outside():
+        state = PartialState(cpu=not cuda, **patience)
+    with each_told_of_others():
+        yield state.device
+        if world() > 1:
             dist.barrier()  # who leaves early would end the others
-    finally:
-        state.destroy_process_group()
+    state.destroy_process_group()
 
 
 def rank() -> int:
@@ -126,7 +128,8 @@ def each_told_of_others() -> Iterator[None]:
     except RuntimeError as error:
         if world() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error).lower()):
             raise
+        why = str(error).strip().splitlines()[0][:200]
         raise ConnectionError(
-            f"process {rank()} of {world()}: another one has ended, and so does this one. A training goes on "
-            "from its last checkpoint with --resume."
+            f"process {rank()} of {world()}: another one has ended or cannot be reached, so this one ends "
+            f"too ({why}). A training goes on from its last checkpoint with --resume."
         ) from None

@@ -14,4 +14,4 @@ Import = Annotated[Path | None, tyro.conf.arg(name="import", metavar="FILE", hel
 
 def is_first() -> bool:
     """Whether this process is the only one, or the first of those that `torchrun` has started."""
-    return os.environ.get("RANK", "0") == "0"
+    return "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"

@@ -77,8 +77,7 @@ class AVSBench(torch.utils.data.Dataset):
         return other
 
     def __getitem__(self, index: int) -> dict:
-        clip = self.clips[index]
-        frames, mask = self._cached(("pictures", index), lambda: self._pictures(clip))
+        frames, mask, annotated, name = self._cached(("pictures", index), lambda: self._seen(index))
         if self.subset == "avss" and self.split == "train" and self.size:
             frames, mask = self._crop(frames, mask)
         heard = self._log_mel(index) if self.ear is None else self._vectors(index)
@@ -86,9 +85,14 @@ class AVSBench(torch.utils.data.Dataset):
             "frames": (frames.float() / 255 - MEAN) / STD,
             "log_mel": heard,
             "mask": mask,
-            "annotated": torch.tensor([path is not None for path in clip.masks]),
-            "name": clip.name,
+            "annotated": annotated,
+            "name": name,
         }
+
+    def _seen(self, index: int) -> tuple[Tensor, Tensor, Tensor, str]:
+        clip = self.clips[index]
+        annotated = torch.tensor([path is not None for path in clip.masks])
+        return *self._pictures(clip), annotated, clip.name
 
     def _cached(self, key: tuple, make: Callable[[], tuple]) -> tuple:
         if key in self._cache:
@@ -96,7 +100,7 @@ class AVSBench(torch.utils.data.Dataset):
         value = make()
         # Each process that loads data keeps what it read, and all share the room.
         worker = torch.utils.data.get_worker_info()
-        size = sum(tensor.nbytes for tensor in value) * (worker.num_workers if worker else 1)
+        size = sum(x.nbytes for x in value if isinstance(x, Tensor)) * (worker.num_workers if worker else 1)
         if size <= self._cache_left[0]:
             self._cache_left[0] -= size
             self._cache[key] = value

@@ -173,10 +173,11 @@ def large_enough(batch: dict) -> Iterator[None]:
 
 def loading_processes(asked: int | None, device: str) -> int:
     """So many as are asked for; else none on a CPU, whose cores the model needs, and on a GPU one for each
-    core, at most 8."""
-    if asked is not None:
-        return asked
-    return min(8, os.cpu_count() or 1) if device == "cuda" else 0
+    core that this process may use, of which it has its share beside other GPUs' processes, at most 8."""
+    if asked is not None or device != "cuda":
+        return asked or 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 def say_that_it_waits(bar: tqdm, share: float, workers: int) -> None:

@@ -136,7 +136,7 @@ def _listed(path: Path) -> list[Path]:
     if path.suffix.lower() != ".txt" or not path.is_file():
         return [path]
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not a list of videos: a path on each line, in UTF-8.") from None
     return [path.parent / line for line in map(str.strip, lines) if line]

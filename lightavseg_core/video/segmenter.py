@@ -60,7 +60,9 @@ def load(
         return _load_exported(path, own, precision, compile, size)
     if path:
         model = load_model(path)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # By its number: other threads, which read and segment, would take the first one for theirs.
+        cuda = torch.cuda.is_available()
+        device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
         sha256 = digests([model_file(path, name) for name in ("config.json", "model.safetensors")])
     else:
         model, device = checkpoint, next(checkpoint.parameters()).device

@@ -75,8 +75,9 @@ def test_the_order_of_clips_is_that_of_torchs_loader(shapes):
 
 
 def test_how_many_processes_load(monkeypatch):
-    for cores, expected in ((4, 4), (64, 8), (None, 1)):
-        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+    for cores, processes, expected in ((4, 1, 4), (64, 1, 8), (64, 16, 4), (1, 2, 1)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
         assert loading_processes(None, "cuda") == expected and loading_processes(None, "cpu") == 0
         for asked in (0, 3):
             assert loading_processes(asked, "cpu") == loading_processes(asked, "cuda") == asked

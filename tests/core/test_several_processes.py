@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.launched import launch, start
 from helpers.tiny import create
+from torchmetrics import MaxMetric
 
 from lightavseg_core import TrainConfig, Trainer
 from lightavseg_core._common.scores import put, taken
@@ -69,6 +70,17 @@ def test_two_processes_train_as_one_that_accumulates(root, alone, tmp_path):
     two, one = weights(tmp_path), weights(alone)
     for name, value in one.items():
         assert torch.allclose(two[name].double(), value.double(), atol=1e-3), name
+
+
+@pytest.mark.long
+def test_dropout_is_the_batchs(root, tmp_path):
+    """SelM's: what it draws does not depend on the process either."""
+    given = ["train", "--data", root, *OPTIONS, "--method", "selm", "--epochs", 1]
+    for processes, accumulate in ((1, 2), (2, 1)):
+        out = tmp_path / str(processes)
+        code, _, err = launch(processes, *given, "--out", out, "--accumulate", accumulate)
+        assert code == 0, err[-3000:]
+    assert losses(tmp_path / "1") == pytest.approx(losses(tmp_path / "2"), abs=1e-4)
 
 
 @pytest.mark.slow
@@ -142,9 +154,15 @@ def test_a_process_that_dies_takes_the_other_along(root, tmp_path):
     start_of_end = time.monotonic()
     _, err = running.communicate(timeout=60)
     assert time.monotonic() - start_of_end < 60 and running.returncode
-    assert "lightavseg: process 0 of 2: another one has ended" in err
+    assert "lightavseg: process 0 of 2: another one has ended or cannot be reached" in err
     assert "Traceback" not in err.split("another one has ended")[0]
     assert list((tmp_path / "checkpoints").glob("*.safetensors"))
+
+
+def test_a_score_that_is_no_sum_is_refused():
+    """Put together from several processes it would be wrong."""
+    with pytest.raises(ValueError, match="MaxMetric keeps more than sums over frames"):
+        taken(MaxMetric())
 
 
 def test_too_few_clips_for_a_step(root, tmp_path):

@@ -82,7 +82,9 @@ def test_what_is_launched_is_a_command():
     """The program's own words under each launcher are known; the batch job is bash."""
     found, (job,) = 0, [block for block in blocks("docs/scaling.md") if block[0] == "#!/bin/bash"]
     subprocess.run(["bash", "-n"], input="\n".join(job), text=True, check=True)
-    begins = re.search(r'what="(--data.+?)"', "\n".join(job))[1]
+    whole = "\n".join(job)
+    begins = re.search(r'what="(--data.+?)"', whole)[1]
+    begins = begins.replace("$weights", re.search(r'weights="(.+?)"', whole)[1])
     lines = [line for block in blocks("docs/scaling.md") for line in block]
     for line in [*lines, f"-m lightavseg_core.cli train {begins}"]:
         words = shlex.split(line.partition("-m lightavseg_core.cli ")[2].replace("...", ""))
