@@ -195,15 +195,15 @@ class Trainer:
         with evaluating(self.model), buffers_kept(self.model, always=True), large_enough(batch):
             self._loss(self.model.train(), send_to_device(batch, self.accelerator.device))
 
-    def _learn_from(self, model: torch.nn.Module, step: list[dict], name: tuple) -> dict[str, float]:
+    def _learn_from(self, model: torch.nn.Module, step: list[dict], place: tuple) -> dict[str, float]:
         """Gradients of the mean over all annotated frames of a step, in all processes; what the log says.
-        name: the step's."""
+        place: the step's, in the training."""
         frames = [int(batch["annotated"].sum()) for batch in step]
         (total,), last = summed(sum(frames)), len(step) - 1
         means = {"clips": sum(len(batch["name"]) for batch in step)}
         for k, batch in enumerate(alike(self.model, step)):
             if len(step) * world() > 1:  # what dropout draws is the batch's, in whichever process it is
-                torch.manual_seed(hash((self.config.seed, *name, k * world() + rank())))
+                torch.manual_seed(hash((self.config.seed, *place, k * world() + rank())))
             with nullcontext() if k == last else self.accelerator.no_sync(model):
                 loss, parts = self._loss(model, batch)
                 self.accelerator.backward(loss * (world() * frames[k] / total))  # DDP takes the mean
