@@ -78,11 +78,15 @@ class Rehearse:
     def run(self) -> int:
         from ..experiments.rehearsal import rehearse
 
-        for row in rehearse(self.data, self.weights, self.out, self.steps):
+        rows = rehearse(self.data, self.weights, self.out, self.steps)
+        for row in rows:
+            if "ended" in row:
+                print(f"{row['recipe']}, {row['subset']}: {row['ended']}")
+                continue
             files = " and ".join(row["published files"]) or "random weights"
             batch = f"{row['clips a step']} clips of {row['size']} px"
             print(
                 f"{row['recipe']}, {row['subset']}, {batch}, {files}: {row['seconds a step']} s a step, "
                 f"{row['peak, MiB']:,} MiB; {row['hours in all, computed']} hours in all, computed"
             )
-        return 0
+        return int(any("ended" in row for row in rows))

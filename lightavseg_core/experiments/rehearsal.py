@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
@@ -43,10 +44,13 @@ def rehearse(data: Path, weights: Path, out: Path, steps: int = 3) -> list[dict]
     """
     rows, found = [], [report.subset for report in check_all(data) if report.ok or _refused(data, report)]
     parts = [(name, subset) for name, recipe in RECIPES.items() for subset in recipe.train if subset in found]
-    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-        for name, subset in parts:
-            rows.append(pool.submit(_part, name, subset, data, weights, out, steps).result())
-            write(out / "rehearsal.json", {**provenance("lightavseg rehearse", seed=0), "rows": rows})
+    for name, subset in parts:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            try:
+                rows.append(pool.submit(_part, name, subset, data, weights, out, steps).result())
+            except BrokenProcessPool:
+                rows.append({"recipe": name, "subset": subset, "ended": "killed, as where memory runs out"})
+        write(out / "rehearsal.json", {**provenance("lightavseg rehearse", seed=0), "rows": rows})
     return rows
 
 

@@ -1,6 +1,8 @@
 """The published way at the real numbers of clips, rehearsed."""
 
 import json
+import os
+import signal
 
 import pytest
 from helpers.published import tree, weights
@@ -26,6 +28,22 @@ def test_the_whole_published_way(tmp_path, capsys):
         assert row["stopped after steps"] >= 1
         assert set(row["M_J"]) == {"normal", "silent", "swapped", "noise", "noisy"}
     assert len(capsys.readouterr().out.splitlines()) == len(rows)
+
+
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_part_that_is_killed_is_a_row(tmp_path, capsys, monkeypatch):
+    """As by a system without memory: the others go on."""
+    data = tree(tmp_path / "data", {"ms3": (2, 1, 1)}, size=32)
+    monkeypatch.setattr("lightavseg_core.experiments.rehearsal._part", killed)
+    with pytest.raises(SystemExit) as ended:
+        main(["rehearse", str(data), "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 1 and len(said) == 4
+    assert said[0] == "paper, ms3: killed, as where memory runs out"
 
 
 def test_what_is_broken_is_said_first(tmp_path, capsys):
