@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .switches import no_settings_from_outside
@@ -52,28 +52,23 @@ def world() -> int:
     return dist.get_world_size() if _met() else 1
 
 
-def _tensor(numbers: Iterable[float]) -> Tensor:
-    """Where all processes can reach it."""
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    return torch.tensor(list(numbers), dtype=torch.float64, device=device)
+def _reduced(numbers: Iterable[float], how: str) -> list[float]:
+    if world() == 1:
+        return list(numbers)
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"  # where all processes can reach it
+    reduced = torch.tensor(list(numbers), dtype=torch.float64, device=device)
+    dist.all_reduce(reduced, getattr(dist.ReduceOp, how))
+    return reduced.tolist()
 
 
 def summed(*numbers: float) -> list[float]:
     """Of each number the sum over the processes."""
-    if world() == 1:
-        return list(numbers)
-    total = _tensor(numbers)
-    dist.all_reduce(total)
-    return total.tolist()
+    return _reduced(numbers, "SUM")
 
 
 def largest(*numbers: float) -> list[float]:
     """Of each number the largest of all processes."""
-    if world() == 1:
-        return list(numbers)
-    most = _tensor(numbers)
-    dist.all_reduce(most, dist.ReduceOp.MAX)
-    return most.tolist()
+    return _reduced(numbers, "MAX")
 
 
 def gathered(thing: Any) -> list:

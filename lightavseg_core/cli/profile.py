@@ -100,17 +100,20 @@ class Bench:
 
     def run(self) -> int:
         from .._common.files import check_file
-        from ..plots.common import save
-        from ..plots.latency import overview, training
         from ..profiling.benchmark import run
 
         if self.figure:
             check_file(self.figure)
         bench = run(self.out, self.device, self.repeats, self.only)
+        if not self.figure:
+            return 0
+        from ..plots.common import save
+        from ..plots.latency import overview, training
+
         drawn = {}
-        if self.figure and {"methods", "runtimes"} <= bench.profiles.keys():
+        if {"methods", "runtimes"} <= bench.profiles.keys():
             drawn[self.figure] = overview(bench.profiles["methods"], bench.profiles["runtimes"])
-        if self.figure and "training" in bench.series:
+        if "training" in bench.series:
             drawn[self.figure.with_name("growth.png")] = training(bench.series["training"])
         for path, figure in drawn.items():
             save(figure, path, dpi=110)

@@ -22,7 +22,7 @@ from .._common.records import provenance, write
 from .._common.stopping import Stopped
 from ..config import TrainConfig
 from ..data.avsbench import AVSBench
-from ..data.check import Report, check_all, several
+from ..data.check import check_all, several
 from ..encoders.checkpoints import PUBLISHED
 from ..evaluation import evaluate
 from ..models import create_model
@@ -42,7 +42,13 @@ def rehearse(data: Path, weights: Path, out: Path, steps: int = 3) -> list[dict]
     random, and its row says so. Each part runs in a process of its own, whose memory is its own.
     Raises FileNotFoundError where there is no dataset, and ValueError where `data check` finds problems.
     """
-    rows, found = [], [report.subset for report in check_all(data) if report.ok or _refused(data, report)]
+    rows, reports = [], check_all(data)
+    for report in reports:
+        if not report.ok:
+            problems = several(len(report.problems), "problem")
+            check = f"`lightavseg data check {data} --subset {report.subset}`"
+            raise ValueError(f"{data}: {report.subset} has {problems}, which {check} lists. Mend them first.")
+    found = [report.subset for report in reports]
     parts = [(name, subset) for name, recipe in RECIPES.items() for subset in recipe.train if subset in found]
     for name, subset in parts:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
@@ -52,12 +58,6 @@ def rehearse(data: Path, weights: Path, out: Path, steps: int = 3) -> list[dict]
                 rows.append({"recipe": name, "subset": subset, "ended": "killed, as where memory runs out"})
         write(out / "rehearsal.json", {**provenance("lightavseg rehearse", seed=0), "rows": rows})
     return rows
-
-
-def _refused(data: Path, report: Report) -> bool:
-    problems = several(len(report.problems), "problem")
-    check = f"`lightavseg data check {data} --subset {report.subset}`"
-    raise ValueError(f"{data}: {report.subset} has {problems}, which {check} lists. Mend them first.")
 
 
 def _part(name: str, subset: str, data: Path, weights: Path, out: Path, steps: int) -> dict:
