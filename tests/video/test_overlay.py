@@ -50,9 +50,8 @@ def test_its_colours_in_a_player(tmp_path, lines, matrix):
         assert np.abs(shown[lines // 2, 16 * k + 8] - colour).max() < 8, colour
 
 
-@pytest.mark.parametrize("side,mbtree", [(32, 0), (126, 0), (128, 1)])
-def test_small_pictures_have_the_same_bytes_in_every_run(tmp_path, side, mbtree):
-    """x264's macroblock tree reads memory that nobody has written where both sides are under 128 pixels, so
-    one run in a hundred gave other bytes: it is left out there, as x264 itself says in what it writes."""
-    content = write(tmp_path / "o.mp4", [np.zeros((side, side, 3), np.uint8)]).read_bytes()
-    assert b"x264 - core" in content and b"mbtree=%d " % mbtree in content
+def test_the_same_bytes_in_every_run(tmp_path):
+    """x264's macroblock tree reads memory that nobody has written, so of a thousand encodings some five gave
+    other bytes: it is left out, as x264 itself says in what it writes."""
+    content = write(tmp_path / "o.mp4", [np.zeros((128, 128, 3), np.uint8)]).read_bytes()
+    assert b"x264 - core" in content and b"mbtree=0 " in content
