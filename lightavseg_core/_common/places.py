@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from platformdirs import user_cache_path
+
 MARKS = ("checkpoints/tiny/config.json", "notebooks", "results")  # what a checkout of the workbook holds
 
 
@@ -32,8 +34,6 @@ def places(name: str, out: str | Path | None = None) -> Places:
             "notebooks` wrote, and run the notebook there. Nothing was written."
         )
     if out is None and not os.access(found, os.W_OK):
-        from platformdirs import user_cache_path  # Jupyter brings it
-
         out = user_cache_path("lightavseg-workbook")
         print(f"The checkout cannot be written: what this notebook makes goes to {out}, or where `out` says.")
     root = Path(os.path.relpath(found))

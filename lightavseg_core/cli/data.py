@@ -1,19 +1,21 @@
-"""Datasets: `lightavseg data make` and `data check`."""
+"""Datasets: `lightavseg data make`, `data fetch` and `data check`."""
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
 from ..config import Subset
+from ..data.cast import Individuals
 
 
 @dataclass
 class DataMake:
-    """Generate SoundingShapes in AVSBench's layout.
+    """Generate SoundingShapes, or SoundingPhotos, in AVSBench's layout.
 
     Example: lightavseg data make data/shapes --subset ms3 --size 128 --seed 0
     """
@@ -32,14 +34,52 @@ class DataMake:
     """Without: the one visible object sounds, so a model can ignore the sound."""
     twins: bool = False
     """Two objects of one category, of which one sounds."""
+    offscreen: bool = False
+    """Something else is heard, too, which nobody sees."""
+    cast: str = "shapes"
+    """shapes, photos (`data fetch photos`), or a folder of pictures with transparency and sounds: dog.png and
+    dog.wav, or a folder dog of several."""
+    individuals: Individuals = "seen"
+    """Where a category has several: those that models are trained on, others, or (siblings) of the categories
+    that have others, those that models are trained on."""
 
     def run(self) -> int:
         from ..data.sounding_shapes import generate
 
         clips = {"train": self.train, "val": self.val, "test": self.test}
-        generate(self.root, self.subset, clips, self.size, self.seed, self.distractors, self.twins)
+        scene = {name: getattr(self, name) for name in ("distractors", "twins", "offscreen")}
+        generate(
+            self.root, self.subset, clips, self.size, self.seed, **scene, cast=self.cast,
+            individuals=self.individuals,
+        )
         counts = ", ".join(f"{count} {split}" for split, count in clips.items())
         print(f"{self.root}: {self.subset}, {counts} clips of {self.size} px, seed {self.seed}")
+        return 0
+
+
+@dataclass
+class DataFetch:
+    """Get photographs and recordings, some 5 MB, from two packages of Tux Paint (GPL-2.0-or-later).
+
+    On Debian and Ubuntu apt is asked, as you are; elsewhere give what you have. Only files that the workbook
+    knows by their SHA-256 are kept, in the user's cache.
+
+    Example: lightavseg data fetch photos
+    """
+
+    what: Annotated[Literal["photos"], tyro.conf.Positional]
+    where: Annotated[Path | None, tyro.conf.arg(name="from", metavar="FOLDER_OR_FILE")] = None
+    """A .deb, a folder of them, or the folder of an installed Tux Paint that holds `stamps`."""
+
+    def run(self) -> int:
+        from ..data.fetching import fetch
+        from ..data.photos import photos
+
+        folder, left_out = fetch(self.where)
+        for path in left_out:
+            print(f"lightavseg: {path}: not there, or of another release; left out", file=sys.stderr)
+        photos(folder)
+        print(f"{folder}: photographs and recordings; `lightavseg data make ROOT --cast photos` uses them")
         return 0
 
 
@@ -74,11 +114,12 @@ class DataCheck:
 
 @dataclass
 class Data:
-    """Make or check a dataset folder."""
+    """Make or check a dataset folder, or fetch photographs to make one of."""
 
-    WHAT: ClassVar = ("make", "check")
+    WHAT: ClassVar = ("make", "fetch", "check")
     command: (
         Annotated[DataMake, tyro.conf.subcommand("make")]
+        | Annotated[DataFetch, tyro.conf.subcommand("fetch")]
         | Annotated[DataCheck, tyro.conf.subcommand("check")]
     )
 

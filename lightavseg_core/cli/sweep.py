@@ -74,11 +74,15 @@ class Rehearse:
     """Folder for a run of each recipe and for rehearsal.json."""
     steps: int = 3
     """Of each of two epochs."""
+    recipe: str | None = None
+    """One published recipe, as in `train`; without it, every one."""
+    recompute: bool = False
+    """As in `train`: less memory for more time."""
 
     def run(self) -> int:
         from ..experiments.rehearsal import rehearse
 
-        rows = rehearse(self.data, self.weights, self.out, self.steps)
+        rows = rehearse(self.data, self.weights, self.out, self.steps, self.recipe, self.recompute)
         for row in rows:
             if "ended" in row:
                 print(f"{row['recipe']}, {row['subset']}: {row['ended']}")

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from . import sounding_shapes
 from .avsbench import AVSBench
+from .cast import RATE
 from .decoding import read_audio
 from .scenes import SoundingObject
-from .shapes import CATEGORIES, RATE
 
 
 class Track(NamedTuple):
@@ -47,8 +47,9 @@ def tracks(dataset: AVSBench, index: int, sample_rate: int = RATE) -> list[Track
     objects = sounding_shapes.objects(dataset.root, dataset.subset, dataset.split, number)
     sounds = np.vstack([sounding_shapes.stems(*where), sounding_shapes.noise(*where)])
     sounds = AF.resample(torch.from_numpy(sounds).float(), RATE, sample_rate)
-    names = [CATEGORIES[thing.category].name for thing in objects]
-    return [*map(Track, names, sounds, objects), Track("noise floor", sounds[-1])]
+    names = [thing.name for thing in objects]
+    unseen = [Track("out of view", sound) for sound in sounds[len(objects) : -1]]
+    return [*map(Track, names, sounds, objects), *unseen, Track("noise floor", sounds[-1])]
 
 
 def mix(

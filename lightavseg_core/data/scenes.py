@@ -1,7 +1,7 @@
-"""What a SoundingShapes clip is: objects that move, the seconds in which each sounds, its pictures and its
-sound.
+"""What a generated clip is: things of a cast that move, the seconds in which each sounds, its pictures and
+its sound.
 
-Everything is a function of (seed, subset, split, clip index). Colour, size, place, motion and background are
+Everything is a function of (cast, seed, subset, split, clip index). Size, place, motion and background are
 random and never tell the category; gains vary by 6 dB either way and the noise floor lies 10 to 30 dB below,
 so that a score means something.
 """
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from .shapes import CATEGORIES, RATE, UNIT_AREA, coverage
+from .cast import RATE, Cast, Individuals
 
 SECONDS = {"s4": 5, "ms3": 5, "v1s": 5, "v1m": 5, "v2": 10}
 # Share of the frame that one object covers; 6% on average, for large ones find no place more often.
@@ -22,6 +21,7 @@ AREA = (0.02, 0.12)
 SOUNDING = 0.4  # ms3 and avss: probability that an object sounds in a second
 LEVEL = 0.05  # RMS of an object at 0 dB, full scale 1
 FADE = 0.01  # seconds in which a sound starts and ends
+UPRIGHT = 0.25  # radians by which things that have an upper side are turned at first, at most
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class Recipe:
     seed: int
     distractors: bool = True
     twins: bool = False
+    offscreen: bool = False
+    cast: str = "shapes"
+    individuals: Individuals = "seen"
+    digest: str = ""  # the cast's
 
 
 class SoundingObject(NamedTuple):
@@ -45,18 +49,20 @@ class SoundingObject(NamedTuple):
     sounding: np.ndarray
     boxes: np.ndarray
     masks: np.ndarray
+    name: str  # the category's
 
 
 class Scene(NamedTuple):
-    """The draws of a clip, in units of the frame's side and seconds: the same at every size."""
+    """The draws of a clip, in units of the frame's side and seconds: the same at every size. Of its things
+    the last may be out of view: then `sounding` and `gains` have one row more than the others."""
 
     kind: str
-    categories: list[int]
+    things: list[int]  # of the cast
     area: np.ndarray  # (objects,)
     centers: np.ndarray  # (objects, T, 2)
     angles: np.ndarray  # (objects, T)
-    sounding: np.ndarray  # (objects, T) bool
-    gains: np.ndarray  # (objects,) amplitude
+    sounding: np.ndarray  # (things, T) bool
+    gains: np.ndarray  # amplitude
     noise: float  # amplitude of the noise floor
     rngs: dict[str, np.random.Generator]
 
@@ -89,26 +95,31 @@ def _paths(rng: np.random.Generator, radii: np.ndarray, seconds: int) -> np.ndar
     return np.stack(placed)
 
 
-def _radii(area: np.ndarray, categories: list[int]) -> np.ndarray:
-    """Radius of the unit disc of each silhouette, in units of the frame's side, that gives it its area."""
-    return np.sqrt(area / np.array([UNIT_AREA[c] for c in categories]))
+def _radii(area: np.ndarray, cast: Cast, things: list[int]) -> np.ndarray:
+    """Radius of each thing's disc, in units of the frame's side, that gives it its area."""
+    return np.sqrt(area / np.array([cast.things[k].area for k in things]))
 
 
-def draw_scene(recipe: Recipe, split: str, index: int) -> Scene:
+def draw_scene(recipe: Recipe, cast: Cast, split: str, index: int) -> Scene:
     rng = _rng(recipe, split, index, "scene")
     kind = ("v1s", "v1m", "v2")[index % 3] if recipe.subset == "avss" else recipe.subset
     seconds = SECONDS[kind]
     count = int(rng.integers(2, 5)) if recipe.distractors else 1
-    categories = [int(c) for c in rng.permutation(len(CATEGORIES))[:count]]
+    choice = cast.choice(recipe.individuals)
+    order = [int(c) for c in rng.permutation(len(choice))]
+    categories = order[:count]
     if recipe.twins:
         categories = [categories[0], categories[0], *categories[1:]][:max(count, 2)]
     count = len(categories)
+    of_category = _rng(recipe, split, index, "individuals")
+    things = [choice[c][of_category.integers(len(choice[c]))] for c in categories]
     centers = None
     while centers is None:
         area = AREA[0] + (AREA[1] - AREA[0]) * rng.beta(2.7, 3, count)
-        centers = _paths(rng, _radii(area, categories), seconds)
-    angles = rng.uniform(0, 2 * np.pi, (count, 1))
-    angles = angles + rng.uniform(-0.4, 0.4, (count, 1)) * np.arange(seconds)  # (count, T)
+        centers = _paths(rng, _radii(area, cast, things), seconds)
+    turn = rng.uniform(0, 2 * np.pi, (count, 1))
+    drift = rng.uniform(-0.4, 0.4, (count, 1)) * np.arange(seconds)  # (count, T)
+    angles = turn + drift if cast.turns else UPRIGHT * (turn / np.pi - 1 + drift)
     if kind in ("s4", "v1s") or not recipe.distractors:
         sounding = np.zeros((count, seconds), bool)
         sounding[0] = True  # one object sounds through the clip, the others are silent
@@ -118,18 +129,24 @@ def draw_scene(recipe: Recipe, split: str, index: int) -> Scene:
             sounding[1] = False  # the silent twin
     gains = LEVEL * 10 ** (rng.uniform(-6, 6, count) / 20)
     noise = LEVEL * 10 ** (-rng.uniform(10, 30) / 20)
+    if recipe.offscreen:  # of a category that is not in view
+        out = _rng(recipe, split, index, "offscreen")
+        of_others = choice[order[count] if len(order) > count else order[-1]]
+        things.append(of_others[out.integers(len(of_others))])
+        sounding = np.vstack([sounding, out.random(seconds) < SOUNDING])
+        gains = np.append(gains, LEVEL * 10 ** (out.uniform(-6, 6) / 20))
     rngs = {name: _rng(recipe, split, index, name) for name in ("sound", "noise", "picture")}
-    return Scene(kind, categories, area, centers, angles, sounding, gains, noise, rngs)
+    return Scene(kind, things, area, centers, angles, sounding, gains, noise, rngs)
 
 
-def draw_tracks(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """Each object's sound (objects, samples), and the noise floor (samples,)."""
+def draw_tracks(scene: Scene, cast: Cast) -> tuple[np.ndarray, np.ndarray]:
+    """Each thing's sound (things, samples), and the noise floor (samples,)."""
     seconds = scene.sounding.shape[1]
     time = np.arange(seconds * RATE) / RATE
     ramp = np.linspace(0, 1, int(FADE * RATE))
     tracks = []
-    for category, on, gain in zip(scene.categories, scene.sounding, scene.gains):
-        sound = CATEGORIES[category].sound(time, scene.rngs["sound"])
+    for thing, on, gain in zip(scene.things, scene.sounding, scene.gains):
+        sound = cast.sound(thing, time, scene.rngs["sound"])
         sound = sound / np.sqrt((sound ** 2).mean())
         envelope = np.repeat(on.astype(np.float64), RATE)
         for second in np.flatnonzero(np.diff(on.astype(int))) + 1:  # no click where a sound starts or ends
@@ -146,34 +163,26 @@ def draw_tracks(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     return tracks * scale, noise * scale
 
 
-def draw_pictures(scene: Scene, size: int) -> tuple[np.ndarray, list[SoundingObject]]:
+def draw_pictures(scene: Scene, cast: Cast, size: int) -> tuple[np.ndarray, list[SoundingObject]]:
     """Frames (T, size, size, 3) uint8, and the objects with what is visible of each."""
-    rng, seconds = scene.rngs["picture"], scene.sounding.shape[1]
-    low = rng.uniform(30, 225, 3) + rng.uniform(-40, 40, (4, 4, 3))
-    channels = [Image.fromarray(channel.astype(np.float32)) for channel in low.transpose(2, 0, 1)]
-    background = np.stack([channel.resize((size, size), Image.BICUBIC) for channel in channels], -1)
-    colors = []
-    while len(colors) < len(scene.categories):
-        color = rng.uniform(0, 255, 3)
-        if np.linalg.norm(color - low.mean((0, 1))) > 90:  # visible against the background
-            colors.append(color)
-    shading = rng.uniform(-25, 25, (len(colors), 2))
-    radii = _radii(scene.area, scene.categories) * size
-    axis = np.arange(size) / size - 0.5
+    rng, seconds, count = scene.rngs["picture"], scene.sounding.shape[1], len(scene.area)
+    things = scene.things[:count]
+    background, painters = cast.dress(things, size, rng)
+    radii = _radii(scene.area, cast, things) * size
     frames = np.empty((seconds, size, size, 3), np.uint8)
-    masks = np.zeros((len(colors), seconds, size, size), bool)
+    masks = np.zeros((count, seconds, size, size), bool)
     for t in range(seconds):
         picture = background.copy()
-        for i, category in enumerate(scene.categories):
-            center = tuple(scene.centers[i, t] * size)
-            alpha = coverage(category, center, radii[i], scene.angles[i, t], size)
-            shade = shading[i, 0] * axis + shading[i, 1] * axis[:, None]
-            picture += alpha[..., None] * (colors[i] + shade[..., None] - picture)
+        for i, paint in enumerate(painters):
+            alpha, colors = paint(tuple(scene.centers[i, t] * size), radii[i], scene.angles[i, t], size)
+            picture += alpha[..., None] * (colors - picture)
             masks[:, t] &= ~(alpha > 0.5)  # a later object hides an earlier one
             masks[i, t] = alpha > 0.5
         frames[t] = np.clip(picture + rng.normal(0, 6, picture.shape), 0, 255)
     boxes = [np.stack([_box(mask) for mask in of_object]) for of_object in masks]
-    return frames, list(map(SoundingObject, scene.categories, scene.sounding, boxes, masks))
+    categories = [cast.things[k].category for k in things]
+    names = [cast.categories[category] for category in categories]
+    return frames, list(map(SoundingObject, categories, scene.sounding, boxes, masks, names))
 
 
 def _box(mask: np.ndarray) -> np.ndarray:

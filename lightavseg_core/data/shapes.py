@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
-RATE = 16_000
+from .cast import RATE, Cast, Thing
 
 
 def _disc(x, y):
@@ -133,3 +135,32 @@ def coverage(
     inside = CATEGORIES[category].inside(cos * x + sin * y[:, None], cos * y[:, None] - sin * x)
     result[y0:y1, x0:x1] = inside.reshape(y1 - y0, sub, x1 - x0, sub).mean((1, 3))
     return result
+
+
+class Shapes(Cast):
+    """Colour and shading are random, and visible against a background of soft colours."""
+
+    name = "shapes"
+    categories = [category.name for category in CATEGORIES]
+    things = [Thing(k, area) for k, area in enumerate(UNIT_AREA)]
+
+    def sound(self, thing, time, rng):
+        return CATEGORIES[thing].sound(time, rng)
+
+    def dress(self, things, size, rng):
+        low = rng.uniform(30, 225, 3) + rng.uniform(-40, 40, (4, 4, 3))
+        channels = [Image.fromarray(channel.astype(np.float32)) for channel in low.transpose(2, 0, 1)]
+        background = np.stack([channel.resize((size, size), Image.BICUBIC) for channel in channels], -1)
+        colors = []
+        while len(colors) < len(things):
+            color = rng.uniform(0, 255, 3)
+            if np.linalg.norm(color - low.mean((0, 1))) > 90:  # visible against the background
+                colors.append(color)
+        shading = rng.uniform(-25, 25, (len(colors), 2))
+        return background, [partial(_painted, *look) for look in zip(things, colors, shading)]
+
+
+def _painted(category, color, shading, center, radius, angle, size):
+    axis = np.arange(size) / size - 0.5
+    shade = shading[0] * axis + shading[1] * axis[:, None]
+    return coverage(category, center, radius, angle, size), color + shade[..., None]

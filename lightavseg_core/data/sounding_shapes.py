@@ -1,5 +1,5 @@
-"""SoundingShapes: a generated dataset in AVSBench's layout. Silhouettes move, each with its timbre; the truth
-is those that sound."""
+"""SoundingShapes and SoundingPhotos: generated datasets in AVSBench's layout. Silhouettes with timbres move,
+or photographs with recordings (`casting`); the truth is those that sound."""
 from __future__ import annotations
 
 import contextlib
@@ -21,10 +21,11 @@ from .._common.files import check_folder, disk_errors
 from .._common.processes import end_with_parent, without_main
 from .._common.ranges import SIDE, within
 from .._common.stopping import requests
+from .cast import RATE, Cast, Individuals
+from .casting import cast_named
 from .layout import SPLITS, SUBSETS, clip_of, spec_of
 from .palette import voc_palette
 from .scenes import Recipe, Scene, SoundingObject, draw_pictures, draw_scene, draw_tracks
-from .shapes import CATEGORIES, RATE
 from .writing import write_picture, write_sound, write_table
 
 RECIPE = "sounding_shapes.json"
@@ -35,11 +36,12 @@ EVENTS = ("clip", "second", "category", "x0", "y0", "x1", "y1")
 def _write_clip(folder: Path, recipe: Recipe, job: tuple[str, int]) -> tuple[tuple, list[tuple]]:
     """Writes one clip's files into the subset's folder; returns its row of the metadata and of the events."""
     split, index = job
-    scene = draw_scene(recipe, split, index)
-    tracks, noise = draw_tracks(scene)
-    frames, objects = draw_pictures(scene, recipe.size)
+    cast = cast_named(recipe.cast)
+    scene = draw_scene(recipe, cast, split, index)
+    tracks, noise = draw_tracks(scene, cast)
+    frames, objects = draw_pictures(scene, cast, recipe.size)
     name = f"{recipe.subset}_{split}_{index:05d}"
-    row = {"name": name, "start": 0, "category": CATEGORIES[scene.categories[0]].name, "split": split}
+    row = {"name": name, "start": 0, "category": objects[0].name, "split": split}
     row |= {"uid": name, "label": scene.kind}  # AVSS' names for its columns
     labels = np.zeros(frames.shape[:3], np.uint8)  # (T, size, size)
     for thing in objects:
@@ -49,7 +51,7 @@ def _write_clip(folder: Path, recipe: Recipe, job: tuple[str, int]) -> tuple[tup
     elif recipe.subset == "ms3":
         values = labels  # class values, as in the real MS3
     else:
-        values = voc_palette(len(CATEGORIES) + 1)[labels]
+        values = voc_palette(len(cast.categories) + 1)[labels]
     clip = clip_of(folder, recipe.subset, row)
     for t, (frame, mask) in enumerate(zip(clip.frames, clip.masks)):
         write_picture(frame, frames[t])
@@ -59,7 +61,10 @@ def _write_clip(folder: Path, recipe: Recipe, job: tuple[str, int]) -> tuple[tup
     events = []
     for thing in objects:
         for t in np.flatnonzero(thing.sounding):
-            events.append((name, t, CATEGORIES[thing.category].name, *thing.boxes[t]))
+            events.append((name, t, thing.name, *thing.boxes[t]))
+    for thing, sounding in zip(scene.things[len(objects) :], scene.sounding[len(objects) :]):
+        category = cast.categories[cast.things[thing].category]
+        events += [(name, t, category, 0, 0, 0, 0) for t in np.flatnonzero(sounding)]  # out of view
     return tuple(row[column] for column in SUBSETS[recipe.subset].columns), events
 
 
@@ -90,13 +95,18 @@ def generate(
     distractors: bool = True,
     twins: bool = False,
     workers: int | None = None,
+    offscreen: bool = False,
+    cast: str = "shapes",
+    individuals: Individuals = "seen",
 ) -> Path:
     """Writes a subset in AVSBench's layout under root, and an extra events.csv (what sounds when); returns
     root.
 
     clips: a number for each of train, val and test, or one number of training clips (a fifth of it for val
     and for test). size: side of the frames, pixels. distractors=False: one visible object, which sounds, as
-    in most of the real S4. twins=True: two objects of one category, of which one sounds.
+    in most of the real S4. twins=True: two objects of one category, of which one sounds. offscreen=True:
+    something else is heard, too, which nobody sees. cast: shapes, photos, or a folder of pictures and sounds
+    (`casting`). individuals: which of its things, where a category has several (`cast.Individuals`).
     The same arguments again change nothing; other arguments raise FileExistsError, and a generation that was
     interrupted leaves nothing behind.
     """
@@ -109,7 +119,11 @@ def generate(
     within(*SIDE, size=size)
     within(0, seed=seed)
     within(1, workers=workers)
-    recipe = Recipe(subset, {split: clips.get(split, 0) for split in SPLITS}, size, seed, distractors, twins)
+    counts = {split: clips.get(split, 0) for split in SPLITS}
+    among = cast_named(cast)
+    among.choice(individuals)
+    what = distractors, twins, offscreen, among.name, individuals, among.digest
+    recipe = Recipe(subset, counts, size, seed, *what)
     home = root / spec.folder
     if (home / spec.csv).exists():
         if (home / RECIPE).exists() and read_recipe(root, subset) == recipe:
@@ -146,7 +160,8 @@ def _write(folder: Path, recipe: Recipe, workers: int) -> None:
     write_table(folder / spec.csv, spec.columns, rows)
     (folder / RECIPE).write_text(json.dumps(asdict(recipe), indent=1))
     if recipe.subset == "avss":
-        labels = {"background": 0, **{c.name: i + 1 for i, c in enumerate(CATEGORIES)}}
+        categories = cast_named(recipe.cast).categories
+        labels = {"background": 0, **{name: i + 1 for i, name in enumerate(categories)}}
         (folder / "label2idx.json").write_text(json.dumps(labels, indent=1))
 
 
@@ -184,11 +199,24 @@ def clip_number(name: str) -> int:
     return int(name.rpartition("_")[2])
 
 
-def _scene_of(root: str | Path, subset: str, split: str, index: int) -> tuple[Scene, int]:
+def cast_of(recipe: Recipe) -> Cast:
+    """The cast of a recipe. Raises what `cast_named` raises, and ValueError where it is no longer the
+    same."""
+    cast = cast_named(recipe.cast)
+    if cast.digest != recipe.digest:
+        raise ValueError(
+            f"the cast {recipe.cast} has other pictures or sounds than when these clips were made. Generate "
+            "them again."
+        )
+    return cast
+
+
+def _scene_of(root: str | Path, subset: str, split: str, index: int) -> tuple[Scene, Cast, int]:
     recipe = read_recipe(root, subset)
     if not 0 <= index < recipe.clips.get(split, 0):
         raise ValueError(f"{root}: {subset} has no clip {index} of split {split!r}; it has {recipe.clips}.")
-    return draw_scene(recipe, split, index), recipe.size
+    cast = cast_of(recipe)
+    return draw_scene(recipe, cast, split, index), cast, recipe.size
 
 
 def objects(root: str | Path, subset: str, split: str, index: int) -> list[SoundingObject]:
@@ -196,12 +224,17 @@ def objects(root: str | Path, subset: str, split: str, index: int) -> list[Sound
     return draw_pictures(*_scene_of(root, subset, split, index))[1]
 
 
+def _tracks_of(root: str | Path, subset: str, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+    scene, cast, _ = _scene_of(root, subset, split, index)
+    return draw_tracks(scene, cast)
+
+
 def stems(root: str | Path, split: str, index: int, subset: str = "ms3") -> np.ndarray:
-    """Each object's own sound, (objects, samples) float64 at 16 kHz; their sum and `noise` are the WAV to 1
-    LSB."""
-    return draw_tracks(_scene_of(root, subset, split, index)[0])[0]
+    """Each object's own sound, (objects, samples) float64 at 16 kHz, and last that of what is out of view,
+    where something is; their sum and `noise` are the WAV to 1 LSB."""
+    return _tracks_of(root, subset, split, index)[0]
 
 
 def noise(root: str | Path, split: str, index: int, subset: str = "ms3") -> np.ndarray:
     """The noise floor of a clip, (samples,) float64 at 16 kHz."""
-    return draw_tracks(_scene_of(root, subset, split, index)[0])[1]
+    return _tracks_of(root, subset, split, index)[1]

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from .._common.names import unknown
 from .._common.records import provenance, write
 from .._common.stopping import Stopped
 from ..config import TrainConfig
@@ -35,13 +36,24 @@ AUDIO = {"paper": {"audio": "panns_mobilenetv2"}}  # an encoder whose weights ar
 FILES = {"vggish_published": "vggish"}  # an encoder -> whose file it is
 
 
-def rehearse(data: Path, weights: Path, out: Path, steps: int = 3) -> list[dict]:
-    """A row for each recipe and subset that the data have, also written to out/rehearsal.json.
+def rehearse(
+    data: Path,
+    weights: Path,
+    out: Path,
+    steps: int = 3,
+    recipe: str | None = None,
+    recompute: bool = False,
+) -> list[dict]:
+    """A row for the recipe, or each one, and subset that the data have, also written to out/rehearsal.json.
 
     weights: the folder with the encoders' files under their published names; an encoder without one starts at
-    random, and its row says so. Each part runs in a process of its own, whose memory is its own.
-    Raises FileNotFoundError where there is no dataset, and ValueError where `data check` finds problems.
+    random, and its row says so. recompute: as in `TrainConfig`, memory for time. Each part runs in a process
+    of its own, whose memory is its own.
+    Raises FileNotFoundError where there is no dataset, and ValueError where `data check` finds problems,
+    or for an unknown recipe.
     """
+    if recipe and recipe not in RECIPES:
+        raise unknown("recipe", recipe, RECIPES)
     rows, reports = [], check_all(data)
     for report in reports:
         if not report.ok:
@@ -49,18 +61,21 @@ def rehearse(data: Path, weights: Path, out: Path, steps: int = 3) -> list[dict]
             check = f"`lightavseg data check {data} --subset {report.subset}`"
             raise ValueError(f"{data}: {report.subset} has {problems}, which {check} lists. Mend them first.")
     found = [report.subset for report in reports]
-    parts = [(name, subset) for name, recipe in RECIPES.items() for subset in recipe.train if subset in found]
+    recipes = [recipe] if recipe else RECIPES
+    parts = [(name, subset) for name in recipes for subset in RECIPES[name].train if subset in found]
     for name, subset in parts:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             try:
-                rows.append(pool.submit(_part, name, subset, data, weights, out, steps).result())
+                rows.append(pool.submit(_part, name, subset, data, weights, out, steps, recompute).result())
             except BrokenProcessPool:
                 rows.append({"recipe": name, "subset": subset, "ended": "killed, as where memory runs out"})
         write(out / "rehearsal.json", {**provenance("lightavseg rehearse", seed=0), "rows": rows})
     return rows
 
 
-def _part(name: str, subset: str, data: Path, weights: Path, out: Path, steps: int) -> dict:
+def _part(
+    name: str, subset: str, data: Path, weights: Path, out: Path, steps: int, recompute: bool
+) -> dict:
     """One recipe on one subset: two epochs of so many steps, the second one stopped and gone on with."""
     recipe, folder = RECIPES[name], out / f"{name}_{subset}"
     options, fields = recipe.of(subset)
@@ -78,7 +93,7 @@ def _part(name: str, subset: str, data: Path, weights: Path, out: Path, steps: i
     train.clips = train.clips[:: max(1, len(train) // few)][:few]
     validation.clips, steps = validation.clips[:2], max(1, len(train) // config.batch_size)
     # The visual encoder learns, as most epochs have it do: that is what takes the memory.
-    config = replace(config, epochs=2, validate_every=1, freeze_visual=0)
+    config = replace(config, epochs=2, validate_every=1, freeze_visual=0, recompute=recompute)
     trainer = Trainer(model, config, folder)
     _stop_after(trainer, steps + 1)
     with suppress(Stopped):
@@ -94,6 +109,7 @@ def _part(name: str, subset: str, data: Path, weights: Path, out: Path, steps: i
         "subset": subset,
         "size": model.config.size,
         "clips a step": config.batch_size,
+        "recomputed": recompute,
         "published files": [file.name for file in files.values() if file],
         "seconds a step": round(seconds, 3),
         "peak, MiB": _peak(),

@@ -2,6 +2,7 @@
 files, most of them links to a few, and random numbers."""
 
 import csv
+import json
 import os
 from pathlib import Path
 
@@ -9,22 +10,28 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lightavseg_core.data.layout import SUBSETS, read_clips
+from lightavseg_core.data.layout import AVSS_SECONDS, SUBSETS, read_clips
+from lightavseg_core.data.palette import voc_palette
 from lightavseg_core.data.writing import wav
 from lightavseg_core.encoders import create_audio_encoder, create_visual_encoder
 from lightavseg_core.encoders.checkpoints import PUBLISHED
 
-COUNTS = {"s4": (3452, 740, 740), "ms3": (296, 64, 64)}  # reported: train, val, test
+# Train, val, test: reported, but for AVSS, of which a part stands for 11,356 clips.
+COUNTS = {"s4": (3452, 740, 740), "ms3": (296, 64, 64), "avss": (600, 60, 60)}
+CLASSES = 71  # of AVSS, reported, the background among them
 
 
 def tree(root: Path, counts=COUNTS, size: int = 224, seconds: int = 5) -> Path:
-    """S4 and MS3: flat pictures, masks of a square, a second of a low hum."""
+    """Flat pictures, masks of a square, a low hum."""
     picture, mask, sound = (root / name for name in ("picture.png", "mask.png", "sound.wav"))
     root.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (size, size), (90, 120, 60)).save(picture)
+    middle = slice(size // 4, size // 2)
     square = np.zeros((size, size), np.uint8)
-    square[size // 4 : size // 2, size // 4 : size // 2] = 255
+    square[middle, middle] = 255
     Image.fromarray(square).save(mask)
+    coloured = np.zeros((size, size, 3), np.uint8)
+    coloured[middle, middle] = voc_palette(CLASSES)[1]
     sound.write_bytes(wav(0.3 * np.sin(np.arange(1000 * seconds) / 3), 1000))
     for subset, numbers in counts.items():
         spec = SUBSETS[subset]
@@ -35,8 +42,16 @@ def tree(root: Path, counts=COUNTS, size: int = 224, seconds: int = 5) -> Path:
             rows = csv.DictWriter(file, spec.columns)
             rows.writeheader()
             for k, split in enumerate(splits):
-                row = {"name": f"clip{k:06}_1", "start": 1, "category": f"thing{k % 23}", "split": split}
+                name, kind = f"clip{k:06}_1", list(AVSS_SECONDS)[k % len(AVSS_SECONDS)]
+                row = {"name": name, "start": 1, "category": f"thing{k % 23}", "split": split}
+                row |= {"uid": name, "label": kind}
                 rows.writerow({column: row[column] for column in spec.columns})
+        if subset == "avss":
+            Image.fromarray(coloured).save(mask)
+            picture = picture.with_suffix(".jpg")
+            Image.new("RGB", (size, size), (90, 120, 60)).save(picture)
+            labels = {f"thing{k}": k for k in range(CLASSES)}
+            (root / "label2idx.json").write_text(json.dumps(labels))
         made = set()
         for clip in read_clips(root, subset):
             files = [(path, picture) for path in clip.frames] + [(path, mask) for path in clip.masks if path]

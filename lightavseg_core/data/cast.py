@@ -1,0 +1,71 @@
+"""A cast: the things that may appear in a generated clip, how each looks and what it sounds like.
+
+`scenes` moves things about and decides what sounds when; all that differs between silhouettes with timbres
+and photographs with recordings is here. Another cast is another subclass.
+"""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from .._common.names import unknown
+
+RATE = 16_000  # Hz, of all that is heard
+# seen: those that a model is trained on. unseen: others of the same categories, never seen or heard in
+# training. siblings: of the categories that have unseen ones, those that are seen.
+Individuals = Literal["seen", "unseen", "siblings"]
+
+# Where it is, (x, y) of its centre and its radius in pixels, its angle in radians, the frame's side
+# -> how much of each pixel it covers, (side, side) in 0 to 1, and its colours, (side, side, 3) in 0 to 255.
+Painter = Callable[[tuple[float, float], float, float, int], tuple[np.ndarray, np.ndarray]]
+
+
+class Thing(NamedTuple):
+    """category: an index. area: of the thing within a disc of radius 1, its place in the frame: 3.14 is the
+    whole disc."""
+
+    category: int
+    area: float
+    unseen: bool = False
+
+
+class Cast(ABC):
+    """name: as `generate` and a recipe know it. digest: of what it consists of; clips of another one cannot
+    be made again. turns: whether things may stand on their heads."""
+
+    name: str
+    digest = ""
+    turns = True
+    categories: Sequence[str]
+    things: Sequence[Thing]
+
+    @abstractmethod
+    def sound(self, thing: int, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What a thing sounds like at those times, seconds (N,) at RATE -> (N,), at any level. It may pause,
+        but in each second most of the time it sounds."""
+
+    @abstractmethod
+    def dress(
+        self, things: Sequence[int], size: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, list[Painter]]:
+        """A clip's background, (size, size, 3) in 0 to 255, and how each thing looks in it."""
+
+    def choice(self, individuals: Individuals) -> list[list[int]]:
+        """For each category that may appear, its things. Raises ValueError where that leaves nothing."""
+        if individuals not in get_args(Individuals):
+            raise unknown("individuals", individuals, get_args(Individuals))
+        unseen = individuals == "unseen"
+        found = []
+        for category in range(len(self.categories)):
+            own = [k for k, thing in enumerate(self.things) if thing.category == category]
+            several = any(self.things[k].unseen for k in own)
+            kept = [k for k in own if self.things[k].unseen == unseen]
+            if kept and (several or individuals == "seen"):
+                found.append(kept)
+        if len(found) < 5:  # four may be visible at once, and one out of view
+            few = f"{len(found)} categories of {individuals} individuals"
+            raise ValueError(f"the cast {self.name} has {few}; scenes need 5. Add pictures and sounds.")
+        return found

@@ -1,0 +1,239 @@
+"""Cut-outs: pictures whose alpha is an exact mask, each with recordings of its sound, as a cast.
+
+A category keeps its shape and its call; all else varies from clip to clip, so that neither one picture nor
+one recording can be learned by heart: mirrored, turned a little, another light and colour; another pitch,
+speed, room, and pauses between calls.
+"""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from .._common.files import sha256
+from .cast import RATE, Cast, Thing
+
+PICTURES, SOUNDS = (".png", ".webp"), (".wav", ".ogg", ".oga", ".opus", ".mp3", ".flac", ".m4a")
+BACKGROUNDS = "backgrounds"  # a folder of photographs, in the cast's
+LARGEST = 512  # pixels of a side; larger pictures are made smaller once
+LONGEST = 12 * RATE  # samples of a recording that are used
+QUIET = 0.1  # of a recording's loudest 20 ms: what stays below is no call, but the recording's own noise
+SEMITONES, PAUSE = 2, (0.05, 0.35)  # either way; seconds between two calls
+ROOM = 0.5  # share of the sounds that are heard in one
+
+
+class Cutout(NamedTuple):
+    """A picture and its recordings. credit: who made them, and under which terms."""
+
+    category: str
+    individual: str
+    picture: Path
+    sounds: tuple[Path, ...]
+    unseen: bool = False
+    credit: str = ""
+
+
+class Cutouts(Cast):
+    """Files are read when they are first needed. Raises ValueError then, or FileNotFoundError, which name
+    them."""
+
+    turns = False
+
+    def __init__(self, name: str, cutouts: Sequence[Cutout], backgrounds: Sequence[Path] = ()):
+        self.name, self.cutouts, self.backgrounds = name, list(cutouts), list(backgrounds)
+        self.categories = sorted({cutout.category for cutout in cutouts})
+        self._pictures: dict[Path, Image.Image] = {}
+        self._sounds: dict[Path, np.ndarray] = {}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over what is shown and heard, whatever it is called."""
+        files = [self.backgrounds] + [(cutout.picture, *cutout.sounds) for cutout in self.cutouts]
+        whole = "\n".join(" ".join(map(sha256, group)) for group in files)
+        return hashlib.sha256(whole.encode()).hexdigest()
+
+    @cached_property
+    def things(self) -> list[Thing]:
+        found = []
+        for cutout in self.cutouts:
+            alpha = np.asarray(self._picture(cutout.picture))[..., 3]
+            area = (alpha > 127).sum() / _reach(alpha)[2] ** 2
+            found.append(Thing(self.categories.index(cutout.category), float(area), cutout.unseen))
+        return found
+
+    # --- what is heard ---
+
+    def sound(self, thing, time, rng):
+        cutout = self.cutouts[thing]
+        call = self._recording(cutout.sounds[rng.integers(len(cutout.sounds))])
+        faster = 2 ** (rng.uniform(-SEMITONES, SEMITONES) / 12)
+        call = np.interp(np.arange(0, len(call) - 1, faster), np.arange(len(call)), call)
+        start = int(rng.integers(len(call)))
+        pieces, length = [call[start:]], len(call) - start  # at first in the middle of a call
+        while length < len(time):
+            pause = np.zeros(int(rng.uniform(*PAUSE) * RATE))
+            pieces += [pause, call * 10 ** (rng.uniform(-2, 2) / 20)]
+            length += len(pause) + len(call)
+        track = np.concatenate(pieces)[: len(time)]
+        return _in_a_room(track, rng) if rng.random() < ROOM else track
+
+    def _recording(self, path: Path) -> np.ndarray:
+        """Its calls alone, with RMS 1: silence is cut off at both ends, and pauses to a quarter of a
+        second."""
+        if path not in self._sounds:
+            from .decoding import read_audio
+
+            samples = read_audio(path, RATE).numpy().astype(np.float64)[:LONGEST]
+            step = RATE // 50
+            if len(samples) < step or not np.isfinite(samples).all() or not samples.any():
+                raise ValueError(f"{path}: holds no sound. Give another recording.")
+            blocks = np.pad(samples, (0, -len(samples) % step)).reshape(-1, step)
+            loud = np.sqrt((blocks**2).mean(1))
+            calls = np.flatnonzero(loud > QUIET * loud.max())
+            near = np.abs(np.arange(len(blocks))[:, None] - calls).min(1) <= 6
+            near[: calls[0]], near[calls[-1] + 1 :] = False, False
+            kept = blocks[near].ravel()
+            self._sounds[path] = kept / np.sqrt((kept**2).mean())
+        return self._sounds[path]
+
+    # --- what is seen ---
+
+    def dress(self, things, size, rng):
+        background = self._background(size, rng)
+        return background, [self._dressed(self.cutouts[thing].picture, rng) for thing in things]
+
+    def _picture(self, path: Path) -> Image.Image:
+        """RGBA, of the part that is not transparent."""
+        if path not in self._pictures:
+            from .images import open_image
+
+            image = open_image(path).convert("RGBA")
+            alpha = image.getchannel("A")
+            box, opaque = alpha.point(lambda value: 255 * (value > 127)).getbbox(), np.asarray(alpha) > 127
+            if box is None or opaque.all():
+                found = "is transparent all over" if box is None else "has no transparent part"
+                expected = "expected a cut-out, whose alpha says where the thing is"
+                raise ValueError(f"{path}: {found}; {expected}. Cut it out first.")
+            image = image.crop(box)
+            image.thumbnail((LARGEST, LARGEST))
+            self._pictures[path] = image
+        return self._pictures[path]
+
+    def _dressed(self, path: Path, rng: np.random.Generator):
+        image = self._picture(path)
+        if rng.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        light = 2 ** rng.uniform(-0.4, 0.4) * rng.uniform(0.92, 1.08, 3)
+        colour, contrast = rng.uniform(0.6, 1.2), rng.uniform(0.85, 1.15)
+        pixels = np.asarray(image).astype(np.float64)
+        grey = pixels[..., :3].mean(-1, keepdims=True)
+        pixels[..., :3] = (grey + colour * (pixels[..., :3] - grey) - 128) * contrast + 128
+        pixels[..., :3] *= light
+        image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8), "RGBA")
+        return partial(_placed, _Small(image), _reach(pixels[..., 3]), rng.uniform(-25, 25, 2))
+
+    def _background(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """A part of a photograph, or, in a third of the clips and where there are none, clouds of colour."""
+        if rng.random() < 1 / 3 or not self.backgrounds:
+            return _clouds(size, rng)
+        path = self.backgrounds[rng.integers(len(self.backgrounds))]
+        if path not in self._pictures:
+            from .images import open_image
+
+            self._pictures[path] = open_image(path).convert("RGB")
+        image = self._pictures[path]
+        side = rng.uniform(0.4, 1) * min(image.size)
+        x, y = (rng.uniform(0, whole - side) for whole in image.size)
+        part = image.resize((size, size), Image.BICUBIC, box=(x, y, x + side, y + side), reducing_gap=2)
+        pixels = np.asarray(part).astype(np.float64)
+        pixels = pixels[:, ::-1] if rng.random() < 0.5 else pixels
+        return np.clip(pixels * 2 ** rng.uniform(-0.5, 0.5), 0, 255)
+
+
+class _Small:
+    """A picture at the size at which it was last asked for: a clip shows it many times."""
+
+    def __init__(self, image: Image.Image):
+        self.image, self.size, self.small = image, None, None
+
+    def at(self, size: tuple[int, int]) -> Image.Image:
+        if size != self.size:
+            self.size, self.small = size, self.image.resize(size, Image.LANCZOS)
+        return self.small
+
+
+def _placed(picture: _Small, reach, shading, center, radius, angle, size):
+    scale = radius / reach[2]
+    sides = tuple(max(1, round(scale * side)) for side in picture.image.size)
+    small = picture.at(sides)
+    x, y = (middle * side / whole for middle, side, whole in zip(reach, sides, picture.image.size))
+    cos, sin = np.cos(angle), np.sin(angle)
+    # Where in the small picture a pixel of the frame lies.
+    back = (cos, sin, x - cos * center[0] - sin * center[1], -sin, cos, y + sin * center[0] - cos * center[1])
+    pixels = np.asarray(small.transform((size, size), Image.Transform.AFFINE, back, Image.BICUBIC))
+    axis = np.arange(size) / size - 0.5
+    shade = shading[0] * axis + shading[1] * axis[:, None]
+    return pixels[..., 3] / 255, np.clip(pixels[..., :3] + shade[..., None], 0, 255)
+
+
+def _reach(alpha: np.ndarray) -> tuple[float, float, float]:
+    """The centre (x, y) of what is opaque, and the radius of the disc that stands for it where things keep
+    apart: between one of its area and one that holds 95% of it, as few things are round."""
+    y, x = np.nonzero(alpha > 127)
+    center = x.mean() + 0.5, y.mean() + 0.5
+    far = np.quantile(np.hypot(x + 0.5 - center[0], y + 0.5 - center[1]), 0.95)
+    return *center, float(np.sqrt(far * np.sqrt(len(x) / np.pi)))
+
+
+def _clouds(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Colour that changes slowly, and less so at ever finer scales."""
+    picture = np.zeros((size, size, 3)) + rng.uniform(40, 215, 3)
+    strength = rng.uniform(20, 60)
+    for cells in (3, 6, 12, 24, 48):
+        coarse = rng.normal(0, strength, (cells, cells, 1)) + rng.normal(0, strength / 3, (cells, cells, 3))
+        channels = [Image.fromarray(channel.astype(np.float32)) for channel in coarse.transpose(2, 0, 1)]
+        picture += np.stack([channel.resize((size, size), Image.BICUBIC) for channel in channels], -1)
+        strength *= rng.uniform(0.4, 0.8)
+    return np.clip(picture, 0, 255)
+
+
+def _in_a_room(track: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """With the tail of a room: noise that falls by 60 dB within 0.1 to 0.6 s."""
+    falls, wet = rng.uniform(0.1, 0.6), 10 ** (rng.uniform(-18, -6) / 20)
+    time = np.arange(int(falls * RATE)) / RATE
+    tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / falls)
+    length = 1 << (len(track) + len(tail)).bit_length()
+    echo = np.fft.irfft(np.fft.rfft(track, length) * np.fft.rfft(tail, length), length)[: len(track)]
+    return track + wet * echo * np.sqrt((track**2).mean() / max((echo**2).mean(), 1e-12))
+
+
+def from_folder(folder: Path) -> Cutouts:
+    """A learner's own cast: NAME.png beside NAME.wav, or a folder NAME with pictures and sounds of one
+    category, any of its pictures with any of its sounds; photographs in `backgrounds`.
+
+    Raises FileNotFoundError where there is no such folder, and ValueError for a picture without sound.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder}: no such cast. There are shapes, photos, and a folder of pictures (PNG with "
+            "transparency) and sounds, such as dog.png and dog.wav."
+        )
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    cutouts, backgrounds = [], []
+    for path in files:
+        group = path.parent.relative_to(folder).parts
+        if group[:1] == (BACKGROUNDS,):
+            backgrounds += [path] if path.suffix.lower() in (*PICTURES, ".jpg", ".jpeg") else []
+        elif path.suffix.lower() in PICTURES:
+            beside = [other for other in files if other.parent == path.parent]
+            beside = [other for other in beside if group or other.stem == path.stem]
+            sounds = tuple(other for other in beside if other.suffix.lower() in SOUNDS)
+            if not sounds:
+                raise ValueError(f"{path}: has no sound beside it. Add {path.stem}.wav, or take it away.")
+            cutouts.append(Cutout(group[0] if group else path.stem, path.stem, path, sounds))
+    return Cutouts(str(folder), cutouts, backgrounds)
