@@ -34,14 +34,15 @@ class TrainConfig:
     segmentation: Literal["dice_bce", "bce", "squared_dice", "squared_dice_bce"] = "dice_bce"
     """Loss of the masks: LightAVSeg's, AVSBench's, AVSegFormer's, SelM's."""
     auxiliary: Literal["own", "alignment", "alignment_kl", "matching", "mixing", "selection", "none"] = "own"
-    """What is added to it: the method's own, or by name those of LightAVSeg (and with KL), AVSBench,
-    AVSegFormer, SelM."""
+    """What is added to it: the method's own, or another's: LightAVSeg's (and with KL) and so on."""
     alignment_weight: float = 0.5
     """Lambda of L_msa; the others have their published weights."""
     freeze_visual: int = 0
     """Epochs at the start in which the visual encoder learns nothing (its batch norms' statistics move)."""
     flip: bool = True
     """Mirror clips at random."""
+    negatives: float = 0.0
+    """Share of the clips that are heard with silence, noise, another sound, or another beside their own."""
     audio_weights: str = "auto"
     """pretrain (needs events.csv), joint, or a checkpoint's path; auto: pretrain if possible, else joint."""
     audio_epochs: int = 2
@@ -66,5 +67,5 @@ class TrainConfig:
     def check(self) -> None:
         """Raises ValueError for values that cannot be trained with."""
         least = dict.fromkeys(("batch_size", "accumulate", "validate_every", "audio_epochs"), 1)
-        most = {"seed": 2**32 - 1, "clip_norm": math.inf, "half": 1, "three_quarters": 1}
+        most = {"seed": 2**32 - 1, "clip_norm": math.inf, "half": 1, "three_quarters": 1, "negatives": 1}
         check_fields(self, least=least, most=most)

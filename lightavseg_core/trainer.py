@@ -34,6 +34,7 @@ from .data.loading import (
     training_loader,
     with_waits,
 )
+from .data.negatives import with_negatives
 from .data.scored import check_datasets
 from .evaluation import evaluate, predict
 from .losses import total_loss
@@ -103,7 +104,8 @@ class Trainer:
         state = from_first(folder.go_on()) if resume else None
         accumulate = config.accumulate if state is None else folder.share_of(state, config.accumulate)
         workers = loading_processes(config.workers, accelerator.device.type)
-        loader = training_loader(train, config.batch_size, config.seed, workers, accumulate)
+        mixed = with_negatives(train, config.negatives)
+        loader = training_loader(mixed, config.batch_size, config.seed, workers, accumulate)
         dealt = loader.batch_sampler
         set_seed(config.seed)
         prepare_audio(self.model, train, validation, config, accelerator.device, folder, state)
@@ -117,7 +119,7 @@ class Trainer:
 
         hears_once = accelerator.device.type == "cpu" and not learns(self.model.audio)
         if hears_once:
-            loader.dataset.clips = train.heard_by(self.model.audio)
+            loader.dataset.clips = mixed.heard_by(self.model.audio)
         generators = dealt.generator, torch.Generator().set_state(torch.get_rng_state())  # the second mirrors
         self.model.to(memory_format=torch.channels_last)
         parameters = [p for p in self.model.parameters() if p.requires_grad]

@@ -77,10 +77,15 @@ class AVSBench(torch.utils.data.Dataset):
         return other
 
     def __getitem__(self, index: int) -> dict:
-        frames, mask, annotated, name = self._cached(("pictures", index), lambda: self._seen(index))
+        return self.item(index)
+
+    def item(self, index: int, waveform: Tensor | None = None, mask: Tensor | None = None) -> dict:
+        """A clip, also with another sound, (samples,), and another truth, of the shape of `stored_mask`."""
+        frames, own, annotated, name = self._seen(index)
+        mask = own if mask is None else mask
         if self.subset == "avss" and self.split == "train" and self.size:
             frames, mask = self._crop(frames, mask)
-        heard = self._log_mel(index) if self.ear is None else self._vectors(index)
+        heard = self._heard(index) if waveform is None else self._listened(waveform, len(annotated))
         return {
             "frames": (frames.float() / 255 - MEAN) / STD,
             "log_mel": heard,
@@ -89,12 +94,20 @@ class AVSBench(torch.utils.data.Dataset):
             "name": name,
         }
 
-    def _seen(self, index: int) -> tuple[Tensor, Tensor, Tensor, str]:
-        clip = self.clips[index]
-        annotated = torch.tensor([path is not None for path in clip.masks])
-        return *self._pictures(clip), annotated, clip.name
+    def stored_mask(self, index: int) -> Tensor:
+        """(T, H, W) uint8: the truth of a clip, before it is cropped."""
+        return self._seen(index)[1]
 
-    def _cached(self, key: tuple, make: Callable[[], tuple]) -> tuple:
+    def _seen(self, index: int) -> tuple[Tensor, Tensor, Tensor, str]:
+        def make():
+            clip = self.clips[index]
+            annotated = torch.tensor([path is not None for path in clip.masks])
+            return *self._pictures(clip), annotated, clip.name
+
+        return self.cached(("pictures", index), make)
+
+    def cached(self, key: tuple, make: Callable[[], tuple]) -> tuple:
+        """What `make` gives, kept under its key while there is room."""
         if key in self._cache:
             return self._cache[key]
         value = make()
@@ -106,20 +119,25 @@ class AVSBench(torch.utils.data.Dataset):
             self._cache[key] = value
         return value
 
-    def _log_mel(self, index: int) -> Tensor:
-        (log_mel,) = self._cached((self.sound, index), lambda: (self.log_mel(index),))
-        return log_mel
-
-    @torch.no_grad()
-    def _vectors(self, index: int) -> Tensor:
-        key = self.sound, index
-        if key in self._kept:
-            return self._kept[key]
-        vectors = self.ear(self._log_mel(index))
+    def _heard(self, index: int) -> Tensor:
+        if self.ear is not None and (self.sound, index) in self._kept:
+            return self._kept[self.sound, index]
+        (log_mel,) = self.cached((self.sound, index), lambda: (self.log_mel(index),))
+        if self.ear is None:
+            return log_mel
+        vectors = self._vectors(log_mel)
         if vectors.nbytes <= self._kept_left:
             self._kept_left -= vectors.nbytes
-            self._kept[key] = vectors
+            self._kept[self.sound, index] = vectors
         return vectors
+
+    def _listened(self, waveform: Tensor, seconds: int) -> Tensor:
+        log_mel = self.front_end(waveform, torch.arange(seconds))
+        return log_mel if self.ear is None else self._vectors(log_mel)
+
+    @torch.no_grad()
+    def _vectors(self, log_mel: Tensor) -> Tensor:
+        return self.ear(log_mel)
 
     def waveform(self, index: int) -> Tensor:
         """What is heard with clip `index`: (samples,) at the front end's rate; what is missing at its end is
