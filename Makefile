@@ -15,7 +15,7 @@ export JUPYTER_RUNTIME_DIR := $(CACHE)/jupyter/runtime
 export NPM_CONFIG_CACHE := $(CACHE)/npm
 unexport PYTHONDONTWRITEBYTECODE  # or each of the many processes compiles the package anew
 
-.PHONY: help env demo lint check test test-all lab notebooks checkpoint bench clean
+.PHONY: help env demo lint check test test-all lab notebooks checkpoint checkpoint-photos bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -29,9 +29,10 @@ demo: .venv/.complete ## train LightAVSeg on this machine (notebook 03), then se
 	@echo "Next: make lab opens the notebooks, the executed one (runs/demo/03_training.ipynb) among them;"
 	@echo ".venv/bin/lightavseg predict checkpoints/tiny notebooks/media/sample.mp4 --out runs/masks marks a video."
 
-lint: .venv/.complete ## style, and what must never import what
+lint: .venv/.complete ## style, what must never import what, and under which licence each file stands
 	$(PY) -m ruff check .
 	.venv/bin/lint-imports --no-logo
+	.venv/bin/reuse lint --quiet || .venv/bin/reuse lint
 
 # Two workers of one thread each: the same load on two cores as one worker of two threads, in less time.
 check test test-all: export OMP_NUM_THREADS = 1
@@ -63,7 +64,10 @@ notebooks: .venv/.complete ## regenerate the notebooks from notebooks/py and run
 	cp runs/03_training/lightavseg_tiny_ms3_1600x7_0/scores.json results/demo.json
 
 checkpoint: .venv/.complete ## train checkpoints/tiny anew and write its card: half an hour on 2 cores
-	$(PY) checkpoints/make_tiny.py
+	$(PY) checkpoints/make_model.py tiny
+
+checkpoint-photos: .venv/.complete ## fetch photographs, train checkpoints/photos anew and write its card: an hour on 2 cores
+	$(PY) checkpoints/make_model.py photos
 
 bench: .venv/.edge ## measure results/latency.json, figures/latency.png and growth.png anew: 40 minutes on 2 cores, nothing else running
 	$(PY) -m lightavseg_core.cli bench --figure figures/latency.png

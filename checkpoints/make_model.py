@@ -1,0 +1,184 @@
+"""Trains a model that the workbook ships, scores it, and writes its card.
+
+    make checkpoint            checkpoints/tiny, which knows silhouettes: half an hour on two cores
+    make checkpoint-photos     checkpoints/photos, which knows photographs: an hour; they are fetched first
+
+Data and run land in runs/NAME; stopped, it goes on. The test clips of tiny are those of notebook 3 (seed 0):
+a clip is a function of seed, subset, split and index, whatever the number of clips.
+"""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+import lightavseg_core as lav
+from lightavseg_core._common.records import provenance
+from lightavseg_core.data.casting import cast_named
+from lightavseg_core.data.fetching import fetch
+
+HERE = Path(__file__).resolve().parent
+SIZE, SEED = 128, 0
+SOUNDS = {
+    "its own": "normal",
+    "swapped": "swapped",
+    "its own and white noise": "noisy",
+    "white noise": "noise",
+    "silence": "silent",
+}
+
+
+class Shipped(NamedTuple):
+    """command: that makes it. knows: what its card says of it."""
+
+    cast: str
+    command: str
+    clips: dict[str, int]
+    config: lav.TrainConfig
+    title: str
+    knows: str
+
+
+MODELS = {
+    "tiny": Shipped(
+        "shapes",
+        "make checkpoint",
+        {"train": 2000, "val": 80, "test": 80},
+        lav.TrainConfig(epochs=20, audio_epochs=4, seed=SEED),
+        "trained on SoundingShapes",
+        """**It knows seven silhouettes and their timbres, and nothing else**: {names}.
+They were generated; no photograph and no recording was ever seen or heard. On a real video it will mark
+nothing, or anything: what it marks there means nothing. It shows how the method works, and lets `predict` and
+the notebooks run at once.""",
+    ),
+    "photos": Shipped(
+        "photos",
+        "make checkpoint-photos",
+        {"train": 3200, "val": 160, "test": 320},
+        lav.TrainConfig(epochs=14, audio_epochs=22, negatives=0.25, validate_every=7, seed=SEED),
+        "trained on SoundingPhotos",
+        """**It knows {categories} animals, instruments and things, most by one photograph and one recording**:
+{names}.
+
+Clips were composed of cut-out photographs and recordings of Tux Paint's packages. It is no AVSBench model,
+and its scores are no AVSBench scores. Another dog, or another bark, it may not know. Of these individuals
+nothing was seen or heard: {unseen}.
+
+Its weights were trained on media under GPL-2.0-or-later, none of which is included; whether weights inherit
+such terms is unsettled. Tux Paint is its owners' name; we are not of them.""",
+    ),
+}
+
+CARD = """---
+license: apache-2.0
+tags: [audio-visual-segmentation]
+---
+
+# LightAVSeg, preset `tiny`, {title}
+
+{millions:.2f} million parameters: SeaFormer-T, MobileNetV2-0.5, decoder width {width}.
+For frames of {size} px.
+
+{knows}
+
+Two objects of one sound cannot be told apart by a global audio vector: it marks both, or one without knowing
+which.
+
+| | |
+|---|---|
+| data | {data} `ms3`, {train} training, {val} validation clips of 5 frames, {size} px, seed {seed} |
+| command | `{command}` (commit {commit}) |
+| training | {epochs} epochs, batch of {batch}, AdamW, one-cycle to {rate:g}; negatives {negatives:.0%} |
+| machine | {device}, {threads} thread(s), torch {torch}, {date}: {minutes:.0f} minutes |
+| audio encoder | pretrained to tag each second, then frozen; whole sounding sets right {sets_right:.1%} |
+
+Measured on {test} unseen test clips ({frames} frames):
+
+| sound | M_J | M_F | pixels marked |
+|---|---|---|---|
+{scores}
+{oracle}
+
+```python
+import lightavseg_core as lav
+model = lav.load_model("checkpoints/{name}")
+```
+"""
+
+
+def datasets(data: Path, model: lav.models.AVSModel) -> list[lav.data.AVSBench]:
+    """Those of training, validation and test."""
+    splits = "train", "val", "test"
+    return [lav.data.AVSBench(data, "ms3", split, SIZE, model.front_end) for split in splits]
+
+
+def train(shipped: Shipped, runs: Path) -> tuple[lav.models.AVSModel, list[dict]]:
+    """The trained model, and the log of its training."""
+    lav.data.sounding_shapes.generate(runs / "data", "ms3", shipped.clips, SIZE, SEED, cast=shipped.cast)
+    torch.manual_seed(SEED)
+    model = lav.create_model("lightavseg", preset="tiny")
+    trainer = lav.Trainer(model, shipped.config, runs / "run")
+    train, validation, _ = datasets(runs / "data", model)
+    trainer.fit(train, validation, resume=True)
+    return model, trainer.log
+
+
+def row(label: str, scores: dict) -> str:
+    return f"| {label} | {scores['M_J']:.3f} | {scores['M_F']:.3f} | {scores['foreground_share']:.2%} |"
+
+
+def known(shipped: Shipped) -> str:
+    cast = cast_named(shipped.cast)
+    cutouts = getattr(cast, "cutouts", ())
+    unseen = ", ".join(one.individual.replace("_", " ") for one in cutouts if one.unseen)
+    names = ", ".join(cast.categories)
+    return shipped.knows.format(names=names, categories=len(cast.categories), unseen=unseen)
+
+
+def ship(name: str, model: lav.models.AVSModel, log: list[dict], data: Path, made: dict) -> None:
+    """Scores the model, and writes its folder with its card.
+
+    These are the last weights, not the best of the validations. made: `provenance`, from before the training.
+    """
+    shipped, (_, _, test) = MODELS[name], datasets(data, model)
+    scores = {label: lav.evaluate(model, test, sound) for label, sound in SOUNDS.items()}
+    found = {entry["event"]: entry for entry in log}
+    text = CARD.format(
+        name=name,
+        title=shipped.title,
+        data=shipped.title.split()[-1],
+        millions=sum(p.numel() for p in model.parameters()) / 1e6,
+        knows=known(shipped),
+        width=model.config.width,
+        size=SIZE,
+        seed=SEED,
+        command=shipped.command,
+        commit=made["commit"],
+        date=made["date"],
+        epochs=shipped.config.epochs,
+        batch=shipped.config.batch_size,
+        rate=shipped.config.learning_rate,
+        negatives=shipped.config.negatives,
+        minutes=found["validation"]["seconds"] / 60,
+        sets_right=found["tagging"]["sets_right"],
+        device=made["machine"]["device"],
+        threads=made["machine"]["threads"],
+        torch=made["machine"]["torch"],
+        frames=scores["its own"]["frames"],
+        scores="\n".join(row(label, of_sound) for label, of_sound in scores.items()),
+        oracle=row("deaf oracle (perfect masks of all visible objects)", lav.deaf_oracle(test)),
+        **shipped.clips,
+    )
+    model.save_pretrained(HERE / name)
+    (HERE / name / "README.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    name = sys.argv[1]
+    runs, made = HERE.parent / "runs" / name, provenance(MODELS[name].command, SEED)
+    if MODELS[name].cast == "photos":
+        fetch()
+    ship(name, *train(MODELS[name], runs), runs / "data", made)
