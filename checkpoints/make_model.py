@@ -59,7 +59,7 @@ the notebooks run at once.""",
         {"train": 3200, "val": 160, "test": 320},
         lav.TrainConfig(epochs=14, audio_epochs=22, negatives=0.25, validate_every=7, seed=SEED),
         "trained on SoundingPhotos",
-        """**It knows {categories} animals, instruments and things, most by one photograph and one recording**:
+        """**It knows {categories} animals, instruments and things, most by one picture and one recording**:
 {names}.
 
 Clips were composed of cut-out photographs and recordings of Tux Paint's packages. It is no AVSBench model,
