@@ -57,7 +57,7 @@ the notebooks run at once.""",
         "photos",
         "make checkpoint-photos",
         {"train": 3200, "val": 160, "test": 320},
-        lav.TrainConfig(epochs=14, audio_epochs=22, negatives=0.25, validate_every=7, seed=SEED),
+        lav.TrainConfig(epochs=20, audio_epochs=22, negatives=0.1, validate_every=5, seed=SEED),
         "trained on SoundingPhotos",
         """**It knows {categories} animals, instruments and things, most by one picture and one recording**:
 {names}.
