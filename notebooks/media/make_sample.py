@@ -22,6 +22,8 @@ from typing import NamedTuple
 import av
 import numpy as np
 
+from lightavseg_core.data.cast import RATE
+from lightavseg_core.data.casting import cast_named
 from lightavseg_core.data.scenes import (
     FADE,
     LEVEL,
@@ -32,9 +34,10 @@ from lightavseg_core.data.scenes import (
     draw_scene,
     draw_tracks,
 )
-from lightavseg_core.data.shapes import CATEGORIES, RATE
+from lightavseg_core.data.shapes import CATEGORIES
 
 HERE = Path(__file__).resolve().parent
+SHAPES = cast_named("shapes")
 SEED = 8
 SIZE = 256                                      # pixels
 FPS = 25                                        # pictures a second
@@ -88,7 +91,7 @@ def scene_of(act: Act, times: Sequence[float]) -> Scene:
     """
     recipe = Recipe("ms3", {}, SIZE, SEED, twins=act.twins)
     index = 100 * (ACTS.index(act) + 1)
-    while len((scene := draw_scene(recipe, "test", index)).categories) != act.objects:
+    while len((scene := draw_scene(recipe, SHAPES, "test", index)).things) != act.objects:
         index += 1
 
     def along(values: np.ndarray) -> np.ndarray:
@@ -126,7 +129,7 @@ def objects_at(time: float, lead: float = 0) -> list[tuple[str, bool, np.ndarray
 
 @lru_cache(200)
 def _in_view(act: Act, since: float) -> list[SoundingObject]:
-    return draw_pictures(scene_of(act, [since]), SIZE)[1]
+    return draw_pictures(scene_of(act, [since]), SHAPES, SIZE)[1]
 
 
 def truth_at(time: float, lead: float = 0) -> np.ndarray:
@@ -140,10 +143,10 @@ def sound_of(act: Act) -> np.ndarray:
     What its clip would sound like with all sounding throughout, each let through when it is on.
     """
     scene = scene_of(act, [0])
-    heard = [*scene.categories, off_screen(scene)]
+    heard = [*scene.things, off_screen(scene)]
     gains = np.append(scene.gains, LEVEL)
     always = np.ones((len(heard), SECONDS), bool)
-    tracks, floor = draw_tracks(scene._replace(categories=heard, gains=gains, sounding=always))
+    tracks, floor = draw_tracks(scene._replace(things=heard, gains=gains, sounding=always), SHAPES)
     rng = np.random.default_rng([SEED, ACTS.index(act)])
     voices = {**dict(enumerate(tracks)), OFF: tracks[-1]}
     voices[NOISE] = LEVEL * rng.standard_normal(len(floor))
@@ -153,7 +156,7 @@ def sound_of(act: Act) -> np.ndarray:
 
 
 def off_screen(scene: Scene) -> int:
-    return next(c for c in range(len(CATEGORIES)) if c not in scene.categories)
+    return next(c for c in range(len(CATEGORIES)) if c not in scene.things)
 
 
 def _gate(start: float, end: float) -> np.ndarray:
@@ -186,7 +189,7 @@ def truth() -> dict:
     acts = []
     for number, act in enumerate(ACTS):
         scene, start = scene_of(act, [0]), SECONDS * number
-        names = {i: CATEGORIES[c].name for i, c in enumerate(scene.categories)}
+        names = {i: CATEGORIES[c].name for i, c in enumerate(scene.things)}
         objects = [{"category": names[i], "area": round(float(area), 4)} for i, area in enumerate(scene.area)]
         names[OFF] = f"{CATEGORIES[off_screen(scene)].name}, {OFF}"
         sounds = [
@@ -211,7 +214,7 @@ def encode(path: Path) -> None:
         video.width = video.height = SIZE
         speaker = container.add_stream("aac", rate=RATE, layout="mono", options={"b": "48k"})
         for number, act in enumerate(ACTS):
-            pictures, _ = draw_pictures(scene_of(act, np.arange(FPS * SECONDS) / FPS), SIZE)
+            pictures, _ = draw_pictures(scene_of(act, np.arange(FPS * SECONDS) / FPS), SHAPES, SIZE)
             for k, picture in enumerate(pictures, FPS * SECONDS * number):
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 frame.pts, frame.time_base = k, Fraction(1, FPS)

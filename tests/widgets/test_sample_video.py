@@ -35,7 +35,7 @@ def test_the_video_shows_and_sounds_what_the_script_says():
     heard = read_audio(SAMPLE).numpy()
     assert len(shown) == 24 and len(heard) == 24 * 16_000
     for number, act in enumerate(make_sample.ACTS):
-        drawn, _ = draw_pictures(make_sample.scene_of(act, range(4)), 256)
+        drawn, _ = draw_pictures(make_sample.scene_of(act, range(4)), make_sample.SHAPES, 256)
         for picture, wanted in zip(shown[4 * number:], drawn):
             assert np.abs(picture.astype(int) - wanted).mean() < 8, "but for the noise of 6"
         sound = make_sample.sound_of(act)
