@@ -1,4 +1,4 @@
-"""Datasets: `lightavseg data make`, `data fetch` and `data check`."""
+"""Datasets: `lightavseg data make`, `data fetch`, `data sample` and `data check`."""
 from __future__ import annotations
 
 import json
@@ -84,6 +84,28 @@ class DataFetch:
 
 
 @dataclass
+class DataSample:
+    """Make a film of ten seconds to try a model on: things of a cast move, each sounding now and then.
+
+    Example: lightavseg data sample runs/shapes.mp4 --cast shapes --seed 3
+    """
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """The MP4 to write."""
+    cast: str = "photos"
+    """photos (`data fetch photos`), shapes, or a folder, as in `data make`."""
+    seed: int = 0
+
+    def run(self) -> int:
+        from ..video.sample import write_sample
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_sample(self.path, self.cast, self.seed)
+        print(f"{self.path}: ten seconds, cast {self.cast}, seed {self.seed}")
+        return 0
+
+
+@dataclass
 class DataCheck:
     """Read every file of a dataset, real or generated, and list all that is missing or broken.
 
@@ -114,12 +136,13 @@ class DataCheck:
 
 @dataclass
 class Data:
-    """Make or check a dataset folder, or fetch photographs to make one of."""
+    """Make or check a dataset folder, make a film, or fetch photographs to make them of."""
 
-    WHAT: ClassVar = ("make", "fetch", "check")
+    WHAT: ClassVar = ("make", "fetch", "sample", "check")
     command: (
         Annotated[DataMake, tyro.conf.subcommand("make")]
         | Annotated[DataFetch, tyro.conf.subcommand("fetch")]
+        | Annotated[DataSample, tyro.conf.subcommand("sample")]
         | Annotated[DataCheck, tyro.conf.subcommand("check")]
     )
 

@@ -8,6 +8,7 @@ so that a score means something.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -137,6 +138,19 @@ def draw_scene(recipe: Recipe, cast: Cast, split: str, index: int) -> Scene:
         gains = np.append(gains, LEVEL * 10 ** (out.uniform(-6, 6) / 20))
     rngs = {name: _rng(recipe, split, index, name) for name in ("sound", "noise", "picture")}
     return Scene(kind, things, area, centers, angles, sounding, gains, noise, rngs)
+
+
+def at_times(scene: Scene, times: Sequence[float]) -> Scene:
+    """The scene at other times than the whole seconds, for a film: things move on straight lines between the
+    places where they were drawn. Its sound is the first scene's."""
+
+    def along(values: np.ndarray) -> np.ndarray:
+        return np.interp(times, np.arange(values.shape[-1]), values)
+
+    ways = [np.stack([along(x), along(y)], -1) for x, y in scene.centers.transpose(0, 2, 1)]
+    angles = np.stack([along(turn) for turn in scene.angles])
+    sounding = scene.sounding[:, np.minimum(np.asarray(times, int), scene.sounding.shape[1] - 1)]
+    return scene._replace(centers=np.stack(ways), angles=angles, sounding=sounding)
 
 
 def draw_tracks(scene: Scene, cast: Cast) -> tuple[np.ndarray, np.ndarray]:

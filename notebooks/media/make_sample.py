@@ -30,6 +30,7 @@ from lightavseg_core.data.scenes import (
     Recipe,
     Scene,
     SoundingObject,
+    at_times,
     draw_pictures,
     draw_scene,
     draw_tracks,
@@ -85,24 +86,15 @@ LENGTH = SECONDS * len(ACTS)
 
 
 def scene_of(act: Act, times: Sequence[float]) -> Scene:
-    """The act's clip at some times, seconds from its start.
-
-    Its objects move on straight lines between the places where the clip has them.
-    """
+    """The act's clip at some times, seconds from its start."""
     recipe = Recipe("ms3", {}, SIZE, SEED, twins=act.twins)
     index = 100 * (ACTS.index(act) + 1)
     while len((scene := draw_scene(recipe, SHAPES, "test", index)).things) != act.objects:
         index += 1
 
-    def along(values: np.ndarray) -> np.ndarray:
-        return np.interp(times, np.arange(values.shape[-1]), values)
-
-    ways = [np.stack([along(x), along(y)], -1) for x, y in scene.centers.transpose(0, 2, 1)]
-    centers = np.stack(ways)                                              # (objects, T, 2)
-    angles = np.stack([along(turn) for turn in scene.angles])             # (objects, T)
     when = [[_sounds(act, i, t) for t in times] for i in range(act.objects)]
     area = np.array(act.area or scene.area)
-    return scene._replace(centers=centers, angles=angles, sounding=np.array(when), area=area)
+    return at_times(scene, times)._replace(sounding=np.array(when), area=area)
 
 
 def _sounds(act: Act, who: int | str, time: float) -> bool:

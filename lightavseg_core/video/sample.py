@@ -1,0 +1,31 @@
+"""A film to try a model on, made when it is asked for: a generated scene that moves, with its sound."""
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from ..data.cast import RATE
+from ..data.casting import cast_named
+from ..data.scenes import Recipe, at_times, draw_pictures, draw_scene, draw_tracks
+from .overlay import write_video
+
+SECONDS = 10
+LONGEST = 2  # a clip of AVSS with this index, plus threes, has ten seconds
+
+
+def write_sample(
+    path: str | Path, cast: str = "photos", seed: int = 0, size: int = 384, fps: int = 12
+) -> None:
+    """An MP4 of ten seconds: two to four things of a cast move, each sounding now and then.
+
+    cast: as of `sounding_shapes.generate`. seed: another one, another scene, none of which any dataset has.
+    size: pixels of a side. Raises what the cast raises, and OSError.
+    """
+    among, recipe = cast_named(cast), Recipe("avss", {}, size, seed, cast=cast)
+    scene = draw_scene(recipe, among, "sample", LONGEST)
+    tracks, noise = draw_tracks(scene, among)
+    pictures, _ = draw_pictures(at_times(scene, np.arange(SECONDS * fps) / fps), among, size)
+    sound = (tracks.sum(0) + noise).astype(np.float32)[:, None]
+    write_video(Path(path), pictures, Fraction(fps), iter([(RATE, sound)]), Fraction(1))
