@@ -14,6 +14,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from helpers.casts import photographs
 from helpers.command import run
 from helpers.films import film, flat, sounding
 from helpers.trees import tone
@@ -44,7 +45,6 @@ SHORT = {
     "train --recipe": "--preset tiny --visual seaformer_t --audio mobilenetv2_050 --batch-size 2",
     "profile": "--preset tiny --size 32 --repeats 1",
     "export": "--clips 2 --size 32",
-    "compare": "--budget smoke --seeds 1",
     "sweep": "methods --subset avss --method lightavseg --budget smoke --seeds 1",
 }
 
@@ -142,8 +142,11 @@ def succeed(line: str, capsys) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_the_commands_of_a_page(page, folder, capsys, monkeypatch):
-    """ExecuTorch takes minutes for a file, 8 bits half of one: here another export stands in for both."""
+    """ExecuTorch takes minutes for a file, 8 bits half of one: here another export stands in for both.
+    `compare` trains five methods, which test_docs.py has it do: here it is understood."""
     monkeypatch.setattr(environment, "OPTIONAL", {})
+    if page == "docs/photos.md":
+        photographs()
     lines = commands(page, "lightavseg")
     if any("data make data/shapes" in line for line in lines):
         (folder / "data" / "shapes").unlink()
@@ -152,7 +155,9 @@ def test_the_commands_of_a_page(page, folder, capsys, monkeypatch):
     for line in lines:
         for word, other in {"executorch": "onnx", "int8": "fp32", ".pte": ".onnx"}.items():
             line = line.replace(word, other)
-        if "CHECKPOINT" not in line:  # which says what the others are examples of
+        if line.startswith("lightavseg compare"):
+            assert cli._command(shortened(line))
+        elif "CHECKPOINT" not in line:  # which says what the others are examples of
             succeed(line, capsys)
 
 
