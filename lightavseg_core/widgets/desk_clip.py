@@ -42,7 +42,7 @@ class DeskClip(NamedTuple):
     frames: Tensor              # (T, 3, H, W)
     tracks: list[Track]
     sounds: Tensor              # (tracks, samples)
-    sources: list[Source]       # of the first tracks; what follows is a noise floor
+    sources: list[Source]       # of the first tracks; what follows is out of view, or a noise floor
     most: list[float]           # of each scale, the most in its audio state
     pictures: list[np.ndarray]  # the frames with the objects' numbers
 

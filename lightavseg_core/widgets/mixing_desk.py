@@ -116,7 +116,8 @@ class MixingDesk(Panel):
         self.on_desk, self.strips = found, []
         try:
             for i, track in enumerate(found.tracks):
-                label, name, cut = track.name, "floor", None
+                name = "floor" if i == len(found.tracks) - 1 else "out-of-view"
+                label, cut = track.name, None
                 if i < len(found.sources):
                     label, name = found.sources[i].label, f"object-{i}"
                 if track.object:
