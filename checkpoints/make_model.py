@@ -8,7 +8,7 @@ a clip is a function of seed, subset, split and index, whatever the number of cl
 """
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ SOUNDS = {
 
 
 class Shipped(NamedTuple):
-    """command: that makes it. knows: what its card says of it."""
+    """clips: of each split. command: that makes it. title, knows: what its card says of it."""
 
     cast: str
     command: str
@@ -177,7 +177,9 @@ def ship(name: str, model: lav.models.AVSModel, log: list[dict], data: Path, mad
 
 
 if __name__ == "__main__":
-    name = sys.argv[1]
+    parser = argparse.ArgumentParser(description="Trains a model that the workbook ships.")
+    parser.add_argument("name", choices=MODELS)
+    name = parser.parse_args().name
     runs, made = HERE.parent / "runs" / name, provenance(MODELS[name].command, SEED)
     if MODELS[name].cast == "photos":
         fetch()

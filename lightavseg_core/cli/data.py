@@ -99,7 +99,6 @@ class DataSample:
     def run(self) -> int:
         from ..video.sample import write_sample
 
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_sample(self.path, self.cast, self.seed)
         print(f"{self.path}: ten seconds, cast {self.cast}, seed {self.seed}")
         return 0

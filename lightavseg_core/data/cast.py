@@ -67,5 +67,6 @@ class Cast(ABC):
                 found.append(kept)
         if len(found) < 5:  # four may be visible at once, and one out of view
             few = f"{len(found)} categories of {individuals} individuals"
-            raise ValueError(f"the cast {self.name} has {few}; scenes need 5. Add pictures and sounds.")
+            advice = "Add pictures and sounds." if individuals == "seen" else "Of photos there are such."
+            raise ValueError(f"the cast {self.name} has {few}; scenes need 5. {advice}")
         return found

@@ -1,7 +1,8 @@
 """Which cast a name means: shapes, photos, or a folder of pictures and sounds."""
 from __future__ import annotations
 
-from functools import cache
+from contextlib import suppress
+from functools import cache, lru_cache
 from pathlib import Path
 
 from .cast import Cast
@@ -10,18 +11,23 @@ from .shapes import Shapes
 
 def cast_named(name: str) -> Cast:
     """shapes: silhouettes with timbres. photos: photographs with recordings, which `lightavseg data fetch
-    photos` fetches. Else a folder (`cutouts.from_folder`). What was read is kept until its files change.
+    photos` fetches. Else a folder (`cutouts.from_folder`). What was read of the last two is kept until their
+    files change.
 
     Raises FileNotFoundError, with what to type, where photographs or folder are missing, and ValueError for a
     folder that is no cast.
     """
     if name == "shapes":
         return _shapes()
+    from .cutouts import media_in
     from .photos import photos_folder
 
     folder = photos_folder() if name == "photos" else Path(name).expanduser().resolve()
-    states = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
-    return _of_files(name, folder, tuple((path, s.st_mtime_ns, s.st_size) for path, s in states))
+    states = []
+    for path in media_in(folder):
+        with suppress(FileNotFoundError):  # it was there a moment ago
+            states.append((path, path.stat().st_mtime_ns, path.stat().st_size))
+    return _of_files(name, folder, tuple(states))
 
 
 @cache
@@ -29,7 +35,7 @@ def _shapes() -> Cast:
     return Shapes()
 
 
-@cache
+@lru_cache(maxsize=2)
 def _of_files(name: str, folder: Path, files: tuple) -> Cast:
     """files: with their state, so that others are another cast."""
     if name == "photos":

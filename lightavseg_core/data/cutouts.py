@@ -1,8 +1,8 @@
 """Cut-outs: pictures whose alpha is an exact mask, each with recordings of its sound, as a cast.
 
 A category keeps its shape and its call; all else varies from clip to clip, so that neither one picture nor
-one recording can be learned by heart: mirrored, turned a little, another light and colour; another pitch,
-speed, room, and pauses between calls.
+one recording can be learned by heart: mirrored, turned, another light and colour; another pitch, speed, room,
+and pauses between calls.
 """
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from PIL import Image
 
 from .._common.files import sha256
 from .cast import RATE, Cast, Thing
+from .layout import MAX_CLASSES
 
 PICTURES, SOUNDS = (".png", ".webp"), (".wav", ".ogg", ".oga", ".opus", ".mp3", ".flac", ".m4a")
 BACKGROUNDS = "backgrounds"  # a folder of photographs, in the cast's
+MOST = 5000  # files of a folder that is a cast
 LARGEST = 512  # pixels of a side; larger pictures are made smaller once
 LONGEST = 12 * RATE  # samples of a recording that are used
 QUIET = 0.1  # of a recording's loudest 20 ms: what stays below is no call, but the recording's own noise
 SEMITONES, PAUSE = 2, (0.05, 0.35)  # either way; seconds between two calls
 ROOM = 0.5  # share of the sounds that are heard in one
+THINNEST = 0.9  # area within a disc of radius 1: of a bar 10 times as long as wide. Longer ones find no place
+LARGEST_BACKGROUND = 2048  # pixels of a side
 
 
 class Cutout(NamedTuple):
@@ -52,10 +56,12 @@ class Cutouts(Cast):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over what is shown and heard, whatever it is called."""
-        files = [self.backgrounds] + [(cutout.picture, *cutout.sounds) for cutout in self.cutouts]
-        whole = "\n".join(" ".join(map(sha256, group)) for group in files)
-        return hashlib.sha256(whole.encode()).hexdigest()
+        """SHA-256 over all that clips depend on: who is shown and heard, and as what."""
+        lines = [" ".join(map(sha256, self.backgrounds))]
+        for cutout in self.cutouts:
+            files = " ".join(map(sha256, (cutout.picture, *cutout.sounds)))
+            lines.append(f"{cutout.category} {cutout.unseen} {files}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @cached_property
     def things(self) -> list[Thing]:
@@ -63,6 +69,8 @@ class Cutouts(Cast):
         for cutout in self.cutouts:
             alpha = np.asarray(self._picture(cutout.picture))[..., 3]
             area = (alpha > 127).sum() / _reach(alpha)[2] ** 2
+            if area < THINNEST:
+                raise ValueError(f"{cutout.picture}: too thin for a scene. Take another picture of it.")
             found.append(Thing(self.categories.index(cutout.category), float(area), cutout.unseen))
         return found
 
@@ -121,6 +129,8 @@ class Cutouts(Cast):
                 raise ValueError(f"{path}: {found}; {expected}. Cut it out first.")
             image = image.crop(box)
             image.thumbnail((LARGEST, LARGEST))
+            if not (np.asarray(image)[..., 3] > 127).any():
+                raise ValueError(f"{path}: consists of thin lines. Take another picture of it.")
             self._pictures[path] = image
         return self._pictures[path]
 
@@ -146,6 +156,7 @@ class Cutouts(Cast):
             from .images import open_image
 
             self._pictures[path] = open_image(path).convert("RGB")
+            self._pictures[path].thumbnail((LARGEST_BACKGROUND, LARGEST_BACKGROUND))
         image = self._pictures[path]
         side = rng.uniform(0.4, 1) * min(image.size)
         x, y = (rng.uniform(0, whole - side) for whole in image.size)
@@ -212,6 +223,18 @@ def _in_a_room(track: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return track + wet * echo * np.sqrt((track**2).mean() / max((echo**2).mean(), 1e-12))
 
 
+def media_in(folder: Path) -> list[Path]:
+    """Its pictures and sounds, in the same order on every system; hidden ones left out."""
+    kinds, found = {*PICTURES, ".jpg", ".jpeg", *SOUNDS}, []
+    for path in folder.rglob("*"):
+        own = path.relative_to(folder)
+        if path.suffix.lower() in kinds and not any(part.startswith(".") for part in own.parts):
+            found.append((own.as_posix(), path))
+        if len(found) > MOST:
+            raise ValueError(f"{folder}: holds more than {MOST:,} pictures and sounds. Give another folder.")
+    return [path for _, path in sorted(found) if path.is_file()]
+
+
 def from_folder(folder: Path) -> Cutouts:
     """A learner's own cast: NAME.png beside NAME.wav, or a folder NAME with pictures and sounds of one
     category, any of its pictures with any of its sounds; photographs in `backgrounds`.
@@ -223,8 +246,7 @@ def from_folder(folder: Path) -> Cutouts:
             f"{folder}: no such cast. There are shapes, photos, and a folder of pictures (PNG with "
             "transparency) and sounds, such as dog.png and dog.wav."
         )
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    cutouts, backgrounds = [], []
+    files, cutouts, backgrounds = media_in(folder), [], []
     for path in files:
         group = path.parent.relative_to(folder).parts
         if group[:1] == (BACKGROUNDS,):
@@ -236,4 +258,8 @@ def from_folder(folder: Path) -> Cutouts:
             if not sounds:
                 raise ValueError(f"{path}: has no sound beside it. Add {path.stem}.wav, or take it away.")
             cutouts.append(Cutout(group[0] if group else path.stem, path.stem, path, sounds))
+    names = {cutout.category for cutout in cutouts}
+    if "background" in names or len(names) >= MAX_CLASSES:
+        wrong = "a category called background" if "background" in names else f"{len(names)} categories"
+        raise ValueError(f"{folder}: has {wrong}; there are {MAX_CLASSES}, the first of them background.")
     return Cutouts(str(folder), cutouts, backgrounds)

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from .._common.files import whole
-from .photos import Source, is_right, kept_at, manifest, photos_folder, sources
+from .._common.files import disk_errors
+from .photos import Source, is_enough, is_right, kept_at, manifest, photos_folder, sources
 
 LARGEST = 4 << 20  # bytes of a picture or a recording
-LARGEST_PACKAGE = 1 << 30  # bytes unpacked, several times the real ones
+LARGEST_PACKAGE = 500 << 20  # bytes unpacked, three times the real ones
 DEB = b"!<arch>\n"
 SECONDS = 600  # that apt may take
 # An own list of packages, so that apt needs no rights and no update before.
@@ -31,25 +31,22 @@ def fetch(where: str | Path | None = None) -> tuple[Path, list[str]]:
     """Photographs and recordings into the workbook's cache; returns its folder, and what another release has
     changed and is left out.
 
-    where: a folder with Tux Paint's `stamps` and `templates`, in it or further down, or packages (.deb), or
-    one .deb; None: apt is asked (Debian, Ubuntu). What is there already is kept.
+    where: a folder with Tux Paint's `stamps` and `templates`, in it or further down, or with its packages
+    (.deb), or one .deb; None: apt is asked (Debian, Ubuntu), unless enough is there. What is there is kept.
     Raises FileNotFoundError where nothing of it is found, with what can be done, and ValueError for a file
     that is no package.
     """
     folder = photos_folder()
     missing = [source for source in sources() if not is_right(kept_at(folder, source), source)]
-    if not missing:
-        return folder, []
-    if where is None:
+    if missing and where is not None:
+        _keep(_given(Path(where).expanduser(), Wanted(missing)), folder)
+    elif missing and not is_enough(folder):
         with tempfile.TemporaryDirectory() as place:
-            found = _taken(_asked_of_apt(Path(place)), missing, folder)
-    else:
-        found = _taken(_given(Path(where).expanduser()), missing, folder)
-    if not found and len(missing) == len(sources()):
-        raise FileNotFoundError(
-            f"{where}: none of the {len(missing)} photographs and recordings is in it. {_ways()}"
-        )
+            _keep(_asked_of_apt(Path(place), Wanted(missing)), folder)
     left = [source.path for source in missing if not is_right(kept_at(folder, source), source)]
+    if len(left) == len(sources()):
+        held = f"none of the {len(left)} photographs and recordings"
+        raise FileNotFoundError(f"{where or 'the packages that apt has'}: {held} is in it. {_ways()}")
     return folder, left
 
 
@@ -61,44 +58,53 @@ def _ways() -> str:
     )
 
 
-def _taken(entries: Iterator[tuple[str, IO[bytes]]], wanted: list[Source], folder: Path) -> int:
-    """How many of the wanted files were among the entries (path, content), and are kept now."""
-    by_end = {}
-    for source in wanted:
-        inside = "stamps" if kept_at(folder, source).is_relative_to(folder / "stamps") else "templates"
-        by_end[(inside, *PurePosixPath(source.path).parts)] = source
-    kept = 0
-    for name, content in entries:
+class Wanted:
+    """Which file of the manifest a path is, by its end, wherever `stamps` or `templates` lies."""
+
+    def __init__(self, missing: list[Source]):
+        stamps, _ = manifest()["packages"]
+        self.by_end = {}
+        for source in missing:
+            inside = "stamps" if source.package == stamps else "templates"
+            self.by_end[(inside, *PurePosixPath(source.path).parts)] = source
+
+    def __getitem__(self, name: str) -> Source | None:
         parts = PurePosixPath(name).parts
         starts = [k for k, part in enumerate(parts) if part in ("stamps", "templates")]
-        source = next((by_end[end] for k in starts if (end := tuple(parts[k:])) in by_end), None)
-        if source is None:
+        return next((self.by_end[end] for k in starts if (end := tuple(parts[k:])) in self.by_end), None)
+
+
+def _keep(found: Iterator[tuple[Source, bytes]], folder: Path) -> None:
+    for source, content in found:
+        if hashlib.sha256(content).hexdigest() != source.sha256:
             continue
-        data = content.read(LARGEST + 1)
-        if len(data) <= LARGEST and hashlib.sha256(data).hexdigest() == source.sha256:
-            path = kept_at(folder, source)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with whole(path) as staging:
-                staging.write_bytes(data)
-            kept += 1
-    return kept
+        path = kept_at(folder, source)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Another process may fetch the same: each has a name of its own.
+        staging = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with disk_errors(path):
+                staging.write_bytes(content)
+                os.replace(staging, path)
+        finally:
+            staging.unlink(missing_ok=True)
 
 
-def _given(where: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _given(where: Path, wanted: Wanted) -> Iterator[tuple[Source, bytes]]:
     if where.is_file():
-        yield from _package(where)
+        yield from _package(where, wanted)
         return
     if not where.is_dir():
         raise FileNotFoundError(f"{where}: no such file or folder. {_ways()}")
     for path in sorted(where.resolve().rglob("*")):
-        if path.suffix == ".deb" and path.is_file():
-            yield from _package(path)
-        elif path.suffix in (".png", ".ogg", ".jpg") and path.is_file():
-            with path.open("rb") as content:
-                yield path.as_posix(), content
+        if path.suffix == ".deb" and path.name.startswith(tuple(manifest()["packages"])):
+            yield from _package(path, wanted)
+        elif (source := wanted[path.as_posix()]) and path.is_file():
+            with path.open("rb") as file:
+                yield source, file.read(LARGEST)
 
 
-def _asked_of_apt(place: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _asked_of_apt(place: Path, wanted: Wanted) -> Iterator[tuple[Source, bytes]]:
     if not shutil.which("apt-get"):
         raise FileNotFoundError(f"there is no apt-get here, which would fetch the photographs. {_ways()}")
     (place / "lists" / "partial").mkdir(parents=True)
@@ -117,20 +123,33 @@ def _asked_of_apt(place: Path) -> Iterator[tuple[str, IO[bytes]]]:
             why = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1][:160]
             raise FileNotFoundError(f"apt-get {command[0]} failed ({why}). {_ways()}")
     for path in sorted(place.glob("*.deb")):
-        yield from _package(path)
+        yield from _package(path, wanted)
 
 
-def _package(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """The regular files of a Debian package, which is an `ar` archive with a tar in it."""
+def _package(path: Path, wanted: Wanted) -> Iterator[tuple[Source, bytes]]:
+    """What is wanted of a Debian package, which is an `ar` archive with a tar in it."""
     try:
-        with _tar(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        with _tar(path) as stream, tarfile.open(fileobj=_Counted(stream), mode="r|") as archive:
             for member in archive:
-                if member.offset > LARGEST_PACKAGE:
-                    raise tarfile.TarError(f"it unpacks to more than {LARGEST_PACKAGE:,} bytes")
-                if member.isreg() and (content := archive.extractfile(member)):
-                    yield member.name, content
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+                source = wanted[member.name]
+                if source and member.isreg() and member.size <= LARGEST:
+                    yield source, archive.extractfile(member).read()
+    except (tarfile.TarError, lzma.LZMAError, EOFError, RecursionError) as error:
         raise ValueError(f"{path}: not a readable package ({error}). Fetch it again.") from None
+
+
+class _Counted:
+    """A stream that ends in an error where a package would not."""
+
+    def __init__(self, stream: IO[bytes]):
+        self.stream, self.left = stream, LARGEST_PACKAGE
+
+    def read(self, size: int) -> bytes:
+        data = self.stream.read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise tarfile.TarError(f"it unpacks to more than {LARGEST_PACKAGE:,} bytes")
+        return data
 
 
 @contextmanager

@@ -22,7 +22,8 @@ RENEWED = 2  # in each draw
 
 
 def learned_from(dataset: AVSBench, seed: int) -> Seconds | Mixtures:
-    """What an encoder of sound learns from. Raises ValueError without events.csv, or where it is wrong."""
+    """What an encoder of sound learns from. Raises ValueError without events.csv, or where it is wrong, and
+    what `cast_of` raises."""
     try:
         recipe = read_recipe(dataset.root, dataset.subset)
     except FileNotFoundError:
@@ -73,6 +74,9 @@ def _label(events: list, categories: list[str], seconds: int, name: str, kind: s
     """(seconds, categories): 1 where one sounds."""
     label = torch.zeros(seconds, len(categories))
     for second, category in events:
+        if category not in categories:
+            what = f"{category!r} sounds in {name}; training knows {', '.join(categories[:12])} ..."
+            raise ValueError(f"{root}: {what} Take clips that hold the same categories.")
         if seconds <= second < AVSS_SECONDS.get(kind, 5):  # the clip's last frames are missing
             continue
         if not 0 <= second < seconds:
@@ -84,12 +88,12 @@ def _label(events: list, categories: list[str], seconds: int, name: str, kind: s
 
 
 class Mixtures:
-    """Recordings mix for nothing: seconds as a dataset's clips have them, with its things, levels, noise and
-    variations, of which none comes twice."""
+    """Recordings mix for nothing: seconds as clips of ms3 have them, with a dataset's things and individuals,
+    and the levels, noise and variations of all, of which none comes twice."""
 
     def __init__(self, dataset: AVSBench, seed: int):
         recipe = read_recipe(dataset.root, dataset.subset)
-        self.cast, self.seed = cast_of(recipe), seed
+        self.cast, self.seed = cast_of(recipe, dataset.root), seed
         self.choice = self.cast.choice(recipe.individuals)
         self.things = [thing for own in self.choice for thing in own]
         self.categories = list(self.cast.categories)

@@ -362,7 +362,8 @@ def read_events(root: str | Path, subset: str) -> dict[str, list[tuple[int, str]
         if not second.isdecimal() or len(second) > 4 or not category:
             raise ValueError(
                 f"{path}, line {line}: second is {second[:60]!r}, category {category[:60]!r}; expected a "
-                "number and a name. Correct the line, or remove the file: only audio pretraining needs it."
+                "number and a name. Correct the line, or remove the file: pretraining and negatives "
+                "alone need it."
             )
         events.setdefault(row["clip"], []).append((int(second), category))
     return events

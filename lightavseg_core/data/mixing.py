@@ -20,8 +20,8 @@ from .scenes import SoundingObject
 
 
 class Track(NamedTuple):
-    """One sound of a clip. object: whose sound it is; None for the noise floor and for the one track of a
-    clip without stems."""
+    """One sound of a clip. object: whose sound it is; None for what is out of view, for the noise floor, and
+    for the one track of a clip without stems."""
 
     name: str
     sound: Tensor  # (samples,) float32
@@ -29,8 +29,8 @@ class Track(NamedTuple):
 
 
 def tracks(dataset: AVSBench, index: int, sample_rate: int = RATE) -> list[Track]:
-    """The tracks of clip `index` at sample_rate (Hz): of a generated clip each object's sound, then the noise
-    floor; else the WAV alone.
+    """The tracks of clip `index` at sample_rate (Hz): of a generated clip each object's sound, what is out of
+    view, if something is, and the noise floor; else the WAV alone.
 
     Their sum is the WAV, at 16 kHz to 1 LSB of its 16 bits. Raises ValueError for an index that the dataset
     has not, and what reading raises.

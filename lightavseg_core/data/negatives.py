@@ -1,8 +1,9 @@
-"""Clips that are heard with what is not there, so that a model learns to stay dark: silence, noise, another
-clip's sound, or something out of view beside its own. The truth is what sounds and is seen."""
+"""Clips that are heard with what is not theirs, so that a model learns to stay dark: silence, noise, another
+clip's sound, or another beside their own. The truth is what sounds and is seen."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -11,28 +12,32 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .avsbench import AVSBench
-from .sounding_shapes import clip_number, objects, read_recipe
+from .sounding_shapes import cast_of, clip_number, objects, read_recipe
 
 KINDS = ("silent", "noise", "swapped", "offscreen")
 
 
 def with_negatives(clips: AVSBench, share: float) -> AVSBench | Negatives:
-    """share: 0 to 1, of the clips that are heard with something else."""
+    """share: 0 to 1, of the clips that are heard with something else. Raises ValueError for clips that are
+    not heard with their own sound anyway, and what `cast_of` raises."""
+    if share and clips.sound != "normal":
+        found = f"clips are heard as {clips.sound!r}"
+        raise ValueError(f"{found}; negatives need their own sounds. Give one of the two.")
     return Negatives(clips, share) if share else clips
 
 
 class Negatives(Dataset):
     """A dataset of which a share of the clips is such a negative; which ones and of what kind, torch's
-    generator draws. Of clips that no generator made nobody knows what else is seen: they are heard with
-    silence or noise alone."""
+    generator draws. Of clips that no generator made, or whose events.csv is gone, nobody knows what is seen
+    and what sounds: they are heard with silence or noise alone."""
 
     def __init__(self, clips: AVSBench, share: float):
-        self.clips, self.share = clips, share
-        try:
-            self.recipe = read_recipe(clips.root, clips.subset)
-        except FileNotFoundError:
-            self.recipe = None
-        self.kinds = KINDS if self.recipe and len(clips) > 1 else KINDS[:2]
+        self.clips, self.share, self.kinds = clips, share, KINDS[:2]
+        with suppress(FileNotFoundError):
+            recipe = read_recipe(clips.root, clips.subset)
+            cast_of(recipe, clips.root)  # with which what is seen is made again
+            if clips.events is not None and len(clips) > 1:
+                self.kinds = KINDS
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -50,29 +55,28 @@ class Negatives(Dataset):
 
     def negative(self, index: int, kind: str, donor: int) -> dict:
         """The item of a clip with a sound of that kind, of which a donor, another clip, gives its own."""
+        own = self.clips.stored_mask(index)
         if kind in ("silent", "noise"):
-            waveform, sounding = self.clips.with_sound(kind).waveform(index), []
-        else:
-            waveform, sounding = self.clips.waveform(donor), [donor]
-            if kind == "offscreen":
-                own, sounding = self.clips.waveform(index), [index, donor]
-                waveform = own + F.pad(waveform, (0, max(0, len(own) - len(waveform))))[: len(own)]
-        return self.clips.item(index, waveform, self._truth(index, sounding))
+            return self.clips.item(index, self.clips.with_sound(kind).waveform(index), torch.zeros_like(own))
+        waveform = self.clips.waveform(donor)
+        if kind == "swapped":
+            return self.clips.item(index, waveform, self._also(index, torch.zeros_like(own), donor))
+        heard = self.clips.waveform(index)
+        both = heard + F.pad(waveform, (0, max(0, len(heard) - len(waveform))))[: len(heard)]
+        return self.clips.item(index, both, self._also(index, own.clone(), donor))
 
-    def _truth(self, index: int, sounding: list[int]) -> Tensor:
-        """(T, H, W) uint8: what is visible in a clip and sounds in one of others."""
-        mask = torch.zeros_like(self.clips.stored_mask(index))
-        if not sounding:
-            return mask
+    def _also(self, index: int, mask: Tensor, donor: int) -> Tensor:
+        """A clip's mask (T, H, W), with what is visible in it and sounds in the donor; nothing where frames
+        are not annotated."""
         names, visible = self._visible(index)
         visible = visible[: len(mask)]
         if visible.shape != mask.shape:
             visible = F.interpolate(visible[None], mask.shape[-2:], mode="nearest-exact")[0]
-        for clip in sounding:
-            for second, category in self.clips.events.get(self.clips.clips[clip].name, ()):
-                if second < len(mask) and category in names:
-                    value = names[category] if self.clips.num_classes > 1 else 1
-                    mask[second][visible[second] == names[category]] = value
+        annotated = [path is not None for path in self.clips.clips[index].masks]
+        for second, category in self.clips.events.get(self.clips.clips[donor].name, ()):
+            if second < len(mask) and annotated[second] and category in names:
+                value = names[category] if self.clips.num_classes > 1 else 1
+                mask[second][visible[second] == names[category]] = value
         return mask
 
     def _visible(self, index: int) -> tuple[dict[str, int], Tensor]:

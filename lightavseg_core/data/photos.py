@@ -9,6 +9,7 @@ there, nor what is not offered under the GPL. Of a category with several individ
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -64,6 +65,26 @@ def photos(folder: Path) -> Cutouts:
 
     Raises FileNotFoundError, with what to type, where fewer than FEWEST categories are there.
     """
+    cutouts, backgrounds = _kept(folder)
+    seen = {cutout.category for cutout in cutouts if not cutout.unseen}
+    if len(seen) < FEWEST:
+        found = f"photographs of {len(seen)} categories" if seen else "no photographs"
+        raise FileNotFoundError(
+            f"{folder}: {found}; at least {FEWEST} are needed. `lightavseg data fetch photos` fetches them, "
+            "and says with --help from where."
+        )
+    return Cutouts("photos", cutouts, backgrounds)
+
+
+def is_enough(folder: Path) -> bool:
+    """Whether `photos` would do with what is in a folder."""
+    with suppress(FileNotFoundError):
+        return bool(photos(folder))
+    return False
+
+
+def _kept(folder: Path) -> tuple[list[Cutout], list[Path]]:
+    """Cut-outs and backgrounds in a folder, as the manifest names them."""
     there = {source.path: path for source in sources() if is_right(path := kept_at(folder, source), source)}
     cutouts = []
     for thing in manifest()["things"]:
@@ -72,14 +93,7 @@ def photos(folder: Path) -> Cutouts:
             individual, unseen = thing["stem"].rpartition("/")[2], thing.get("unseen", False)
             credit = f"{thing['credit']}, {manifest()['licence']}"
             cutouts.append(Cutout(thing["category"], individual, picture, (sound,), unseen, credit))
-    seen = {cutout.category for cutout in cutouts if not cutout.unseen}
-    if len(seen) < FEWEST:
-        found = f"photographs of {len(seen)} categories" if seen else "no photographs"
-        raise FileNotFoundError(
-            f"{folder}: {found}; at least {FEWEST} are needed. `lightavseg data fetch photos` fetches them."
-        )
-    backgrounds = [path for path in there.values() if path.parent.name == BACKGROUNDS]
-    return Cutouts("photos", cutouts, backgrounds)
+    return cutouts, [path for path in there.values() if path.parent.name == BACKGROUNDS]
 
 
 def is_right(path: Path, source: Source) -> bool:

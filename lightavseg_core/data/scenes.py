@@ -22,7 +22,8 @@ AREA = (0.02, 0.12)
 SOUNDING = 0.4  # ms3 and avss: probability that an object sounds in a second
 LEVEL = 0.05  # RMS of an object at 0 dB, full scale 1
 FADE = 0.01  # seconds in which a sound starts and ends
-UPRIGHT = 0.25  # radians by which things that have an upper side are turned at first, at most
+UPRIGHT = 0.25  # of the turns of things that have no upper side: radians at first, at most
+TRIES = 10_000  # to find places for a clip's things
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,14 @@ def draw_scene(recipe: Recipe, cast: Cast, split: str, index: int) -> Scene:
     count = len(categories)
     of_category = _rng(recipe, split, index, "individuals")
     things = [choice[c][of_category.integers(len(choice[c]))] for c in categories]
-    centers = None
-    while centers is None:
+    for _ in range(TRIES):
         area = AREA[0] + (AREA[1] - AREA[0]) * rng.beta(2.7, 3, count)
         centers = _paths(rng, _radii(area, cast, things), seconds)
+        if centers is not None:
+            break
+    else:
+        names = ", ".join(cast.categories[cast.things[k].category] for k in things)
+        raise ValueError(f"no room in a frame for {names}. Leave out what is long and thin.")
     turn = rng.uniform(0, 2 * np.pi, (count, 1))
     drift = rng.uniform(-0.4, 0.4, (count, 1)) * np.arange(seconds)  # (count, T)
     angles = turn + drift if cast.turns else UPRIGHT * (turn / np.pi - 1 + drift)
@@ -132,8 +137,8 @@ def draw_scene(recipe: Recipe, cast: Cast, split: str, index: int) -> Scene:
     noise = LEVEL * 10 ** (-rng.uniform(10, 30) / 20)
     if recipe.offscreen:  # of a category that is not in view
         out = _rng(recipe, split, index, "offscreen")
-        of_others = choice[order[count] if len(order) > count else order[-1]]
-        things.append(of_others[out.integers(len(of_others))])
+        of_another = choice[order[4]]  # four are in view at most
+        things.append(of_another[out.integers(len(of_another))])
         sounding = np.vstack([sounding, out.random(seconds) < SOUNDING])
         gains = np.append(gains, LEVEL * 10 ** (out.uniform(-6, 6) / 20))
     rngs = {name: _rng(recipe, split, index, name) for name in ("sound", "noise", "picture")}

@@ -23,7 +23,7 @@ from .._common.ranges import SIDE, within
 from .._common.stopping import requests
 from .cast import RATE, Cast, Individuals
 from .casting import cast_named
-from .layout import SPLITS, SUBSETS, clip_of, spec_of
+from .layout import SPLITS, SUBSETS, clip_of, spec_of, subset_folder
 from .palette import voc_palette
 from .scenes import Recipe, Scene, SoundingObject, draw_pictures, draw_scene, draw_tracks
 from .writing import write_picture, write_sound, write_table
@@ -178,14 +178,19 @@ def _move(staged: Path, home: Path, table: str) -> None:
 def read_recipe(root: str | Path, subset: str) -> Recipe:
     """The recipe of a generated folder. Raises FileNotFoundError for data that this generator did not
     make."""
-    wanted = Path(root, spec_of(subset).folder, RECIPE)
-    path = wanted if wanted.is_file() else Path(root, RECIPE)  # root may be the subset's own folder
+    wanted, own = Path(root, spec_of(subset).folder, RECIPE), Path(root, RECIPE)
+    path = next(filter(Path.is_file, (wanted, own)), wanted)
+    with contextlib.suppress(FileNotFoundError):
+        path = path if path.is_file() else subset_folder(root, subset) / RECIPE
     if not path.is_file():
         raise FileNotFoundError(
             f"{wanted}: missing. Objects and stems exist only for data that SoundingShapes made."
         )
     try:
         recipe = Recipe(**json.loads(path.read_text()))
+        for name in ("cast", "individuals", "digest"):
+            if not isinstance(getattr(recipe, name), str):
+                raise ValueError(f"{name} is {getattr(recipe, name)!r}")
     except (ValueError, TypeError) as error:
         what = f"is no recipe of this generator ({error})"
         raise ValueError(f"{path}: {what}. Generate the data again.") from None
@@ -199,14 +204,17 @@ def clip_number(name: str) -> int:
     return int(name.rpartition("_")[2])
 
 
-def cast_of(recipe: Recipe) -> Cast:
-    """The cast of a recipe. Raises what `cast_named` raises, and ValueError where it is no longer the
-    same."""
-    cast = cast_named(recipe.cast)
+def cast_of(recipe: Recipe, root: str | Path) -> Cast:
+    """The cast that the clips under root were made of. Raises ValueError where it is no longer the same, or
+    not there."""
+    try:
+        cast = cast_named(recipe.cast)
+    except FileNotFoundError as error:
+        raise ValueError(f"{root}: was made of the cast {recipe.cast}, which is not there: {error}") from None
     if cast.digest != recipe.digest:
         raise ValueError(
-            f"the cast {recipe.cast} has other pictures or sounds than when these clips were made. Generate "
-            "them again."
+            f"{root}: the cast {recipe.cast} has other pictures or sounds than when these clips were made. "
+            "Generate them again."
         )
     return cast
 
@@ -215,7 +223,7 @@ def _scene_of(root: str | Path, subset: str, split: str, index: int) -> tuple[Sc
     recipe = read_recipe(root, subset)
     if not 0 <= index < recipe.clips.get(split, 0):
         raise ValueError(f"{root}: {subset} has no clip {index} of split {split!r}; it has {recipe.clips}.")
-    cast = cast_of(recipe)
+    cast = cast_of(recipe, root)
     return draw_scene(recipe, cast, split, index), cast, recipe.size
 
 

@@ -20,7 +20,7 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
 def write_table(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
     """A CSV."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([columns, *rows])
 
 

@@ -26,6 +26,8 @@ def write_sample(
     among, recipe = cast_named(cast), Recipe("avss", {}, size, seed, cast=cast)
     scene = draw_scene(recipe, among, "sample", LONGEST)
     tracks, noise = draw_tracks(scene, among)
-    pictures, _ = draw_pictures(at_times(scene, np.arange(SECONDS * fps) / fps), among, size)
+    times = np.linspace(0, SECONDS - 1, SECONDS * fps)  # the places of the first and of the last second
+    pictures, _ = draw_pictures(at_times(scene, times), among, size)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     sound = (tracks.sum(0) + noise).astype(np.float32)[:, None]
     write_video(Path(path), pictures, Fraction(fps), iter([(RATE, sound)]), Fraction(1))

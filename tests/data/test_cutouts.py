@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.casts import call, cutout, folder_cast
 from helpers.ear import contents
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from lightavseg_core.cli import main
 from lightavseg_core.data import AVSBench, sounding_shapes
@@ -176,9 +176,31 @@ def test_what_is_no_cast_is_told(cast_folder, tmp_path):
     assert "dog.png" in refused(ValueError, "no transparent part.*Cut it out first", folder)
     (folder / "dog.png").write_bytes(b"\x89PNG")
     assert "dog.png" in refused(ValueError, "not a readable picture", folder)
+    image = Image.new("RGBA", (900, 12), (9, 9, 9, 255))
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    image.save(folder / "dog.png")
+    assert "dog.png" in refused(ValueError, "too thin for a scene", folder)
+    image = Image.new("RGBA", (4000, 4000))
+    ImageDraw.Draw(image).ellipse((9, 9, 3990, 3990), outline=(9, 9, 9, 255), width=2)
+    image.save(folder / "dog.png")
+    assert "dog.png" in refused(ValueError, "thin lines", folder)
     (folder / "dog.png").unlink()
-    (folder / "eel.png").unlink()
-    refused(ValueError, "4 categories of seen", folder)
+    (folder / "bee.png").rename(folder / "background.png")
+    (folder / "bee.wav").rename(folder / "background.wav")
+    refused(ValueError, "a category called background", folder)
+    (folder / "background.png").unlink()
+    refused(ValueError, "4 categories of seen individuals; scenes need 5. Add pictures", folder)
+
+
+def test_what_is_hidden_is_no_part(cast_folder, tmp_path):
+    folder = shutil.copytree(cast_folder, tmp_path / "cast")
+    (folder / ".thumbnails").mkdir()
+    (folder / ".thumbnails" / "owl.png").write_bytes(b"none")
+    (folder / "notes.txt").write_text("mine")
+    assert cast_named(str(folder)).digest == cast_named(str(cast_folder)).digest
+    (folder / "eel.png").rename(folder / "elk.png")
+    (folder / "eel.wav").rename(folder / "elk.wav")
+    assert cast_named(str(folder)).digest != cast_named(str(cast_folder)).digest
 
 
 def test_clips_of_a_cast_that_changed(made, cast_folder, tmp_path):

@@ -40,7 +40,7 @@ def folder_cast(folder):
         call(where / f"{name}.wav", 200 * 1.5**k)
     cutout(folder / "ant" / "other.png", 3, turn=40)
     call(folder / "ant" / "other.wav", 260, 0.4)
-    (folder / "backgrounds").mkdir()
+    (folder / "backgrounds").mkdir(parents=True)
     ramp = np.linspace(0, 255, 200 * 160 * 3).reshape(160, 200, 3).astype(np.uint8)
     Image.fromarray(ramp).save(folder / "backgrounds" / "ramp.jpg")
     return folder
