@@ -44,11 +44,8 @@ def place(draw, sides, taken):
 
 def clip(draw, cutouts):
     """Pictures, masks and sound: two to four things, each at its place, that pop up in every second."""
-    chosen, names = [], set()
-    for k in draw.permutation(len(cutouts)):
-        if cutouts[k].category not in names and len(chosen) < draw.integers(2, 5):
-            chosen.append(cutouts[k])
-            names.add(cutouts[k].category)
+    by_name = {cutouts[k].category: cutouts[k] for k in draw.permutation(len(cutouts))}
+    chosen = list(by_name.values())[: draw.integers(2, 5)]
     placed, taken = [], np.zeros((SIDE, SIDE), bool)
     for one in chosen:
         image = Image.open(one.picture).convert("RGBA")
