@@ -15,9 +15,11 @@ from typing import NamedTuple
 import torch
 
 import lightavseg_core as lav
+from lightavseg_core import evaluation, plots
 from lightavseg_core._common.records import provenance
 from lightavseg_core.data.casting import cast_named
 from lightavseg_core.data.fetching import fetch
+from lightavseg_core.plots.common import save
 
 HERE = Path(__file__).resolve().parent
 SIZE, SEED = 128, 0
@@ -129,6 +131,19 @@ def row(label: str, scores: dict) -> str:
     return f"| {label} | {scores['M_J']:.3f} | {scores['M_F']:.3f} | {scores['foreground_share']:.2%} |"
 
 
+def draw(model: lav.models.AVSModel, test: lav.data.AVSBench, path: Path) -> None:
+    """The picture of README: five frames by rule, from the worst to the best, as in notebook 3."""
+    ranked, columns = evaluation.ranked_frames(model, test), []
+    chosen = [ranked[round(k * (len(ranked) - 1) / 4)] for k in range(5)]
+    for _, i, t in chosen:
+        item, silent = test[i], test.with_sound("silent")[i]
+        marked = {"own sound": evaluation.predict(model, item)[t]}
+        marked["silence"] = evaluation.predict(model, silent)[t]
+        columns.append((item["frames"][t], item["mask"][t], marked))
+    figure = plots.prediction_grid(columns, [f"IoU {iou:.2f}" for iou, _, _ in chosen])
+    save(figure, path, dpi=110, bbox_inches="tight")
+
+
 def known(shipped: Shipped) -> str:
     cast = cast_named(shipped.cast)
     cutouts = getattr(cast, "cutouts", ())
@@ -174,6 +189,8 @@ def ship(name: str, model: lav.models.AVSModel, log: list[dict], data: Path, mad
     model.save_pretrained(HERE / name)
     (HERE / name / "README.md").write_text(text)
     print(text)
+    if shipped.cast == "photos":  # a picture of what nothing else may show: figures/CREDITS.md
+        draw(model, test, HERE.parent / "figures" / "photos.png")
 
 
 if __name__ == "__main__":
