@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.casts import folder_cast
 from helpers.command import run
 from helpers.tiny import create
 
@@ -108,6 +109,23 @@ def test_crops_go_on_too(tmp_path, workers):
         assert train(root, tmp_path / "run", resume=k > 0, asks=("step", 2), **options)
     assert train(root, tmp_path / "run", resume=True, **options) is None
     assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_mixtures_and_negatives_go_on_too(tmp_path, workers):
+    """What an ear hears, and which clips are heard with what, depend on the step and the epoch."""
+    cast = str(folder_cast(tmp_path / "cast"))
+    counts = {"train": 4, "val": 1}
+    root = generate(tmp_path / "data", "ms3", counts, size=32, seed=0, workers=1, cast=cast)
+    options = {"negatives": 0.5, "workers": workers, "audio_epochs": 3}
+    assert train(root, tmp_path / "whole", **options) is None
+    for k, asks in enumerate((("tagging step", 2), ("step", 3))):
+        assert train(root, tmp_path / "run", resume=k > 0, asks=asks, **options)
+    assert train(root, tmp_path / "run", resume=True, **options) is None
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+    assert train(root, tmp_path / "plain", **{**options, "negatives": 0.0}) is None
+    assert left(tmp_path / "plain")[0] != left(tmp_path / "whole")[0]
 
 
 def test_what_is_through_is_not_begun_anew_unseen(root, tmp_path):
