@@ -12,7 +12,9 @@ DISTRIBUTION = "lightavseg-workbook"
 _IN_WHEEL = PACKAGE / "_shipped"  # as pyproject.toml says
 CHECKOUT = not _IN_WHEEL.is_dir()
 SHIPPED = PACKAGE.parent if CHECKOUT else _IN_WHEEL
-WORKBOOK = ("checkpoints/ear", "checkpoints/tiny", "docs", "figures", "notebooks", "results")
+WORKBOOK = (
+    "checkpoints/ear", "checkpoints/photos", "checkpoints/tiny", "docs", "figures", "notebooks", "results",
+)
 TINY = Path("checkpoints/tiny")  # which help and documentation name
 
 
