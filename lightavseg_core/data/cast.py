@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from .._common.names import unknown
+
+if TYPE_CHECKING:  # the command line reads Individuals, and starts without NumPy
+    import numpy as np
 
 RATE = 16_000  # Hz, of all that is heard
 # seen: those that a model is trained on. unseen: others of the same categories, never seen or heard in
@@ -20,7 +21,7 @@ Individuals = Literal["seen", "unseen", "siblings"]
 
 # Where it is, (x, y) of its centre and its radius in pixels, its angle in radians, the frame's side
 # -> how much of each pixel it covers, (side, side) in 0 to 1, and its colours, (side, side, 3) in 0 to 255.
-Painter = Callable[[tuple[float, float], float, float, int], tuple[np.ndarray, np.ndarray]]
+Painter = Callable[[tuple[float, float], float, float, int], "tuple[np.ndarray, np.ndarray]"]
 
 
 class Thing(NamedTuple):

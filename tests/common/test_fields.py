@@ -21,6 +21,7 @@ WRONG = {
     "validate_every": {0: "at least 1"},
     "half": {-0.1: "at least 0", 1.5: "at most 1"},
     "three_quarters": {2: "at most 1"},
+    "negatives": {-0.1: "at least 0", 1.5: "at most 1"},
     "freeze_visual": {-1: "at least 0"},
     "save_minutes": {-1: "at least 0", math.nan: "at least 0"},
     "seed": {-1: "at least 0", 2**32: "at most 4294967295", None: "int"},

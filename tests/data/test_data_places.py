@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 import lightavseg_core as lav
-from lightavseg_core.audio_pretraining import _windows
 from lightavseg_core.data.avsbench import AVSBench
 from lightavseg_core.data.check import check, check_all
+from lightavseg_core.data.hearing import Seconds
 from lightavseg_core.data.layout import read_clips, read_labels, subset_folder
 
 
@@ -193,20 +193,21 @@ def test_a_generated_clip_that_ends_early(own_copy):
     """Pretraining and the deaf oracle use the frames that are there."""
     whole, oracle = AVSBench(own_copy, "ms3", "val"), lav.deaf_oracle(AVSBench(own_copy, "ms3", "val"))
     categories = sorted(read_labels(own_copy))
-    all_heard, all_labels = _windows(whole, categories)
+    all_seconds = Seconds(whole, categories)
     for path in (*whole.clips[0].frames[3:], *whole.clips[0].masks[3:]):
         path.unlink()
     early = AVSBench(own_copy, "ms3", "val")
-    heard, labels = _windows(early, categories)
+    seconds = Seconds(early, categories)
     kept = [i for i in range(15) if i not in (3, 4)]
-    assert torch.equal(heard, all_heard[kept]) and torch.equal(labels, all_labels[kept]) and labels.any()
+    assert torch.equal(seconds.heard, all_seconds.heard[kept])
+    assert torch.equal(seconds.labels, all_seconds.labels[kept]) and seconds.labels.any()
     found = lav.deaf_oracle(early)
     assert 0 < found["M_J"] < 1 and found != oracle
     with (own_copy / "Multi-sources" / "events.csv").open("a") as file:
         # Of a clip of five seconds, there never is a second 5.
-        file.write(f"{early.clips[0].name},5,bell,0,0,1,1\n")
+        file.write(f"{early.clips[0].name},5,disc,0,0,1,1\n")
     with pytest.raises(ValueError, match="second 5 of .*, which has 3"):
-        _windows(early, categories)
+        Seconds(early, categories)
 
 
 def test_half_a_jpeg_is_found(own_copy):
