@@ -15,7 +15,7 @@ SHIPPED = PACKAGE.parent if CHECKOUT else _IN_WHEEL
 WORKBOOK = (
     "checkpoints/ear", "checkpoints/photos", "checkpoints/tiny", "docs", "figures", "notebooks", "results",
 )
-TINY = Path("checkpoints/tiny")  # which help and documentation name
+TINY, PHOTOS = Path("checkpoints/tiny"), Path("checkpoints/photos")  # which help and documentation name
 
 
 def how_to_install(extra: str = "") -> str:

@@ -17,7 +17,7 @@ from .._common.files import disk_errors, whole
 from .._common.hub import fetched, hub_id
 from .._common.names import unknown
 from .._common.ranges import SIDE, within
-from .._common.shipped import SHIPPED, TINY
+from .._common.shipped import PHOTOS, SHIPPED, TINY
 from .._common.state import freeze, learns
 from .._common.substitutes import substitute
 from ..encoders import create_audio_encoder, create_visual_encoder
@@ -275,8 +275,8 @@ def model_file(model: str | Path, name: str) -> Path:
     if repository := hub_id(model):
         return fetched(repository, name)
     folder = Path(model)
-    if folder == TINY and not folder.exists():
-        folder = SHIPPED / TINY
+    if folder in (TINY, PHOTOS) and not folder.exists():
+        folder = SHIPPED / folder
     if (folder / "best").is_dir():
         folder = folder / "best"
     if (folder / name).is_file():
