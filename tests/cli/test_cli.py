@@ -161,7 +161,7 @@ ERRORS = {
     "no such file": ("compare {tmp}/absent.py --out {tmp}/o", "absent.py: no such file"),
     "no method in the file": ("compare {tmp}/empty.py --out {tmp}/o", "registers no method"),
     "a command misspelt": ("trian --data {data}", "unknown command 'trian': did you mean 'train'?"),
-    "half a command misspelt": ("data mkae {tmp}/d", "did you mean 'make'? Known: check, fetch, make, sample."),
+    "half a command misspelt": ("data mkae {tmp}/d", "did you mean 'make'? Known: check, fetch, make"),
     "a file as data": ("train --data {tmp}/empty.py --out {tmp}/o", "is a file: give the folder"),
     "fewer than no clips": ("data make {tmp}/d --train -1", "-1"),
 }
