@@ -246,8 +246,10 @@ def stem_cells(dataset: AVSBench, index: int) -> Tensor:
     where = dataset.root, dataset.split, clip_number(clip.name), dataset.subset
     own = torch.from_numpy(stems(*where))  # (objects, samples), and what is out of view
     total = own.sum(0) + torch.from_numpy(noise(*where))
-    times, count = torch.arange(len(clip.frames)), len(objects(*where[:1], dataset.subset, *where[1:3]))
-    return torch.stack([dominant(dataset.front_end, sound, total - sound, times) for sound in own[:count]])
+    things = objects(dataset.root, dataset.subset, dataset.split, clip_number(clip.name))
+    times = torch.arange(len(clip.frames))
+    cells = [dominant(dataset.front_end, sound, total - sound, times) for _, sound in zip(things, own)]
+    return torch.stack(cells)
 
 
 def share_on(values: Tensor, where: Tensor) -> float:
