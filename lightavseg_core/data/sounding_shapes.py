@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -33,10 +33,16 @@ CHUNK = 8  # clips that a process writes, before it asks for more
 EVENTS = ("clip", "second", "category", "x0", "y0", "x1", "y1")
 
 
+@lru_cache(maxsize=1)
+def _cast(name: str, _: str) -> Cast:
+    """The cast with this digest, whose files are looked at once and not for each clip."""
+    return cast_named(name)
+
+
 def _write_clip(folder: Path, recipe: Recipe, job: tuple[str, int]) -> tuple[tuple, list[tuple]]:
     """Writes one clip's files into the subset's folder; returns its row of the metadata and of the events."""
     split, index = job
-    cast = cast_named(recipe.cast)
+    cast = _cast(recipe.cast, recipe.digest)
     scene = draw_scene(recipe, cast, split, index)
     tracks, noise = draw_tracks(scene, cast)
     frames, objects = draw_pictures(scene, cast, recipe.size)
@@ -160,7 +166,7 @@ def _write(folder: Path, recipe: Recipe, workers: int) -> None:
     write_table(folder / spec.csv, spec.columns, rows)
     (folder / RECIPE).write_text(json.dumps(asdict(recipe), indent=1))
     if recipe.subset == "avss":
-        categories = cast_named(recipe.cast).categories
+        categories = _cast(recipe.cast, recipe.digest).categories
         labels = {"background": 0, **{name: i + 1 for i, name in enumerate(categories)}}
         (folder / "label2idx.json").write_text(json.dumps(labels, indent=1))
 
