@@ -131,8 +131,9 @@ def execute(
 
 
 def tidy(notebook: NotebookNode) -> None:
-    """Take away, in place, what machine and moment left: timings, versions, steps of progress bars."""
-    widgets, views = notebook.metadata.get("widgets", {}), False
+    """Take away, in place, what machine and moment left: timings, versions, steps of progress bars; and from
+    cells tagged `recordings` the widgets, which hold sounds that may be played here and not passed on."""
+    widgets, views = notebook.metadata.get("widgets", {}), set()
     models = next(iter(widgets.values()), {}).get("state", {})
     for cell in notebook.cells:
         cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
@@ -140,9 +141,12 @@ def tidy(notebook: NotebookNode) -> None:
             continue
         outputs = []
         for output in cell.outputs:
+            if "recordings" in cell.metadata.get("tags", []):
+                output.get("data", {}).pop(WIDGET, None)
             if model := output.get("data", {}).get(WIDGET, {}).get("model_id"):
                 bar = _progress_bar(models, model)
-                views |= bar is None
+                if bar is None:
+                    views.add(model)
                 if bar == "":
                     continue
                 output = output if bar is None else new_output("display_data", {"text/plain": bar})
@@ -155,7 +159,22 @@ def tidy(notebook: NotebookNode) -> None:
             if output.output_type == "stream":  # a carriage return overwrites its line
                 output.text = re.sub(r"^.*\r(?=[^\n])", "", output.text, flags=re.MULTILINE)
         cell.outputs = outputs
+    for model in models.keys() - _behind(views, models):
+        del models[model]
     notebook.metadata = {**METADATA, "widgets": widgets} if views else dict(METADATA)
+
+
+def _behind(views: set[str], models: dict) -> set[str]:
+    """The widgets that views are made of, and the links between these."""
+    named = {name: set(re.findall(r"IPY_MODEL_(\w+)", json.dumps(model))) for name, model in models.items()}
+    behind, fresh = set(), set(views)
+    while fresh:
+        behind |= fresh
+        fresh = set().union(*(named.get(name, ()) for name in fresh)) - behind
+        for name, model in models.items():
+            if model["model_name"].endswith("LinkModel") and named[name] <= behind | fresh:
+                fresh |= {name} - behind
+    return behind
 
 
 def _progress_bar(models: dict, model: str) -> str | None:

@@ -17,17 +17,20 @@ LONGEST = 2  # a clip of AVSS with this index, plus threes, has ten seconds
 
 def write_sample(
     path: str | Path, cast: str = "photos", seed: int = 0, size: int = 384, fps: int = 12
-) -> None:
+) -> np.ndarray:
     """An MP4 of ten seconds: two to four things of a cast move, each sounding now and then.
 
     cast: as of `sounding_shapes.generate`. seed: another one, another scene, none of which any dataset has.
-    size: pixels of a side. Raises what the cast raises, and OSError.
+    size: pixels of a side. Returns the truth, (10, size, size) bool: in the picture at each whole second the
+    pixels of what sounds from there on. Raises what the cast raises, and OSError.
     """
     among, recipe = cast_named(cast), Recipe("avss", {}, size, seed, cast=cast)
     scene = draw_scene(recipe, among, "sample", LONGEST)
     tracks, noise = draw_tracks(scene, among)
     times = np.linspace(0, SECONDS - 1, SECONDS * fps)  # the places of the first and of the last second
-    pictures, _ = draw_pictures(at_times(scene, times), among, size)
+    pictures, things = draw_pictures(at_times(scene, times), among, size)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     sound = (tracks.sum(0) + noise).astype(np.float32)[:, None]
     write_video(Path(path), pictures, Fraction(fps), iter([(RATE, sound)]), Fraction(1))
+    seen = np.stack([thing.masks[::fps] for thing in things])  # (things, 10, size, size)
+    return (seen & scene.sounding[:, :, None, None]).any(0)

@@ -60,14 +60,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from IPython.display import Video
+from IPython.display import Video, display
 
+import lightavseg_core as lav
 from lightavseg_core import evaluation, plots
 from lightavseg_core.data.decoding import read_audio
 from lightavseg_core.data.images import prepare_frame
+from lightavseg_core.data.photos import is_enough, photos_folder
 from lightavseg_core.data.writing import wav
 from lightavseg_core.video.prediction import predict, write
 from lightavseg_core.video.reading import probe
+from lightavseg_core.video.sample import write_sample
 from lightavseg_core.video.segmenter import load
 from lightavseg_core.widgets.video_player import VideoPlayer
 
@@ -516,7 +519,108 @@ overlay = made / "overlay.mp4"
 Video(str(overlay), embed=overlay.stat().st_size < 2e6, width=320)
 
 # %% [markdown]
-# ## 8.8 Your video, your model
+# ## 8.8 A dog barks, and the dog lights up
+#
+# Silhouettes show the mechanism; nobody would call them a world. `checkpoints/photos` is the same
+# model, trained on cut-out *photographs* of 41 animals, instruments and things in front of
+# photographed backgrounds, each with a *recording* of its sound. None of them comes with the
+# workbook. Two packages of the drawing program Tux Paint hold them, and one command fetches them,
+# 4.4 MB, and checks every file ([photographs that sound](../docs/photos.md)):
+#
+# ```
+# lightavseg data fetch photos
+# ```
+#
+# Where they are there, the next cell makes a film of them: ten seconds, in which a few of them
+# move and each sounds now and then. The model knows every one of them, but has never seen them
+# together in this place, nor heard these mixtures. Where they are not there, the cells of this
+# section say so, and do nothing else. Play the film with sound. What would *you* mark?
+
+# %%
+PHOTOGRAPHS = is_enough(photos_folder())
+film = RUNS / "photographs.mp4"
+if PHOTOGRAPHS:
+    film_truth = write_sample(film, seed=1)              # (10, 384, 384): what sounds from k to k + 1
+    display(Video(film, width=320))
+else:
+    print("No photographs yet: `lightavseg data fetch photos`, then run this section again.")
+
+# %%
+if PHOTOGRAPHS:
+    listener = lav.load_model(here.root / "checkpoints/photos")
+    knows_photographs = load(listener)
+    in_film = list(predict(knows_photographs, film))
+    film_masks = [one.mask() > 0 for one in in_film]
+    film_iou = evaluation.frame_iou(
+        torch.from_numpy(np.stack(film_masks)), torch.from_numpy(film_truth)
+    )
+    figure = plots.video.film_strip(
+        [one.picture for one in in_film],
+        film_truth,
+        film_masks,
+        film_iou.tolist(),
+        "Ten seconds of photographs (Tux Paint, GPL-2.0-or-later, figures/CREDITS.md)",
+        act=1,
+    )
+    workbook.show(
+        figure,
+        alt="A strip of ten pictures of photographed things with what sounds, below it one with "
+        "what the model marks, and the IoU of each second as a bar.",
+    )
+
+# %% [markdown]
+# Does it listen? The test of 8.6, with the truth at hand. Sound that comes half the film too late
+# must cost the score, and silence must leave the film dark:
+
+# %%
+if PHOTOGRAPHS:
+    own = read_audio(film)
+    heard_instead = {"its own": own, "half the film later": torch.roll(own, len(own) // 2)}
+    heard_instead["silence"] = torch.zeros_like(own)
+    rows = []
+    for name, sound in heard_instead.items():
+        (RUNS / "instead.wav").write_bytes(wav(sound.clamp(-1, 1).numpy(), 16_000))
+        seen = predict(knows_photographs, film, audio=RUNS / "instead.wav")
+        again = torch.from_numpy(np.stack([one.mask() > 0 for one in seen]))
+        agree = evaluation.frame_iou(again, torch.from_numpy(film_truth)).mean()
+        rows.append((name, f"{again.float().mean():.1%}", f"{agree:.2f}"))
+    display(workbook.table(["heard", "marked", "mean IoU with what sounds"], rows))
+
+# %% [markdown]
+# And now with your hands: the mixing desk of notebook 5, with photographs. Each thing has a
+# switch and a fader. **Try:**
+#
+# 1. Switch one off that sounds. Does its mask go, and does the other's stay?
+# 2. Switch all off, and then the noise floor too.
+# 3. Only the donor's sound: something that is not in the picture. Who gets the blame?
+# 4. Turn one down slowly. Where does the model lose it, and where do *you*?
+
+# %% tags=["recordings"]
+if PHOTOGRAPHS:
+    place = RUNS / "photographs"
+    if not place.exists():
+        lav.data.sounding_shapes.generate(place, "ms3", {"test": 8}, 128, cast="photos")
+    clips = lav.data.AVSBench(place, "ms3", "test", 128, listener.front_end)
+    desk = lav.widgets.MixingDesk(listener, clips)
+    display(desk)
+
+# %%
+if PHOTOGRAPHS:
+    changes = 20 if s.profile == "smoke" else 100
+    times = lav.widgets.response_times(desk, changes)
+    print(
+        f"measured, CPU, threads: {torch.get_num_threads()}: "
+        f"median {times.median:.0f} ms, 95th percentile {times.p95:.0f} ms"
+    )
+
+# %% [markdown]
+# Do not make too much of it. Each category has one photograph, or two or three, and so few
+# recordings: the model knows *that* dog and *that* bark. Clips with individuals that it never met
+# ([measured](../docs/photos.md#what-is-measured)) it marks worse than a deaf model with perfect
+# eyes would. And a photograph cut out and set before another is no scene. It is not AVSBench.
+
+# %% [markdown]
+# ## 8.9 Your video, your model
 #
 # Upload it in the player: at most 10 MB, some seconds of a phone's video. Or, of any length: put
 # it into the folder `notebooks`, set `video` in the parameters to its name, and run all; then

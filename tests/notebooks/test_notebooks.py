@@ -13,6 +13,7 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
+from helpers.casts import INSTALLED, fetch
 from helpers.lab import IN_BROWSER, lay_out
 from PIL import Image
 
@@ -21,8 +22,9 @@ from lightavseg_core import workbook
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = sorted((NOTEBOOKS / "py").glob("*.py"))
+STATES = "application/vnd.jupyter.widget-state+json"
 SANITIZE = Path(__file__).parent / "nbval_sanitize.cfg"
-TAGS = {"parameters", "exercise", "check", "result", "nbval-check-output"}
+TAGS = {"parameters", "exercise", "check", "result", "nbval-check-output", "recordings"}
 FORBIDDEN = {  # in what a reader gets
     "a path of the machine it was made on": r"(?:^|[\s'\"(=])(?:/[\w.@+-]+){2,}|file://",
     "the host of a package registry": r"https?://[^\s\"']*/(?:simple|whl|packages|wheels)\b"
@@ -155,6 +157,8 @@ def test_defaults(source, folder, monkeypatch):
     """At its defaults a quick notebook gives what the committed one shows, its figures but for rounding, and
     each check fails on its gap and passes on its solution."""
     monkeypatch.setenv("LAV_STRICT", "1")
+    if INSTALLED.is_dir():  # photographs, which notebook 8 shows where they are there
+        fetch(INSTALLED)
     notebook = build.notebook_from_source(source, "both")
     if not is_quick(source):
         build.execute(notebook, folder=folder)
@@ -320,6 +324,34 @@ def test_a_built_notebook_is_tidy_and_in_sync(source, folder, monkeypatch):
     assert "differs from py/sample.py" in build.differences(folder)[0]
     source.unlink()
     assert "has no source" in build.differences(folder)[0]
+
+
+def test_recordings_are_not_kept():
+    """Of a widget in a cell that says so its picture stays; of others all that they are made of."""
+
+    def model(name, *parts, **state):
+        return {"model_name": name, "state": {**state, "children": [f"IPY_MODEL_{part}" for part in parts]}}
+
+    models = {
+        "desk": model("VBoxModel", "sound"),
+        "sound": model("AudioModel", value="a bark"),
+        "player": model("VBoxModel", "slider"),
+        "slider": model("IntSliderModel"),
+        "both": model("LinkModel", "slider", "player"),
+        "across": model("LinkModel", "slider", "sound"),
+    }
+    cells = []
+    for tag, name in ((["recordings"], "desk"), ([], "player")):
+        shown = {build.WIDGET: {"model_id": name}, "image/jpeg": "its picture"}
+        cells.append(nbformat.v4.new_code_cell(metadata={"tags": tag}))
+        cells[-1].outputs = [nbformat.v4.new_output("display_data", shown)]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {STATES: {"state": models}}})
+    build.tidy(notebook)
+    assert set(cells[0].outputs[0].data) == {"image/jpeg"} and len(cells[1].outputs[0].data) == 2
+    assert set(notebook.metadata.widgets[STATES]["state"]) == {"player", "slider", "both"}
+    cells[1].metadata.tags = ["recordings"]
+    build.tidy(notebook)
+    assert "widgets" not in notebook.metadata
 
 
 @pytest.mark.slow
