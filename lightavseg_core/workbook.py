@@ -3,21 +3,19 @@
 import base64
 import difflib
 import io
-import os
-import reprlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
-import numpy as np
 from PIL import Image
 
 from ._common import records
 from ._common.environment import card
+from ._common.exercises import check, yours
 from ._common.places import places
 
-__all__ = ["card", "check", "places", "record", "settings", "show", "table"]
+__all__ = ["card", "check", "places", "record", "settings", "show", "table", "yours"]
 
 PROFILES = ("default", "smoke")
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))  # what a parameter can be
@@ -65,91 +63,6 @@ def _is(value: Any, kind: Any) -> bool:
     if isinstance(value, bool):  # Python's bool is an int; clips=True is a mistake all the same
         return bool in kinds
     return isinstance(value, kind) or (isinstance(value, int) and float in kinds)
-
-
-def check(
-    name: str,
-    candidate: Any,
-    *,
-    hint: str,
-    expected: Any = None,
-    cases: list[tuple[Any, Any]] | None = None,
-    tolerance: float = 1e-4,
-) -> None:
-    """Say whether an exercise is solved: "✔ name: pass", or "✘ name: not yet. Hint: ...".
-
-    Where it is not, what was found is told too.
-    expected: what candidate should be; a candidate that is a function is called without arguments
-    (`lambda: answer` may be undefined yet).
-    cases: pairs (arguments, expected) for a candidate that is a function; several arguments come as a tuple.
-    What is expected is a number, an array, a tensor of any shape (compared within tolerance, relative and
-    absolute), a string, a list, tuple or dict of these, or a function that returns True for a right result.
-
-    Never raises for what the candidate does, or returns, or leaves open (`...`, None), but under LAV_STRICT=1
-    raises AssertionError.
-    """
-    if (expected is None) == (cases is None):
-        raise TypeError("check() takes either expected=... or cases=[(arguments, expected), ...]")
-    plain = cases is None and not callable(candidate)
-    cases = [((), expected)] if cases is None else cases
-    for arguments, wanted in cases:
-        several = arguments if isinstance(arguments, tuple) else (arguments,)
-        try:
-            found = candidate if plain else candidate(*several)
-            problem = _problem(found, wanted, tolerance)
-        except Exception as error:
-            problem = f"it raises {type(error).__name__}: {error}"
-        if problem is None:
-            continue
-        message = f"✘ {name}: not yet. Hint: {hint}"
-        if problem:
-            given = f" for {_brief(arguments)}" if len(cases) > 1 else ""
-            message += f"\n  Now{given}: {problem}"
-        if os.environ.get("LAV_STRICT") == "1":
-            raise AssertionError(message)
-        print(message)
-        return
-    print(f"✔ {name}: pass")
-
-
-def _problem(found: Any, wanted: Any, tolerance: float) -> str | None:
-    """What is wrong with a result, in words, "" where there is none yet; None if it is right."""
-    if found is None or found is ...:
-        return ""
-    if callable(wanted):
-        return None if wanted(found) else f"found {_brief(found)}"
-    return None if _equal(found, wanted, tolerance) else f"found {_brief(found)}, expected {_brief(wanted)}"
-
-
-def _equal(found: Any, wanted: Any, tolerance: float) -> bool:
-    if isinstance(wanted, dict):
-        if not isinstance(found, dict) or found.keys() != wanted.keys():
-            return False
-        return all(_equal(found[key], wanted[key], tolerance) for key in wanted)
-    if isinstance(wanted, (list, tuple)) and isinstance(found, (list, tuple)):
-        return len(found) == len(wanted) and all(_equal(f, w, tolerance) for f, w in zip(found, wanted))
-    if isinstance(wanted, str) or wanted is None:
-        return isinstance(found, type(wanted)) and found == wanted
-    found, wanted = _array(found), _array(wanted)
-    if found.dtype.kind not in "biufc" or found.shape != wanted.shape:
-        return False
-    return np.allclose(found, wanted, tolerance, tolerance, equal_nan=True)
-
-
-def _array(value: Any) -> np.ndarray:
-    if hasattr(value, "detach"):  # a torch tensor, maybe on a device, with a gradient, in bfloat16
-        value = value.detach().cpu()
-        value = value.double() if value.is_floating_point() else value
-    return np.asarray(value)
-
-
-def _brief(value: Any) -> str:
-    shape = tuple(getattr(value, "shape", ()))
-    if not shape:
-        return reprlib.repr(value.item() if hasattr(value, "item") else value)
-    array = _array(value)
-    span = f" from {array.min():.4g} to {array.max():.4g}" if array.size else ""
-    return f"values of shape {shape}{span}"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:

@@ -5,8 +5,9 @@ python notebooks/build.py run NAME --out FILE   execute one with other parameter
 python notebooks/build.py sync                  which notebooks differ from their source
 
 In the source an exercise is a cell tagged `exercise`, its answer between the lines `# solution` and
-`# end solution`; the next cell, tagged `check`, calls `workbook.check`. The notebook has
-`...  # your code here`, the check, and the solution folded away.
+`# end solution`, and before the latter wrong ones, each below a line `# wrong: ` that names the mistake; the
+next cell, tagged `check`, calls `workbook.check`, which knows these mistakes in the same order. The notebook
+has `...  # your code here`, the check, and the solution folded away.
 """
 
 import ast
@@ -37,7 +38,8 @@ from lightavseg_core._common.names import at_home
 
 HERE = Path(__file__).resolve().parent
 EVERY = 10  # seconds between two lines about a training, where no terminal is attached
-SOLUTION = re.compile(r"^([ \t]*)# solution[ \t]*\n(.*?)^[ \t]*# end solution[ \t]*$", re.M | re.S)
+ANSWERS = re.compile(r"^([ \t]*)# solution[ \t]*\n(.*?)^[ \t]*# end solution[ \t]*$", re.M | re.S)
+WRONG = re.compile(r"^[ \t]*# wrong: (.+)\n", re.M)
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {
@@ -53,9 +55,10 @@ MUST_FAIL = """\
 try:
 {}
 except AssertionError as failure:
-    print("the gap fails, as it should:", failure)
+    assert failure.taken_for == {!r}, f"it was taken for {{failure.taken_for}}: {{failure}}"
+    print(failure)
 else:
-    raise RuntimeError("this check passes on the unfilled exercise above")"""
+    raise RuntimeError("this check passes on the answer above")"""
 
 
 Exercises = Literal["stub", "solution", "both"]
@@ -66,7 +69,8 @@ def notebook_from_source(path: Path, exercises: Exercises = "stub") -> NotebookN
 
     exercises: "stub" leaves the gap and folds the solution away below the check (what readers get);
     "solution" fills it in; "both" (what tests run, under LAV_STRICT=1) proves that the check fails on the gap
-    and passes on the solution. Raises ValueError when an exercise has no solution lines or no check after it.
+    and on each wrong answer, which it knows, and passes on the solution. Raises ValueError when an exercise
+    has no solution lines or no check after it.
     """
     cells, source = [], iter(jupytext.read(path).cells)
     for cell in source:
@@ -74,7 +78,7 @@ def notebook_from_source(path: Path, exercises: Exercises = "stub") -> NotebookN
             cells.append(_cell(cell.cell_type, cell.source, cell.metadata.get("tags")))
             continue
         check = next(source, None)
-        if not SOLUTION.search(cell.source):
+        if not ANSWERS.search(cell.source):
             raise ValueError(
                 f"{path}: this exercise has no lines `# solution` and `# end solution` around its answer:\n"
                 f"{cell.source}"
@@ -84,16 +88,17 @@ def notebook_from_source(path: Path, exercises: Exercises = "stub") -> NotebookN
                 f"{path}: the cell after this exercise must be its check, tagged `check`:\n{cell.source}"
             )
         tags = cell.metadata.tags, check.metadata.tags
-        stub = SOLUTION.sub(_gap, cell.source)
-        solved = SOLUTION.sub(lambda match: match[2].rstrip("\n"), cell.source)
-        if exercises != "solution":
-            must_fail = MUST_FAIL.format(textwrap.indent(check.source, "    "))
-            first_check = must_fail if exercises == "both" else check.source
-            cells += [_cell("code", stub, tags[0]), _cell("code", first_check, tags[1])]
-        if exercises != "stub":
-            cells += [_cell("code", solved, tags[0]), _cell("code", check.source, tags[1])]
-        else:
+        stub = ANSWERS.sub(_gap, cell.source)
+        solved, *wrong = _answers(cell.source)
+        if exercises == "both":
+            for answer, taken_for in zip([stub, *wrong], ["gap", *range(len(wrong))]):
+                must_fail = MUST_FAIL.format(textwrap.indent(check.source, "    "), taken_for)
+                cells += [_cell("code", answer, tags[0]), _cell("code", must_fail, tags[1])]
+        if exercises == "stub":
+            cells += [_cell("code", stub, tags[0]), _cell("code", check.source, tags[1])]
             cells.append(_cell("markdown", FOLDED.format(solved)))
+        else:
+            cells += [_cell("code", solved, tags[0]), _cell("code", check.source, tags[1])]
     seen = Counter()
     for cell in cells:  # ids made from the text: a rebuilt notebook differs only where its source does
         digest = hashlib.sha1(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
@@ -102,11 +107,17 @@ def notebook_from_source(path: Path, exercises: Exercises = "stub") -> NotebookN
     return new_notebook(cells=cells, metadata=METADATA, nbformat_minor=5)
 
 
-def _gap(solution: re.Match) -> str:
-    last_line = solution[2].rstrip().rpartition("\n")[2]
+def _answers(source: str) -> list[str]:
+    """An exercise with its solution, and with each wrong answer."""
+    answers = WRONG.split(ANSWERS.search(source)[2])[::2]  # between them, what each mistake is
+    return [ANSWERS.sub(lambda _, answer=answer: answer.rstrip("\n"), source) for answer in answers]
+
+
+def _gap(answers: re.Match) -> str:
+    last_line = WRONG.split(answers[2])[0].rstrip().rpartition("\n")[2]
     # `answer = ...` says which name the check reads.
-    assigned = re.match(re.escape(solution[1]) + r"\w+ = ", last_line)
-    return f"{assigned[0] if assigned else solution[1]}...  # your code here"
+    assigned = re.match(re.escape(answers[1]) + r"\w+ = ", last_line)
+    return f"{assigned[0] if assigned else answers[1]}...  # your code here"
 
 
 def _cell(kind: str, source: str, tags: list[str] | None = None) -> NotebookNode:

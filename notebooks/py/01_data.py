@@ -389,6 +389,8 @@ assert quiet == 16
 #
 # ### Exercise 1: back from mel to hertz
 #
+# *3 minutes, easy.*
+#
 # Bands are counted from 0; band 31 peaks at `edges[32]`, but that is a number of mels. Which
 # frequency is it? `mel` is $m = 1127 \ln(1 + f / 700)$. Solve for $f$; `m` is a tensor of any
 # shape.
@@ -397,19 +399,33 @@ assert quiet == 16
 def hertz(m):
     # solution
     return 700 * (torch.exp(m / 1127) - 1)
+    # wrong: the 1 inside the logarithm stays
+    return 700 * torch.exp(m / 1127)
+    # wrong: 700 is forgotten
+    return torch.exp(m / 1127) - 1
+    # wrong: ten to the power
+    return 700 * (10 ** (m / 1127) - 1)
+    # wrong: exp before the division
+    return 700 * (torch.exp(m) / 1127 - 1)
     # end solution
 
 # %% tags=["check"]
-known = torch.tensor([125.0, 1000.0, 7500.0])
+known, zero, one = torch.tensor([125.0, 1000.0, 7500.0]), torch.tensor(0.0), torch.tensor(1127.0)
 peak = frequency[triangles[:, 31].argmax()]
 workbook.check(
     "hertz",
     hertz,
     hint="undo mel's steps, the last one first; exp undoes ln",
     cases=[
-        (torch.tensor(0.0), 0.0),
+        (zero, 0.0),
         (mel(known), known),
         (edges[32], lambda found: abs(found - peak) < 16),     # bins lie 31 Hz apart
+    ],
+    mistakes=[
+        (zero, 700.0, "0 mels are 0 Hz: the 1 inside the logarithm has to be taken away again"),
+        (one, 1.71828, "this is f / 700, not yet f"),
+        (one, 6300.0, "ln is the natural logarithm, so exp undoes it, not a power of ten"),
+        (zero, 700 * (1 / 1127 - 1), "mel multiplies by 1127 last, so divide by it first"),
     ],
 )
 
@@ -474,6 +490,8 @@ assert abs(measured - (4 / 5 + 1 / 3 + 15 / 16) / 3) < 1e-6
 #
 # ### Exercise 2: IoU
 #
+# *5 minutes, easy.*
+#
 # `marked` and `true` are (H, W), bool. Return the frame's score, with the rule for the empty
 # truth.
 
@@ -483,11 +501,24 @@ def iou(marked, true):
     if not true.any():
         return (~marked).float().mean()
     return (marked & true).sum() / (marked | true).sum()
+    # wrong: no rule for the empty truth
+    return (marked & true).sum() / (marked | true).sum()
+    # wrong: an empty truth always scores 1
+    if not true.any():
+        return 1.0
+    return (marked & true).sum() / (marked | true).sum()
+    # wrong: Dice
+    if not true.any():
+        return (~marked).float().mean()
+    return 2 * (marked & true).sum() / (marked.sum() + true.sum())
+    # wrong: the share of pixels that agree
+    return (marked == true).float().mean()
     # end solution
 
 # %% tags=["check"]
-nothing = torch.zeros(4, 4) > 0
-cases = [((nothing, nothing), 1.0), ((nothing, truth[0]), 0.0)]
+nothing, row, rows = torch.zeros(3, 4, 4) > 0
+row[0], rows[:2] = True, True                                  # 4 pixels, and 8 that hold them
+cases = [((nothing, nothing), 1.0), ((nothing, truth[0]), 0.0), ((row, nothing), 3 / 4)]
 for p, t, expected in zip(probability, truth, (4 / 5, 1 / 3, 15 / 16)):
     cases.append(((p > 0.5, t), expected))
 workbook.check(
@@ -495,6 +526,12 @@ workbook.check(
     iou,
     hint="first the empty truth: what share is not marked? Then & gives what is both, | the union",
     cases=cases,
+    mistakes=[
+        ((nothing, nothing), torch.nan, "0 / 0: where the truth is empty, another rule holds"),
+        ((row, nothing), 1.0, "the truth is empty, yet something is marked: that costs its share"),
+        ((row, rows), 2 / 3, "that is Dice; divide what is both by the union of the two"),
+        ((row, rows), 3 / 4, "background that is left dark does not count; look at the union only"),
+    ],
 )
 
 # %% [markdown]
@@ -526,6 +563,8 @@ workbook.show(
 # %% [markdown]
 # ### Exercise 3: F at one threshold
 #
+# *6 minutes, medium.*
+#
 # `probability` is (H, W), `true` (H, W) bool, with at least one true pixel. Return F, and 0
 # where nothing true is marked.
 
@@ -538,10 +577,37 @@ def f_measure(probability, true, threshold):
         return 0.0
     precision, recall = both / marked.sum(), both / true.sum()
     return 1.3 * precision * recall / (0.3 * precision + recall)
+    # wrong: only above the threshold
+    marked = probability > threshold
+    both = (marked & true).sum()
+    if not both:
+        return 0.0
+    precision, recall = both / marked.sum(), both / true.sum()
+    return 1.3 * precision * recall / (0.3 * precision + recall)
+    # wrong: nothing is asked where nothing true is marked
+    marked = probability >= threshold
+    both = (marked & true).sum()
+    precision, recall = both / marked.sum(), both / true.sum()
+    return 1.3 * precision * recall / (0.3 * precision + recall)
+    # wrong: both weigh alike
+    marked = probability >= threshold
+    both = (marked & true).sum()
+    if not both:
+        return 0.0
+    precision, recall = both / marked.sum(), both / true.sum()
+    return 2 * precision * recall / (precision + recall)
+    # wrong: the weight is at recall
+    marked = probability >= threshold
+    both = (marked & true).sum()
+    if not both:
+        return 0.0
+    precision, recall = both / marked.sum(), both / true.sum()
+    return 1.3 * precision * recall / (precision + 0.3 * recall)
     # end solution
 
 # %% tags=["check"]
-cases = [((probability[1], truth[1], 0.99), 0.0)]
+at, left = torch.tensor([[0.5, 0.2]]), torch.tensor([[True, False]])
+cases = [((probability[1], truth[1], 0.99), 0.0), ((at, left, 0.5), 1.0)]
 for i in (0, 1):
     for k in (0, 77, 127, 150):
         cases.append(((probability[i], truth[i], float(thresholds[k])), float(curves[i, k])))
@@ -549,8 +615,13 @@ workbook.check(
     "F",
     f_measure,
     cases=cases,
-    hint="p equal to the threshold is marked; precision divides by what is marked, recall by what "
-    "is true",
+    hint="precision divides by what is marked, recall by what is true",
+    mistakes=[
+        ((at, left, 0.5), 0.0, "a probability that equals the threshold is marked, too"),
+        ((at, ~left, 0.4), torch.nan, "0 / 0: what if nothing that is marked is true?"),
+        ((at, left, 0.1), 2 / 3, "that is F1; here precision counts more, by 1.3 and 0.3"),
+        ((at, left, 0.1), 0.8125, "in the denominator the 0.3 belongs to precision"),
+    ],
 )
 
 # %% [markdown]
@@ -677,6 +748,17 @@ workbook.show(
     alt="Two bars of M_J: the deaf oracle scores 1 where one object is in view, and about half of "
     "that or less with distractors.",
 )
+
+# %%
+if mine := workbook.yours("IoU"):
+    frames_of = []
+    for i in range(s.clips):
+        things = objects(test["s4"].root, "s4", "test", i)
+        visible = torch.from_numpy(sum(thing.masks for thing in things) > 0)      # (5, H, W)
+        sounds = [thing.masks & thing.sounding[:, None, None] for thing in things]
+        frames_of += map(mine, visible, torch.from_numpy(sum(sounds) > 0))
+    by_you = sum(map(float, frames_of)) / len(frames_of)
+    print(f"with distractors: by your IoU {by_you:.3f}, by the package {several_objects:.3f}")
 
 # %% [markdown]
 # An oracle is one thing; do *models* fall for it? One small network was trained twice, and its

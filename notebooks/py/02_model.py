@@ -56,6 +56,7 @@ print(f"LightAVSeg, preset {s.preset}, frames of {s.size} x {s.size}, seed {s.se
 # %%
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lightavseg_core as lav
 from lightavseg_core import plots, profiling
@@ -129,6 +130,8 @@ assert (before == after).all(), "the sound never moves a maximum"
 # %% [markdown]
 # ### Exercise 1: a stage in four lines
 #
+# *8 minutes, medium.*
+#
 # Write a stage for any weights. `visual` is `(C, H, W)`, `audio` a vector of `C_prev` numbers,
 # `project` and `gate` are matrices `(C, C_prev)` and `(C, C)`, without biases. Return
 # $V^\text{enc}$ and $A$.
@@ -139,6 +142,25 @@ def rave(visual, audio, project, gate):
     what = visual.amax((-2, -1))
     audio = (project @ audio) * F.hardsigmoid(gate @ what)
     return visual + audio[:, None, None], audio
+    # wrong: the mean of the picture
+    what = visual.mean((-2, -1))
+    audio = (project @ audio) * F.hardsigmoid(gate @ what)
+    return visual + audio[:, None, None], audio
+    # wrong: the gate listens instead of looking
+    audio = project @ audio
+    audio = audio * F.hardsigmoid(gate @ audio)
+    return visual + audio[:, None, None], audio
+    # wrong: a soft sigmoid
+    what = visual.amax((-2, -1))
+    audio = (project @ audio) * torch.sigmoid(gate @ what)
+    return visual + audio[:, None, None], audio
+    # wrong: no gate
+    audio = project @ audio
+    return visual + audio[:, None, None], audio
+    # wrong: the picture is multiplied
+    what = visual.amax((-2, -1))
+    audio = (project @ audio) * F.hardsigmoid(gate @ what)
+    return visual * audio[:, None, None], audio
     # end solution
 
 # %% tags=["check"]
@@ -150,9 +172,21 @@ for layer, weight in ((reference.project, W_p), (reference.gate, W_g)):
     layer.weight.copy_(weight[..., None, None])
     layer.bias.zero_()
 wanted_v, wanted_a = reference(V3[None], a5[None, :, None, None])
-workbook.check("a RAVE stage", rave,
-               hint="max over height and width, two matrix products, one hard sigmoid, one sum",
-               cases=[((V3, a5, W_p, W_g), (wanted_v[0], wanted_a.flatten()))])
+# One channel, two pixels, 0 and 1; the state is 2, both weights are 1: A = 2 (1 + 3) / 6 = 1.333.
+small = torch.tensor([[[0.0, 1.0]]]), torch.tensor([2.0]), torch.ones(1, 1), torch.ones(1, 1)
+workbook.check(
+    "a RAVE stage",
+    rave,
+    hint="max over height and width, two matrix products, one hard sigmoid, one sum",
+    cases=[((V3, a5, W_p, W_g), (wanted_v[0], wanted_a.flatten()))],
+    mistakes=[
+        (small, lambda found: abs(found[1] - 7 / 6) < 1e-3, "g asks whether it is anywhere: max"),
+        (small, lambda found: abs(found[1] - 5 / 3) < 1e-3, "the gate looks at the picture's max"),
+        (small, lambda found: abs(found[1] - 1.462) < 1e-3, "the gate is a *hard* sigmoid"),
+        (small, lambda found: abs(found[1] - 2) < 1e-3, "the gate is missing"),
+        (small, lambda found: found[0].amin() == 0, "the audio state is added to each pixel"),
+    ],
+)
 
 # %% [markdown]
 # ## 2.2 All stages: the encoder
@@ -181,6 +215,8 @@ workbook.table(["stage", "$V_i^{enc}$", "$A_i$", "parameters of the RAVE stage"]
 # %% [markdown]
 # ### Exercise 2: predict the parameters
 #
+# *3 minutes, easy.*
+#
 # A RAVE stage has two 1x1 convolutions with biases: from `before` to `channels` (projection) and
 # from `channels` to `channels` (gate). How many parameters is that? Compare with the table.
 
@@ -188,14 +224,37 @@ workbook.table(["stage", "$V_i^{enc}$", "$A_i$", "parameters of the RAVE stage"]
 def rave_parameters(before, channels):
     # solution
     return before * channels + channels + channels * channels + channels
+    # wrong: no biases
+    return before * channels + channels * channels
+    # wrong: the gate starts from the stage before
+    return 2 * (before * channels + channels)
+    # wrong: a bias for each input
+    return before * channels + before + channels * channels + channels
     # end solution
 
 # %% tags=["check"]
 sources = [model.audio.channels, *model.visual.channels[:-1]]
 counted = [sum(p.numel() for p in rave_stage.parameters()) for rave_stage in model.rave]
-workbook.check("parameters of RAVE", rave_parameters,
-               hint="a 1x1 convolution from a to b channels has a·b weights and b biases",
-               cases=list(zip(zip(sources, model.visual.channels), counted)))
+workbook.check(
+    "parameters of RAVE",
+    rave_parameters,
+    hint="a 1x1 convolution from a to b channels has a·b weights and b biases",
+    cases=list(zip(zip(sources, model.visual.channels), counted)),
+    mistakes=[
+        ((5, 4), 36, "both convolutions have biases, too"),
+        ((5, 4), 48, "the gate goes from the stage's own channels to as many"),
+        ((5, 4), 45, "a bias belongs to each channel that comes out, not to those that go in"),
+    ],
+)
+
+# %%
+if mine := workbook.yours("parameters of RAVE"):
+    for preset in ("tiny", "lean", "paper"):
+        of = profiling.skeleton("lightavseg", preset)              # shapes without numbers
+        rave_of = sum(map(mine, [of.audio.channels, *of.visual.channels[:-1]], of.visual.channels))
+        whole_of = sum(p.numel() for p in of.parameters())
+        share = f"{rave_of / whole_of:.1%}"
+        print(f"{preset:6} {rave_of:9,} of {whole_of:11,} parameters are RAVE's: {share}")
 
 # %% [markdown]
 # ## 2.3 Coarse to fine: the decoder
@@ -287,6 +346,8 @@ for side in (224, 448, 896):
 #
 # ### Exercise 3: where does the square begin to hurt?
 #
+# *3 minutes, easy.*
+#
 # At small $N$ the projections dominate TPAVI. From which $N$ on do the two $N \times N$ products
 # cost more MACs than the three projections?
 
@@ -294,12 +355,29 @@ for side in (224, 448, 896):
 def square_dominates_from(channels):
     # solution
     return 1.5 * channels
+    # wrong: N²C is taken for N²
+    return 1.5 * channels**2
+    # wrong: the 1.5 is forgotten
+    return channels
+    # wrong: the 1.5 on the wrong side
+    return channels / 1.5
+    # wrong: three projections at full width
+    return 3 * channels
     # end solution
 
 # %% tags=["check"]
-workbook.check("where the square dominates", square_dominates_from,
-               hint="set N²C equal to 1.5·N·C² and solve for N",
-               cases=[(256, 384.0), (64, 96.0)])
+workbook.check(
+    "where the square dominates",
+    square_dominates_from,
+    hint="set N²C equal to 1.5·N·C² and solve for N",
+    cases=[(256, 384.0), (64, 96.0)],
+    mistakes=[
+        (64, 6144.0, "the products cost N² times C: a C drops out on both sides"),
+        (64, 64.0, "the three projections together cost 1.5·N·C², not N·C²"),
+        (64, 64 / 1.5, "N²C = 1.5·N·C²: divide both sides by N·C and look again"),
+        (64, 192.0, "each projection goes to half the channels: three of them are 1.5·N·C²"),
+    ],
+)
 
 # %% [markdown]
 # With $C = 256$ that is $N = 384$: one frame of 160 pixels at stride 8. Now count. The methods
@@ -371,6 +449,8 @@ workbook.table(columns, rows)
 #
 # ### Exercise 4: the same, in $O(N)$
 #
+# *6 minutes, medium.*
+#
 # `theta`, `phi`, `g` are `(N, D)`. Return $\frac{1}{N}\theta\phi^\top g$ without ever making an
 # $N \times N$ matrix.
 
@@ -378,13 +458,52 @@ workbook.table(columns, rows)
 def associative(theta, phi, g):
     # solution
     return theta @ (phi.T @ g) / len(theta)
+    # wrong: all pairs after all
+    return (theta @ phi.T) @ g / len(theta)
+    # wrong: not divided by N
+    return theta @ (phi.T @ g)
+    # wrong: divided by the channels
+    return theta @ (phi.T @ g) / theta.shape[1]
+    # wrong: the other one transposed
+    return theta @ (g.T @ phi) / len(theta)
     # end solution
 
 # %% tags=["check"]
-theta, phi, g = torch.randn(3, 50, 4, generator=generator)
-workbook.check("TPAVI in O(N)", associative,
-               hint="brackets around the last two matrices; what shape is their product?",
-               cases=[((theta, phi, g), (theta @ phi.T) @ g / 50)])
+class Watch(TorchDispatchMode):
+    """How many numbers the largest tensor holds that is made meanwhile."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        self.largest = max(self.largest, made.numel())
+        return made
+
+
+def watched(theta, phi, g):
+    with Watch() as watch:
+        product = associative(theta, phi, g)
+    return None if product is None else (product, watch.largest)
+
+
+def like(wanted):
+    return lambda found: torch.allclose(found[0], wanted, atol=1e-5) and found[1] <= 200
+
+
+given = theta, phi, g = torch.randn(3, 50, 4, generator=generator)     # N = 50, so N² = 2500
+right = (theta @ phi.T) @ g / 50
+workbook.check(
+    "TPAVI in O(N)",
+    watched,
+    hint="brackets around the last two matrices; what shape is their product?",
+    cases=[(tuple(given), like(right))],
+    mistakes=[
+        (tuple(given), lambda found: found[1] >= 2500, "on the way N x N numbers are made"),
+        (tuple(given), like(50 * right), "the 1 / N is missing"),
+        (tuple(given), like(50 / 4 * right), "divide by N, the number of rows, not of columns"),
+        (tuple(given), like(theta @ (g.T @ phi) / 50), "phi is transposed, and stands before g"),
+    ],
+)
 
 # %%
 published, linear = ways["TPAVI, published"], ways["TPAVI, re-associated"]

@@ -153,6 +153,8 @@ print(f"so what is always dark scores M_J {always_dark:.3f} on the test clips")
 #
 # ### Exercise 1: the Dice loss
 #
+# *5 minutes, medium.*
+#
 # `probability` and `mask` are `(N, H, W)`, 0 to 1. Return the mean over the N frames. What does
 # a frame score that is dark and should be?
 
@@ -162,13 +164,33 @@ def dice(probability, mask):
     overlap = (probability * mask).sum((-2, -1))
     total = probability.sum((-2, -1)) + mask.sum((-2, -1))
     return (1 - (2 * overlap + 1) / (total + 1)).mean()
+    # wrong: no + 1
+    overlap = (probability * mask).sum((-2, -1))
+    total = probability.sum((-2, -1)) + mask.sum((-2, -1))
+    return (1 - 2 * overlap / total).mean()
+    # wrong: the + 1 below the line only
+    overlap = (probability * mask).sum((-2, -1))
+    total = probability.sum((-2, -1)) + mask.sum((-2, -1))
+    return (1 - 2 * overlap / (total + 1)).mean()
+    # wrong: the 2 is forgotten
+    overlap = (probability * mask).sum((-2, -1))
+    total = probability.sum((-2, -1)) + mask.sum((-2, -1))
+    return (1 - (overlap + 1) / (total + 1)).mean()
+    # wrong: one sum over all frames
+    overlap = (probability * mask).sum()
+    total = probability.sum() + mask.sum()
+    return 1 - (2 * overlap + 1) / (total + 1)
+    # wrong: the coefficient, not the loss
+    overlap = (probability * mask).sum((-2, -1))
+    total = probability.sum((-2, -1)) + mask.sum((-2, -1))
+    return ((2 * overlap + 1) / (total + 1)).mean()
     # end solution
 
 # %% tags=["check"]
 square = torch.zeros(1, 4, 4)
 square[:, :2, :2] = 1
 dark = torch.zeros(1, 4, 4)
-right_and_wrong = torch.cat([square, 1 - square])
+right_and_wrong, twice = torch.cat([square, 1 - square]), torch.cat([square, square])
 workbook.check(
     "Dice loss",
     dice,
@@ -177,7 +199,14 @@ workbook.check(
         ((square, square), 0.0),
         ((dark, dark), 0.0),
         ((1 - square, square), 1 - 1 / 17),
-        ((right_and_wrong, torch.cat([square, square])), (1 - 1 / 17) / 2),
+        ((right_and_wrong, twice), (1 - 1 / 17) / 2),
+    ],
+    mistakes=[
+        ((dark, dark), torch.nan, "0 / 0 for a dark frame: what are the two + 1 for?"),
+        ((square, square), 1 / 9, "a perfect mask must cost 0: the + 1 stands above the line, too"),
+        ((square, square), 4 / 9, "a perfect mask must cost 0: the overlap counts twice"),
+        ((right_and_wrong, twice), 0.64, "each frame has a loss of its own; the mean comes last"),
+        ((square, square), 1.0, "that is the coefficient; the loss is 1 minus it"),
     ],
 )
 
@@ -401,6 +430,8 @@ workbook.show(
 #
 # ### Exercise 2: the share of hearing
 #
+# *4 minutes, easy.*
+#
 # One number for "how much does it listen": of the way from the swapped score up to the score
 # with its own sound, what share lies beyond what eyes alone could reach? Return `(own - oracle)
 # / (own - swapped)`, and 0 where the model does not beat the oracle. Mind a model that is
@@ -410,6 +441,14 @@ workbook.show(
 def share_of_hearing(own, swapped, oracle):
     # solution
     return (own - oracle) / (own - swapped) if own > max(oracle, swapped) else 0.0
+    # wrong: nobody asks whether it beats the oracle
+    return (own - oracle) / (own - swapped)
+    # wrong: a deaf model divides by zero
+    return (own - oracle) / (own - swapped) if own > oracle else 0.0
+    # wrong: upside down
+    return (own - swapped) / (own - oracle) if own > max(oracle, swapped) else 0.0
+    # wrong: a share of the score
+    return (own - oracle) / own if own > max(oracle, swapped) else 0.0
     # end solution
 
 # %% tags=["check"]
@@ -422,11 +461,25 @@ workbook.check(
         ((0.5, 0.4, 0.6), 0.0),
         ((0.9, 0.3, 0.3), 1.0),
         ((0.5, 0.5, 0.6), 0.0),
+        ((0.7, 0.7, 0.6), 0.0),
+    ],
+    mistakes=[
+        ((0.5, 0.4, 0.6), -1.0, "a model that does not beat the oracle has a share of 0, not less"),
+        ((0.7, 0.7, 0.6), ZeroDivisionError, "a deaf model: own and swapped are equal, 0 / 0"),
+        ((0.8, 0.4, 0.6), 2.0, "a share is at most 1: what lies beyond the oracle, over the whole"),
+        ((0.8, 0.4, 0.6), 0.25, "divide by the way from the swapped score up, not by the score"),
     ],
 )
 
+# %%
+if mine := workbook.yours("share of hearing"):
+    share = mine(scores["normal"]["M_J"], scores["swapped"]["M_J"], oracle["M_J"])
+    print(f"of what the wrong sound costs it, {share:.0%} lies beyond what eyes alone reach")
+
 # %% [markdown]
 # ### Exercise 3: which frames does swapping spare?
+#
+# *4 minutes, easy.*
 #
 # With swapped sound some frames still score well. Which? `iou` and `same` are lists over the
 # test frames: the IoU with swapped sound, and whether the donor's second happens to hold
@@ -454,18 +507,40 @@ def spared(iou, same):
     yes = [x for x, y in zip(iou, same) if y]
     no = [x for x, y in zip(iou, same) if not y]
     return sum(yes) / len(yes), sum(no) / len(no)
+    # wrong: the other way round
+    yes = [x for x, y in zip(iou, same) if y]
+    no = [x for x, y in zip(iou, same) if not y]
+    return sum(no) / len(no), sum(yes) / len(yes)
+    # wrong: divided by all frames
+    yes = [x for x, y in zip(iou, same) if y]
+    no = [x for x, y in zip(iou, same) if not y]
+    return sum(yes) / len(iou), sum(no) / len(iou)
+    # wrong: sums
+    yes = [x for x, y in zip(iou, same) if y]
+    no = [x for x, y in zip(iou, same) if not y]
+    return sum(yes), sum(no)
     # end solution
 
 # %% tags=["check"]
-workbook.check("spared frames", spared, hint="two lists, two means; then try spared(iou, same)",
-               cases=[(([1.0, 0.2, 0.8, 0.0], [True, False, True, False]), (0.9, 0.1))])
+four = [1.0, 0.2, 0.8, 0.0], [True, False, True, False]
+workbook.check(
+    "spared frames",
+    spared,
+    hint="two lists, two means",
+    cases=[(four, (0.9, 0.1)), (([0.6, 0.3, 0.0], [True, False, False]), (0.6, 0.15))],
+    mistakes=[
+        (four, (0.1, 0.9), "first the frames with the same categories, then the others"),
+        (four, (0.45, 0.05), "each mean has its own number of frames"),
+        (four, (1.8, 0.2), "these are sums; divide each by its number of frames"),
+    ],
+)
 
 # %%
-for answer, label in ((True, "the same"), (False, "other")):
-    spared_iou = [x for x, y in zip(iou, same) if y == answer]
-    if spared_iou:
-        mean = sum(spared_iou) / len(spared_iou)
-        print(f"mean IoU {mean:.3f} where the donor's second holds {label} categories")
+mine = workbook.yours("spared frames")
+if mine and 0 < sum(same) < len(same):
+    with_same, with_other = mine(iou, same)
+    print(f"mean IoU {with_same:.3f} where the donor's second holds the same categories, "
+          f"{with_other:.3f} where it holds others")
 
 # %% [markdown]
 # ## Result

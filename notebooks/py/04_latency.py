@@ -210,6 +210,8 @@ assert min(spread, key=spread.get) == "median of the pairs' ratios"
 #
 # ### Exercise 1: a paired ratio
 #
+# *4 minutes, easy.*
+#
 # `a` and `b` are the milliseconds of two candidates, round by round. Return how many times as
 # long b takes: the median over the rounds.
 
@@ -217,17 +219,37 @@ assert min(spread, key=spread.get) == "median of the pairs' ratios"
 def paired_ratio(a, b):
     # solution
     return np.median([y / x for x, y in zip(a, b)])
+    # wrong: a ratio of medians
+    return np.median(b) / np.median(a)
+    # wrong: the mean
+    return np.mean([y / x for x, y in zip(a, b)])
+    # wrong: a over b
+    return np.median([x / y for x, y in zip(a, b)])
+    # wrong: a ratio of sums
+    return sum(b) / sum(a)
     # end solution
 
 # %% tags=["check"]
 # The third round was slow for both.
 slow_round = ([10.0, 10.0, 40.0, 10.0, 10.0], [12.0, 12.0, 48.0, 90.0, 12.0])
+uneven = ([10.0, 20.0, 30.0], [20.0, 20.0, 120.0])            # by round: 2, 1, 4
 workbook.check(
     "paired ratio",
     paired_ratio,
-    cases=[(slow_round, 1.2), (([1, 2, 4], [2, 2, 2]), 1.0)],
+    cases=[(slow_round, 1.2), (([1, 2, 4], [2, 2, 2]), 1.0), (uneven, 2.0)],
     hint="a ratio for each round first; then the median of the ratios",
+    mistakes=[
+        (uneven, 1.0, "that is the ratio of two medians, which may come from different rounds"),
+        (uneven, 7 / 3, "one slow round moves a mean as far as it likes: take the median"),
+        (uneven, 0.5, "how many times as long does b take: b over a"),
+        (uneven, 160 / 60, "in the sums the slowest round decides alone: one ratio for each round"),
+    ],
 )
+
+# %%
+if mine := workbook.yours("paired ratio"):
+    found = mine(in_turns["a"].rounds, in_turns["b"].rounds)
+    print(f"in turns: {found:.3f} by your answer, {paired.estimate:.3f} by the package")
 
 # %% [markdown]
 # ### The card
@@ -395,6 +417,8 @@ print(
 #
 # ### Exercise 2: a depthwise-separable block
 #
+# *3 minutes, easy.*
+#
 # A block has a depthwise convolution with a `kernel` x `kernel` window, and then a 1x1
 # convolution from `channels` to `channels`. What share of its MACs is the depthwise one's? (The
 # size of the map cancels.)
@@ -403,6 +427,14 @@ print(
 def depthwise_share(channels, kernel):
     # solution
     return kernel**2 / (kernel**2 + channels)
+    # wrong: over the other instead of over the whole
+    return kernel**2 / channels
+    # wrong: one side of the window
+    return kernel / (kernel + channels)
+    # wrong: a dense window
+    return kernel**2 / (kernel**2 + 1)
+    # wrong: the other one's share
+    return channels / (kernel**2 + channels)
     # end solution
 
 # %% tags=["check"]
@@ -411,6 +443,12 @@ workbook.check(
     depthwise_share,
     cases=[((128, 3), 9 / 137), ((64, 5), 25 / 89)],
     hint="per position: kernel² MACs for each channel, and channels² for the 1x1",
+    mistakes=[
+        ((128, 3), 9 / 128, "a share is over the whole block, both convolutions"),
+        ((128, 3), 3 / 131, "the window has kernel² places"),
+        ((128, 3), 9 / 10, "depthwise: each channel is filtered alone, by kernel² MACs"),
+        ((128, 3), 128 / 137, "that is the share of the 1x1 convolution"),
+    ],
 )
 
 # %% [markdown]
@@ -457,6 +495,8 @@ for layout in layouts:
 #
 # ### Exercise 3: intensity of a depthwise convolution
 #
+# *5 minutes, medium.*
+#
 # A depthwise convolution with a `kernel` x `kernel` window on a map of `channels` x `side` x
 # `side`, stride 1, float32 (4 bytes), no bias. It reads the map and its weights once and writes a
 # map of the same size. A multiply-accumulate is two operations. Operations per byte?
@@ -467,15 +507,34 @@ def depthwise_intensity(channels, side, kernel):
     operations = 2 * kernel**2 * channels * side**2
     numbers = 2 * channels * side**2 + kernel**2 * channels
     return operations / (4 * numbers)
+    # wrong: a multiply-accumulate as one operation
+    numbers = 2 * channels * side**2 + kernel**2 * channels
+    return kernel**2 * channels * side**2 / (4 * numbers)
+    # wrong: what is written is forgotten
+    numbers = channels * side**2 + kernel**2 * channels
+    return 2 * kernel**2 * channels * side**2 / (4 * numbers)
+    # wrong: numbers, not bytes
+    numbers = 2 * channels * side**2 + kernel**2 * channels
+    return 2 * kernel**2 * channels * side**2 / numbers
+    # wrong: a dense convolution
+    numbers = 2 * channels * side**2 + kernel**2 * channels
+    return 2 * kernel**2 * channels**2 * side**2 / (4 * numbers)
     # end solution
 
 # %% tags=["check"]
+right = 2.24677
 workbook.check(
     "intensity",
     depthwise_intensity,
-    cases=[((64, 56, 3), 2.24677), ((128, 7, 5), 4.98001)],
+    cases=[((64, 56, 3), right), ((128, 7, 5), 4.98001)],
     hint="operations: 2·k² for each number that is written; bytes: 4 for each of 2·C·s² + k²·C "
     "numbers",
+    mistakes=[
+        ((64, 56, 3), right / 2, "a multiply-accumulate is two operations"),
+        ((64, 56, 3), 9 * 3136 / (2 * 3145), "the map is read *and* another one written"),
+        ((64, 56, 3), 4 * right, "that is for each number; a number has 4 bytes"),
+        ((64, 56, 3), 64 * right, "depthwise: each channel meets its own window only"),
+    ],
 )
 
 # %% [markdown]
@@ -644,6 +703,8 @@ print(f"reported: all of AVSBench with both {avsbench:.0f} ms, all of SelM with 
 #
 # ### Exercise 4: TPAVI when the side doubles
 #
+# *3 minutes, easy.*
+#
 # Notebook 2 counted TPAVI as published: $N^2 C + 1.5\,N C^2$ MACs for $N$ positions and $C$
 # channels. By what factor do they grow when the side of the frame doubles?
 
@@ -653,6 +714,18 @@ def growth_of_tpavi(positions, channels):
     def macs(n):
         return n**2 * channels + 1.5 * n * channels**2
     return macs(4 * positions) / macs(positions)
+    # wrong: N doubles
+    def macs(n):
+        return n**2 * channels + 1.5 * n * channels**2
+    return macs(2 * positions) / macs(positions)
+    # wrong: the square alone
+    return 16.0
+    # wrong: the projections alone
+    return 4.0
+    # wrong: upside down
+    def macs(n):
+        return n**2 * channels + 1.5 * n * channels**2
+    return macs(positions) / macs(4 * positions)
     # end solution
 
 # %% tags=["check"]
@@ -661,6 +734,12 @@ workbook.check(
     growth_of_tpavi,
     hint="the side doubles, so N becomes 4 N; put both into the formula",
     cases=[((3136, 256), 51712 / 3520), ((49, 256), 2320 / 433), ((10**9, 1), 16.0)],
+    mistakes=[
+        ((49, 256), 964 / 433, "height and width double: how many positions are there then?"),
+        ((49, 256), 16.0, "16 is the limit for large N; at 49 the projections count, too"),
+        ((49, 256), 4.0, "4 is the limit for small N; the products grow by N²"),
+        ((49, 256), 433 / 2320, "after over before"),
+    ],
 )
 
 # %% [markdown]
@@ -834,6 +913,8 @@ assert became["batch_norm"] == 0 and became.total() < was.total()
 #
 # ### Exercise 5: fold a batch norm
 #
+# *8 minutes, hard.*
+#
 # A convolution with `weight` (outputs, inputs, k, k) and no bias is followed by a batch norm: $y
 # = \gamma\,(z - \mu) / \sqrt{v + \epsilon} + \beta$ for each output channel. Return the weight
 # and the bias of *one* convolution that does both.
@@ -842,6 +923,18 @@ assert became["batch_norm"] == 0 and became.total() < was.total()
 def fold(weight, gamma, beta, mean, variance, epsilon=1e-5):
     # solution
     scale = gamma / torch.sqrt(variance + epsilon)
+    return weight * scale[:, None, None, None], beta - mean * scale
+    # wrong: the mean is forgotten
+    scale = gamma / torch.sqrt(variance + epsilon)
+    return weight * scale[:, None, None, None], beta
+    # wrong: no square root
+    scale = gamma / (variance + epsilon)
+    return weight * scale[:, None, None, None], beta - mean * scale
+    # wrong: the mean is not scaled
+    scale = gamma / torch.sqrt(variance + epsilon)
+    return weight * scale[:, None, None, None], beta - mean
+    # wrong: gamma is forgotten
+    scale = 1 / torch.sqrt(variance + epsilon)
     return weight * scale[:, None, None, None], beta - mean * scale
     # end solution
 
@@ -853,13 +946,27 @@ with torch.no_grad():
         values.uniform_(0.5, 2)
     picture = torch.randn(1, 8, 10, 10)
     both = norm(conv(picture))
-numbers = [values.detach() for values in (conv.weight, *of_norm)]
+numbers = tuple(values.detach() for values in (conv.weight, *of_norm))
+
+
+def same(found):
+    return torch.allclose(F.conv2d(picture, *found), both, atol=1e-4)
+
+
+# One weight of 1; gamma 2, beta 1, mean 3, variance 16: 0.5 z - 0.5.
+small = torch.ones(1, 1, 1, 1), *torch.tensor([[2.0], [1.0], [3.0], [16.0]])
 workbook.check(
     "batch norm folded",
-    lambda: F.conv2d(picture, *fold(*numbers)),
-    expected=both,
+    fold,
+    cases=[(numbers, same)],
     hint="each output channel's weights times gamma / sqrt(variance + epsilon); the mean goes "
     "into the bias",
+    mistakes=[
+        (small, lambda found: found[1] == 1, "where z is 0 the norm gives beta - mean·scale"),
+        (small, lambda found: abs(found[0] - 0.125) < 1e-3, "the variance stands under a root"),
+        (small, lambda found: found[1] == -2, "the mean is subtracted before the scaling"),
+        (small, lambda found: abs(found[0] - 0.25) < 1e-3, "gamma multiplies the weights, too"),
+    ],
 )
 
 # %% [markdown]
@@ -923,6 +1030,8 @@ assert np.median(errors["a scale per channel"]) < np.median(errors["a scale per 
 # %% [markdown]
 # ### Exercise 6: to integers
 #
+# *4 minutes, easy.*
+#
 # Calibration found values from `low` to `high`. Return the tensor `x` as whole numbers from 0
 # (for `low`) to 255 (for `high`); what lies outside goes to the nearest end.
 
@@ -930,16 +1039,29 @@ assert np.median(errors["a scale per channel"]) < np.median(errors["a scale per 
 def to_integers(x, low, high):
     # solution
     return ((x - low) / (high - low) * 255).round().clamp(0, 255)
+    # wrong: nothing is clamped
+    return ((x - low) / (high - low) * 255).round()
+    # wrong: cut off instead of rounded
+    return ((x - low) / (high - low) * 255).floor().clamp(0, 255)
+    # wrong: 256 steps
+    return ((x - low) / (high - low) * 256).round().clamp(0, 255)
+    # wrong: low is not shifted to 0
+    return (x / (high - low) * 255).round().clamp(0, 255)
     # end solution
 
 # %% tags=["check"]
+inside = torch.tensor([-1.0, 0.2, 1.0]), -1.0, 1.0
+beyond = torch.tensor([-5.0, 0.5, 9.0]), 0.0, 2.0
 workbook.check(
     "to integers",
     to_integers,
     hint="shift by low, divide by the range, times 255; round; clamp",
-    cases=[
-        ((torch.tensor([-1.0, 0.2, 1.0]), -1.0, 1.0), [0.0, 153.0, 255.0]),
-        ((torch.tensor([-5.0, 0.5, 9.0]), 0.0, 2.0), [0.0, 64.0, 255.0]),
+    cases=[(inside, [0.0, 153.0, 255.0]), (beyond, [0.0, 64.0, 255.0])],
+    mistakes=[
+        (beyond, lambda found: found.max() > 255, "what lies outside goes to the nearest end"),
+        (beyond, [0.0, 63.0, 255.0], "63.75 is nearer to 64: round, do not cut off"),
+        (inside, [0.0, 154.0, 255.0], "from 0 to 255 there are 255 steps, not 256"),
+        (inside, [0.0, 26.0, 128.0], "low must become 0: subtract it first"),
     ],
 )
 

@@ -185,6 +185,8 @@ workbook.show(
 #
 # ### Exercise 1: AUROC
 #
+# *5 minutes, easy.*
+#
 # `inside` and `outside` are two lists of values. Return the share of pairs in which the value
 # from `inside` is higher; equal ones count half.
 
@@ -192,6 +194,20 @@ workbook.show(
 def ranked_right(inside, outside):
     # solution
     pairs = [(a > b) + 0.5 * (a == b) for a in inside for b in outside]
+    return sum(pairs) / len(pairs)
+    # wrong: equal ones count nothing
+    pairs = [a > b for a in inside for b in outside]
+    return sum(pairs) / len(pairs)
+    # wrong: equal ones count whole
+    pairs = [a >= b for a in inside for b in outside]
+    return sum(pairs) / len(pairs)
+    # wrong: which is lower
+    pairs = [(a < b) + 0.5 * (a == b) for a in inside for b in outside]
+    return sum(pairs) / len(pairs)
+    # wrong: a number, not a share
+    return sum((a > b) + 0.5 * (a == b) for a in inside for b in outside)
+    # wrong: each value has one partner
+    pairs = [(a > b) + 0.5 * (a == b) for a, b in zip(inside, outside)]
     return sum(pairs) / len(pairs)
     # end solution
 
@@ -210,7 +226,22 @@ workbook.check(
         (([0, 2], [1]), 0.5),
         ((inside, outside), wanted),
     ],
+    mistakes=[
+        (([1], [1]), 0.0, "two equal values are half a point"),
+        (([1], [1]), 1.0, "two equal values are half a point, not a whole one"),
+        (([3, 2], [1, 0]), 0.0, "it is the value from inside that should be the higher one"),
+        (([3, 2], [1, 0]), 4, "that is how many; which share of all pairs?"),
+        (([0, 2], [1]), 0.0, "every value from inside meets every one from outside"),
+    ],
 )
+
+# %%
+if mine := workbook.yours("AUROC"):
+    clip, second = truth.flatten(2).any(2).nonzero()[0].tolist()       # something sounds in it
+    values = own.logits[clip, second, 0, ::8, ::8]                      # every eighth pixel
+    sounding_there = truth[clip, second, ::8, ::8]
+    ranking = mine(values[sounding_there].tolist(), values[~sounding_there].tolist())
+    print(f"clip {clip}, second {second}: your AUROC of the model's own mask is {ranking:.3f}")
 
 # %%
 def scored(similarity):
@@ -297,6 +328,8 @@ workbook.table(["gate", *columns], rows)
 #
 # ### Exercise 2: how much gets through?
 #
+# *3 minutes, easy.*
+#
 # `merged` ($A^*$) and `gate` are `(frames, channels)`. Of the energy of the state, the sum of its
 # squares over all frames and channels, which share does the gate let through?
 
@@ -304,21 +337,34 @@ workbook.table(["gate", *columns], rows)
 def let_through(merged, gate):
     # solution
     return ((merged * gate) ** 2).sum() / (merged**2).sum()
+    # wrong: the gate alone
+    return (gate**2).mean()
+    # wrong: nothing is squared
+    return (merged * gate).abs().sum() / merged.abs().sum()
+    # wrong: the gate is not squared
+    return (merged**2 * gate).sum() / (merged**2).sum()
+    # wrong: upside down
+    return (merged**2).sum() / ((merged * gate) ** 2).sum()
     # end solution
 
 # %% tags=["check"]
 state = torch.tensor([[1.0, 2.0], [0.0, 5.0]])
 half = torch.tensor([[1.0, 0.5], [1.0, 0.0]])
-cases = [
-    ((state, half), 2 / 30),
-    ((state, torch.ones(2, 2)), 1.0),
-    ((state, torch.zeros(2, 2)), 0.0),
-]
 workbook.check(
     "what gets through",
     let_through,
-    cases=cases,
+    cases=[
+        ((state, half), 2 / 30),
+        ((state, torch.ones(2, 2)), 1.0),
+        ((state, torch.zeros(2, 2)), 0.0),
+    ],
     hint="square after the gate, sum, and divide by the sum of squares before it",
+    mistakes=[
+        ((state, half), 0.5625, "a gate that is open where nothing comes lets nothing through"),
+        ((state, half), 0.25, "energy is a sum of squares"),
+        ((state, half), 3 / 30, "the gate acts before the square, so it is squared, too"),
+        ((state, half), 15.0, "what comes out over what goes in"),
+    ],
 )
 
 # %% [markdown]
@@ -612,29 +658,48 @@ for i, t in order[:3]:
 #
 # ### Exercise 3: what is the best that it could do?
 #
-# Two twins of `a` and `b` pixels, perfectly outlined; either is the one that sounds, equally
-# likely. Return the expected IoU if the model marks **both**, and if it marks always **one**, the
-# first.
+# *6 minutes, medium.*
+#
+# Two twins of `a` and `b` pixels, perfectly outlined. One of them sounds, the first with the
+# probability `chance`. Return the expected IoU if the model marks **both**, and if it marks
+# always **one**, the first.
 
 # %% tags=["exercise"]
-def expected_iou(a, b):
+def expected_iou(a, b, chance):
     # solution
-    both = 0.5 * a / (a + b) + 0.5 * b / (a + b)
-    one = 0.5 * 1 + 0.5 * 0
+    both = chance * a / (a + b) + (1 - chance) * b / (a + b)
+    one = chance * 1 + (1 - chance) * 0
     return both, one
+    # wrong: a coin is thrown
+    return 0.5 * a / (a + b) + 0.5 * b / (a + b), 0.5
+    # wrong: only the case in which the first one sounds
+    return a / (a + b), 1.0
+    # wrong: the wrong one still gets something
+    both = chance * a / (a + b) + (1 - chance) * b / (a + b)
+    return both, chance + (1 - chance) * b / (a + b)
+    # wrong: the other order
+    both = chance * a / (a + b) + (1 - chance) * b / (a + b)
+    return chance, both
     # end solution
 
 # %% tags=["check"]
+often = 300, 100, 0.8
 workbook.check(
     "twins",
     expected_iou,
-    hint="average two cases: a sounds, b sounds; union of both is a + b",
-    cases=[((100, 100), (0.5, 0.5)), ((300, 100), (0.5, 0.5))],
+    hint="average two cases by their chance: a sounds, b sounds; the union of both is a + b",
+    cases=[((100, 100, 0.5), (0.5, 0.5)), ((300, 100, 0.5), (0.5, 0.5)), (often, (0.65, 0.8))],
+    mistakes=[
+        (often, (0.5, 0.5), "the first one sounds with the probability `chance`"),
+        (often, (0.75, 1.0), "that holds while the first sounds; at other times the second does"),
+        (often, (0.65, 0.85), "marked is the first, the second sounds: what do they share?"),
+        (often, (0.8, 0.65), "first the model that marks both, then the one that marks one"),
+    ],
 )
 
 # %% [markdown]
-# One half for either choice, however large they are, and what lies between (one and a part of the
-# other) is worse. Now measure how much of each it marks.
+# Equally likely twins give one half for either choice, however large they are, and what lies
+# between (one and a part of the other) is worse. Now measure how much of each it marks.
 #
 # > **Prediction.** The sounding twin and the silent one are marked equally: their difference
 # > cannot be told from zero.
@@ -827,6 +892,8 @@ workbook.show(
 #
 # ### Exercise 4: completeness by hand
 #
+# *10 minutes, hard.*
+#
 # A toy model of two bins: $f(x) = \max(0,\, x_1 + 2 x_2 - 1)$. Write its Integrated Gradients
 # from `start` to `x`, two tensors of two numbers, with the midpoint rule and `steps` points: the
 # mean gradient along the path, times $x - x_0$.
@@ -840,15 +907,42 @@ def toy_attribution(x, start, steps=1000):
         if point[0] + 2 * point[1] > 1:
             total += torch.tensor([1.0, 2.0])
     return (x - start) * total / steps
+    # wrong: the gradient at x alone
+    slope = torch.tensor([1.0, 2.0]) * (x[0] + 2 * x[1] > 1)
+    return (x - start) * slope
+    # wrong: the gradient at the start alone
+    slope = torch.tensor([1.0, 2.0]) * (start[0] + 2 * start[1] > 1)
+    return (x - start) * slope
+    # wrong: not times the way
+    total = torch.zeros(2)
+    for k in range(steps):
+        point = start + (k + 0.5) / steps * (x - start)
+        if point[0] + 2 * point[1] > 1:
+            total += torch.tensor([1.0, 2.0])
+    return total / steps
+    # wrong: times x
+    total = torch.zeros(2)
+    for k in range(steps):
+        point = start + (k + 0.5) / steps * (x - start)
+        if point[0] + 2 * point[1] > 1:
+            total += torch.tensor([1.0, 2.0])
+    return x * total / steps
+    # wrong: a path from zero
+    total = torch.zeros(2)
+    for k in range(steps):
+        point = (k + 0.5) / steps * x
+        if point[0] + 2 * point[1] > 1:
+            total += torch.tensor([1.0, 2.0])
+    return (x - start) * total / steps
     # end solution
 
 # %% tags=["check"]
-zero, one = torch.zeros(2), torch.ones(2)
+zero, one, other = torch.zeros(2), torch.ones(2), torch.tensor([3.0, 1.0])
 cases = [
     ((one, zero), torch.tensor([2 / 3, 4 / 3])),
     ((0.2 * one, zero), zero),
     ((torch.tensor([3.0, -1.0]), zero), zero),
-    ((torch.tensor([3.0, 1.0]), one), torch.tensor([2.0, 0.0])),
+    ((other, one), torch.tensor([2.0, 0.0])),
 ]
 workbook.check(
     "Integrated Gradients of a toy",
@@ -857,6 +951,13 @@ workbook.check(
     tolerance=0.01,
     hint="the gradient is (1, 2) where the model is above zero, else (0, 0); average along the "
     "path",
+    mistakes=[
+        ((one, zero), [1.0, 2.0], "that is the gradient at the end; along the path it is another"),
+        ((one, zero), [0.0, 0.0], "at the start the model is flat; further along it is not"),
+        ((other, one), [1.0, 2.0], "multiply the mean gradient by the way, x - start"),
+        ((other, one), [3.0, 2.0], "the way is x - start, not x"),
+        ((other, one), [1.6, 0.0], "the path leads from start to x, not from zero"),
+    ],
 )
 
 # %% [markdown]

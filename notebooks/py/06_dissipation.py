@@ -247,6 +247,8 @@ assert torch.allclose(attended, added, atol=1e-4)
 # %% [markdown]
 # ### Exercise 1: one matrix
 #
+# *5 minutes, medium.*
+#
 # `out(value(a))` is one linear map after another. Return the *single* weight matrix $(C, C)$ and
 # bias $(C)$ that do the same. `value` and `out` are `nn.Linear`: $y = W x + b$.
 
@@ -254,11 +256,20 @@ assert torch.allclose(attended, added, atol=1e-4)
 def fold(value, out):
     # solution
     return out.weight @ value.weight, out.weight @ value.bias + out.bias
+    # wrong: the other order
+    return value.weight @ out.weight, out.weight @ value.bias + out.bias
+    # wrong: the first bias goes around W_o
+    return out.weight @ value.weight, value.bias + out.bias
+    # wrong: the last bias is forgotten
+    return out.weight @ value.weight, out.weight @ value.bias
+    # wrong: transposed
+    return (out.weight @ value.weight).T, out.weight @ value.bias + out.bias
     # end solution
 
 # %% tags=["check"]
 heard = torch.randn(3, 64)
 answer = layer.out(layer.value(heard))
+W_v, b_v, W_o, b_o = layer.value.weight, layer.value.bias, layer.out.weight, layer.out.bias
 
 
 def same(found):
@@ -266,11 +277,22 @@ def same(found):
     return torch.allclose(heard @ weight.T + bias, answer, atol=1e-4)
 
 
+def like(weight, bias):
+    return lambda found: torch.allclose(found[0], weight) and torch.allclose(found[1], bias)
+
+
+given, matrix, last = (layer.value, layer.out), W_o @ W_v, W_o @ b_v + b_o
 workbook.check(
     "one matrix",
     fold,
     hint="write W_o (W_v a + b_v) + b_o and multiply out",
-    cases=[((layer.value, layer.out), same)],
+    cases=[(given, same)],
+    mistakes=[
+        (given, like(W_v @ W_o, last), "W_v meets the sound first, so it stands on the right"),
+        (given, like(matrix, b_v + b_o), "b_v passes W_o, too"),
+        (given, like(matrix, last - b_o), "one more bias is added at the very end"),
+        (given, like(matrix.T, last), "nn.Linear keeps (outputs, inputs): nothing to transpose"),
+    ],
 )
 
 # %% [markdown]
@@ -325,6 +347,8 @@ workbook.table(["", "MACs", "times fewer", "parameters"], rows)
 #
 # ### Exercise 2: the entropy of a leading key
 #
+# *10 minutes, hard.*
+#
 # Derive $H$ from $K$, $\Delta$ and the temperature $\tau$, which divides all scores. (The check
 # asks for up to $\Delta = 30$.)
 
@@ -333,10 +357,31 @@ def leading_entropy(keys, lead, temperature):
     # solution
     rest = (keys - 1) * math.exp(-lead / temperature)
     return math.log1p(rest) + lead / temperature * rest / (1 + rest)
+    # wrong: the temperature is forgotten
+    rest = (keys - 1) * math.exp(-lead)
+    return math.log1p(rest) + lead * rest / (1 + rest)
+    # wrong: times the temperature
+    rest = (keys - 1) * math.exp(-lead * temperature)
+    return math.log1p(rest) + lead * temperature * rest / (1 + rest)
+    # wrong: a single other key
+    rest = math.exp(-lead / temperature)
+    return math.log1p(rest) + lead / temperature * rest / (1 + rest)
+    # wrong: the leader's part alone
+    return math.log1p((keys - 1) * math.exp(-lead / temperature))
+    # wrong: a large lead is taken for certainty
+    if lead / temperature > 20:
+        return 0.0
+    rest = (keys - 1) * math.exp(-lead / temperature)
+    return math.log1p(rest) + lead / temperature * rest / (1 + rest)
     # end solution
 
 # %% tags=["check"]
-measured = attention.entropy(torch.tensor([4.0, 0, 0]).double().softmax(0))
+def of_scores(lead):
+    return attention.entropy(torch.tensor([lead, 0, 0]).double().softmax(0)).item()
+
+
+far = 15 * 31 * math.exp(-30)
+warm = 3, 2.0, 0.5
 workbook.check(
     "entropy of a leading key",
     leading_entropy,
@@ -346,8 +391,15 @@ workbook.check(
         ((2, 0.0, 1.0), math.log(2)),
         ((64, 0.0, 1.0), math.log(64)),
         ((1, 5.0, 1.0), 0.0),
-        ((3, 2.0, 0.5), measured),
-        ((16, 30.0, 1.0), 15 * 31 * math.exp(-30)),
+        (warm, of_scores(4.0)),
+        ((16, 30.0, 1.0), lambda found: abs(found / far - 1) < 1e-6),
+    ],
+    mistakes=[
+        (warm, of_scores(2.0), "the temperature divides all scores, so the lead as well"),
+        (warm, of_scores(1.0), "the temperature divides; a low one sharpens"),
+        ((64, 0.0, 1.0), math.log(2), "how many others are there, besides the leader?"),
+        (warm, math.log1p(2 * math.exp(-4)), "the others' -log w is larger than the leader's"),
+        ((16, 30.0, 1.0), 0.0, "small is not nothing: the formula holds for a lead of 30, too"),
     ],
 )
 
@@ -876,6 +928,8 @@ workbook.table(["", *columns], rows)
 #
 # ### Exercise 3: the distance of uniform attention
 #
+# *5 minutes, medium.*
+#
 # `h` and `w` are a map's sides; pixel centres are one apart, in units of the longer side. Return
 # the mean distance over all pairs, a pixel with itself included.
 
@@ -884,6 +938,18 @@ def uniform(h, w):
     # solution
     places = [(y, x) for y in range(h) for x in range(w)]
     return fmean(math.dist(a, b) for a in places for b in places) / max(h, w)
+    # wrong: without itself
+    places = [(y, x) for y in range(h) for x in range(w)]
+    return fmean(math.dist(a, b) for a in places for b in places if a != b) / max(h, w)
+    # wrong: in pixels
+    places = [(y, x) for y in range(h) for x in range(w)]
+    return fmean(math.dist(a, b) for a in places for b in places)
+    # wrong: around the block
+    places = [(y, x) for y in range(h) for x in range(w)]
+    ways = [abs(a[0] - b[0]) + abs(a[1] - b[1]) for a in places for b in places]
+    return fmean(ways) / max(h, w)
+    # wrong: from one corner
+    return fmean(math.dist((0, 0), (y, x)) for y in range(h) for x in range(w)) / max(h, w)
     # end solution
 
 # %% tags=["check"]
@@ -894,9 +960,21 @@ workbook.check(
     cases=[
         ((2, 2), (2 + 2**0.5) / 8),
         ((1, 1), 0.0),
+        ((1, 3), 8 / 27),
         ((4, 8), attention.uniform_distance((4, 8), (4, 8))),
     ],
+    mistakes=[
+        ((2, 2), (2 + 2**0.5) / 6, "a pixel with itself is a pair, too, at distance 0"),
+        ((2, 2), (2 + 2**0.5) / 4, "that is in pixels; the unit is the longer side"),
+        ((2, 2), 0.5, "distance is straight, not along rows and columns"),
+        ((1, 3), 1 / 3, "start from every pixel, not from the corner alone"),
+    ],
 )
+
+# %%
+if mine := workbook.yours("uniform distance"):
+    even_at = ", ".join(f"{n} x {n}: {mine(n, n):.3f}" for n in (2, 4, 8, 16))
+    print(f"attention that looks everywhere alike reaches, by your answer, {even_at} sides")
 
 # %%
 ttt = focus["ttt"]
@@ -991,6 +1069,8 @@ workbook.show(
 #
 # ### Exercise 4: where would the block be cheaper?
 #
+# *8 minutes, medium.*
+#
 # A stage works on $N$ positions of $C$ channels, with $K$ keys of sound. A 3 x 3 convolution
 # costs $9NC^2$ MACs. Count the block's: self-attention (four projections and two products),
 # cross-attention (queries and output at $N$ positions, keys and values at $K$, two products) and
@@ -1002,6 +1082,22 @@ def block_macs(n, keys, channels):
     self_attention = 4 * n * channels**2 + 2 * n * n * channels
     cross_attention = 2 * (n + keys) * channels**2 + 2 * n * keys * channels
     return self_attention + cross_attention + 8 * n * channels**2
+    # wrong: one product each
+    own = 4 * n * channels**2 + n * n * channels
+    other = 2 * (n + keys) * channels**2 + n * keys * channels
+    return own + other + 8 * n * channels**2
+    # wrong: keys and values at every position
+    own = 4 * n * channels**2 + 2 * n * n * channels
+    other = 4 * n * channels**2 + 2 * n * keys * channels
+    return own + other + 8 * n * channels**2
+    # wrong: one layer of the feed-forward
+    own = 4 * n * channels**2 + 2 * n * n * channels
+    other = 2 * (n + keys) * channels**2 + 2 * n * keys * channels
+    return own + other + 4 * n * channels**2
+    # wrong: no output projections
+    own = 3 * n * channels**2 + 2 * n * n * channels
+    other = (n + 2 * keys) * channels**2 + 2 * n * keys * channels
+    return own + other + 8 * n * channels**2
     # end solution
 
 # %% tags=["check"]
@@ -1013,6 +1109,12 @@ workbook.check(
     hint="products: each of N queries meets each key twice, for its score and for its value",
     cases=[((n, 16, 64), total) for n, total in counted.items()],
     tolerance=1e-9,
+    mistakes=[
+        ((2, 3, 1), 44, "attention multiplies twice: queries with keys, weights with values"),
+        ((2, 3, 1), 52, "in the cross-attention keys and values are made of the K sounds"),
+        ((2, 3, 1), 46, "the feed-forward has two layers: to four times the width, and back"),
+        ((2, 3, 1), 50, "what was gathered is projected once more, in both attentions"),
+    ],
 )
 
 # %%

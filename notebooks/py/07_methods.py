@@ -183,6 +183,8 @@ for more, less in (("+AGVE", "static fusion"), ("+AGVE+CMFD", "+AGVE"), ("+AGVE+
 #
 # ### Exercise 1: a paired interval
 #
+# *6 minutes, medium.*
+#
 # `a` and `b` are lists of scores, of the same seeds in the same order. Return mean, lower and
 # upper end of the 95% interval of $a - b$ for **three** seeds: the mean difference plus and minus
 # 4.303 times its standard error $\mathrm{sd}/\sqrt{3}$, with the sample's standard deviation
@@ -196,18 +198,53 @@ def paired_interval(a, b):
     sd = (sum((d - mean) ** 2 for d in differences) / 2) ** 0.5
     half = 4.303 * sd / 3**0.5
     return mean, mean - half, mean + half
+    # wrong: the seeds are not paired
+    mean = sum(a) / 3 - sum(b) / 3
+    spread = sum((x - sum(a) / 3) ** 2 for x in a) + sum((y - sum(b) / 3) ** 2 for y in b)
+    half = 4.303 * (spread / 2 / 3) ** 0.5
+    return mean, mean - half, mean + half
+    # wrong: divided by n
+    differences = [x - y for x, y in zip(a, b)]
+    mean = sum(differences) / 3
+    sd = (sum((d - mean) ** 2 for d in differences) / 3) ** 0.5
+    half = 4.303 * sd / 3**0.5
+    return mean, mean - half, mean + half
+    # wrong: of the seeds, not of their mean
+    differences = [x - y for x, y in zip(a, b)]
+    mean = sum(differences) / 3
+    sd = (sum((d - mean) ** 2 for d in differences) / 2) ** 0.5
+    return mean, mean - 4.303 * sd, mean + 4.303 * sd
+    # wrong: b - a
+    differences = [y - x for x, y in zip(a, b)]
+    mean = sum(differences) / 3
+    sd = (sum((d - mean) ** 2 for d in differences) / 2) ** 0.5
+    half = 4.303 * sd / 3**0.5
+    return mean, mean - half, mean + half
     # end solution
 
 # %% tags=["check"]
 A, B = [0.50, 0.55, 0.60], [0.48, 0.55, 0.55]
 wanted = statistics.paired(dict(enumerate(A)), dict(enumerate(B)))[:3]
 mean, low, high = wanted
+
+
+def as_wide(factor):
+    """An interval so many times as wide as the right one."""
+    return lambda found: abs((found[2] - found[1]) / (high - low) - factor) < 0.01
+
+
 workbook.check(
     "a paired interval",
     paired_interval,
     hint="subtract seed by seed first; then one mean, one standard deviation, of the differences",
     cases=[((A, B), wanted), ((B, A), (-mean, -high, -low))],
     tolerance=1e-3,
+    mistakes=[
+        ((A, B), as_wide(2.555), "subtract each pair first: what its seed did to both cancels"),
+        ((A, B), as_wide((2 / 3) ** 0.5), "a sample's standard deviation divides by n - 1"),
+        ((A, B), as_wide(3**0.5), "a mean of three is surer than one: divide by their root"),
+        ((A, B), (-mean, -high, -low), "a - b, not b - a"),
+    ],
 )
 
 # %% [markdown]
@@ -372,6 +409,8 @@ workbook.show(
 # %% [markdown]
 # ### Exercise 2: the Pareto front
 #
+# *6 minutes, medium.*
+#
 # `points` maps a name to `(cost, score)`. A point is beaten if another costs no more and scores
 # higher, or costs less and scores no lower; of two equal points both stay. Return the *set* of
 # names that are not beaten.
@@ -385,21 +424,51 @@ def front(points):
             if (c <= cost and v > score) or (c < cost and v >= score):
                 beaten.add(name)
     return set(points) - beaten
+    # wrong: of two equal points none stays
+    beaten = set()
+    for name, (cost, score) in points.items():
+        for other, (c, v) in points.items():
+            if other != name and c <= cost and v >= score:
+                beaten.add(name)
+    return set(points) - beaten
+    # wrong: only what is better in both beats
+    beaten = set()
+    for name, (cost, score) in points.items():
+        for c, v in points.values():
+            if c < cost and v > score:
+                beaten.add(name)
+    return set(points) - beaten
+    # wrong: the beaten
+    beaten = set()
+    for name, (cost, score) in points.items():
+        for c, v in points.values():
+            if (c <= cost and v > score) or (c < cost and v >= score):
+                beaten.add(name)
+    return beaten
+    # wrong: the best alone
+    best = max(score for _, score in points.values())
+    return {name for name, (_, score) in points.items() if score == best}
     # end solution
 
 # %% tags=["check"]
 corners = {"a": (1, 0.5), "b": (2, 0.6), "c": (3, 0.55), "d": (1, 0.4), "e": (4, 0.6)}
+equal = {"one": (1, 0.5), "other": (1, 0.5)}
 workbook.check(
     "the Pareto front",
     front,
     hint="for each point, look for another that beats it; e has b's score at twice b's cost",
-    cases=[
-        ((corners,), lambda found: found == {"a", "b"}),
-        (({"only": (1, 1)},), lambda found: found == {"only"}),
+    cases=[(corners, {"a", "b"}), ({"only": (1, 1)}, {"only"}), (equal, {"one", "other"})],
+    mistakes=[
+        (equal, set(), "two equal points do not beat each other: one side must be truly better"),
+        (corners, {"a", "b", "d", "e"}, "equal on one side and better on the other beats, too"),
+        (corners, {"c", "d", "e"}, "these are the beaten ones"),
+        (corners, {"b", "e"}, "a cheaper point stays though its score is lower"),
     ],
 )
 
 # %%
+if mine := workbook.yours("the Pareto front"):
+    print(f"on your front: {', '.join(sorted(mine(points)))}")
 best = max(points, key=lambda name: points[name][1])
 on_front = plots.pareto_front(points)
 print(f"on the front: {', '.join(on_front)}; best M_J: {best}")

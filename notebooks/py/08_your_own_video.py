@@ -267,6 +267,8 @@ for number, mean in enumerate(iou.view(6, 4).mean(1), 1):
 #
 # ### Exercise 1: how sure?
 #
+# *4 minutes, easy.*
+#
 # How high must the threshold be to make an object all but vanish? `probability` is a picture's
 # map, `area` is `True` on the pixels of the object, both arrays have one shape. Return the lowest
 # threshold at which no more than a tenth of the object's pixels is above it.
@@ -275,6 +277,14 @@ for number, mean in enumerate(iou.view(6, 4).mean(1), 1):
 def gone_above(probability, area):
     # solution
     return np.quantile(probability[area], 0.9)
+    # wrong: of the whole picture
+    return np.quantile(probability, 0.9)
+    # wrong: the tenth that is lowest
+    return np.quantile(probability[area], 0.1)
+    # wrong: until nothing is left
+    return probability[area].max()
+    # wrong: the middle
+    return np.median(probability[area])
     # end solution
 
 # %% tags=["check"]
@@ -284,12 +294,17 @@ left = everywhere & (ramp < 0.505)
 workbook.check(
     "how sure",
     gone_above,
-    hint="take probability[area], the object's own pixels only; a tenth of them lies above which "
-    "value? np.quantile finds it",
+    hint="a tenth of the object's pixels lies above which value? np.quantile finds it",
     cases=[
         ((ramp, everywhere), lambda x: abs(x - 0.9) < 0.011),
         ((ramp, left), lambda x: abs(x - 0.45) < 0.011),
         ((np.full((2, 2), 0.3), np.ones((2, 2), bool)), 0.3),
+    ],
+    mistakes=[
+        ((ramp, left), 0.9, "take the object's own pixels only, probability[area]"),
+        ((ramp, left), 0.05, "a tenth should be *above* it, not below"),
+        ((ramp, left), 0.5, "a tenth of its pixels may stay; this removes the last one"),
+        ((ramp, left), 0.25, "half of its pixels are still above this"),
     ],
 )
 
@@ -341,6 +356,8 @@ workbook.table(["second", "object", "marked", "median probability", "gone above"
 #
 # ### Exercise 2: who hears it?
 #
+# *6 minutes, medium.*
+#
 # Picture $k$ stands at second $k/\mathrm{fps}$ and hears the 0.975 s from there on. Return the
 # list of all $k \ge 0$ that hear something of a sound that lasts from `start` to `end`, in
 # seconds.
@@ -350,6 +367,17 @@ def hearers(start, end, fps):
     # solution
     instants = range(int(end * fps) + 1)
     return [k for k in instants if k / fps < end and k / fps + 0.975 > start]
+    # wrong: what only touches is heard
+    instants = range(int(end * fps) + 1)
+    return [k for k in instants if k / fps <= end and k / fps + 0.975 >= start]
+    # wrong: pictures while it sounds
+    instants = range(int(end * fps) + 1)
+    return [k for k in instants if start <= k / fps < end]
+    # wrong: only who hears all of it
+    instants = range(int(end * fps) + 1)
+    return [k for k in instants if k / fps <= start and end <= k / fps + 0.975]
+    # wrong: a picture a second
+    return [k for k in range(int(end) + 1) if k < end and k + 0.975 > start]
     # end solution
 
 # %% tags=["check"]
@@ -363,8 +391,23 @@ workbook.check(
         ((0.98, 0.99, 1), []),
         ((1.4, 1.65, 5), [3, 4, 5, 6, 7, 8]),
         ((0, 0.1, 2), [0]),
+        ((0.2, 1, 1), [0]),
+        ((0.975, 0.98, 1), []),
+    ],
+    mistakes=[
+        ((0.2, 1, 1), [0, 1], "a sound that ends where a picture begins is not heard with it"),
+        ((2.5, 3.5, 1), [3], "a picture hears what comes after it, so earlier ones count, too"),
+        ((2.5, 3.5, 1), [], "a part of the sound is enough"),
+        ((1.4, 1.65, 5), [1], "k counts pictures, and there are fps of them a second"),
     ],
 )
+
+# %%
+if mine := workbook.yours("who hears it"):
+    for sound in acts[4]["sounds"]:
+        once, often = (len(mine(sound["start"], sound["end"], fps)) for fps in (1, s.dense))
+        when = f"{sound['start']:g} to {sound['end']:g} s"
+        print(f"{when}: {once} picture(s) hear it at 1 a second, {often} at {s.dense:g}")
 
 # %%
 def timed(fps):
@@ -540,7 +583,7 @@ Video(str(overlay), embed=overlay.stat().st_size < 2e6, width=320)
 PHOTOGRAPHS = is_enough(photos_folder())
 film = RUNS / "photographs.mp4"
 if PHOTOGRAPHS:
-    film_truth = write_sample(film, seed=1)              # (10, 384, 384): what sounds from k to k + 1
+    film_truth = write_sample(film, seed=1)              # (10, 384, 384): what sounds
     display(Video(film, width=320))
 else:
     print("No photographs yet: `lightavseg data fetch photos`, then run this section again.")

@@ -89,6 +89,16 @@ def test_structure(source):
 
 
 @every_notebook
+def test_each_exercise_says_its_minutes_and_knows_mistakes(source):
+    text = source.read_text()
+    exercises = [cell.source for cell in jupytext.read(source).cells if "exercise" in tags(cell)]
+    headed = re.findall(r"### Exercise \d+: .+\n#\n# \*\d+ minutes, (?:easy|medium|hard)\.\*\n", text)
+    assert len(headed) == len(exercises) >= 2
+    assert min(len(build.WRONG.findall(exercise)) for exercise in exercises) >= 3
+    assert "workbook.yours(" in text, "what the reader wrote is used afterwards"
+
+
+@every_notebook
 def test_a_cell_that_trains_makes_its_model(source):
     """Run twice, it does not go on from what the first time left."""
     for cell in code_cells(build.notebook_from_source(source)):
@@ -229,10 +239,16 @@ def double(x):
     # solution
     y = 2 * x
     return y
+    # wrong: x twice as a factor
+    return x * x
+    # wrong: one more
+    return x + 1
     # end solution
 
 # %% tags=["check"]
-workbook.check("double", double, cases=[(2, 4), (0.5, 1)], hint="add x to itself")
+squared, more = "that is x times x", "that is one more"
+workbook.check("double", double, cases=[(2, 4), (0.5, 1)], hint="add x to itself",
+               mistakes=[(3, 9, squared), (3, 4, more)])
 
 # %% tags=["exercise"]
 # solution
@@ -240,7 +256,7 @@ answer = {"a": double(1) or 2}
 # end solution
 
 # %% tags=["check"]
-workbook.check("answer", lambda: answer, expected={"a": 2}, hint="a dict")
+workbook.check("answer", lambda: answer, cases=[((), {"a": 2})], hint="a dict")
 
 # %%
 import matplotlib.pyplot as plt
@@ -277,7 +293,8 @@ def test_exercises_are_cut_out_and_folded_away(source):
     solved = 'def double(x):\n    """Twice x."""\n    y = 2 * x\n    return y'
     assert texts(stub, "exercise") == [gap, "answer = ...  # your code here"]
     assert texts(solution, "exercise")[0] == solved
-    assert texts(both, "exercise")[:2] == [gap, solved] and len(texts(both, "check")) == 4
+    wrong = [solved.replace("y = 2 * x\n    return y", f"return {other}") for other in ("x * x", "x + 1")]
+    assert texts(both, "exercise")[:4] == [gap, *wrong, solved] and len(texts(both, "check")) == 6
     pairs = zip(stub.cells, stub.cells[1:], strict=False)
     below_check = [after for cell, after in pairs if "check" in tags(cell)]
     for cell in below_check:
@@ -318,7 +335,7 @@ def test_a_built_notebook_is_tidy_and_in_sync(source, folder, monkeypatch):
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     picture = next(output for output in outputs if "image/png" in output.get("data", {}))
     assert picture.metadata["image/png"]["alt"] == picture.data["text/plain"] == "Empty axes."
-    assert code_cells(notebook)[4].outputs[0].text == "✘ double: not yet. Hint: add x to itself\n"
+    assert code_cells(notebook)[4].outputs[0].text == "○ double: your turn\n"
 
     source.write_text(SOURCE.replace('"two"', '"three"'))
     assert "differs from py/sample.py" in build.differences(folder)[0]
@@ -369,11 +386,15 @@ def test_strict_run_proves_exercises_and_nbval_notices_a_change(source, folder, 
     source.write_text(SOURCE.replace("y = 2 * x", "y = 3 * x"))  # a solution that its check refuses
     with pytest.raises(papermill.PapermillExecutionError, match="double: not yet"):
         build.execute(build.notebook_from_source(source, "both"), folder=folder)
-    # A check that any value passes.
-    source.write_text(SOURCE.replace("expected={", "expected=lambda found: True or {"))
-    source.write_text(source.read_text().replace("lambda: answer", '"filled"'))
-    with pytest.raises(papermill.PapermillExecutionError, match="passes on the unfilled exercise"):
-        build.execute(build.notebook_from_source(source, "both"), folder=folder)
+    # A check that any value passes, one that takes a mistake for another, and one that does not know it.
+    passes = SOURCE.replace("{\"a\": 2})]", "lambda found: True)]").replace("lambda: answer", "lambda: 1")
+    taken = SOURCE.replace("(3, 9, squared)", "(3, bool, squared)")
+    unknown = SOURCE.replace(", (3, 4, more)", "")
+    refused = {passes: "passes on the answer", taken: "taken for 0", unknown: "taken for unknown"}
+    for wrong, message in refused.items():
+        source.write_text(wrong)
+        with pytest.raises(papermill.PapermillExecutionError, match=message):
+            build.execute(build.notebook_from_source(source, "both"), folder=folder)
 
 
 TRAINING = """
