@@ -452,7 +452,7 @@ def front(points):
 
 # %% tags=["check"]
 corners = {"a": (1, 0.5), "b": (2, 0.6), "c": (3, 0.55), "d": (1, 0.4), "e": (4, 0.6)}
-equal = {"one": (1, 0.5), "other": (1, 0.5)}
+equal = {"one": (1, 0.5), "other": (1, 0.5), "dear": (2, 0.5)}
 workbook.check(
     "the Pareto front",
     front,
