@@ -3,6 +3,7 @@
 import base64
 import difflib
 import io
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +13,15 @@ from PIL import Image
 
 from ._common import records
 from ._common.environment import card
-from ._common.exercises import check, yours
+from ._common.exercises import beside, check, guess, yours
 from ._common.places import places
 
-__all__ = ["card", "check", "places", "record", "settings", "show", "table", "yours"]
+__all__ = [
+    "beside", "card", "check", "guess", "places", "record", "settings", "show", "table", "took", "yours",
+]
 
 PROFILES = ("default", "smoke")
+_started = time.monotonic()
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))  # what a parameter can be
 
 
@@ -54,6 +58,8 @@ def settings(namespace: dict[str, Any], **types: Any) -> SimpleNamespace:
             wrong.append(f"{name} is not a parameter of this notebook; {advice}")
     if wrong:
         raise ValueError("parameters: " + "\n            ".join(wrong))
+    global _started
+    _started = time.monotonic()
     namespace["_parameters"] = SimpleNamespace(**{name: namespace[name] for name in types})
     return namespace["_parameters"]
 
@@ -71,6 +77,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
 
     lines = [columns, ["---"] * len(columns), *rows]
     return Markdown("\n".join(f"| {' | '.join(map(str, line))} |" for line in lines))
+
+
+def took(expected: float) -> None:
+    """Print the minutes since the parameters were checked, beside those expected on two cores by default."""
+    minutes = (time.monotonic() - _started) / 60
+    print(f"minutes since the top: {minutes:.1f}; expected on 2 cores: {expected:g}")
 
 
 def record(path: Path, what: str, seed: int, **result: Any) -> None:

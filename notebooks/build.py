@@ -30,6 +30,7 @@ from typing import Literal
 import jupytext
 import nbformat
 import papermill
+import reading
 import tyro
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -99,6 +100,7 @@ def notebook_from_source(path: Path, exercises: Exercises = "stub") -> NotebookN
             cells.append(_cell("markdown", FOLDED.format(solved)))
         else:
             cells += [_cell("code", solved, tags[0]), _cell("code", check.source, tags[1])]
+    cells[0].source = cells[0].source.replace(reading.PLACE, reading.minutes(cells))
     seen = Counter()
     for cell in cells:  # ids made from the text: a rebuilt notebook differs only where its source does
         digest = hashlib.sha1(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]

@@ -1,4 +1,5 @@
-"""Exercises that answer: what is right, what is missing, and which mistake it looks like."""
+"""Exercises that answer: what is right, what is missing, and which mistake it looks like; and guesses, which
+stand beside what is measured afterwards."""
 from __future__ import annotations
 
 import os
@@ -10,6 +11,7 @@ import numpy as np
 FEW = 12  # values of an array that are shown one by one
 
 _solved: dict[str, Callable] = {}
+_guesses: dict[str, Any] = {}
 
 
 class Mistake(NamedTuple):
@@ -73,6 +75,24 @@ def yours(name: str) -> Callable | None:
     if name not in _solved:
         print(f"this cell waits for your answer to {name!r}")
     return _solved.get(name)
+
+
+def guess(name: str, expected: Any) -> None:
+    """Keep what the reader expects to be measured: a number, words, or several of them in a dict; `...` is
+    nothing yet."""
+    _guesses[name] = expected
+    print(f"○ {name}: your guess, in place of the dots" if _open(expected) else f"{name}: kept")
+
+
+def beside(name: str, measured: Any) -> None:
+    """Show what was measured beside the reader's guess of that name. Nobody judges."""
+    expected = _guesses.get(name, ...)
+    own = "none" if _open(expected) else readable(expected)
+    print(f"{name}: your guess {own}; measured {readable(measured)}")
+
+
+def _open(expected: Any) -> bool:
+    return all(value is ... for value in (expected.values() if isinstance(expected, dict) else [expected]))
 
 
 def _tell(failure: NotYet) -> None:
@@ -152,7 +172,7 @@ def readable(value: Any) -> str:
         return f"[{inside}]" if isinstance(value, list) else f"({inside})"
     if isinstance(value, (bool, np.bool_, str)):
         return repr(value) if isinstance(value, str) else str(bool(value))
-    if value is None:
+    if value is None or value is ...:
         return "nothing"
     if not hasattr(value, "shape") and not isinstance(value, (int, float)):
         return getattr(value, "__name__", None) or type(value).__name__

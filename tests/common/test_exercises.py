@@ -133,3 +133,20 @@ def test_an_answer_is_used_where_it_is_right(capsys):
     assert capsys.readouterr().out.count("this cell waits for your answer to 'double'") == 2
     workbook.check("double", right, cases=[(2, 4)], hint="look")
     assert workbook.yours("double") is right
+
+
+def test_a_guess_stands_beside_what_is_measured(capsys):
+    workbook.guess("share", ...)
+    workbook.beside("share", 0.12345)
+    workbook.guess("share", 0.5)
+    workbook.beside("share", 0.12345)
+    workbook.guess("two", {"first": ..., "second": "the dog"})
+    workbook.beside("two", {"first": 1, "second": "the cat"})
+    assert capsys.readouterr().out.splitlines() == [
+        "○ share: your guess, in place of the dots",
+        "share: your guess none; measured 0.1235",
+        "share: kept",
+        "share: your guess 0.5; measured 0.1235",
+        "two: kept",
+        "two: your guess {'first': nothing, 'second': 'the dog'}; measured {'first': 1, 'second': 'the cat'}",
+    ]

@@ -25,12 +25,14 @@ SOURCES = sorted((NOTEBOOKS / "py").glob("*.py"))
 STATES = "application/vnd.jupyter.widget-state+json"
 SANITIZE = Path(__file__).parent / "nbval_sanitize.cfg"
 TAGS = {"parameters", "exercise", "check", "result", "nbval-check-output", "recordings"}
+GIVEN = {"16.4", "17.4", "18.5"}  # seconds at which sounds of the sample begin, by its script
 FORBIDDEN = {  # in what a reader gets
     "a path of the machine it was made on": r"(?:^|[\s'\"(=])(?:/[\w.@+-]+){2,}|file://",
     "the host of a package registry": r"https?://[^\s\"']*/(?:simple|whl|packages|wheels)\b"
     r"|py(?:pi\.\w|thonhosted)",
 }
 
+sys.path.insert(0, str(NOTEBOOKS))  # reading.py, beside it
 spec = importlib.util.spec_from_file_location("notebooks_build", NOTEBOOKS / "build.py")
 build = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(build)
@@ -96,6 +98,41 @@ def test_each_exercise_says_its_minutes_and_knows_mistakes(source):
     assert len(headed) == len(exercises) >= 2
     assert min(len(build.WRONG.findall(exercise)) for exercise in exercises) >= 3
     assert "workbook.yours(" in text, "what the reader wrote is used afterwards"
+
+
+@every_notebook
+def test_each_notebook_has_the_same_frame(source):
+    text, cells = source.read_text(), build.notebook_from_source(source).cells
+    assert "@minutes" in text and "@minutes" not in cells[0].source
+    for part in ("**Afterwards you can**", "## Three things to remember", "## Try next", "## References"):
+        assert f"# {part}\n" in text, part
+    assert len(re.findall(r"^# [123]\. ", text.partition("# ## Three things to remember\n")[2], re.M)) == 3
+    assert "workbook.took(" in text
+
+
+@every_notebook
+def test_a_prediction_is_written_down_before_it_is_measured(source):
+    cells = build.notebook_from_source(source).cells
+    for cell, following in zip(cells, cells[1:], strict=False):
+        if "> **Prediction" in cell.source:
+            assert following.source.startswith("workbook.guess("), cell.source
+    code = "\n".join(cell.source for cell in code_cells(build.notebook_from_source(source)))
+    guessed, told = (re.findall(rf'workbook\.{name}\(\s*"(.+?)"', code) for name in ("guess", "beside"))
+    assert guessed and len(set(guessed)) == len(guessed) and set(guessed) == set(told)
+
+
+@every_notebook
+def test_prose_names_no_number_that_a_run_prints(source):
+    """It would go stale: prose speaks of what was measured in words, or shows the cell that measures it."""
+    notebook = nbformat.read(NOTEBOOKS / f"{source.stem}.ipynb", as_version=4)
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    printed = "\n".join(output.get("text") or str(output.get("data", {}).get("text/markdown", "")) for output in outputs)
+    number = r"(?<![\w.])\d+\.\d+%?(?![\w.]*\d)"
+    shown = {found for found in re.findall(number, printed) if len(re.sub(r"^0\.0*|\D", "", found)) >= 3}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and "<details>" not in cell.source:
+            prose = re.sub(r"\$.+?\$|\*reported\*.+?[.;]", "", cell.source, flags=re.S)
+            assert not shown & set(re.findall(number, prose)) - GIVEN, cell.source
 
 
 @every_notebook
