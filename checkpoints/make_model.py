@@ -60,7 +60,7 @@ the notebooks run at once.""",
         "make checkpoint-photos",
         {"train": 6000, "val": 160, "test": 320},
         lav.TrainConfig(
-            epochs=15, audio_epochs=12, weight_decay=0.01, negatives=0.05, validate_every=5, seed=SEED
+            epochs=13, audio_epochs=9, weight_decay=0.01, negatives=0.05, validate_every=5, seed=SEED
         ),
         "trained on SoundingPhotos",
         """**It knows {categories} animals, instruments and things, most by one picture and one recording**:

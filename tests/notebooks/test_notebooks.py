@@ -126,7 +126,7 @@ def test_prose_names_no_number_that_a_run_prints(source):
     """It would go stale: prose speaks of what was measured in words, or shows the cell that measures it."""
     notebook = nbformat.read(NOTEBOOKS / f"{source.stem}.ipynb", as_version=4)
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
-    printed = "\n".join(output.get("text") or str(output.get("data", {}).get("text/markdown", "")) for output in outputs)
+    printed = "\n".join(str(output.get("text") or output.get("data", {})) for output in outputs)
     number = r"(?<![\w.])\d+\.\d+%?(?![\w.]*\d)"
     shown = {found for found in re.findall(number, printed) if len(re.sub(r"^0\.0*|\D", "", found)) >= 3}
     for cell in notebook.cells:
