@@ -56,7 +56,7 @@ test-all: lint .venv/.edge ## every test, the long ones included: an hour
 	$(PYTEST) -m slow --durations 5 tests/docs
 
 lab: .venv/.complete ## open the notebooks in JupyterLab
-	$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
+	$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb
 
 notebooks: .venv/.complete ## regenerate the notebooks from notebooks/py and run them all
 	$(PY) notebooks/build.py build

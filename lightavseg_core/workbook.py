@@ -90,12 +90,13 @@ def record(path: Path, what: str, seed: int, **result: Any) -> None:
     records.write(path, {**records.provenance(what, seed), **result})
 
 
-def show(figure, alt: str) -> None:
+def show(figure, alt: str, vector: bool = False) -> None:
     """Display a matplotlib figure, once, with alt, one sentence: what a reader sees in it.
 
     The sentence goes where the notebook format keeps it, the picture's `alt` metadata, and is the picture's
     form in plain text. Lines and letters are PNG; a figure of photograph-like pictures, which JPEG brings to
-    less than two thirds, is JPEG, or the notebooks would weigh three times as much.
+    less than two thirds, is JPEG, or the notebooks would weigh three times as much. vector: as SVG, for
+    drawings that are to be enlarged.
     Raises ValueError when alt is empty.
     """
     from IPython.display import display
@@ -103,6 +104,14 @@ def show(figure, alt: str) -> None:
 
     if not alt.strip():
         raise ValueError("show(figure, alt): alt is empty; say in one sentence what the picture shows")
+    if vector:
+        svg = io.StringIO()
+        with pyplot.rc_context({"svg.hashsalt": "lightavseg", "svg.fonttype": "none"}):
+            figure.savefig(svg, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        pyplot.close(figure)
+        data = {"image/svg+xml": svg.getvalue(), "text/plain": alt}
+        display(data, metadata={"image/svg+xml": {"alt": alt}}, raw=True)
+        return
     png, jpeg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", bbox_inches="tight", metadata={"Software": None})
     pyplot.close(figure)  # or the notebook would show it again at the end of the cell

@@ -1,5 +1,5 @@
 """Pictures. What several notebooks draw stands here, what one subject needs in the module of its name."""
-from . import attribution, data, latency, scales, video
+from . import attribution, data, drawings, latency, scales, video
 from .common import (
     BLUE,
     GREEN,
@@ -20,7 +20,8 @@ from .common import (
 from .methods import method_comparison
 
 __all__ = [
-    "BLUE", "GREEN", "ORANGE", "attribution", "data", "latency", "scales", "video", "attention_maps", "bars",
-    "clip_figure", "cost_curves", "intervals", "method_colours", "method_comparison", "overlay", "pareto",
-    "pareto_front", "prediction_grid", "seed_dots", "training_curves",
+    "BLUE", "GREEN", "ORANGE", "attribution", "data", "drawings", "latency", "scales", "video",
+    "attention_maps", "bars", "clip_figure", "cost_curves", "intervals", "method_colours",
+    "method_comparison", "overlay", "pareto", "pareto_front", "prediction_grid", "seed_dots",
+    "training_curves",
 ]

@@ -15,7 +15,7 @@
 # # 1. Data and task: which pixels do you hear?
 #
 # Somebody shows you a street with the sound off and asks: *what here makes a noise?* You can
-# guess. With the sound on, you know. That is the task of this workbook: **given a video's
+# only guess. With the sound on, you know. That is the task of this workbook: **given a video's
 # frames and its sound, mark the pixels of whatever is sounding.** This notebook is about what
 # goes in, what should come out, and how the answer is scored. There is no model to build yet,
 # and nothing to train.
@@ -25,14 +25,16 @@
 #   around their files;
 # - turn a second of sound into the log-mel picture that a model hears, step by step, and get
 #   the same numbers as the package;
-# - work out $M_J$ and $M_F$ by hand, and say why the published $M_F$ depends on the batch size;
+# - work out the two scores, $M_J$ and $M_F$, by hand, and say why the published $M_F$ depends
+#   on the batch size;
 # - recognise data on which a high score is no proof of listening.
 #
 # | | |
 # |---|---|
+# | To read | @minutes |
 # | Time on 2 cores | about a minute (`profile = "smoke"`: half of it) |
 # | Memory | 1.5 GB |
-# | You need | Python and a little PyTorch; nothing of audio; loudspeakers or headphones |
+# | You need | Python and a little PyTorch; no knowledge of audio; loudspeakers or headphones |
 
 # %% tags=["parameters"]
 profile = "default"    # "smoke": the shortest run that touches everything
@@ -77,12 +79,12 @@ print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
 # %% [markdown]
 # ## 1.1 Look and listen
 #
-# The benchmark, **AVSBench**, is cut from videos of the web: dogs, guitars, engines. It is
-# given out on request (section 1.2). So that you can begin now, the workbook generates
-# **SoundingShapes**, in the same files and folders: silhouettes that move about, each with a
-# *timbre* (the character of a sound) of its own. A disc hums, a ring is a siren, a cross
-# rattles. Shape and timbre are a *category*; colour, size and place say nothing about it. Here
-# is the first clip; play it.
+# The benchmark, **AVSBench** (Zhou et al. 2022), is cut from web videos: dogs, guitars, engines.
+# Its authors give it out on request (section 1.2). So that you can begin now, the workbook
+# generates **SoundingShapes**, in the same files and folders. These are silhouettes that move
+# about, each with a *timbre* (the character of a sound) of its own. A disc hums, a ring wails
+# like a siren, a cross rattles. A shape and its timbre make a *category*; colour, size and place
+# say nothing about it. Here is the first clip; play it.
 
 # %%
 several = lav.data.AVSBench(tour, "ms3", "train")
@@ -97,12 +99,13 @@ workbook.show(
 Audio(several.waveform(0).numpy(), rate=16_000)
 
 # %% [markdown]
-# The upper row is all that is seen, one frame a second. The lower row is all that is heard, as
-# a picture, time to the right and pitch upwards: section 1.3 makes it. The row between is the
-# **truth**: in each second the objects that sound, and not those that are merely there.
+# The upper row is all that a model sees, one frame per second. The lower row is all that it
+# hears, as a picture: time runs to the right, pitch upwards. You make such a picture in section
+# 1.3. The row between is the **ground truth** (`truth` in the code): in each second the objects
+# that sound, and not those that are merely there.
 #
-# Now the experiment that defines the task. The frames stay. Of the sound we keep only one
-# object, then only another:
+# Now the experiment that defines the task. The frames stay the same. Of the sound we keep only
+# one object, then only another:
 
 # %%
 *things, floor = tracks(several, 0)     # each object's own sound; last comes the background noise
@@ -124,20 +127,20 @@ workbook.show(
 )
 
 # %% [markdown]
-# (A row may have dark frames: there the object is in view and silent, and the truth is empty.)
-# No amount of looking tells which of the three lower rows is right, and no amount of listening
-# tells *where* the sound comes from: it is one channel, mono. The answer needs both. The
-# workbook puts it in one sentence:
+# (A row may have dark frames. There the object is in view but silent, and the ground truth is
+# empty.) No amount of looking tells which of the three lower rows is right. No amount of
+# listening tells *where* the sound comes from: it has a single channel (mono). The answer needs
+# both. The workbook puts it in one sentence:
 #
 # > **Audio tells what, vision tells where.**
 #
-# Remember it for notebook 2, where it becomes a few lines of code.
+# Remember it for [notebook 2](02_model.ipynb), where it becomes a few lines of code.
 #
 # ## 1.2 Three tasks on disk
 #
-# AVSBench has three subsets. Nobody has counted here: this is what is *reported* of them, with
-# the sources in [docs/avsbench.md](../docs/avsbench.md). AVSS holds the clips of the other two,
-# labelled anew, as `v1s` and `v1m`.
+# AVSBench has three subsets. The table gives what is *reported* about them, not what we counted;
+# the sources are in [docs/avsbench.md](../docs/avsbench.md). AVSS contains the clips of the other
+# two, with new labels, as `v1s` and `v1m`.
 #
 # | | S4, single source | MS3, multiple sources | AVSS, semantic |
 # |---|---|---|---|
@@ -151,10 +154,11 @@ workbook.show(
 # | annotated for validation and test | all | all | all |
 # | a mask's pixels | above 0: sounds | above 0: sounds | a class each, as a colour |
 #
-# MS3 is small: 296 clips to learn from. And S4 asks a model to learn from one frame in five.
-# Both are reasons why methods lean on *encoders*, the parts that turn a picture or a sound into
-# features, that were trained elsewhere on more. Here is a generated clip of each kind: an
-# annotated frame in grey with its mask in colour, a frame without a mask as it is.
+# MS3 is small: there are 296 clips to learn from. S4 asks a model to learn from one frame in
+# five. Both are reasons why methods rely on pretrained *encoders*. An encoder is the part that
+# turns a picture or a sound into features; these were trained elsewhere, on more data. Here is a
+# generated clip of each kind. A frame with a mask is shown in grey, its mask in colour; a frame
+# without a mask is shown as it is.
 
 # %%
 labels = read_labels(tour)                       # label2idx.json: background 0, then the categories
@@ -176,23 +180,32 @@ workbook.show(
 )
 
 # %% [markdown]
-# > **Prediction.** If only first frames are annotated for training and all five for validation
-# > and test, our tour with its 6 S4 clips for training and 1 for test holds $6 + 5 \cdot 1 =
-# > 11$ masks. By the same rule, what should a complete download of S4 hold?
+# We have generated 6 S4 clips for training and 1 for test. The table above says which of their
+# frames are annotated, and how many clips the real S4 has.
+#
+# > **Prediction.** How many S4 masks are on our disk? How many should a complete download of S4
+# > contain, by the same rule?
+
+# %%
+workbook.guess("masks of S4", {"on our disk": ..., "complete download": ...})
 
 # %%
 found = len(list((tour / "Single-source/s4_data/gt_masks").rglob("*.png")))
-print(f"masks of S4 in the tour: predicted {6 + 5 * 1}, found on disk {found}")
+print(f"masks of S4 on our disk: by the rule 6 + 5 * 1 = {6 + 5 * 1}, counted {found}")
 assert found == 6 + 5 * 1
 real = PUBLISHED["s4"]
 masks = real["train"] + 5 * (real["val"] + real["test"])
 terms = f"{real['train']:,} + 5 * ({real['val']} + {real['test']})"
-print(f"the real S4, from its reported clips: {terms} = {masks:,} (not counted here)")
+print(f"the real S4, by the rule from its reported clips: {terms} = {masks:,} (not counted here)")
+workbook.beside("masks of S4", {"on our disk": found, "complete download": masks})
 
 # %% [markdown]
-# **Where the files lie.** Each subset has its own habits (`.mp4` in the middle of a picture's
-# name, categories as folders here and not there), and they are the first thing to go wrong.
-# These are the files of one generated clip of each subset:
+# **Why?** A training clip has one mask, for its first frame. A clip for validation or test has
+# five.
+#
+# **Where the files are.** Each subset has its own conventions: MS3 puts `.mp4` into the middle of
+# a picture's name; S4 has a folder for each category, the others do not. Such details are the
+# first thing to go wrong. These are the files of one generated clip of each subset:
 
 # %%
 clips = {"S4": single["train"].clips[0], "MS3": several.clips[0], "AVSS": semantic.clips[2]}
@@ -208,15 +221,16 @@ for subset, clip in clips.items():
         print(f"    {folder.relative_to(tour)}/{shown}")
 
 # %% [markdown]
-# Beside them lies a CSV for each subset that names the clips and their split. The real S4 and
-# MS3 also bring each clip's log-mel as a pickle. Opening a pickle runs whatever program
-# somebody put into it, so this workbook never does: it makes log-mels from the WAV.
+# In addition each subset has a CSV file that names the clips and their splits. The real S4 and
+# MS3 also come with each clip's log-mel as a pickle. To open a pickle is to run whatever program
+# somebody put into it, so this workbook never does: it computes log-mels from the WAV.
 #
-# **What a mask holds.** In AVSS a mask is a picture in colours, and each colour *is* a number.
-# The rule is PASCAL VOC's: the bits of the index, lowest first, become the highest bits of red,
-# green and blue in turn (1 is dark red, 2 dark green, 3 = 1 + 2 both, which is olive, 4 dark
-# blue), so that near numbers get distant colours. (The figure above has other colours, easier
-# to tell apart on a picture.) The package looks colours up and hands out indices:
+# **What a mask contains.** In AVSS a mask is a colour picture, and each colour *is* a number. The
+# rule is that of PASCAL VOC (Everingham et al. 2010): the bits of the class index, lowest first,
+# become the highest bits of red, green and blue in turn. So 1 is dark red, 2 is dark green, and
+# 3, which is 1 + 2, is both: olive. 4 is dark blue. Neighbouring numbers get very different
+# colours. (The figure above uses other colours, which are easier to tell apart on a picture.) The
+# package looks the colours up and returns indices:
 
 # %%
 paths = [path for clip in semantic.clips for path in clip.masks if path]
@@ -230,9 +244,9 @@ workbook.show(
 )
 
 # %% [markdown]
-# The last column is a trap for the unwary. AVSBench also ships the masks as grey pictures,
-# `labels_semantic`, where **value = index - 1**, as 8-bit numbers; so the background, index 0,
-# is 255. Read such a file as indices and everything is off by one. A proof by writing one:
+# The last column is a trap. AVSBench also ships the masks as grey pictures, `labels_semantic`,
+# in which **value = index - 1**, as 8-bit numbers. So the background, index 0, is 255. If you read
+# such a file as indices, everything is off by one. We write one and read it back:
 
 # %%
 folder = here.runs / "labels_semantic"
@@ -244,11 +258,11 @@ print("values in the file", written, "are read as", again.unique().tolist())
 assert torch.equal(again, index)
 
 # %% [markdown]
-# **The real data.** How to ask for AVSBench, where to put it and what to expect is in
-# [docs/avsbench.md](../docs/avsbench.md). The class that reads it is the one that reads the
-# generated clips: `lav.data.AVSBench(root, subset, split)`. Before you train on any data, real
-# or generated, let `lightavseg data check FOLDER --subset ms3` read every file. A training that
-# dies at epoch 12 of a missing frame is a costly way to find it.
+# **The real data.** How to ask for AVSBench, where to put it and what to expect is described in
+# [docs/avsbench.md](../docs/avsbench.md). The same class reads real and generated clips:
+# `lav.data.AVSBench(root, subset, split)`. Before you train on any data, real or generated, let
+# `lightavseg data check FOLDER --subset ms3` read every file. A training run that crashes in
+# epoch 12 is an expensive way to find out that a frame is missing.
 
 # %%
 for subset in ("s4", "ms3", "avss"):
@@ -257,8 +271,8 @@ for subset in ("s4", "ms3", "avss"):
     assert report.ok
 
 # %% [markdown]
-# Does it also find what is wrong? Take a copy, delete one frame and cut a mask off after 100
-# bytes:
+# Does the check also find what is wrong? We take a copy, delete one frame, and cut off one mask
+# after 100 bytes:
 
 # %%
 broken = here.runs / f"broken_{s.seed}"
@@ -274,38 +288,45 @@ assert found == [(victim.name, "missing"), (other.name, "broken")]
 # %% [markdown]
 # ## 1.3 From sound to a picture of sound
 #
-# Sound comes as 16,000 numbers a second. One of them alone means nothing, not even "loud": what
-# we hear is how fast, and how strongly, they *oscillate*. So a model is given, for each frame,
-# a picture of which frequencies sound when: the **log-mel spectrogram**. The recipe below is
-# that of VGGish, an audio network whose input format AVSBench took over. We follow one second
-# of the clip, the one in which most objects sound:
+# Sound comes as 16,000 numbers (*samples*) per second. A single one means nothing, not even
+# "loud": what we hear is how fast, and how strongly, they *oscillate*. So for each frame a model
+# gets a picture that shows which frequencies sound when: the **log-mel spectrogram**. The recipe
+# below is that of VGGish (Hershey et al. 2017), an audio network whose input format AVSBench
+# adopted. We follow one second of the clip, the one in which most objects sound:
 #
-# 1. take the samples from the frame's time on, 15,600 of them, 0.975 s;
-# 2. cut them into **windows** of 25 ms (400 samples), a new one every 10 ms (160 samples), and
-#    fade each in and out with a bell-shaped curve, the Hann window, so that the cuts are not
-#    heard as clicks;
-# 3. ask of each window how much of each frequency it holds: a Fourier transform over 512 points
-#    (FFT), of which the strengths (*magnitudes*) of 257 frequencies from 0 to 8,000 Hz are
-#    kept, its **bins**;
-# 4. add the bins up in 64 **mel bands** between 125 and 7,500 Hz, each with weights that form a
-#    triangle over its frequencies. The mel is a unit of pitch as *we* hear it; evenly spaced in
-#    mels, the triangles are narrow below and wide above;
-# 5. take the logarithm, because we also hear loudness in ratios: $\log(x + 0.01)$. The 0.01
+# 1. Take the 15,600 samples (0.975 s) that begin at the frame's time.
+# 2. Cut them into **windows** of 25 ms (400 samples); a new one begins every 10 ms (160 samples).
+#    Fade each window in and out with a bell-shaped curve, the Hann window. Otherwise the cuts
+#    would show up in the spectrum, as clicks.
+# 3. Ask how much of each frequency a window contains. This is a Fourier transform over 512 points
+#    (FFT). We keep its strengths (*magnitudes*) at 257 frequencies from 0 to 8,000 Hz, the
+#    **bins**.
+# 4. Add up the bins in 64 **mel bands** between 125 and 7,500 Hz. The weights of a band form a
+#    triangle over its frequencies. The mel is a unit of pitch as *we* hear it. The triangles are
+#    evenly spaced in mels, so in hertz they are narrow at low and wide at high frequencies.
+# 5. Take the logarithm, because we also hear loudness in ratios: $\log(x + 0.01)$. The 0.01
 #    keeps silence finite.
 #
-# > **Prediction.** How many windows fit? The first needs 400 samples, each further one 160
-# > more: $n = 1 + \lfloor (N - 400) / 160 \rfloor$. So 15,600 samples make **96**. A whole
-# > second, 16,000, would make 98, and the 15,360 samples of "0.96 s", only 94. (Notebook 3,
-# > like many, says 0.96 s: that is 96 steps of 10 ms; the last window reaches 15 ms further.)
+# > **Prediction.** How many whole windows fit into 15,600 samples? How many into 16,000, a full
+# > second? How many into 15,360, which is 0.96 s?
 
 # %%
-for samples, predicted in {15_600: 96, 16_000: 98, 15_360: 94}.items():
+workbook.guess("windows", {"15,600 samples": ..., "16,000 samples": ..., "15,360 samples": ...})
+
+# %%
+counted = {}
+for samples, by_formula in {15_600: 96, 16_000: 98, 15_360: 94}.items():
     measured = len(torch.zeros(samples).unfold(0, 400, 160))
-    print(f"{samples:,} samples: predicted {predicted} windows, measured {measured}")
-    assert measured == predicted == 1 + (samples - 400) // 160
+    counted[f"{samples:,} samples"] = measured
+    assert measured == by_formula == 1 + (samples - 400) // 160
+workbook.beside("windows", counted)
 
 # %% [markdown]
-# Now the steps, each a line or two. Shapes are in the comments.
+# **Why?** The first window needs 400 samples, and each further one needs 160 more. So $N$ samples
+# hold $n = 1 + \lfloor (N - 400) / 160 \rfloor$ windows. Many texts say 0.96 s and mean 96 steps
+# of 10 ms; the last window reaches 15 ms further.
+#
+# Now the steps, each in a line or two. Shapes are in the comments.
 
 # %%
 how_many = sum(track.object.sounding.astype(int) for track in things)
@@ -313,9 +334,9 @@ second = int(how_many.argmax())                                     # in which m
 waveform = several.waveform(0)
 sound = waveform[second * 16_000:][:15_600].double()                # (15600,)
 windows = sound.unfold(0, 400, 160)                                 # (96, 400)
-turn = 2 * torch.pi * torch.arange(400, dtype=torch.float64) / 400  # (400,) up to a full turn
+turn = 2 * torch.pi * torch.arange(400, dtype=torch.float64) / 400  # (400,) 0 to a full turn
 hann = 0.5 - 0.5 * torch.cos(turn)                                  # (400,)
-spectrum = torch.fft.rfft(windows * hann, n=512).abs()              # (96, 257) filled up with zeros
+spectrum = torch.fft.rfft(windows * hann, n=512).abs()              # (96, 257) zero-padded
 
 
 def mel(hertz):
@@ -348,9 +369,10 @@ Audio(sound.numpy(), rate=16_000)
 
 # %% [markdown]
 # Compare panels 5 and 6. The mel bands spend half of their rows on the lowest quarter of the
-# frequencies, much as our ears do. Is it what the package computes? It should be, up to the
-# rounding of 32-bit numbers: an encoder that was trained on one recipe hears another one as a
-# foreign accent.
+# frequencies, much as our ears do.
+#
+# Do these steps give what the package computes? They should, up to the rounding of 32-bit
+# numbers. To an encoder that was trained on one recipe, another recipe is a foreign accent.
 
 # %%
 front_end = lav.data.audio.LogMel()
@@ -361,39 +383,44 @@ assert difference < 1e-6
 
 silence = front_end(torch.zeros(16_000), torch.tensor([0.0]))
 expected = torch.tensor(0.01).log()
-print(f"silence reads {silence.min():.3f} everywhere; predicted log(0.01) = {expected:.3f}")
+print(f"silence is {silence.min():.3f} everywhere; expected log(0.01) = {expected:.3f}")
 assert torch.allclose(silence, expected)
 
 # %% [markdown]
-# **What if the track is too short?** Say a WAV has 4.8 s, so that the last frame, at 4.0 s,
-# finds only 0.8 s of sound. What is missing is filled with silence *before* the logarithm.
-# Zeros in the log-mel, filled in afterwards, would be anything but silent: they stand for $x =
-# e^0 - 0.01 = 0.99$, and silence is $x = 0$.
+# **What if the track is too short?** Suppose a WAV lasts 4.8 s. Then the last frame, at 4.0 s,
+# has only 0.8 s of sound. The rest is filled with silence *before* the logarithm. Zeros filled
+# into the log-mel afterwards would be anything but silent: they stand for $x = e^0 - 0.01 = 0.99$,
+# whereas silence is $x = 0$.
 #
-# > **Prediction.** Windows that start at sample 12,800 or later hear nothing: $12{,}800 / 160 =
-# > 80$, so of 96 windows the last 16 read $-4.605$ in all bands.
+# > **Prediction.** How many of the last frame's 96 windows hear nothing but silence?
+
+# %%
+workbook.guess("silent windows", ...)
 
 # %%
 last = front_end(waveform[:76_800], torch.tensor([4.0]))[0, 0]      # 4.8 s -> (96, 64)
 quiet = int(torch.isclose(last, torch.tensor(front_end.silence)).all(1).sum())
 louder = float((item["log_mel"] >= 0).float().mean())
-print(f"silent windows: predicted 16, measured {quiet}")
-print(f"a zero would be louder than {1 - louder:.1%} of what this clip's log-mel holds")
+workbook.beside("silent windows", quiet)
+print(f"a zero would be louder than {1 - louder:.1%} of the values in this clip's log-mel")
 assert quiet == 16
 
 # %% [markdown]
-# **Where the benchmark differs.** AVSBench's own features cut the windows of the whole track
-# into pieces of 96, so that a piece begins every 0.96 s, not every second: what goes with
-# second 4 begins at 3.84 s. Here each frame hears what begins with it. Whoever needs the
-# benchmark's cut says `LogMel("published")`; the recipe is the same.
+# **Why?** The sound ends after 0.8 s, or 12,800 samples. Windows that start there or later hear
+# nothing. A window starts every 160 samples, so $12{,}800 / 160 = 80$ windows start before that,
+# and the last $96 - 80 = 16$ are silent in all bands.
+#
+# **Where the benchmark differs.** For AVSBench's own features the windows of the whole track are
+# cut into pieces of 96. So a piece begins every 0.96 s, not every second: what goes with second 4
+# begins at 3.84 s. In this workbook each frame hears the sound that begins with it. If you need
+# the benchmark's cut, write `LogMel("published")`; the recipe is the same.
 #
 # ### Exercise 1: back from mel to hertz
 #
 # *3 minutes, easy.*
 #
-# Bands are counted from 0; band 31 peaks at `edges[32]`, but that is a number of mels. Which
-# frequency is it? `mel` is $m = 1127 \ln(1 + f / 700)$. Solve for $f$; `m` is a tensor of any
-# shape.
+# Bands are counted from 0. Band 31 peaks at `edges[32]`, but that is in mels. Which frequency is
+# it? `mel` is $m = 1127 \ln(1 + f / 700)$. Solve for $f$; `m` is a tensor of any shape.
 
 # %% tags=["exercise"]
 def hertz(m):
@@ -422,7 +449,7 @@ workbook.check(
         (edges[32], lambda found: abs(found - peak) < 16),     # bins lie 31 Hz apart
     ],
     mistakes=[
-        (zero, 700.0, "0 mels are 0 Hz: the 1 inside the logarithm has to be taken away again"),
+        (zero, 700.0, "0 mels are 0 Hz: the 1 inside the logarithm has to be subtracted again"),
         (one, 1.71828, "this is f / 700, not yet f"),
         (one, 6300.0, "ln is the natural logarithm, so exp undoes it, not a power of ten"),
         (zero, 700 * (1 / 1127 - 1), "mel multiplies by 1127 last, so divide by it first"),
@@ -433,8 +460,8 @@ workbook.check(
 # ## 1.4 How good is an answer? Two scores, by hand
 #
 # A model gives each pixel a probability $p$ of belonging to something that sounds. Three frames
-# of 4 x 4 pixels will do to learn both scores. True pixels are framed in green. In the third
-# frame nothing sounds.
+# of 4 x 4 pixels are enough to learn both scores. The pixels of the ground truth, the *true*
+# pixels, are framed in green. In the third frame nothing sounds.
 
 # %%
 probability = torch.full((3, 4, 4), 0.05)
@@ -456,10 +483,10 @@ workbook.show(
 )
 
 # %% [markdown]
-# **$M_J$** (J for Jaccard) asks: of all pixels that are marked ($p > 0.5$) *or* true, what
-# share is both? That is intersection over union, **IoU**, of each frame; $M_J$ is the mean over
-# all frames. An empty truth has no overlap to find; there the frame scores **the share of
-# pixels left dark**.
+# **$M_J$** (J for Jaccard, 1912) asks: of all pixels that are marked ($p > 0.5$) *or* true, what
+# share is both? For each frame this is the intersection over union, **IoU**; $M_J$ is its mean
+# over all frames. If the ground truth is empty, there is no overlap to find: the frame then scores
+# **the share of pixels left dark**.
 #
 # | frame | marked | both | union | score |
 # |---|---|---|---|---|
@@ -467,33 +494,36 @@ workbook.show(
 # | timid | 1 | 1 | 3 | 1/3 |
 # | silent | 1 | | | 15/16 are dark |
 #
-# > **Prediction.** $M_J = \frac{1}{3}\left(\frac{4}{5} + \frac{1}{3} + \frac{15}{16}\right) =
-# > 0.690$
+# > **Prediction.** What is $M_J$ of the three frames?
+
+# %%
+workbook.guess("M_J of the three frames", ...)
 
 # %%
 def score(probability, truth, batch):
-    """What the package's MaskScore says when so many items at a time are given to it."""
+    """The scores of the package's MaskScore, which gets `batch` items at a time."""
     ruler = MaskScore()
     for p, t in zip(probability.split(batch), truth.split(batch)):
-        logits = p.logit().clamp(-110, 110)      # those of 0 and 1 are infinite, which it refuses
+        logits = p.logit().clamp(-110, 110)      # for p = 0 and 1, whose logits are infinite
         ruler.update(logits, t)                  # applies the sigmoid itself
     return {name: value.item() for name, value in ruler.compute().items()}
 
 
 measured = score(probability, truth, 3)["M_J"]
-print(f"M_J: by hand {(4 / 5 + 1 / 3 + 15 / 16) / 3:.4f}, measured {measured:.4f}")
+workbook.beside("M_J of the three frames", measured)
+print(f"by hand (4/5 + 1/3 + 15/16) / 3 = {(4 / 5 + 1 / 3 + 15 / 16) / 3:.4f}")
 assert abs(measured - (4 / 5 + 1 / 3 + 15 / 16) / 3) < 1e-6
 
 # %% [markdown]
-# Mind the rule for silence: a black picture earns 1 on each silent frame. Notebook 3 puts a
-# number to what darkness is worth.
+# Mind the rule for silent frames: a prediction that marks nothing earns 1 on each of them.
+# [Notebook 3](03_training.ipynb) measures how much that is worth.
 #
 # ### Exercise 2: IoU
 #
 # *5 minutes, easy.*
 #
-# `marked` and `true` are (H, W), bool. Return the frame's score, with the rule for the empty
-# truth.
+# `marked` and `true` are (H, W), bool. Return the frame's score, including the rule for an empty
+# ground truth.
 
 # %% tags=["exercise"]
 def iou(marked, true):
@@ -517,36 +547,36 @@ def iou(marked, true):
 
 # %% tags=["check"]
 nothing, row, rows = torch.zeros(3, 4, 4) > 0
-row[0], rows[:2] = True, True                                  # 4 pixels, and 8 that hold them
+row[0], rows[:2] = True, True                          # 4 pixels, and 8 that include them
 cases = [((nothing, nothing), 1.0), ((nothing, truth[0]), 0.0), ((row, nothing), 3 / 4)]
 for p, t, expected in zip(probability, truth, (4 / 5, 1 / 3, 15 / 16)):
     cases.append(((p > 0.5, t), expected))
 workbook.check(
     "IoU",
     iou,
-    hint="first the empty truth: what share is not marked? Then & gives what is both, | the union",
+    hint="first the empty truth: what share is not marked? Then & is the intersection, | the union",
     cases=cases,
     mistakes=[
-        ((nothing, nothing), torch.nan, "0 / 0: where the truth is empty, another rule holds"),
-        ((row, nothing), 1.0, "the truth is empty, yet something is marked: that costs its share"),
-        ((row, rows), 2 / 3, "that is Dice; divide what is both by the union of the two"),
+        ((nothing, nothing), torch.nan, "0 / 0: where the truth is empty, another rule applies"),
+        ((row, nothing), 1.0, "the truth is empty, yet something is marked: subtract its share"),
+        ((row, rows), 2 / 3, "that is Dice; divide the intersection by the union"),
         ((row, rows), 3 / 4, "background that is left dark does not count; look at the union only"),
     ],
 )
 
 # %% [markdown]
-# **$M_F$** does not commit itself to 0.5. At a threshold $t$ mark what has $p \ge t$.
-# *Precision* $P$ is the share of the marked pixels that is true, *recall* $R$ the share of the
-# true pixels that is marked, and
+# **$M_F$** does not commit itself to the threshold 0.5. At a threshold $t$ we mark the pixels with
+# $p \ge t$. *Precision* $P$ is the share of the marked pixels that are true. *Recall* $R$ is the
+# share of the true pixels that are marked. The F-measure (Achanta et al. 2009) is
 #
-# $$F = \frac{(1 + \beta^2)\, P R}{\beta^2 P + R}, \qquad \beta^2 = 0.3,$$
+# $$F = \frac{(1 + \beta^2)\, P R}{\beta^2 P + R}, \qquad \beta^2 = 0.3.$$
 #
-# which weighs precision more than recall. At $t = 0.5$ the clear frame has $P = 4/5$ and $R =
+# It gives precision more weight than recall. At $t = 0.5$ the clear frame has $P = 4/5$ and $R =
 # 1$, so $F = 1.04 / 1.24 = 0.839$; the timid one has $P = 1$ and $R = 1/3$, so $F = 0.684$.
-# This is done at 255 thresholds from 0 to 1. The curves are averaged over the frames **in which
+# We compute $F$ at 255 thresholds from 0 to 1. The curves are averaged over the frames **in which
 # something sounds**, and the **maximum of the average** is the score: the best that one
-# threshold can do for all frames. (AVSS is scored otherwise: IoU and F of each class, without
-# thresholds, and their mean over the classes.)
+# threshold can do for all frames. (AVSS is scored differently: IoU and F of each class, without
+# thresholds, averaged over the classes.)
 
 # %%
 thresholds = torch.linspace(0, 1 - 1e-10, 255)
@@ -565,8 +595,8 @@ workbook.show(
 #
 # *6 minutes, medium.*
 #
-# `probability` is (H, W), `true` (H, W) bool, with at least one true pixel. Return F, and 0
-# where nothing true is marked.
+# `probability` is (H, W), `true` is (H, W) bool, with at least one true pixel. Return F, or 0 if
+# no true pixel is marked.
 
 # %% tags=["exercise"]
 def f_measure(probability, true, threshold):
@@ -617,8 +647,8 @@ workbook.check(
     cases=cases,
     hint="precision divides by what is marked, recall by what is true",
     mistakes=[
-        ((at, left, 0.5), 0.0, "a probability that equals the threshold is marked, too"),
-        ((at, ~left, 0.4), torch.nan, "0 / 0: what if nothing that is marked is true?"),
+        ((at, left, 0.5), 0.0, "a pixel whose probability equals the threshold is marked, too"),
+        ((at, ~left, 0.4), torch.nan, "0 / 0: what if no marked pixel is true?"),
         ((at, left, 0.1), 2 / 3, "that is F1; here precision counts more, by 1.3 and 0.3"),
         ((at, left, 0.1), 0.8125, "in the denominator the 0.3 belongs to precision"),
     ],
@@ -627,45 +657,57 @@ workbook.check(
 # %% [markdown]
 # ### A score that depends on the batch size
 #
-# Nothing in the definition speaks of batches. But the benchmark's published evaluation takes
-# the maximum **in each batch** and averages the maxima, and a batch in which nothing sounds
-# counts 0. Scores that were made with it depend on its batch size. Watch what it does to our
-# three frames. Each curve of a single frame peaks at 1; their mean peaks at 0.92, since no
-# threshold suits both:
+# The definition does not mention batches. But the benchmark's published evaluation takes the
+# maximum **in each batch** and averages these maxima; a batch in which nothing sounds counts 0.
+# So a score that was computed in this way depends on the batch size.
+#
+# Take our three frames. The curves of the two sounding frames both reach 1, but at different
+# thresholds. Their mean stays below 1, because no threshold suits both.
+#
+# > **Prediction.** What does the batch-wise $M_F$ become if each of the three frames is a batch
+# > of its own?
+
+# %%
+workbook.guess("M_F, one frame per batch", ...)
 
 # %%
 highest = float(curves.mean(0).max())
 singly = score(probability, truth, 1)
 exactly, by_batch = singly["M_F"], singly["M_F_batch"]
-print(f"one curve:             predicted {highest:.3f}, the maximum of the mean; "
-      f"measured {exactly:.3f}")
-print(f"batches of one frame:  predicted (1 + 1 + 0) / 3 = {2 / 3:.3f}; measured {by_batch:.3f}")
+print(f"one curve over all frames: maximum of the mean {highest:.3f}, measured {exactly:.3f}")
+workbook.beside("M_F, one frame per batch", by_batch)
+print(f"by hand (1 + 1 + 0) / 3 = {2 / 3:.3f}")
 assert abs(exactly - highest) < 1e-6 and abs(by_batch - 2 / 3) < 1e-6
 assert abs(score(probability, truth, 3)["M_F_batch"] - highest) < 1e-6    # one batch: the same
 
 # %% [markdown]
-# Two effects, in opposite directions. Silent batches pull the score down. And small batches
-# push it up, since each may choose its own threshold. Let $n$ batches have equally many
-# sounding frames, and the mean curves $F_1, \dots, F_n$. Then
+# **Why?** Two effects work in opposite directions. Silent batches pull the score down. Small
+# batches push it up, because each may choose its own threshold. Suppose that $n$ batches have
+# equally many sounding frames, and mean curves $F_1, \dots, F_n$. Then
 #
 # $$\max_t \frac{1}{n} \sum_b F_b(t) \;\le\; \frac{1}{n} \sum_b \max_t F_b(t),$$
 #
-# because at *every* $t$ each $F_b(t)$ is at most its own maximum. On the left stands the score
-# of one curve, on the right the batch-wise one. The same holds each time that two batches are
-# merged into one: the score falls, or stays. How much is that for a trained model? The workbook
-# ships a small one, which is nearly perfect on these clips. So it has to hear them twice: as
-# they are, and through white noise as loud as the sound itself, where its masks become unsure.
+# because at *every* $t$ each $F_b(t)$ is at most its own maximum. The left side is the score of
+# one curve, the right side the batch-wise score. For the same reason the batch-wise score falls,
+# or stays, if all batches are merged in pairs.
 #
-# > **Prediction.** On s4, where something sounds in every frame, the batch-wise $M_F$ falls
-# > from 1 over 2 and 4 to 8 clips in a batch, and never goes below that of one curve; by more
-# > through noise, for where masks are sure, any threshold will do. On ms3 a batch counts 0 only
-# > if its clips are silent throughout. There each of 2, 3 or 4 objects is silent in a second
-# > with probability 0.6, so in five seconds all of them with $(0.6^{10} + 0.6^{15} + 0.6^{20})
-# > / 3 = 0.2\%$: we expect no such clip, and that ms3 falls too.
+# How large is the effect for a trained model? The workbook ships a small one, `checkpoints/tiny`.
+# It hears the s4 clips twice: as they are, and through white noise as loud as the sound itself,
+# which makes its masks unsure. It hears the ms3 clips only through noise. An ms3 clip can be
+# silent throughout; alone in a batch it would count 0.
+#
+# > **Prediction.** How many points (hundredths) does $M_F$ lose from batches of one clip to one
+# > curve over all clips? A gain counts as negative.
+
+# %%
+workbook.guess(
+    "points of M_F lost",
+    {"s4, own sound": ..., "s4, through noise": ..., "ms3, through noise": ...},
+)
 
 # %%
 def test_clips(subset, **kind):
-    """Unseen clips of a subset, the same in each run."""
+    """Test clips of a subset, the same in each run."""
     root = here.runs / f"{'_'.join(['test', *kind])}_{s.clips}_{s.seed}"
     lav.data.sounding_shapes.generate(root, subset, {"test": s.clips}, size, s.seed, **kind)
     return lav.data.AVSBench(root, subset, "test", size)
@@ -685,6 +727,8 @@ for subset, sound in (("s4", "normal"), ("s4", "noisy"), ("ms3", "noisy")):
     exact[name] = scores[1]["M_F"]
 silent_throughout = int((~truths.flatten(1).any(1)).sum())
 print(f"clips of ms3 that are silent throughout: {silent_throughout} of {s.clips}")
+lost = {name: round(100 * (row[1] - exact[name]), 1) for name, row in by_size.items()}
+workbook.beside("points of M_F lost", lost)
 
 # %% tags=["nbval-check-output"]
 for name in ("s4, own sound", "s4, through noise"):
@@ -707,28 +751,38 @@ workbook.show(
 )
 
 # %% [markdown]
-# The pictures, the sound, the model and its answers are the same along each row. All that
-# changes is a setting of the loader. Where masks are sure it hardly matters; where they are not
-# it moves $M_F$ by points (hundredths). Differences between methods can be as small: with the
-# same encoders AVSegFormer's $M_F$ on S4 is *reported* 1.1 points above that of the method
-# called AVSBench. So the workbook reports $M_F$ of one curve over the whole split, and the
-# reference's number beside it as `M_F_batch`, always with its `batch_size`.
+# **Why?** Where masks are sure, almost any threshold will do, and a batch gains little by choosing
+# its own. Through noise masks are unsure, and it gains more. On s4 something sounds in every
+# frame, so the inequality applies. On ms3 the batches hold different numbers of sounding frames,
+# so it need not apply; in this table the score falls all the same. Silent batches hardly matter
+# there: a batch counts 0 only if all its clips are silent throughout. Each of 2, 3 or 4 objects is
+# silent in a second with probability 0.6, so a clip is silent for all five seconds with
+# probability $(0.6^{10} + 0.6^{15} + 0.6^{20}) / 3 = 0.2\%$.
+#
+# Along each row of the table the frames, the sound, the model and its predictions are the same.
+# All that changes is a setting of the data loader. Where masks are sure it hardly matters; where
+# they are not, it moves $M_F$ by several points. Differences between methods can be smaller than
+# that: with the same encoders, $M_F$ on S4 is *reported* as 1.1 points higher for AVSegFormer
+# (Gao et al. 2024) than for the method that was published with AVSBench. So the workbook reports
+# $M_F$ of one curve over the whole split. Beside it, as `M_F_batch`, stands the number of the
+# published rule, always with its `batch_size`.
 #
 # ## 1.5 The trap: a score without listening
 #
-# Now that you can score, be suspicious of scores. S4's clips were chosen to have **one**
-# source. Where it is also the only thing in view that could make a noise, somebody who marks
-# "whatever stands out" needs no ears. Published models are *reported* to lean that way on the
-# real clips (Li et al., below). To see how far it goes, take a cheat with perfect eyes and no
-# ears: the **deaf oracle** marks every visible object, exactly, all the time. We score it on
-# generated S4 clips of two kinds:
+# Now that you can compute scores, be suspicious of them. S4's clips were chosen to have **one**
+# source. Where it is also the only thing in view that could make a noise, a model that marks
+# "whatever stands out" needs no ears. Published models are *reported* to rely mostly on what
+# stands out in the real clips (Li et al. 2025). How far does that get a model? Consider a cheat
+# with perfect eyes and no ears: the **deaf oracle** marks every visible object, exactly, all the
+# time. We score it on generated S4 clips of two kinds:
 #
 # - *one object*: the only thing in view sounds (`distractors=False`);
-# - *with distractors*: 2 to 4 objects in view, of which one sounds.
+# - *with distractors*: 2 to 4 objects are in view, and one of them sounds.
 #
-# > **Prediction.** On the first kind it scores 1. On the second, if $n$ objects are in view and
-# > of like size, the union is $n$ times the truth, so a clip scores about $1/n$, and all clips
-# > the mean of that.
+# > **Prediction.** Which $M_J$ does the deaf oracle reach on each kind?
+
+# %%
+workbook.guess("deaf oracle", {"one object": ..., "with distractors": ...})
 
 # %%
 objects = lav.data.sounding_shapes.objects
@@ -736,8 +790,8 @@ visible = [len(objects(test["s4"].root, "s4", "test", i)) for i in range(s.clips
 predicted = sum(1 / n for n in visible) / s.clips
 one_object = lav.deaf_oracle(test_clips("s4", distractors=False))["M_J"]
 several_objects = lav.deaf_oracle(test["s4"])["M_J"]
-print(f"one object:        predicted 1.000, measured M_J {one_object:.3f}")
-print(f"with distractors:  predicted about {predicted:.2f}, measured M_J {several_objects:.3f}")
+workbook.beside("deaf oracle", {"one object": one_object, "with distractors": several_objects})
+print(f"mean of 1 / (number of objects in view) over the clips with distractors: {predicted:.2f}")
 assert abs(one_object - 1) < 1e-6 and abs(several_objects - predicted) < 0.12
 bars = {
     "deaf oracle, one object": one_object,
@@ -745,8 +799,8 @@ bars = {
 }
 workbook.show(
     plots.bars(bars, "Perfect eyes, no ears", "$M_J$"),
-    alt="Two bars of M_J: the deaf oracle scores 1 where one object is in view, and about half of "
-    "that or less with distractors.",
+    alt="Two bars of M_J: the deaf oracle scores 1 where one object is in view, and far less with "
+    "distractors.",
 )
 
 # %%
@@ -761,11 +815,32 @@ if mine := workbook.yours("IoU"):
     print(f"with distractors: by your IoU {by_you:.3f}, by the package {several_objects:.3f}")
 
 # %% [markdown]
-# An oracle is one thing; do *models* fall for it? One small network was trained twice, and its
-# scores kept in `results/twins.json` (notebook 3 tells more). The **listening model** saw ms3,
-# where silent objects are in view. The **salience twin** (*salient* is what stands out) saw
-# only clips of one object that always sounds. The test is simple: swap the sound for another
-# clip's. Who listens must lose.
+# **Why?** With one object in view, what is visible is exactly what sounds. With $n$ objects the
+# deaf oracle marks all of them, and its IoU is the share of the marked area that sounds. The
+# object that sounds is on average about as large as the others, so its share is about $1/n$. It
+# is not exactly the mean of $1/n$, because objects differ in size, may hide each other, and clips
+# are few.
+#
+# An oracle is one thing; do trained *models* fall into this trap? One small network was trained
+# twice. Its scores are in `results/twins.json`, and [notebook 3](03_training.ipynb) says more
+# about it. The **listening model** was trained on ms3, where silent objects are in view. The
+# **salience twin** was trained only on clips in which the one object in view always sounds.
+# (*Salient* means that something stands out.) The test is simple: we replace a clip's sound by
+# that of another clip and keep the ground truth. A model that listens then follows the wrong
+# sound, and its score must fall.
+#
+# > **Prediction.** How much $M_J$ do they lose: the listening model on ms3, the salience twin on
+# > its own kind of clip, and the salience twin on ms3?
+
+# %%
+workbook.guess(
+    "M_J lost with swapped sound",
+    {
+        "listening model, on ms3": ...,
+        "salience twin, on its own kind": ...,
+        "salience twin, on ms3": ...,
+    },
+)
 
 # %%
 twins = json.loads((here.root / "results/twins.json").read_text())
@@ -782,20 +857,22 @@ for name, scores in kinds.items():
     rows.append((name, f"{own:.3f}", f"{swapped:.3f}", f"{own - swapped:.3f}"))
 print(f"measured on {twins['clips']['test']} test clips, {twins['date']}, "
       f"commit {twins['commit']}, {twins['machine']['device']}")
+lost = {name: round(own - swapped, 3) for name, (own, swapped) in pairs.items()}
+workbook.beside("M_J lost with swapped sound", lost)
 workbook.show(
     plots.data.swaps(pairs, "What the wrong sound costs"),
     alt="M_J with own and with swapped sound. The listening model loses more than half of its "
-    "score; the salience twin next to nothing, be it on its own kind of clip, where it scores "
-    "above 0.95, or on ms3.",
+    "score. The salience twin loses next to nothing, both on its own kind of clip, where it scores "
+    "above 0.95, and on ms3.",
 )
 workbook.table(["measured, $M_J$", "own sound", "swapped sound", "lost"], rows)
 
 # %% [markdown]
-# The best score in the table belongs to the model that does not listen: its clips are easier.
-# On that kind of clip nothing gives it away but the last column. **On such data a score does
-# not show listening.** So whenever you read a number on single-source clips, ask for the one
-# with swapped sound; in this workbook it is one word: `lav.evaluate(model, data,
-# sound="swapped")`. [Notebook 3](03_training.ipynb) puts your own model to that test.
+# The best score in the table belongs to the model that hardly uses the sound: its clips are
+# easier. On that kind of clip only the last column gives it away. **On such data a score does not
+# show listening.** So whenever you read a score on single-source clips, ask for the one with
+# swapped sound, too. In this workbook it takes one argument: `lav.evaluate(model, data,
+# sound="swapped")`. Notebook 3 puts your own model to that test.
 #
 # ## Result
 
@@ -810,36 +887,52 @@ deaf oracle, one object that sounds            {one_object:.3f}
 deaf oracle, s4 with distractors               {several_objects:.3f}
 figure                                         figures/01_task.png""")
 
+# %%
+workbook.took(1)
+
 # %% [markdown]
-# ## Summary
+# ## Three things to remember
 #
-# - Frames and a sound go in, the pixels of what *sounds* come out. The same frames with another
-#   sound have another truth: audio tells what, vision tells where.
-# - S4 has one source, and masks for first frames only in training; MS3 several that come and
-#   go; AVSS also asks for the category.
-# - A second of sound becomes 96 windows of 64 mel bands; silence reads $\log 0.01 = -4.605$.
-# - $M_J$ is the mean IoU, with a rule for silent frames that rewards darkness. $M_F$ is the
-#   maximum of a mean curve; taken batch by batch, it is a mean of maxima, and depends on the
-#   batch size.
-# - Where the one thing in view always sounds, eyes alone score 1. Ask for swapped sound.
+# 1. Frames and a sound go in; the pixels of what *sounds* come out. The same frames with another
+#    sound have another ground truth: audio tells what, vision tells where.
+# 2. $M_J$ is the mean IoU; a silent frame scores the share of pixels left dark. $M_F$ is the
+#    maximum of a mean curve; computed batch by batch, it depends on the batch size.
+# 3. Where the one thing in view always sounds, perfect eyes without ears score 1. So ask for the
+#    score with swapped sound as well.
 #
 # **What this can and cannot say about AVSBench.** The layout of the files, the recipe of the
 # log-mel and the rules of both scores are those of the benchmark, so your arithmetic holds
-# there. The silhouettes, the model and its numbers are not. They show *that* a model can score
-# without listening, and how to find out; how much of a score on the real S4 is owed to eyes
-# alone, they cannot say. That has to be measured on the real clips, with the same swap.
+# there. The silhouettes, the model and its numbers are ours. They show *that* a model can score
+# without listening, and how to find out. They cannot say how much of a score on the real S4 is
+# owed to eyes alone. That has to be measured on the real clips, with the same swap.
+#
+# ## Try next
+#
+# - Set `clips = 64` and `seed = 1` in the parameters cell, and restart the kernel. Does $M_F$
+#   still lose as many points through noise? Does the deaf oracle come closer to the mean of
+#   $1/n$?
+# - Build the counterpart of the deaf oracle, with perfect ears and no eyes: it marks the whole
+#   frame whenever something sounds. Work out its $M_J$ on s4, then measure it with `score`.
+# - Go on to [notebook 2](02_model.ipynb): it builds a model in which audio tells what and vision
+#   tells where, and asks what that costs: $O(N)$ or $O(N^2)$ for $N$ positions in the picture.
 #
 # ## References
 #
 # - AVSBench, S4 and MS3, and both scores: Zhou et al., *Audio-Visual Segmentation*, ECCV 2022,
 #   arXiv 2207.05042.
 # - AVSS: Zhou et al., *Audio-Visual Segmentation with Semantics*, IJCV 2024, arXiv 2301.13190.
-# - On bias in such data: Chen et al., *Unraveling Instance Associations: A Closer Look for
+# - LightAVSeg, the method of `checkpoints/tiny` and the source of the reported $M_F$: arXiv
+#   2605.08805 (ICML 2026).
+# - AVSegFormer: Gao et al., *AVSegFormer: Audio-Visual Segmentation with Transformer*, AAAI 2024,
+#   arXiv 2307.01146.
+# - Bias in such data: Chen et al., *Unraveling Instance Associations: A Closer Look for
 #   Audio-Visual Segmentation*, CVPR 2024, arXiv 2304.02970.
-# - On models that follow the eye: Li et al., *Do Audio-Visual Segmentation Models Truly Segment
-#   Sounding Objects?*, 2025, arXiv 2502.00358.
+# - Models that follow what stands out: Li et al., *Do Audio-Visual Segmentation Models Truly
+#   Segment Sounding Objects?*, 2025, arXiv 2502.00358.
 # - VGGish and its log-mel: Hershey et al., *CNN Architectures for Large-Scale Audio
 #   Classification*, ICASSP 2017, arXiv 1609.09430.
+# - The Jaccard index: Jaccard, *The Distribution of the Flora in the Alpine Zone*, New
+#   Phytologist 1912.
 # - The F-measure with $\beta^2 = 0.3$: Achanta et al., *Frequency-tuned Salient Region
 #   Detection*, CVPR 2009.
 # - The palette: Everingham et al., *The PASCAL Visual Object Classes (VOC) Challenge*, IJCV

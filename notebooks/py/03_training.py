@@ -13,28 +13,30 @@
 # %% [markdown]
 # # 3. Training: does it listen?
 #
-# You train LightAVSeg from random weights on this machine, watch it learn to mark the objects
-# that *sound*, and then put the question that decides whether it is audio-visual at all: **does
-# it listen?**
+# You train LightAVSeg from random weights on this machine and watch it learn to mark the objects
+# that *sound*. Then you ask the question that decides whether a model is audio-visual at all:
+# **does it listen?**
 #
 # **Afterwards you can**
 # - say what each part of the loss asks for, and write the Dice loss yourself;
+# - say what a prediction that marks nothing scores, and why;
 # - train a model and read its curves;
 # - test whether a model listens: give it silence, noise or another clip's sound, and compare it
-#   with a *deaf* one.
+#   with a *deaf twin*, a model that was trained without sound.
 #
 # | | |
 # |---|---|
-# | Time on 2 cores | 7 minutes, of which training takes 6; on a slow day 9 and 8 (`profile = "smoke"`: under a minute, with a model that has learnt nothing) |
+# | Time on 2 cores | 7 minutes, 6 of them for training; on a slow day 9 and 8 (`profile = "smoke"`: under a minute, but the model learns nothing) |
+# | To read | @minutes |
 # | Memory | 3 GB |
-# | You need | Python and a little PyTorch; nothing of audio |
+# | You need | Python and a little PyTorch; no knowledge of audio |
 
 # %% tags=["parameters"]
 profile = "default"    # "smoke": the shortest run that touches everything
 method = "lightavseg"
-preset = "tiny"        # 2.6 million parameters; "lean" and "paper" want a GPU
-subset = "ms3"         # several sounding objects; "s4": one
-clips = 1600           # for training; 80 for validation and for test, a fifth of it if that is less
+preset = "tiny"        # 2.6 million parameters; "lean" and "paper" need a GPU
+subset = "ms3"         # several objects may sound; "s4": one does
+clips = 1600           # for training; validation and test: 80 each, or a fifth of it if less
 epochs = 7
 seed = 0
 out = None    # folder for what is written; None: the checkout, or your cache where it is read-only
@@ -76,13 +78,14 @@ machine = workbook.card()
 print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 # %% [markdown]
-# ## 3.1 Data whose truth we know
+# ## 3.1 Data with a known ground truth
 #
-# The real dataset, AVSBench, is given out on request. We generate **SoundingShapes** in its
-# exact layout: silhouettes that move about, each category with a timbre of its own. Colour,
-# size, place and background say nothing about the category, and *most objects in view are
-# silent most of the time*. That last point matters: where the one thing in view always sounds,
-# a model scores well with its ears shut.
+# AVSBench, the real benchmark ([notebook 1](01_data.ipynb)), is available only on request. So we
+# generate **SoundingShapes** in exactly its layout: silhouettes that move about, each category
+# with a *timbre* (the character of a sound) of its own. Colour, size, place and background say
+# nothing about the category. And in the subset MS3, which we use here, *an object in view is
+# silent more often than it sounds*. That matters: where the only object in view always sounds, a
+# model can score well without listening.
 
 # %%
 started = time.perf_counter()
@@ -102,21 +105,30 @@ workbook.show(
 Audio(train.waveform(0).numpy(), rate=train.front_end.sample_rate)
 
 # %% [markdown]
-# Listen, and look at the middle row: objects light up and go dark second by second although all
-# of them stay in view. The lower row is all that the model hears: for each frame a *log-mel
-# spectrogram* of 0.96 s, 96 instants by 64 bands.
+# Listen, and look at the middle row, the ground truth. Objects light up and go dark from second
+# to second, although they stay in view. The lower row is all that the model hears: for each
+# frame a *log-mel spectrogram* of 0.96 s, 96 windows by 64 frequency bands
+# ([notebook 1](01_data.ipynb) makes one step by step).
 #
-# ### Predict, then measure: what is darkness worth?
+# ### What is darkness worth?
 #
-# $M_J$ is the mean over frames of IoU, the overlap of prediction and truth over their union. A
-# frame in which *nothing* sounds scores the share of pixels that are left dark. So a model that
-# never marks anything still earns 1 on every silent frame. Each of 2, 3 or 4 visible objects
-# (equally likely) sounds in a second with probability 0.4, independently. **Prediction:** all
-# are silent in $\frac{1}{3}(0.6^2 + 0.6^3 + 0.6^4) = 0.235$ of the frames.
+# $M_J$ is the mean over all frames of the IoU (intersection over union): the pixels that are
+# both marked and true, divided by the pixels that are marked or true. In a frame in which
+# *nothing* sounds, the score is the share of pixels that the prediction leaves dark. So a
+# prediction that is always dark scores 1 on every silent frame and 0 on all others. Its $M_J$ is
+# the share of silent frames.
+#
+# In an MS3 clip 2, 3 or 4 objects are in view, each number with the same probability. Each
+# object sounds in a second with probability 0.4, independently of all else.
+#
+# > **Prediction.** In what share of the frames does nothing sound?
+
+# %%
+workbook.guess("share of silent frames", ...)                       # a number from 0 to 1
 
 # %%
 def silent_share(dataset):
-    """Of each clip the share of annotated frames in which nothing sounds, (clips,)."""
+    """For each clip, the share of annotated frames in which nothing sounds, (clips,)."""
     shares = []
     for item in (dataset[i] for i in range(len(dataset))):
         annotated = item["mask"][item["annotated"]]                # (T, H, W)
@@ -125,38 +137,49 @@ def silent_share(dataset):
 
 
 measured = silent_share(train)
-predicted_dark = 0.0    # in s4 one object sounds all the time
+predicted_dark = 0.0    # in s4 one object always sounds
 if s.subset == "ms3":
     predicted_dark = sum(0.6**n for n in (2, 3, 4)) / 3
 error = float(measured.std()) / len(measured) ** 0.5
-print(f"silent frames of {len(train)} training clips: predicted {predicted_dark:.3f}, "
+workbook.beside("share of silent frames", float(measured.mean()))
+print(f"silent frames in {len(train)} training clips: derived {predicted_dark:.3f}, "
       f"measured {measured.mean():.3f} with a standard error of {error:.3f}")
 assert abs(measured.mean() - predicted_dark) <= 4 * error
 always_dark = float(silent_share(test).mean())
-print(f"so what is always dark scores M_J {always_dark:.3f} on the test clips")
+print(f"silent frames in {len(test)} test clips, "
+      f"the M_J of an always dark prediction: {always_dark:.3f}")
 
 # %% [markdown]
-# Keep that number: it is what a black picture earns, and nobody should be proud of it.
+# Where does the derived value come from? An object is silent with probability 0.6, and $n$
+# objects are all silent with probability $0.6^n$. The mean over 2, 3 and 4 objects is
+# $\frac{1}{3}(0.6^2 + 0.6^3 + 0.6^4) = 0.235$.
+#
+# The cell prints two measured shares. The one over the many training clips tests the derivation.
+# The one over the test clips, in the last line, may lie further from it, because they are few.
+# Keep the one in the last line: it is the $M_J$ of a black picture on the test clips, and nobody
+# should be proud of reaching it.
 #
 # ## 3.2 What the loss asks for
 #
 # $$L = L_\text{Dice} + L_\text{BCE} + \lambda\, L_\text{msa}, \qquad \lambda = 0.5$$
 #
-# - **BCE** asks of each pixel: sounding or not? Objects are small, so a lazy model gets far by
-#   saying "no" everywhere.
-# - **Dice** asks of each frame for overlap, $1 - \frac{2\sum pm + 1}{\sum p + \sum m + 1}$, and
-#   so does not let small objects drown in background.
-# - **The multi-scale alignment loss** $L_\text{msa}$ looks *inside* the decoder: at each of the
-#   last three scales, the cosine similarity of every position's features with the audio state,
-#   divided by $\tau = 0.1$ and squashed by a sigmoid, should already be the mask. It exists in
+# - **Binary cross-entropy** (BCE) asks of each pixel: does it belong to something that sounds?
+#   Objects are small, so a lazy model gets far by saying "no" everywhere.
+# - **Dice** (Milletari et al. 2016) asks for overlap in each frame. With the predicted
+#   probabilities $p$ and the mask $m$ it is $1 - \frac{2\sum pm + 1}{\sum p + \sum m + 1}$. Small
+#   objects do not drown in the background, because dark pixels that should be dark count nothing.
+# - **The multi-scale alignment loss** $L_\text{msa}$ looks *inside* the decoder, at the last
+#   three of its five scales. At every position it takes the cosine similarity of the features and
+#   the audio state, the vector that carries the sound ([notebook 2](02_model.ipynb)). Divided by
+#   $\tau = 0.1$ and passed through a sigmoid, it should already be the mask. This loss exists in
 #   training only.
 #
 # ### Exercise 1: the Dice loss
 #
 # *5 minutes, medium.*
 #
-# `probability` and `mask` are `(N, H, W)`, 0 to 1. Return the mean over the N frames. What does
-# a frame score that is dark and should be?
+# `probability` and `mask` are `(N, H, W)`, with values from 0 to 1. Return the mean over the N
+# frames. What should a frame cost that is dark and should be dark?
 
 # %% tags=["exercise"]
 def dice(probability, mask):
@@ -213,11 +236,15 @@ workbook.check(
 # %% [markdown]
 # ## 3.3 The model and one step of training
 #
-# The loop in `lightavseg_core/trainer.py` does what `one_step` does, and besides mirrors clips
-# at random, limits the gradient and lets the learning rate rise and fall. The audio encoder is
-# trained first, alone, to tell which timbres a second holds (`events.csv` says so; the real MS3
-# has no such file, and there the encoder learns along), and then frozen, as in the paper. Here
-# is a step by hand, ten times on one batch:
+# The training loop in `lightavseg_core/trainer.py` does what `one_step` below does. It also
+# mirrors clips at random, limits the size of the gradient, and lets the learning rate rise and
+# then fall (*one-cycle*, Smith and Topin 2019).
+#
+# The audio encoder is trained first, on its own, to name the categories that sound in a second;
+# the file `events.csv` lists them. Then it is frozen, as in the LightAVSeg paper.
+# (The real MS3 has no such file. There the audio encoder is trained together with the rest.)
+#
+# Here is a step by hand, ten times on one batch of two clips:
 
 # %%
 def untrained():
@@ -255,20 +282,22 @@ assert losses[-1] < losses[0]
 # %% [markdown]
 # ## 3.4 Training
 #
-# Now in earnest. The bar shows the loss, and after each validation the $M_J$ on clips that the
-# model does not learn from.
+# Now the full training. The progress bar shows the loss and, after each validation, the $M_J$
+# on clips that the model does not learn from.
 #
-# Six minutes of two cores are not much, so what a minute teaches counts:
-# - **Small frames first.** In two of seven epochs frames have half their sides, 64 pixels for
-#   128, in three more three quarters. What sounds, and roughly where, shows at that size too; edges
-#   are learned at the end. (*Progressive resizing.*)
-# - **Many clips, each seen seldom.** 1,600 clips seven times, not 400 clips twenty times.
-# - **A high rate**, 8e-3 at its peak: where steps are few each must lead far. Batches have 8
-#   clips: every step has hundreds of small operations, whose fixed cost is then paid half as
-#   often as with 4.
-# - **The frozen encoder hears each clip once.** Its vectors do not change, so they are kept.
+# Six minutes on two cores are not much, so each of them has to count:
+# - **Small frames first.** In the first two of the seven epochs the sides of the frames are
+#   halved, from 128 pixels to 64; in the next three they are three quarters as long. What sounds,
+#   and roughly where, can be learned at that size too. Sharp edges are learned at the end.
+#   (*Progressive resizing*, Howard 2018.)
+# - **Many clips, few repetitions.** 1,600 clips seven times, not 400 clips twenty times.
+# - **A high learning rate**, 8e-3 at its peak: with few steps, each one must go far.
+# - **Batches of 8 clips.** A step consists of hundreds of small operations, and starting each of
+#   them has a fixed cost. That cost is paid half as often as with batches of 4.
+# - **The frozen audio encoder hears each clip once.** Its output no longer changes, so it is kept.
 #
-# Stopped, even killed, the cell goes on from the last epoch's end when it is run again.
+# If the training is interrupted, even killed, run the cell again: it continues from the last
+# checkpoint. There is one at the end of every epoch.
 
 # %%
 model = untrained()    # anew, also where this cell runs again
@@ -284,24 +313,26 @@ training_seconds = trainer.log[-1]["seconds"]
 tagging = [entry for entry in trainer.log if entry["event"] == "tagging"]
 if tagging:
     share = tagging[0]["sets_right"]
-    print(f"audio alone: in {share:.0%} of unseen seconds it names just what sounds")
+    print("audio encoder alone, on the validation clips: "
+          f"in {share:.1%} of the seconds it names exactly what sounds")
 workbook.show(
     plots.training_curves(trainer.log),
     alt="Left: the loss and its parts by step. Right: validation M_J by epoch.",
 )
 
 # %% [markdown]
-# What does a minute teach? The broken line is the recipe that this notebook had before, with
-# the same model: 400 clips twenty times, all frames 128 px, batches of 4, 2e-3 at the peak. It
-# was measured on another day, and machines are not equally fast every day. The first minute goes
-# to the audio encoder; while frames are small, validation, at 128 px, does not show what is
-# learned yet.
+# What does a minute teach? The dashed line is a plain recipe for the same model: 400 clips
+# twenty times, all frames with sides of 128 pixels, batches of 4, a learning rate of 2e-3 at
+# its peak. Its minutes were measured on the machine that `results/minutes.json` names, and no
+# machine is equally fast every day; so compare the curves with some caution. At first only the
+# audio encoder learns. And while the frames are small, validation, which uses 128 pixels, shows
+# little of what has been learned.
 
 # %%
-before = json.loads((here.root / "results/minutes.json").read_text())
+plain = json.loads((here.root / "results/minutes.json").read_text())
 validated = [entry for entry in trainer.log if entry["event"] == "validation"]
 figure, axis = plt.subplots(figsize=(5.5, 3), layout="constrained")
-axis.plot(before["minutes"], before["M_J"], "o--", color=GREY, label="before")
+axis.plot(plain["minutes"], plain["M_J"], "o--", color=GREY, label="plain recipe")
 minutes = [entry["seconds"] / 60 for entry in validated]
 axis.plot(minutes, [entry["M_J"] for entry in validated], "o-", color=BLUE, label="this training")
 axis.set(xlabel="minutes, audio pretraining included", ylabel="$M_J$ on validation", ylim=(0, 1))
@@ -309,15 +340,16 @@ axis.set_xlim(left=0)
 axis.legend(loc="lower right", frameon=False)
 workbook.show(
     figure,
-    alt="Validation M_J against minutes: the recipe of before, and this training.",
+    alt="Validation M_J against minutes: the plain recipe, dashed, and this training.",
 )
 
 # %% [markdown]
 # ## 3.5 How good is it?
 #
-# The test clips were never learned from. The *deaf oracle* is a cheat with perfect eyes and no
-# ears: it marks every visible object, exactly. To beat it a model must know *which* of them
-# sound, and when.
+# The model has never seen the test clips. We score it with four sounds: the clip's own, another
+# clip's ("swapped"), noise, and silence. The table also has the *deaf oracle* of
+# [notebook 1](01_data.ipynb), a cheat with perfect eyes and no ears: it marks every visible
+# object, exactly. To beat it, a model must know *which* of the objects sound, and when.
 
 # %%
 oracle = lav.deaf_oracle(test)
@@ -328,12 +360,16 @@ rows = []
 for name, found in measured.items():
     share = f"{found['foreground_share']:.2%}"
     rows.append((name, f"{found['M_J']:.3f}", f"{found['M_F']:.3f}", share))
-rows.append(("always dark", f"{always_dark:.3f}", 0, 0))
+rows.append(("always dark", f"{always_dark:.3f}", "", "0.00%"))
 workbook.table(["test clips, measured", "$M_J$", "$M_F$", "pixels marked"], rows)
 
 # %% [markdown]
-# Frames by rule, not by taste: the test frames in which something sounds, sorted by IoU, and
-# five of them at equal steps from the worst to the best.
+# Why is $M_F$ not 0 in silence, although next to nothing is marked? It takes the best of 255
+# thresholds, and at the lowest, 0, every pixel counts as marked. Even a black picture earns what
+# that is worth. So the table gives no $M_F$ for *always dark*.
+#
+# Now some frames, chosen by a rule and not by taste: the test frames in which something sounds,
+# sorted by IoU, and five of them at equal steps from the worst to the best.
 
 # %%
 ranked = evaluation.ranked_frames(model, test)
@@ -350,60 +386,66 @@ figure = plots.prediction_grid(columns, [f"IoU {iou:.2f}" for iou, _, _ in chose
 figure.savefig(run / "predictions.png", dpi=110, bbox_inches="tight")
 workbook.show(
     figure,
-    alt="Five test frames from the worst to the best: the frame, the truth, the prediction with "
-    "its own sound, and the prediction with silence.",
+    alt="Five test frames from the worst to the best: the frame, the ground truth, the prediction "
+    "with its own sound, and the prediction with silence.",
 )
 
 # %% [markdown]
 # ## 3.6 Does it listen?
 #
-# Four listening tests on one model:
+# There are four listening tests. The first three change the sound that one model hears; the
+# fourth compares models.
 #
-# - **silence**: it should go dark. Look at *pixels marked*, not at $M_J$: darkness scores 1 on
-#   silent frames.
-# - **swapped sound**: another clip's sound over these frames. A listening model follows the
-#   wrong sound and falls below the oracle.
-# - **noise**: white noise, as loud as the clip. Two of the timbres are bands of noise, so it
-#   need not stay dark.
-# - **twins**: the same model, trained otherwise. The *deaf twin* had the data and the budget of
-#   the listening model beside it in the table, but heard only silence. The *salience twin* was
-#   trained on clips where the one object in view always sounds, as in most of AVSBench's
-#   single-source set.
+# - **Silence.** The model should go dark. Look at *pixels marked*, not at $M_J$: darkness scores
+#   1 on silent frames.
+# - **Swapped sound**, another clip's sound with these frames. The ground truth stays that of the
+#   clip's own sound. A model that listens follows the wrong sound and falls below the deaf
+#   oracle.
+# - **Noise**, white noise as loud as the clip. Two of the timbres are bands of noise, so the
+#   model need not stay dark.
+# - **Twins**, the same architecture with another training. The *deaf twin* had the data and the
+#   budget of the listening model in the table below, but heard only silence. The *salience twin*
+#   ([notebook 1](01_data.ipynb)) was trained on clips in which the only object in view always
+#   sounds.
 #
-# First the verdict on the model that you just trained:
+# First the verdict on the model that you have just trained:
 
 # %%
 dark_share = scores["silent"]["foreground_share"]
 claims = {
-    "beats perfect eyes without ears (deaf oracle)": scores["normal"]["M_J"] > oracle["M_J"],
-    "falls below them with swapped sound": scores["swapped"]["M_J"] < oracle["M_J"],
-    "goes dark in silence (under 0.5% of pixels)": dark_share < 0.005,
+    "beats the deaf oracle (perfect eyes, no ears)": scores["normal"]["M_J"] > oracle["M_J"],
+    "falls below the deaf oracle with swapped sound": scores["swapped"]["M_J"] < oracle["M_J"],
+    "goes dark in silence (marks under 0.5% of pixels)": dark_share < 0.005,
 }
 verdicts = "\n".join(f"{'yes' if holds else 'NO '}  {claim}" for claim, holds in claims.items())
 print(verdicts)
 
 # %% [markdown]
-# Training the twins takes as long as training a model, so they are read from
-# `results/twins.json`, with a listening model of their budget: yours again, but for rounding, as it
-# had another number of threads. Look at the deaf twin in silence, as it was trained: hearing for the
-# first time would only confuse it.
+# Training a twin takes as long as training your model. So the scores of the twins are read from
+# `results/twins.json`, together with those of a listening model that had the same budget. With
+# the default parameters that model repeats your training. It ran with another number of threads,
+# so sums are rounded differently, and the scores are not exactly yours.
+#
+# In the row of the deaf twin the column to read is *silence*, because silence is what it heard in
+# training. Any other sound is an input that it has never met.
 
 # %%
 twins = json.loads((here.root / "results/twins.json").read_text())
 device = twins["machine"]["device"]
-print(f"{twins['command']}, {twins['date']}, commit {twins['commit']}, {device}")
+print(f"{twins['command']}, {twins['date']}, commit {twins['commit']}, {device}; "
+      f"{twins['clips']['train']} training clips each")
 labels = {"listening": "the listening model", "deaf": "deaf twin", "salience": "salience twin"}
 rows = []
 for name, label in labels.items():
     found = twins["models"][name]["ms3"]
     each = [f"{found[sound]['M_J']:.3f}" for sound in ("normal", "swapped", "silent")]
     rows.append((label, *each, f"{found['silent']['foreground_share']:.2%}"))
-first = f"$M_J$, {twins['clips']['train']} clips of ms3"
+first = f"$M_J$ on {twins['clips']['test']} test clips of ms3"
 workbook.table([first, "own sound", "swapped", "silence", "pixels marked in silence"], rows)
 
 # %%
 alone = twins["models"]["salience"]["alone"]
-print(f"the salience twin on its own kind of clip, one object that always sounds: "
+print("the salience twin on its own kind of clip, one object that always sounds: "
       f"M_J {alone['normal']['M_J']:.3f}, with swapped sound {alone['swapped']['M_J']:.3f}")
 of_twins = {"deaf twin, in silence": twins["models"]["deaf"]["ms3"]["silent"]["M_J"],
             "salience twin": twins["models"]["salience"]["ms3"]["normal"]["M_J"]}
@@ -415,27 +457,35 @@ comparison = {
     "this model, swapped": scores["swapped"]["M_J"],
     "always dark": always_dark,
 }
-title = "Who listens? Test clips with silent objects in view"
+title = "Which model listens? Test clips with silent objects in view"
 workbook.show(
     plots.bars(comparison, title, "$M_J$", {"this model": plots.ORANGE}),
-    alt="Bars of M_J: this model, the deaf oracle, the twins where they had as many clips, this "
-    "model with swapped sound, always dark.",
+    alt="Bars of M_J: this model, the deaf oracle, the twins if they were trained on as many "
+    "clips, this model with swapped sound, an always dark prediction.",
 )
 
 # %% [markdown]
-# **Read the salience twin with care.** On its own kind of clip it looks excellent, and stays so
-# with the *wrong* sound: it has learnt "mark what stands out", for which ears are not needed. A
-# high score on single-source clips is no evidence of listening. Distractors that are seen and
-# not heard, and the swapped-sound test, are.
+# **Compare own and swapped sound in each row of the table.** The score of the listening model
+# drops far when the sound is swapped. For the twins it makes hardly any difference whose sound
+# they hear: they do not use it. The deaf twin scores lower with either sound than in silence: a
+# sound disturbs it, as any unfamiliar input may. That is no sign of listening, since a clip's
+# own sound helps it no more than another's. In silence the listening model goes dark, while the
+# twins go on marking. Even their best scores stay below that of the deaf oracle.
+#
+# **Read the salience twin with care.** On its own kind of clip it scores very high, and does so
+# even with the *wrong* sound. It has learned "mark what stands out", and for that no ears are
+# needed. A high score on single-source clips is no evidence of listening. What is evidence: a
+# high score where silent objects are in view, and a large drop with swapped sound.
 #
 # ### Exercise 2: the share of hearing
 #
 # *4 minutes, easy.*
 #
-# One number for "how much does it listen": of the way from the swapped score up to the score
-# with its own sound, what share lies beyond what eyes alone could reach? Return `(own - oracle)
-# / (own - swapped)`, and 0 where the model does not beat the oracle. Mind a model that is
-# stone-deaf, as the oracle is: its scores with its own and with swapped sound are equal.
+# One number for "how much does it listen". Take the way from the model's score with swapped
+# sound up to its score with its own sound. What share of it lies above the deaf oracle, beyond
+# what eyes alone could reach? Return `(own - oracle) / (own - swapped)`, and 0 where the model
+# does not beat the oracle. Mind a model that is as deaf as the oracle: its scores with its own
+# and with swapped sound are equal.
 
 # %% tags=["exercise"]
 def share_of_hearing(own, swapped, oracle):
@@ -474,17 +524,18 @@ workbook.check(
 # %%
 if mine := workbook.yours("share of hearing"):
     share = mine(scores["normal"]["M_J"], scores["swapped"]["M_J"], oracle["M_J"])
-    print(f"of what the wrong sound costs it, {share:.0%} lies beyond what eyes alone reach")
+    print(f"of what the wrong sound costs it, {share:.0%} lies above the deaf oracle")
 
 # %% [markdown]
 # ### Exercise 3: which frames does swapping spare?
 #
 # *4 minutes, easy.*
 #
-# With swapped sound some frames still score well. Which? `iou` and `same` are lists over the
-# test frames: the IoU with swapped sound, and whether the donor's second happens to hold
-# exactly the same categories. Return the mean IoU of the frames where it does, and of the
-# others.
+# With swapped sound some frames still score well. Which ones? Each clip gets the sound of
+# another clip, its *donor*. `iou` and `same` are lists over the test frames: the IoU with swapped
+# sound, and whether exactly the same categories sound in the donor's second as in the clip's own
+# (if nothing sounds in either, that counts as the same). Return the mean IoU of the frames where
+# they are the same, and that of the others.
 
 # %%
 events, swapped = read_events(root, s.subset), test.with_sound("swapped")
@@ -499,7 +550,7 @@ for i in range(len(test)):
     marked = evaluation.frame_iou(evaluation.predict(model, swapped[i]), test[i]["mask"])
     iou += marked.tolist()
     same += [sounding(i, t) == sounding(swapped.donor(i), t) for t in range(len(marked))]
-print(f"{len(iou)} frames; in {sum(same)} the donor's second holds the same categories")
+print(f"{len(iou)} frames; in {sum(same)} of them the same categories sound in the donor's second")
 
 # %% tags=["exercise"]
 def spared(iou, same):
@@ -539,8 +590,8 @@ workbook.check(
 mine = workbook.yours("spared frames")
 if mine and 0 < sum(same) < len(same):
     with_same, with_other = mine(iou, same)
-    print(f"mean IoU {with_same:.3f} where the donor's second holds the same categories, "
-          f"{with_other:.3f} where it holds others")
+    print(f"mean IoU {with_same:.3f} where the same categories sound in the donor's second, "
+          f"{with_other:.3f} in the other frames")
 
 # %% [markdown]
 # ## Result
@@ -556,34 +607,51 @@ M_J on {len(test):3} unseen clips                {scores['normal']['M_J']:.3f}
 M_F                                    {scores['normal']['M_F']:.3f}
 M_J with swapped sound                 {scores['swapped']['M_J']:.3f}
 M_J of the deaf oracle                 {oracle['M_J']:.3f}
-pixels marked with silent sound        {scores['silent']['foreground_share']:.3%}
+pixels marked in silence               {scores['silent']['foreground_share']:.3%}
 figure                                 {told / 'predictions.png'}
 trained model                          {told / 'last'}
 
 Does it listen?
 {verdicts}""")
 
+# %%
+workbook.took(7)
+
 # %% [markdown]
-# ## Summary
+# ## Three things to remember
 #
-# - A small model learns in minutes to mark what sounds. The proof that it listens is the
-#   verdict above: it must beat perfect eyes without ears, fall with the wrong sound, and go
-#   dark in silence.
-# - Dice keeps small objects from drowning, BCE judges pixels, $L_\text{msa}$ makes features
-#   agree with the audio state at the last three scales.
-# - A score proves listening only where silent distractors are in view, and only beside swapped
-#   sound and a deaf twin.
+# 1. The loss asks for overlap in each frame (Dice), for each pixel to be right (BCE), and for
+#    decoder features that agree with the audio state at the last three scales ($L_\text{msa}$).
+# 2. A model that listens beats perfect eyes without ears, falls below them with the wrong sound,
+#    and goes dark in silence. It needs both senses: audio tells what, vision tells where.
+# 3. A score is evidence of listening only where silent objects are in view, and only beside the
+#    scores with swapped sound and of a deaf twin. Where nothing sounds, even a black picture
+#    scores 1.
 #
 # **What this can and cannot say about AVSBench.** Seven clean timbres and flat silhouettes show
-# the *mechanism* at work; they say nothing about how well it recognises real dogs, guitars or
-# engines, and $M_J$ here must not be compared with published figures.
+# the *mechanism* at work. They say nothing about how well the method recognises real dogs,
+# guitars or engines, and $M_J$ here must not be compared with published figures.
 #
-# **Next.** Change `subset = "s4"`, `clips` or `epochs` in the parameters cell and run again.
-# The model that the workbook ships, `checkpoints/tiny`, is this one after 2,000 clips and 3.6
-# times the steps: $M_J$ 0.96 on the same test clips.
+# ## Try next
+#
+# - Set `subset = "s4"` in the parameters cell: one object sounds all the time, the others are
+#   silent. How do the scores of an always dark prediction and of the deaf oracle change, and why?
+# - Set `epochs = 3`, then `clips = 400`. Do all three verdicts still hold? For the other direction:
+#   the model that the workbook ships, `checkpoints/tiny`, is the same architecture, trained for
+#   longer on more clips. [Its card](../checkpoints/tiny/README.md) has its scores on the same test
+#   clips.
+# - How long does such a model take for one frame? [Notebook 4](04_latency.ipynb) measures it.
 #
 # ## References
 #
 # - LightAVSeg: arXiv 2605.08805 (ICML 2026). AVSBench and its metrics: Zhou et al.,
 #   *Audio-Visual Segmentation*, ECCV 2022, arXiv 2207.05042.
 # - SeaFormer: Wan et al., ICLR 2023, arXiv 2301.13156. MobileNetV2: Sandler et al., CVPR 2018.
+# - Dice loss: Milletari et al., *V-Net: Fully Convolutional Neural Networks for Volumetric Medical
+#   Image Segmentation*, 3DV 2016, arXiv 1606.04797.
+# - AdamW, the optimizer: Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, ICLR
+#   2019, arXiv 1711.05101.
+# - One-cycle: Smith and Topin, *Super-Convergence: Very Fast Training of Neural Networks Using
+#   Large Learning Rates*, 2019, arXiv 1708.07120.
+# - Progressive resizing: Howard, *Training Imagenet in 3 hours for USD 25; and CIFAR10 for USD
+#   0.26*, fast.ai, 2018.

@@ -14,28 +14,30 @@
 # %% [markdown]
 # # 5. Coarse to fine: watching the decoder decide
 #
-# LightAVSeg's decoder walks from a map of 2 x 2 cells to one of 32 x 32. At each scale it refines
-# its idea of the sound, adds that to the picture's features, and, says the paper, *progressively
-# suppresses background*. Here you watch it, scale by scale, and then put numbers to what you saw:
-# how well does each scale know where the sound is? What of the progress is knowledge, and what is
-# only resolution? And where does it fail?
+# LightAVSeg's decoder works its way from a map of 2 x 2 cells to one of 32 x 32. At each scale it
+# refines its audio state, adds it to the visual features and, says the paper, *progressively
+# suppresses background*. Here you watch it, scale by scale, and then measure what you saw. How
+# well does each scale know where the sound is? How much of the progress is knowledge, and how
+# much is only resolution? And where does the model fail?
 #
 # **Afterwards you can**
-# - draw what a decoder knows at each scale, and score it fairly: contrast, ranking, overlap, and
-#   the overlap that its size allows;
-# - say what the alignment loss $L_\text{msa}$, the gates and the broadcast do, each with a
+# - draw what a decoder knows at each scale, and score it fairly: by contrast, by ranking, by IoU,
+#   and by the IoU that the map's size allows;
+# - say what the alignment loss $L_\text{msa}$, the gates and the decoder's bias do, each with a
 #   measurement;
+# - explain a mask by attribution, and check the explanation;
 # - find failures by rule, and name the one that no training can cure: two objects with one sound.
 #
 # | | |
 # |---|---|
-# | Time on 2 cores | a minute (`profile = "smoke"`: half of it) |
+# | Time on 2 cores | a minute (`profile = "smoke"`: half a minute) |
+# | To read | @minutes |
 # | Memory | 2 GB |
-# | You need | notebook 2 for the model; notebook 3 for $L_\text{msa}$ and the data |
+# | You need | [notebook 2](02_model.ipynb) for the model; [notebook 3](03_training.ipynb) for $L_\text{msa}$ and the data |
 
 # %% tags=["parameters"]
 profile = "default"    # "smoke": the shortest run that touches everything
-clips = 60             # test clips, 5 frames each; at most 60, for which the sweep's maps are kept
+clips = 60             # test clips of 5 frames; at most 60, as many as section 5.5 has maps of
 twins = 40             # clips with two objects of one timbre
 out = None    # folder for what is written; None: the checkout, or your cache where it is read-only
 
@@ -45,12 +47,12 @@ from lightavseg_core import workbook
 s = workbook.settings(globals(), clips=int, twins=int, out=str | None)
 if not 12 <= s.clips <= 60 or s.twins < 8:
     raise ValueError(
-        f"clips is {s.clips}, twins is {s.twins}; expected 12 to 60 clips, at least 8 with twins"
+        f"clips is {s.clips}, twins is {s.twins}; expected 12 to 60 clips, at least 8 twins"
     )
 if s.profile == "smoke":
     s.clips = min(s.clips, 16)
     s.twins = min(s.twins, 12)
-print(f"{s.clips} test clips, {s.twins} with twins")
+print(f"{s.clips} test clips, {s.twins} clips with twins")
 
 # %%
 import torch
@@ -69,7 +71,7 @@ size = model.config.size                                   # 128 pixels
 
 
 def test_clips(count, **kind):
-    """Test clips of ms3, the same in each run and on each machine; never seen in training."""
+    """Test clips of ms3: the same in each run and on each machine, never seen in training."""
     root = here.runs / f"{'twins' if kind else 'clips'}_{count}"
     lav.data.sounding_shapes.generate(root, "ms3", {"test": count}, size, seed=0, **kind)
     return lav.data.AVSBench(root, "ms3", "test", size, model.front_end)
@@ -79,19 +81,25 @@ test = test_clips(s.clips)
 print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
 
 # %% [markdown]
-# The model is the small one that the workbook ships; notebook 3 trains its like.
+# The model is the small one that ships with the workbook. [Notebook 3](03_training.ipynb) trains
+# the same architecture, for fewer steps.
 #
 # ## 5.1 One clip, five scales
 #
-# At each scale $i$ the decoder has a map of features, $V_i^\text{dec}$, and a state of the sound,
-# the vector $\hat A_i$, both of $D$ channels. Their cosine, position by position, says how well
-# each place *agrees* with the sound; divided by $\tau = 0.1$ and squashed by a sigmoid it is what
-# $L_\text{msa}$ compares with the mask. The loss looks at the last three scales only.
+# At each scale $i$ the decoder ([notebook 2](02_model.ipynb)) has a map of features,
+# $V_i^\text{dec}$, and an audio state, the vector $\hat A_i$. Both have $D = 64$ channels. Their
+# cosine, position by position, says how well each place *agrees* with the sound. Divided by
+# $\tau = 0.1$ and passed through a sigmoid, it becomes a probability, which the loss
+# $L_\text{msa}$ ([notebook 3](03_training.ipynb)) compares with the mask. The loss looks at the
+# last three scales only.
 #
-# > **Prediction.** Which maps will look like the mask: all five, more and more? Or the last
-# > three?
+# The clip is chosen by rule: the first in which something sounds in every second.
 #
-# The clip is chosen by rule, the first in which something sounds in every second.
+# > **Prediction.** In how many of the five maps will the sounding objects stand out, with a mean
+# > probability at least 0.25 higher inside the true mask than outside?
+
+# %%
+workbook.guess("maps in which objects stand out", ...)     # of the five
 
 # %%
 def grids_of(similarity):
@@ -99,14 +107,14 @@ def grids_of(similarity):
     return [f"{m.shape[-2]} x {m.shape[-1]}" for m in similarity]
 
 
-found = scales.maps(model, test)       # of every clip each scale's similarity, the mask's logits
+found = scales.maps(model, test)       # for each clip: similarity of each scale, mask logits
 truth = scales.truth(test)             # (clips, 5, 128, 128) bool
 grids = grids_of(found.similarity)
 clip = int(truth.flatten(2).any(2).all(1).nonzero()[0])
 
 
 def row(maps, clip, second):
-    """Frame, truth, and what each scale and the mask say of one second."""
+    """One second: frame, ground truth, the map of each scale, and the mask."""
     item = test[clip]
     frame, mask = item["frames"][second], item["mask"][second]
     seen = [scales.probability(m[clip, second]) for m in maps.similarity]
@@ -114,7 +122,7 @@ def row(maps, clip, second):
     return [images.picture(frame), plots.overlay(frame, mask, plots.GREEN), *seen]
 
 
-columns = ["frame", "truth", *grids, "mask"]
+columns = ["frame", "ground truth", *grids, "mask"]
 rows = {f"second {t}": row(found, clip, t) for t in range(5)}
 outlines = dict(zip(rows, truth[clip]))
 title = "What each decoder scale knows: sigmoid(cosine / 0.1), and the mask"
@@ -122,27 +130,33 @@ figure = plots.scales.map_grid(rows, columns, title, truth=outlines)
 figure.savefig(here.figures / "05_decoder.png", dpi=100, metadata={"Software": None})
 workbook.show(
     figure,
-    alt="Five seconds of a clip: frame, truth, the maps of five decoder scales from coarse to "
-    "fine, and the mask. The two coarsest maps do not follow the objects, the three finer ones do.",
+    alt="Five seconds of a clip: frame, ground truth, the maps of five decoder scales from coarse "
+    "to fine, and the mask. The two coarsest maps do not follow the objects, the three finer do.",
 )
 
+# %%
+this = scales.Maps([m[clip, None] for m in found.similarity], found.logits[clip, None])
+of_maps = scales.per_frame(this, truth[clip, None])[:-1]
+contrasts = [float(score["contrast"].nanmean()) for score in of_maps]    # inside - outside
+workbook.beside("maps in which objects stand out", sum(c >= 0.25 for c in contrasts))
+
 # %% [markdown]
-# The two coarse maps follow nothing that you could name; from 8 x 8 on the sounding objects light
-# up, and what follows looks like the same thing with more pixels. Pictures of one clip invite
-# stories. Section 5.4 measures all.
+# The two coarse maps follow nothing that you could name. From 8 x 8 on the sounding objects light
+# up, and the finer maps look like the same thing with more pixels. Pictures of one clip invite
+# stories; section 5.4 measures all clips.
 #
 # ## 5.2 Features, before and after the sound is added
 #
-# A map of features has 64 channels; for a picture we take three of them, not any three but the
-# *principal components* of all positions, and show them as red, green and blue. Places of one
-# colour have like features. At each scale, look at the map before and after the sound's bias is
-# broadcast: $V_i^\text{dec} = V_i^\text{before} + W_b \hat A_i$.
+# A map of features has 64 channels. For a picture we take the three main *principal components*
+# of all positions, and show them as red, green and blue: places of similar colour have similar
+# features. At each scale, compare the map before and after the sound's bias is added:
+# $V_i^\text{dec} = V_i^\text{before} + W_b \hat A_i$, where $W_b$ is a 1x1 convolution.
 #
-# > **Prediction.** The bias is one vector, the same at each position. So within a frame, what can
-# > it do to the colours?
+# Think: the bias is one vector, the same at every position. What can it do to the colours within
+# a frame?
 
 # %%
-some = min(s.clips, 16)                                    # clips that are looked into
+some = min(s.clips, 16)                                    # clips that we look into
 items = [test[i] for i in range(some)]
 frames = torch.stack([item["frames"] for item in items])   # (B, T, 3, H, W)
 traces = {}
@@ -167,28 +181,29 @@ for step in own.decoder:
     rows["after"].append(added[5 * shown])
 title = "Features as colours, before and after the sound is added"
 workbook.show(
-    plots.scales.map_grid(rows, ["frame, truth", *grids], title),
-    alt="A frame and its truth; beside it the features of five scales as colours, above before "
-    "and below after the sound is added: the outlines stay, all colours of a map shift together.",
+    plots.scales.map_grid(rows, ["frame, ground truth", *grids], title),
+    alt="A frame and its ground truth; beside them the features of five scales as colours, above "
+    "before and below after the sound is added: outlines stay, a map's colours shift together.",
 )
 
 # %% [markdown]
-# The colours of a map shift *together* (at 4 x 4 not at all that one could see: its gates let
-# nothing of the sound through): no edge appears, none goes. Adding one vector cannot tell places apart that were alike. What it changes
-# is the direction that the zero lies in, and so which features pass the next threshold, and the
-# *cosine*. Measure that over all the clips looked into: how well does the map rank pixels before
-# the bias and after, and how much background passes the threshold?
+# The colours of a map shift *together*: no edge appears, and none disappears. (At 4 x 4 you see
+# no shift at all: as section 5.3 shows, its gate lets almost nothing of the sound through.)
+# Adding one vector cannot separate places that were alike. It moves all features relative to
+# zero. That changes which of them pass the next threshold, and it changes the *cosine*. So we
+# measure, over several clips, how well the map ranks pixels before and after the bias, and how
+# much background passes the threshold.
 #
-# We rank with the **AUROC**: of all pairs of a sounding pixel and another one, the share in which
-# the sounding pixel has the higher value. 1 is perfect, 0.5 is chance, and no threshold is
-# needed.
+# For the ranking we use the **AUROC** (Hanley and McNeil, 1982). Of all pairs of a sounding pixel
+# and another pixel, it is the share in which the sounding one has the higher value. 1 is perfect,
+# 0.5 is chance, and no threshold is needed.
 #
 # ### Exercise 1: AUROC
 #
 # *5 minutes, easy.*
 #
 # `inside` and `outside` are two lists of values. Return the share of pairs in which the value
-# from `inside` is higher; equal ones count half.
+# from `inside` is higher; a pair of equal values counts one half.
 
 # %% tags=["exercise"]
 def ranked_right(inside, outside):
@@ -230,22 +245,32 @@ workbook.check(
         (([1], [1]), 0.0, "two equal values are half a point"),
         (([1], [1]), 1.0, "two equal values are half a point, not a whole one"),
         (([3, 2], [1, 0]), 0.0, "it is the value from inside that should be the higher one"),
-        (([3, 2], [1, 0]), 4, "that is how many; which share of all pairs?"),
+        (([3, 2], [1, 0]), 4, "that is a number of pairs; what share of all pairs is it?"),
         (([0, 2], [1]), 0.0, "every value from inside meets every one from outside"),
     ],
 )
 
 # %%
 if mine := workbook.yours("AUROC"):
-    clip, second = truth.flatten(2).any(2).nonzero()[0].tolist()       # something sounds in it
-    values = own.logits[clip, second, 0, ::8, ::8]                      # every eighth pixel
-    sounding_there = truth[clip, second, ::8, ::8]
+    first, second = truth.flatten(2).any(2).nonzero()[0].tolist()      # something sounds in it
+    values = own.logits[first, second, 0, ::8, ::8]                     # every eighth pixel
+    sounding_there = truth[first, second, ::8, ::8]
     ranking = mine(values[sounding_there].tolist(), values[~sounding_there].tolist())
-    print(f"clip {clip}, second {second}: your AUROC of the model's own mask is {ranking:.3f}")
+    print(f"clip {first}, second {second}: by your function, the mask's AUROC is {ranking:.3f}")
+
+# %% [markdown]
+# Now the maps of several clips, before and after the bias, with 95% intervals over clips (section
+# 5.4 says how they are made).
+#
+# > **Prediction.** At 32 x 32, divide the value after the bias by the value before it. What is
+# > this ratio for the AUROC, and for the share of background that is marked?
+
+# %%
+workbook.guess("after the bias / before it", {"AUROC": ..., "background marked": ...})
 
 # %%
 def scored(similarity):
-    """Scores of the maps of the clips looked into, a dict for each scale."""
+    """Scores of the maps of the clips that we look into, a dict for each scale."""
     return scales.per_frame(scales.Maps(similarity, own.logits[:, :, 0]), truth[:some])[:-1]
 
 
@@ -268,20 +293,27 @@ for grid, a, b in zip(grids, scores_before, scores_after):
     rows.append((grid, *cells))
 columns = ["AUROC before", "after", "change, 95%"]
 columns += ["background marked before", "after", "change, 95%"]
+a, b = scores_before[-1], scores_after[-1]
+ratios = {}
+for name, score in (("AUROC", "auroc"), ("background marked", "marked")):
+    ratios[name] = float(b[score].nanmean() / a[score].nanmean())
+workbook.beside("after the bias / before it", ratios)
 workbook.table(["scale", *columns], rows)
 
 # %% [markdown]
-# Read the last three rows. The ranking of places is there *before* this scale's bias is added
-# (the coarser scales' are in it already). The bias hardly changes who ranks above whom. It moves
-# the threshold, and that is what quiets the background. Could the encoder have put the ranking
-# there alone, stage by stage (AGVE)? The model without CMFD in section 5.5, whose decoder adds no
-# sound at all, will answer.
+# Read the last three rows. The places are ranked well *before* the bias of this scale is added
+# (the biases of the coarser scales are already in the map). The bias hardly changes the ranking.
+# It moves the cosines against the threshold, and so less background passes. Could the encoder
+# alone rank the places, by adding the sound at each of its stages (AGVE,
+# [notebook 2](02_model.ipynb))? Section 5.5 asks a model whose decoder adds no sound at all.
 #
 # ## 5.3 The audio state and its gates
 #
-# On its way the state of the sound is multiplied by a gate, $\hat A_i = A_i^* \odot
-# \mathrm{hsigmoid}(W_g \max V_i^\text{enc})$, which depends on what is *seen*. Here is the finest
-# scale of one clip, five seconds heard three ways: a column for each channel.
+# At each scale the audio state $A_i^*$ is multiplied by a gate between 0 and 1, which depends on
+# what is *seen*: $\hat A_i = A_i^* \odot \mathrm{hsigmoid}(W_g \max V_i^\text{enc})$
+# ([notebook 2](02_model.ipynb)). Here is the finest scale for five seconds of one clip, with its
+# own sound, in silence, and with another clip's sound (*swapped*,
+# [notebook 3](03_training.ipynb)). Each column is a channel.
 
 # %%
 finest = {name: trace.decoder[-1] for name, trace in traces.items()}
@@ -289,17 +321,20 @@ title = f"The audio state at {grids[-1]}: five seconds, heard three ways"
 workbook.show(
     plots.scales.state_figure(finest, shown, title),
     alt="Three heat maps, channels across: the state before the gate, the gate, the state after. "
-    "Lines are seconds with own sound, silence and swapped sound; most channels of the gate look "
-    "alike in all lines.",
+    "Rows are seconds with own sound, silence and swapped sound; most channels of the gate look "
+    "alike in all rows.",
 )
 
 # %% [markdown]
-# Silence does not empty the state at this scale: silence is a direction of its own, one that no object agrees
-# with. And the gate: its columns are much more different from each other than its lines. Does it
-# look at the picture at all?
+# Silence does not empty the state at this scale: it fills other channels. And the gate differs
+# much more from channel to channel than from second to second. Does it look at the picture at
+# all?
 #
-# > **Prediction.** If a gate opened for what it sees, its values would vary from frame to frame
-# > about as much as from channel to channel.
+# > **Prediction.** A gate that opens for what it sees must vary from frame to frame. In how many
+# > of the ten gates is the spread over frames at least half the spread over channels?
+
+# %%
+workbook.guess("gates that look", ...)                     # of the ten
 
 # %%
 def gates(trace):
@@ -308,30 +343,32 @@ def gates(trace):
 
 gate_names = [f"encoder {i}" for i, _ in enumerate(own.encoder, 1)]
 gate_names += [f"decoder {grid}" for grid in grids]
-rows = []
+rows, looking = [], []
 for name, gate, quiet in zip(gate_names, gates(own), gates(traces["silence"])):
     values = gate.flatten(0, 1)                            # (frames, channels)
     shares = (values < 0.05).float().mean(), (values > 0.95).float().mean()
     spreads = values.std(0).mean(), values.mean(0).std(), (gate - quiet).abs().mean()
+    looking.append(bool(spreads[0] >= spreads[1] / 2))
     cells = [f"{share:.0%}" for share in shares] + [f"{spread:.3f}" for spread in spreads]
     rows.append((name, *cells))
 columns = ["closed (< 0.05)", "open (> 0.95)"]
 columns += ["spread over frames", "over channels", "change in silence"]
+workbook.beside("gates that look", sum(looking))
 workbook.table(["gate", *columns], rows)
 
 # %% [markdown]
-# Most gates are nearly *fixed*: a channel is as open as it is, whatever is in view. On these data
-# every frame holds a few of the same seven silhouettes, and a maximum over a frame says little
-# about them at the early stages. The gates that do look are the ones with a large *spread over
-# frames*. (The gate is computed from what is seen, but what is seen has had the sound added to
-# it: so silence changes it too.)
+# Most gates are nearly *fixed*: a channel is about as open in one frame as in another. One
+# probable reason: on these data every frame holds a few of the same seven silhouettes, and at the
+# early stages a maximum over the frame says little about them. The gates that do look are the
+# ones with a large *spread over frames*. (Silence changes the gates too. They are computed from
+# what is seen, but the sound has been added to what is seen.)
 #
 # ### Exercise 2: how much gets through?
 #
 # *3 minutes, easy.*
 #
-# `merged` ($A^*$) and `gate` are `(frames, channels)`. Of the energy of the state, the sum of its
-# squares over all frames and channels, which share does the gate let through?
+# `merged` ($A^*$) and `gate` are `(frames, channels)`. The energy of a state is the sum of its
+# squares over all frames and channels. Which share of it does the gate let through?
 
 # %% tags=["exercise"]
 def let_through(merged, gate):
@@ -360,20 +397,20 @@ workbook.check(
     ],
     hint="square after the gate, sum, and divide by the sum of squares before it",
     mistakes=[
-        ((state, half), 0.5625, "a gate that is open where nothing comes lets nothing through"),
+        ((state, half), 0.5625, "an open gate lets nothing through where nothing arrives"),
         ((state, half), 0.25, "energy is a sum of squares"),
-        ((state, half), 3 / 30, "the gate acts before the square, so it is squared, too"),
-        ((state, half), 15.0, "what comes out over what goes in"),
+        ((state, half), 3 / 30, "the gate acts before the squaring, so it is squared too"),
+        ((state, half), 15.0, "divide what comes out by what goes in"),
     ],
 )
 
 # %% [markdown]
-# Does the state still tell *which* sound it is, after all that has been done to it? Compare
-# seconds of different clips: those in which the same categories sound, and those in which others
-# do. The cosine of two states should be higher for the former; how reliably, the AUROC says.
+# After all these steps, does the state still tell *which* sound it is? Compare seconds of
+# different clips: pairs in which the same categories sound, and pairs in which different ones do.
+# The cosine of the two states should be higher for the former. The AUROC says how reliably it is.
 
 # %%
-things = scales.marked_objects(found, test)        # each object, each second: sounds? marked?
+things = scales.marked_objects(found, test)        # each object in each second: sounds? marked?
 sounding = {(t.clip, t.second): set() for t in things}
 for t in things:
     if t.sounding:
@@ -384,7 +421,7 @@ anything = torch.tensor([bool(categories) for categories in sets])
 alike = torch.tensor([[a == b for b in sets] for a in sets])
 pairs = (number[:, None] != number) & anything[:, None] & anything
 same, other = (int((which & pairs).sum()) // 2 for which in (alike, ~alike))
-print(f"{same} pairs of seconds with the same categories, {other} with others")
+print(f"{same} pairs of seconds with the same categories, {other} with different ones")
 
 # %%
 states = [("$A_0$, the audio encoder", own.audio)]
@@ -398,34 +435,40 @@ for name, state in states:
     means = cosine[alike & pairs].mean(), cosine[~alike & pairs].mean()
     told_apart = scales.auroc(cosine[pairs][None], alike[pairs][None]).item()
     rows.append((name, *(f"{value:.3f}" for value in (*means, told_apart))))
-workbook.table(["state", "cosine, same sound", "other sound", "AUROC of same against other"], rows)
+columns = ["state", "cosine, same sound", "different sound", "AUROC, same against different"]
+workbook.table(columns, rows)
 
 # %% [markdown]
-# The frozen audio encoder tells sets of timbres apart almost perfectly. On the way down the
-# encoder the state loses some of that and takes up what is *seen*. Before the gate it says least
-# about the sound at 4 x 4, where the gate then lets nothing through, and comes back from there to
-# the finest, because each scale takes its $A_i$ of the encoder in again. The coarsest state is no summary from which the rest is
-# unfolded.
+# The frozen audio encoder tells sets of timbres apart almost perfectly. On the way down the visual
+# encoder, whose gates bring in what is *seen*, the state loses some of that. Of the decoder's
+# states before the gate, the one at 4 x 4, $A_4^*$, says least about the sound, and its gate then
+# lets almost nothing through. From there to the finest scale $A_i^*$ recovers, because each scale
+# takes in the encoder's $A_i$ again. So the coarsest state is not a summary from which the finer
+# ones are unfolded.
 #
 # ## 5.4 "Progressively suppresses background", in numbers
 #
 # Four scores for each scale, over all test clips:
 #
-# - **probability inside and outside** the truth. Background is suppressed where *outside* falls;
-#   their difference is the **contrast** (over the frames in which something sounds; *outside*
-#   also counts the others);
+# - **probability inside and outside** the ground truth. Background is suppressed where *outside*
+#   is low. The difference of the two is the **contrast** (over the frames in which something
+#   sounds; *outside* counts the other frames too);
 # - **AUROC**: are sounding pixels ranked above the others?
-# - **IoU** of probability > 0.5 with the truth;
-# - and its **ceiling**: the IoU that the truth itself has after it was averaged down to that many
-#   cells and resized back, at its best threshold. A coarse map cannot follow an outline however
-#   much it knows.
+# - **IoU** ([notebook 1](01_data.ipynb)) of the pixels with probability > 0.5 with the ground
+#   truth;
+# - the **ceiling** of this IoU. Average the ground truth down to the map's cells, resize it back,
+#   and threshold it as well as possible: its IoU with the ground truth is about the best that a
+#   map of this size can reach. A coarse map cannot follow an outline, however much it knows.
 #
-# > **Prediction.** An object covers about 6% of the frame, and a cell of the 2 x 2 map 25%. The
-# > ceiling there, for one object well inside a cell, is about $6 / 25 = 0.24$.
+# The intervals are bootstrapped (Efron, 1979). Draw as many *clips* as there are, with
+# replacement, and average; repeat this 2000 times. The middle 95% of the averages is the
+# interval. We draw clips, not frames, because the five frames of a clip are alike.
 #
-# Intervals are bootstrapped: draw as many *clips* as there are, with replacement, average, and
-# repeat 2000 times; the middle 95% of the averages is the interval. Clips, not frames: the five
-# frames of a clip are alike, and count as one witness.
+# > **Prediction.** An object covers about 6% of the frame, and a cell of the 2 x 2 map 25%. What is
+# > the ceiling at 2 x 2?
+
+# %%
+workbook.guess("ceiling at 2 x 2", ...)
 
 # %%
 scores = scales.per_frame(found, truth)
@@ -434,15 +477,15 @@ points = {}
 for score in scores[0]:
     points[score] = {name: scales.bootstrap(table[score]) for name, table in zip(names, scores)}
 panels = {
-    "probability": {"inside the truth": points["inside"], "outside": points["outside"]},
+    "probability": {"inside the ground truth": points["inside"], "outside": points["outside"]},
     "AUROC": {"map": points["auroc"]},
     "IoU": {"map": points["iou"], "ceiling": points["ceiling"]},
 }
 title = f"What each scale knows: {s.clips} test clips, 95% intervals over clips"
 workbook.show(
     plots.scales.scale_curves(panels, names, title),
-    alt="Three panels along the decoder's scales: probability inside and outside the truth, "
-    "AUROC, IoU and its ceiling. The two coarse scales are near chance; from 8 x 8 on the "
+    alt="Three panels along the decoder's scales: probability inside and outside the ground truth, "
+    "AUROC, IoU and its ceiling. The two coarse scales are near chance or below; from 8 x 8 on the "
     "background is dark.",
 )
 
@@ -454,15 +497,19 @@ for name in names:
     of_ceiling = values["iou"] / values["ceiling"]
     cells = [f"{values[score]:.3f}" for score in columns]
     rows.append((name, *cells, f"{of_ceiling:.0%}", f"{values['marked']:.1%}"))
-workbook.table(["scale", *columns, "IoU of ceiling", "background marked"], rows)
+workbook.beside("ceiling at 2 x 2", points["ceiling"][grids[0]].estimate)
+workbook.table(["scale", *columns, "IoU / ceiling", "background marked"], rows)
 
 # %% [markdown]
-# Is each step finer a step forward? Differences of neighbouring scales, paired frame by frame,
-# with their intervals:
+# Why is the ceiling at 2 x 2 so low? The best that such a map can do for one object well inside a
+# cell is to mark the whole cell: $6 / 25 = 0.24$.
+#
+# Is each finer scale a step forward? Here are the differences of neighbouring scales, paired frame
+# by frame, and what their intervals allow one to say:
 
 # %% tags=["nbval-check-output"]
 def verdict(gain):
-    """What the interval of a difference allows one to say."""
+    """What the 95% interval of a difference allows one to say."""
     if gain.low > 0:
         return "better"
     return "worse" if gain.high < 0 else "undecided"
@@ -480,37 +527,46 @@ for i in range(len(names) - 1):
     print(f"{names[i]:>7} -> {names[i + 1]:7}  {', '.join(told)}")
 
 # %% [markdown]
-# So, of "progressively suppresses background":
+# So what remains of "progressively suppresses background"?
 #
 # - **Not from the start.** At 2 x 2 the map ranks pixels worse than a coin would, at 4 x 4 about
-#   as well as one. (The table says "background better" and "IoU worse" of the step between them:
-#   less is marked, and so less of the objects too.) No loss ever asked these scales for a mask,
-#   so nobody should expect one there.
-# - **In one jump.** At 8 x 8, the first scale that $L_\text{msa}$ looks at, background goes dark
-#   and the ranking is nearly what it will be.
-# - **Then, a little, at each step.** The background does get darker and the ranking better from
-#   scale to scale: small steps, with intervals that exclude zero where the table says "better".
+#   as well as one. (Between these two, background gets better and IoU worse: less is marked, of
+#   the objects too.) No loss ever asked these scales for a mask, so nobody should expect one
+#   there.
+# - **In one jump.** At 8 x 8, the first scale that $L_\text{msa}$ looks at, the background goes
+#   dark, and the ranking is nearly as good as it will get.
+# - **Then a little at each step.** Where the lines above say "better", the background gets darker
+#   and the ranking better from scale to scale. The steps are small, but their intervals exclude
+#   zero.
 # - **Much of what looks like progress is resolution.** Between the supervised scales IoU climbs,
-#   and so does its ceiling. As a share of the ceiling it moves far less. (The ceiling at 2 x 2
-#   was predicted as 0.24 for one object: compare the table.)
-# - **The mask is more than the last map.** Past the last scale comes a 3 x 3 block and a head,
+#   and so does its ceiling. As a share of the ceiling it moves far less, and not always upwards.
+# - **The mask is more than the last map.** After the last scale come a 3 x 3 block and a head,
 #   trained for the mask itself.
 #
-# Does a scale that no loss looks at know nothing? We only know that its *cosine* does not. That
-# is the next section's question.
+# Does a scale that no loss looks at know nothing? So far only its *cosine* shows nothing. The next
+# section asks a model in which no loss looks at any scale.
 #
 # ## 5.5 Switch off the loss, the gates, the decoder; ask other methods
 #
-# Six models, trained on 400 clips at 128 pixels for the same number of steps: LightAVSeg, the
-# same without $L_\text{msa}$, without HAR, without CMFD; and AVSBench and AVSegFormer, each with
-# its own losses. They had far less training than the model above, so their scores are lower.
-# Their maps are the cosine between features and sound at the places where each of them fuses the
-# two: AVSBench at four scales, AVSegFormer at one. Nobody asked those for a mask at $\tau = 0.1$,
-# so their maps are stretched to their own range below, and the score that compares them, AUROC,
-# needs no threshold; IoU is taken at probability 0.5, so where $L_\text{msa}$ was off only the
-# mask's is a fair one. The frame is the one of section 5.1, good or bad for them as it may be.
-# One training each: the intervals say what other *clips* would give, not what other trainings
-# would.
+# Six models were trained on 400 clips at 128 pixels for the same number of steps: LightAVSeg; the
+# same without $L_\text{msa}$, without HAR (which refines the sound in the encoder), and without
+# CMFD (which refines and adds it in the decoder; [notebook 2](02_model.ipynb)); and two other
+# methods, AVSBench and AVSegFormer, each with its own losses. They had far less training than the
+# model above, so their scores are lower.
+#
+# Their maps are the cosine between features and sound at the places where each model fuses the
+# two: at four scales in AVSBench, at one in AVSegFormer. No loss asked these two for a mask at
+# $\tau = 0.1$. So in the figure each map is stretched to its own range, and the score that
+# compares maps is AUROC, which needs no threshold. IoU is taken at probability 0.5: where
+# $L_\text{msa}$ was off, only the mask's IoU is fair. The frame is the first one of section 5.1,
+# whether it suits a model or not. Each model was trained once: the intervals say what other
+# *clips* would give, not what other trainings would.
+#
+# > **Prediction.** Without $L_\text{msa}$, what is the AUROC of the map at 32 x 32? And is the IoU
+# > of the mask "better" than the full model's, "worse", or "undecided"?
+
+# %%
+workbook.guess("without L_msa", {"AUROC at 32 x 32": ..., "IoU of the mask": ...})
 
 # %%
 stored = here.root / "results/sweep"
@@ -531,15 +587,11 @@ for label, maps in kept.items():
     by_grid = dict(zip(grids_of(maps.similarity), seen))
     scene, mask = row(maps, clip, 0)[:2], maps.logits[clip, 0].sigmoid()
     rows[label] = [*scene, *(by_grid.get(grid) for grid in grids), mask]
-columns = ["frame", "truth", *names]
+columns = ["frame", "ground truth", *names]
 outlines = dict.fromkeys(rows, truth[clip, 0])
-title = "The same frame, six models of one budget (maps stretched to their range)"
+title = "One frame, six models trained on one budget (each map stretched to its own range)"
 figure = plots.scales.map_grid(rows, columns, title, "low to high", outlines)
-workbook.show(figure, alt="A row for each model: frame, truth, its maps by scale, its mask.")
-
-# %% [markdown]
-# > **Prediction.** Without $L_\text{msa}$, will the maps still show the mask, only blurred? And
-# > will the mask be worse for it?
+workbook.show(figure, alt="A row for each model: frame, ground truth, maps by scale, mask.")
 
 # %%
 tables = {}                                                # label -> scale -> scores (clips, 5)
@@ -567,27 +619,78 @@ for label in list(tables)[1:]:
         told.append(f"{score} of {scale} {verdict(scales.bootstrap(gain))}")
     print(f"{label:14} {', '.join(told)}")
 
+# %%
+bare = tables["without L_msa"]
+gain = scales.bootstrap(bare["mask"]["iou"] - whole["mask"]["iou"])
+ranking = float(bare[grids[-1]]["auroc"].nanmean())
+measured = {"AUROC at 32 x 32": ranking, "IoU of the mask": verdict(gain)}
+workbook.beside("without L_msa", measured)
+
 # %% [markdown]
-# What stands out is the model without $L_\text{msa}$. Its cosine maps are not blurred masks: they
-# rank pixels *below* chance, the sounding object agrees with the sound *less* than the background
+# What stands out is the model without $L_\text{msa}$. Its cosine maps are not blurred masks. They
+# rank pixels *below* chance: sounding objects agree with the sound *less* than the background
 # does. Yet its mask cannot be told from the full model's. A network may code "sounds" in any
-# direction of its 64 channels, and the next layer reads it; agreement with $\hat A$ is one such
-# code, which $L_\text{msa}$ asks for and others have no reason to use. AVSegFormer's map is
-# another such negative; AVSBench's rank better than chance, best in the middle, though all their
-# cosines lie so close together that no threshold of $L_\text{msa}$'s would find a mask in them.
-# Without HAR, and without CMFD, where $\hat A$ is not even added, the supervised maps look as
-# they do with them: it is the loss that makes them. So:
+# direction of its 64 channels, and the next layer reads it. Agreement with $\hat A$ is one such
+# code; $L_\text{msa}$ asks for it, the other losses have no reason to. AVSegFormer's map is a
+# negative too. AVSBench's maps rank better than chance, best in the middle. But all its cosines
+# are positive, so a threshold at 0 marks every pixel, and the IoU of its maps stays flat.
 #
-# - a similarity map shows what the *loss* made of the features. It is not the mechanism by which
-#   the mask is found;
-# - a method whose maps look poor beside LightAVSeg's has been asked another question. A
-#   comparison of maps, as in the LightAVSeg poster's figure, is fair where maps were trained to
-#   be masks, and tells little where they were not. Compare masks.
+# Without HAR, and without CMFD, where $\hat A$ is not even added, the supervised maps look as they
+# do with them: it is the loss that makes them. So:
+#
+# - a similarity map shows what the *loss* made of the features. It is not the mechanism that finds
+#   the mask;
+# - a method whose maps look poor beside LightAVSeg's was trained for something else. A comparison
+#   of maps, as in a figure of LightAVSeg's conference poster, is fair where the maps were trained
+#   to be masks, and says little where they were not. Compare masks.
+#
+# One question of section 5.2 is open: can the encoder alone rank the places? The AUROC over pixels
+# does not say. Most of its pairs are an object and the background, and these can be ranked without
+# listening. So compare objects. Take all pairs of a sounding object and a silent one in the same
+# second: in what share does the mask cover more of the sounding one? (Equal ones count half.) A
+# model that does not listen scores one half.
+#
+# > **Prediction.** What will this share be for LightAVSeg, and what for the model without CMFD,
+# > whose decoder adds no sound?
+
+# %%
+workbook.guess("sounding above silent", {"LightAVSeg": ..., "without CMFD": ...})
+
+# %%
+def objects_ranked(logits):
+    """For each second, the AUROC of the share of each object that is marked: (clips, 5)."""
+    by_second = {}
+    for o in scales.marked_objects(scales.Maps([], logits), test):
+        by_second.setdefault((o.clip, o.second), []).append((o.share, o.sounding))
+    auroc = torch.full((s.clips, 5), torch.nan)            # NaN without a pair
+    for (i, t), seen in by_second.items():
+        shares, sounds = zip(*seen)
+        auroc[i, t] = scales.auroc(torch.tensor([shares]), torch.tensor([sounds]))[0]
+    return auroc
+
+
+above = {label: objects_ranked(maps.logits[:s.clips]) for label, maps in kept.items()}
+rows, means = [], {}
+for label, values in above.items():
+    share, gain = scales.bootstrap(values), scales.bootstrap(values - above["LightAVSeg"])
+    means[label] = share.estimate
+    cells = f"{share.estimate:.3f}", f"{share.low:.3f} to {share.high:.3f}"
+    rows.append((label, *cells, f"{gain.low:+.3f} to {gain.high:+.3f}"))
+measured = {label: means[label] for label in ("LightAVSeg", "without CMFD")}
+workbook.beside("sounding above silent", measured)
+workbook.table(["model", "sounding above silent", "95%", "minus LightAVSeg, 95%"], rows)
+
+# %% [markdown]
+# Without CMFD the interval lies above one half, and the difference from the full model is
+# undecided. So yes: the sound that the encoder adds at its stages is enough to choose among
+# objects, as far as this short training shows. (Over pixels its mask ranks a little worse.)
+# AVSBench and AVSegFormer are at chance: after so few steps their masks do not follow the sound.
+# Over pixels they rank far above chance all the same, so do not judge listening by that.
 #
 # ## 5.6 Failures, found by rule
 #
-# Back to the trained model. Frames in which something sounds, ranked by the mask's IoU: the three
-# worst, the three in the middle, the three best.
+# Back to the model of section 5.1. Rank the frames in which something sounds by the mask's IoU.
+# Here are the three worst, the three in the middle, and the three best.
 
 # %%
 iou = scores[-1]["iou"]                                    # (clips, 5), NaN where nothing sounds
@@ -604,12 +707,12 @@ for i, t in chosen:
 titles = [f"{label} {iou[i, t]:.2f}" for label, (i, t) in zip(labels, chosen)]
 workbook.show(
     plots.prediction_grid(columns, titles),
-    alt="Nine frames with truth and marked pixels, three worst, three middle, three best.",
+    alt="Nine frames with ground truth and marked pixels: three worst, three middle, three best.",
 )
 
 # %% [markdown]
-# Is it the *outline* that fails, or the *choice* of objects? Ask of each frame whether it marks
-# (more than half of) exactly the objects that sound.
+# Is it the *outline* that fails, or the *choice* of objects? For each frame, ask whether the model
+# marks exactly the objects that sound. (An object counts as marked if more than half of it is.)
 
 # %%
 right = torch.ones_like(iou, dtype=torch.bool)
@@ -620,7 +723,7 @@ wrong = occupied & ~right
 share = lost[wrong].sum() / lost[occupied].sum()
 print(
     f"{int(occupied.sum())} frames with sound; a wrong set of objects in {int(wrong.sum())}, "
-    f"which lose {share:.0%} of all the IoU that is lost"
+    f"which account for {share:.0%} of all the IoU that is lost"
 )
 for name, which in (("right", occupied & right), ("wrong", wrong)):
     print(f"set {name}: {int(which.sum()):3} frames, mean IoU {iou[which].mean():.3f}")
@@ -640,14 +743,14 @@ for i, t in order[:3]:
         if (o.clip, o.second) == (i, t) and (o.share > 0.5) != o.sounding:
             does = "misses" if o.sounding else "marks"
             mistakes.append(f"{does} the {CATEGORIES[o.category].name}")
-    told = ", ".join(mistakes) or "ill drawn, but the right ones"
+    told = ", ".join(mistakes) or "the right objects, badly drawn"
     print(f"IoU {iou[i, t]:.2f}, {len(sounding[i, t])} sound: {told}")
 
 # %% [markdown]
-# Most of the lost IoU is lost at outlines, a few percent in each frame. The bad failures are
-# another kind, and few: a wrong *choice*, and only where several objects sound at once. With one
-# sound alone it chooses right. That one timbre hides another is a plausible reason, not tested
-# here.
+# Most of the lost IoU is lost in frames with the right objects: a few percent in each, at the
+# outlines. The bad failures are few and of another kind: a wrong *choice*, and only where several
+# objects sound at once. When a single object sounds, the choice is always right. Perhaps one
+# timbre hides another; that is not tested here.
 #
 # ## 5.7 The limit that no training cures
 #
@@ -660,9 +763,9 @@ for i, t in order[:3]:
 #
 # *6 minutes, medium.*
 #
-# Two twins of `a` and `b` pixels, perfectly outlined. One of them sounds, the first with the
-# probability `chance`. Return the expected IoU if the model marks **both**, and if it marks
-# always **one**, the first.
+# Two twins cover `a` and `b` pixels, and the model outlines both perfectly. One of them sounds:
+# with the probability `chance` it is the first, otherwise the second. Return two expected IoUs:
+# if the model marks **both**, and if it always marks only **one**, the first.
 
 # %% tags=["exercise"]
 def expected_iou(a, b, chance):
@@ -692,22 +795,30 @@ workbook.check(
     mistakes=[
         (often, (0.5, 0.5), "the first one sounds with the probability `chance`"),
         (often, (0.75, 1.0), "that holds while the first sounds; at other times the second does"),
-        (often, (0.65, 0.85), "marked is the first, the second sounds: what do they share?"),
+        (often, (0.65, 0.85), "the first is marked, the second sounds: what do they share?"),
         (often, (0.8, 0.65), "first the model that marks both, then the one that marks one"),
     ],
 )
 
 # %% [markdown]
-# Equally likely twins give one half for either choice, however large they are, and what lies
-# between (one and a part of the other) is worse. Now measure how much of each it marks.
+# With `chance = 0.5` both choices give one half, however large the twins are. Anything in between
+# (one twin and a part of the other) is worse. With another `chance`, marking the likelier twin
+# alone is better. But the model would have to know which one that is, and nothing in these clips
+# says so. Now measure how much of each twin it marks.
 #
-# > **Prediction.** The sounding twin and the silent one are marked equally: their difference
-# > cannot be told from zero.
+# > **Prediction.** While one twin sounds, what share of it is marked, and what share of the silent
+# > one? And what share of either, while neither sounds?
+
+# %%
+workbook.guess(
+    "marked of the twins",
+    {"sounding twin": ..., "silent twin": ..., "either, while neither sounds": ...},
+)
 
 # %%
 pairs_of_twins = test_clips(s.twins, twins=True)
 found_twins = scales.maps(model, pairs_of_twins)
-marked = torch.full((2, s.twins, 5), torch.nan)      # of the sounding twin and of the silent one
+marked = torch.full((2, s.twins, 5), torch.nan)      # of the sounding twin, of the silent one
 both = [t for t in scales.marked_objects(found_twins, pairs_of_twins) if t.number < 2]
 for t in both:
     marked[t.number, t.clip, t.second] = t.share
@@ -722,7 +833,7 @@ shares = {
     "either, while neither sounds": still.nanmean(0),
 }
 rows = {name: scales.bootstrap(values) for name, values in shares.items()}
-title = f"Share of a twin that is marked ({s.twins} clips, 95% over clips)"
+title = f"Share of a twin that is marked ({s.twins} clips, 95% intervals over clips)"
 workbook.show(
     plots.intervals(rows, title, "share of its visible pixels"),
     alt="Intervals of the share that is marked: of the sounding twin, of the silent one, their "
@@ -732,6 +843,8 @@ workbook.show(
 # %%
 for name, d in rows.items():
     print(f"{name:29} {d.estimate:+.2f} ({d.low:+.2f} to {d.high:+.2f})")
+measured = {name: d.estimate for name, d in rows.items() if name != "difference"}
+workbook.beside("marked of the twins", measured)
 one, two = loud > 0.5
 cases = {
     "both": one & two,
@@ -740,7 +853,7 @@ cases = {
     "neither": ~one & ~two,
 }
 counts = [f"{name} in {int(which[sounds].sum())}" for name, which in cases.items()]
-print(f"of {int(sounds.sum())} seconds in which one sounds, marked are", ", ".join(counts))
+print(f"of {int(sounds.sum())} seconds in which one sounds, the model marks", ", ".join(counts))
 
 # %%
 step = max(1, int(sounds.sum()) // 6)
@@ -752,39 +865,42 @@ for i, t in chosen:
 titles = [f"clip {i}, second {t}" for i, t in chosen]
 workbook.show(
     plots.prediction_grid(columns, titles),
-    alt="Six frames with twins of which one sounds, at equal steps through the clips; truth, and "
-    "what is marked.",
+    alt="Six frames with twins of which one sounds, at equal steps through the clips: frame, "
+    "ground truth, and what is marked.",
 )
 
 # %% [markdown]
 # While neither sounds, neither is marked: the model *does* listen. While one sounds, mostly both
-# are marked; sometimes only one; by what, these clips do not say. The difference is undecided, as
-# predicted, and an interval that wide proves no zero; the argument does. (Its training clips
-# never held two of a kind: nothing ever taught it to mark both.) Stereo sound, or motion in
-# time with the sound, could tell twins apart. A global vector of mono sound cannot, in LightAVSeg
-# as in every other method here.
+# are marked. Sometimes only one is, the right one or the wrong one; what decides, these clips do
+# not say. The interval of the difference includes zero. So wide an interval does not prove that
+# there is no difference; the argument does: nothing seen or heard tells which twin sounds. (No
+# training clip held two objects of a kind, so nothing taught the model to mark both.) Stereo
+# sound, or motion in time with the sound, could tell twins apart. A global vector of mono sound
+# cannot, in LightAVSeg or in the other methods of section 5.5.
 
 # %% [markdown]
 # ## 5.8 Why? Attribution
 #
-# The mask says *what* the model decided, not *why*. Attribution puts the decision down to parts
-# of the input: **which instants and bands of the log-mel switched these pixels on?** What is
-# explained is one number, the *target*: the logits of one second, summed over the mask of an
-# object.
+# The mask says *what* the model decided, not *why*. Attribution traces the decision back to parts
+# of the input: **which instants and bands of the log-mel ([notebook 1](01_data.ipynb)) switched
+# these pixels on?** What is explained is one number, the *target*: the logits of one second,
+# summed over the mask of an object.
 #
-# *Integrated Gradients* walks from silence to the sound in a straight line, $x(\alpha) = x_0 +
-# \alpha (x - x_0)$, and adds up along the way what each bin contributes to the target $f$:
+# *Integrated Gradients* (Sundararajan et al., 2017) goes from silence to the sound in a straight
+# line, $x(\alpha) = x_0 + \alpha (x - x_0)$, and adds up along the way what each bin contributes
+# to the target $f$:
 #
 # $$\mathrm{IG}_i = (x_i - x_{0,i}) \int_0^1 \frac{\partial f}{\partial x_i}\bigl(x(\alpha)\bigr)\, d\alpha,
 # \qquad \sum_i \mathrm{IG}_i = f(x) - f(x_0).$$
 #
-# The sum on the right is called *completeness*: nothing is explained away, nothing twice. Two
-# choices matter. The start $x_0$ is silence, $\log 0.01$ in each bin; a zero would be *loud*. And
-# the integral is a sum over points: a trained model switches an object on within a few hundredths
-# of the path, so the points are put where they are needed until completeness holds within 1%.
+# The equation on the right is called *completeness*: the contributions add up to the whole change
+# of the target. Two choices matter. The start $x_0$ is silence, $\log 0.01$ in each bin; a zero
+# would be *loud*. And the integral is computed as a sum over points. A trained model switches an
+# object on within a few hundredths of the path, so points are added where they are needed, until
+# completeness holds within 1%.
 
 # %%
-duets = []                  # of each clip the first second in which two objects sound
+duets = []                  # for each clip, the first second in which two objects sound
 for index in range(10):
     together = [t for t in range(5) if len(sounding[index, t]) == 2]
     duets += [(index, t) for t in together[:1]]
@@ -820,23 +936,29 @@ for explained, name in zip(why, ("first", "second")):
     )
 
 # %% [markdown]
-# Both figures have the same frame and the same sound; only the mask differs (`smoke` draws one).
-# The attribution of single bins changes sign from bin to bin, so do not read dots: look at which
-# *bands* are coloured at all, where that object's own sound lies. *Occlusion* asks more simply:
-# what is lost when a patch of 80 ms by 8 bands falls silent? It is coarse, has no completeness,
-# and need not agree: a bin may matter only together with others. *Grad-CAM* looks at the frame
-# instead. Of the map that the head reads, each channel is weighted by its mean gradient; so near
-# the output it draws all that is marked, whichever object is explained: it cannot say which one
-# was asked about. Try `layer=model.visual.stages[2]`: there the sign itself may come out
-# reversed, because one mean per channel is a rough summary of a gradient that differs from place
-# to place. A picture that looks sensible is no proof.
+# Both figures have the same frame and the same sound; only the mask differs (the smoke profile
+# draws one figure). The attribution of *bins* changes sign from one to the next. So do not read
+# single bins; look at which *bands* are coloured at all. Here they are largely the same for both
+# objects. Whether each mask depends on its own object's sound, the eye cannot say; the second
+# check below measures it.
+#
+# *Occlusion* (Zeiler and Fergus, 2014) asks more simply: what is lost when a patch of 80 ms by 8
+# bands falls silent? It is coarse, is not complete, and need not agree with Integrated Gradients:
+# a bin may matter only together with others.
+#
+# *Grad-CAM* (Selvaraju et al., 2017) looks at the frame instead. It takes the map that the head
+# reads, and weights each channel by its mean gradient. This close to the output it shows all that
+# is marked, whichever object is explained: it cannot say which one was asked about. At earlier
+# layers, such as `layer=model.visual.stages[2]`, even the sign may be reversed, because one mean
+# per channel is a rough summary of a gradient that differs from place to place. A picture that
+# looks sensible is no proof.
 #
 # ### First check: random weights
 #
-# Integrated Gradients multiplies by $x - x_0$, so that loud bins stand out whatever the model is.
-# An attribution that looks the same when the weights are random again explains the input, not the
-# model (Adebayo et al., 2018). The rank correlation of the two, over all bins, must be well below
-# 1; we ask for less than 0.5.
+# Integrated Gradients multiplies by $x - x_0$, so loud bins stand out whatever the model is. An
+# attribution that looks the same with random weights explains the input, not the model (Adebayo
+# et al., 2018). So the rank correlation of the two, over all bins, must be well below 1; we ask
+# for less than 0.5.
 
 # %%
 fresh = attribution.randomised(model, seed=0)
@@ -848,16 +970,20 @@ print(f"rank correlation with random weights: {sizes:.2f} of the sizes, {signed:
 assert sizes < 0.5
 
 # %% [markdown]
-# The sizes keep some correlation: that is the loudness which both are multiplied by. The signs,
-# which say *for* or *against*, keep none.
+# The sizes keep some correlation: both attributions are multiplied by the same loudness. The
+# signs, which say *for* or *against*, keep none.
 #
 # ### Second check: a sound that is known
 #
-# SoundingShapes keeps each object's own track. So we know in which bins object A is louder than
-# all else together, noise included. **Prediction:** of the attribution for A's mask, more falls
-# there than these bins' share of the area, and more than of the attribution for B's mask, on the
-# very same bins. The second comparison is the sharper: sound, bins and loudness are the same,
-# only the question differs.
+# SoundingShapes ([notebook 1](01_data.ipynb)) keeps each object's own track. So we know in which
+# bins object A is louder than all else together, noise included: A's own bins. B is the other
+# object that sounds.
+#
+# > **Prediction.** What share of the attribution for A's mask falls on A's own bins? And what share
+# > of the attribution for B's mask falls on these same bins?
+
+# %%
+workbook.guess("share on A's own bins", {"explaining A's mask": ..., "explaining B's mask": ...})
 
 # %%
 count = 2 if s.profile == "smoke" else 6
@@ -867,8 +993,8 @@ if s.profile == "smoke":
 controls = [attribution.positive_control(model, test, *place, **options) for place in duets[:count]]
 on_its_own = {i: float(c.shares.diagonal().mean()) for i, c in enumerate(controls)}
 against = {
-    "the area's share": [c.area for c in controls],
-    "the loudness' share": [c.loudness for c in controls],
+    "the share of the area": [c.area for c in controls],
+    "the share of the loudness": [c.loudness for c in controls],
     "the other object's attribution": [c.shares.flip(0).diagonal() for c in controls],
 }
 rows = {}
@@ -876,27 +1002,36 @@ for name, values in against.items():
     other = {i: float(value.mean()) for i, value in enumerate(values)}
     mean, low, high = rows[name] = statistics.paired(on_its_own, other)[:3]
     print(f"{mean:+.3f} ({low:+.3f} to {high:+.3f}) above {name}")
-figure = plots.intervals(
-    rows, f"Share on the object's own sound, {count} clips: above …", "difference"
-)
+title = f"Share of the attribution on the object's own sound ({len(controls)} clips), minus …"
+figure = plots.intervals(rows, title, "difference")
 workbook.show(
     figure,
     alt="Three differences with intervals: the attribution's share on the object's own sound "
     "minus the share of the area, of the loudness, and of the other object's attribution.",
 )
+measured = {
+    "explaining A's mask": sum(on_its_own.values()) / len(controls),
+    "explaining B's mask": sum(other.values()) / len(controls),     # the last of the three
+}
+workbook.beside("share on A's own bins", measured)
 
 # %% [markdown]
-# "Loudness" is what an attribution would score that knows no model: the log-mel above silence.
-# The lines are 95% intervals over clips; one that crosses zero is undecided, for six clips are
-# few. The clips were chosen by rule, the first in which two objects sound at once.
+# Why these three? If the mask of A depends on A's sound, its attribution should fall on A's bins:
+# more than the bins' share of the area; more than their share of the loudness (the log-mel above
+# silence, all that an attribution sees that knows no model); and more than the attribution for B's
+# mask puts there. The last comparison is the sharpest: sound, bins and loudness are the same, only
+# the question differs.
+#
+# The lines are 95% intervals over clips (Student's t). One that crosses zero would decide nothing,
+# and six clips are few. They were chosen by rule: the first in which two objects sound at once.
 #
 # ### Exercise 4: completeness by hand
 #
 # *10 minutes, hard.*
 #
-# A toy model of two bins: $f(x) = \max(0,\, x_1 + 2 x_2 - 1)$. Write its Integrated Gradients
-# from `start` to `x`, two tensors of two numbers, with the midpoint rule and `steps` points: the
-# mean gradient along the path, times $x - x_0$.
+# Here is a toy model of two bins: $f(x) = \max(0,\, x_1 + 2 x_2 - 1)$. Write its Integrated
+# Gradients from `start` to `x`, two tensors of two numbers each. Use the midpoint rule with `steps`
+# points: the mean gradient along the path, times $x - x_0$.
 
 # %% tags=["exercise"]
 def toy_attribution(x, start, steps=1000):
@@ -952,10 +1087,10 @@ workbook.check(
     hint="the gradient is (1, 2) where the model is above zero, else (0, 0); average along the "
     "path",
     mistakes=[
-        ((one, zero), [1.0, 2.0], "that is the gradient at the end; along the path it is another"),
+        ((one, zero), [1.0, 2.0], "that is the gradient at the end; along the path it changes"),
         ((one, zero), [0.0, 0.0], "at the start the model is flat; further along it is not"),
-        ((other, one), [1.0, 2.0], "multiply the mean gradient by the way, x - start"),
-        ((other, one), [3.0, 2.0], "the way is x - start, not x"),
+        ((other, one), [1.0, 2.0], "multiply the mean gradient by the distance, x - start"),
+        ((other, one), [3.0, 2.0], "the distance is x - start, not x"),
         ((other, one), [1.6, 0.0], "the path leads from start to x, not from zero"),
     ],
 )
@@ -963,17 +1098,20 @@ workbook.check(
 # %% [markdown]
 # ## 5.9 The mixing desk
 #
-# A clip of the generated data knows each object's own track; their sum and the noise floor are
-# the sound on disk. On the desk each has a switch and a volume, and there is white noise (volume
-# 1: as loud as the clip) and another clip's sound. Picture, maps and audio state follow, and you
-# can hear the mix. The truth, in green, is what sounds *in the mix*. If a mix would overload, the
-# whole is turned down.
+# Of a generated clip we know each object's own track; the sound on disk is their sum plus a noise
+# floor. On the desk each of these has a switch and a volume. You can add white noise (volume 1: as
+# loud as the clip) and another clip's sound. Picture, maps and audio state follow, and you can
+# hear the mix. The ground truth, in green, is what sounds *in the mix*. If a mix would overload,
+# all of it is turned down.
 #
-# > **Prediction.** Two objects sound; you silence one of them. Which pixels go? What happens to
-# > the pixels of the other?
+# The clip and the second are those of section 5.8. First the experiment in code, which moves the
+# desk's controls as you would; then the desk.
 #
-# The clip and the second are those of the section before. First the experiment in code, which
-# moves the desk's controls as you would, then the desk.
+# > **Prediction.** Two objects sound, and you silence one of them. What share of its pixels stays
+# > marked, and what share of the other's?
+
+# %%
+workbook.guess("one object silenced", {"the silenced one": ..., "the other one": ...})
 
 # %%
 together = []
@@ -987,44 +1125,47 @@ loud = [i for i, source in enumerate(desk.sources) if source.sounding[desk_secon
 
 
 def marked():
-    """Share of their pixels that is marked, of the two that sound."""
+    """For each of the two that sound, the share of its pixels that is marked."""
     mask = desk.seen.mask
     return [float(mask[desk.sources[i].masks[desk_second]].float().mean()) for i in loud]
 
 
 silenced = desk.strips[loud[0]]
-rows = []
+rows, at_volume = [], {}
 for volume in (1.0, 0.5, 0.4, 0.35, 0.3, 0.2, 0.0, 1.0):
     silenced.gain.value = volume
-    rows.append((f"{volume:.2f}", *(f"{share:.0%}" for share in marked())))
+    at_volume[volume] = marked()
+    rows.append((f"{volume:.2f}", *(f"{share:.0%}" for share in at_volume[volume])))
 names = [desk.sources[i].label for i in loud]
+measured = dict(zip(("the silenced one", "the other one"), at_volume[0.0]))
+workbook.beside("one object silenced", measured)
 workbook.table([f"volume of {names[0]}", *(f"{name}: marked" for name in names)], rows)
 
 # %% [markdown]
-# The one that fades keeps its pixels down to a fifth of its volume at least, and has none at 0: a
-# sound is heard or it is not. The other keeps its own. The last row is the first again: the model
-# remembers nothing.
+# The object that fades keeps its pixels at a fifth of its volume, and has none at 0. The other one
+# keeps its own. The last row repeats the first: the model remembers nothing.
 #
 # Now you. **Try:**
 #
 # 1. Switch off all objects, and then the noise floor too. Is anything marked?
 # 2. Only white noise. What does the model take it for? (Two of the seven timbres are bands of
 #    noise.)
-# 3. Only another clip's sound (the *donor's*), from a clip in which a category sounds that is
-#    visible here, and from one in which none is.
-# 4. Fade an object slowly and watch the maps: which scale lets go first?
+# 3. Only another clip's sound (the *donor's*): once from a clip in which a category sounds that is
+#    visible here, and once from one in which no such category sounds.
+# 4. Fade an object slowly and watch the maps: at which scale does it vanish first?
 # 5. Let time play, with one object silenced.
 #
-# Below the maps each bar is a channel of $\hat A_i$, as high as $|\hat A_i|$ is beside its most
-# in this clip. Where no widget can run, as on GitHub, you see a grid of mixes instead.
+# Below the maps each bar is a channel of $\hat A_i$. Its height is $|\hat A_i|$, relative to the
+# largest value in this clip. Where no widget can run, as on GitHub, you see a grid of mixes
+# instead.
 
 # %%
 desk
 
 # %% [markdown]
-# How fast does it answer? A method that looks at each frame by itself is asked for the shown
-# second only. Random changes of switches, volumes and second, by the way that your own changes
-# take:
+# How fast does the desk answer? A model that looks at each frame by itself is run on the shown
+# second only. The next cell changes switches, volumes and second at random, through the same code
+# as your own changes:
 
 # %%
 changes = 20 if s.profile == "smoke" else 100
@@ -1035,34 +1176,45 @@ print(
 )
 
 # %% [markdown]
-# The same clip step by step: the slider goes through the decoder, coarse to fine, and ends with
-# the mask.
+# The same clip step by step: the slider moves through the decoder, from coarse to fine, and ends
+# with the mask.
 
 # %%
 lav.widgets.DecoderStepper(model, test[desk_clip], desk_second)
 
+# %%
+workbook.took(1)
+
 # %% [markdown]
-# ## Summary
+# ## Three things to remember
 #
-# - At each scale, a cosine map says how features and sound agree. With $L_\text{msa}$ it becomes
-#   a mask at the scales that the loss looks at, and nowhere else.
-# - The encoder alone can rank the places; the decoder's bias moves the threshold and so quiets
-#   the background.
-# - Most gates are nearly constant on these data; a few look at the picture.
-# - "Progressively suppresses background" is, here, one jump at the first supervised scale and
-#   small steps after it; much of the rise in IoU is resolution.
-# - Bad failures are wrong choices among several sounds, not bad drawing. Two objects with one
-#   timbre cannot be told apart.
+# 1. A cosine map shows how well features and sound agree. It looks like a mask only where
+#    $L_\text{msa}$ trained it to; without this loss the maps fail, and the mask does not.
+# 2. "Progressively suppresses background" is, here, one jump at the first supervised scale and
+#    small steps after it. Much of the rise in IoU is resolution.
+# 3. Audio tells what, vision tells where. One vector of sound has no places, so two objects with
+#    one timbre cannot be told apart, however long you train.
 #
 # **What this can and cannot say about AVSBench.** A small model on clean silhouettes shows *how*
-# the mechanism works and what a map means; how large each effect is on real clips, with
-# pretrained encoders and objects of a thousand shapes, it cannot say.
+# the mechanism works and what a map means. It cannot say how large each effect is on real clips,
+# with pretrained encoders and objects of a thousand shapes.
+#
+# ## Try next
+#
+# - Set `twins = 160` in the parameters cell. How much narrower does the interval of the difference
+#   in section 5.7 become, and does it still include zero?
+# - Does one timbre hide another? Section 5.6 does not test it. Count, for each pair of categories,
+#   how often one is missed while the other sounds too.
+# - [Notebook 6](06_dissipation.ipynb) asks what attention can do when the sound is its only key.
 #
 # ## References
 #
 # - LightAVSeg: arXiv 2605.08805 (ICML 2026), Section 3. AVSBench: arXiv 2207.05042. AVSegFormer:
 #   arXiv 2307.01146.
-# - The bootstrap: Efron, *Bootstrap Methods: Another Look at the Jackknife*, Annals of Statistics
-#   1979.
 # - AUROC as a share of pairs: Hanley and McNeil, *The Meaning and Use of the Area under a ROC
 #   Curve*, Radiology 1982.
+# - Bootstrap: Efron, *Bootstrap Methods: Another Look at the Jackknife*, Annals of Statistics 1979.
+# - Integrated Gradients: Sundararajan et al., ICML 2017, arXiv 1703.01365. Occlusion: Zeiler and
+#   Fergus, ECCV 2014, arXiv 1311.2901. Grad-CAM: Selvaraju et al., ICCV 2017, arXiv 1610.02391.
+# - Sanity checks: Adebayo et al., *Sanity Checks for Saliency Maps*, NeurIPS 2018, arXiv
+#   1810.03292.

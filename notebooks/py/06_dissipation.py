@@ -14,14 +14,14 @@
 # %% [markdown]
 # # 6. Attention dissipation: what a transformer asks of one sound
 #
-# In cross-attention each pixel asks a question (*query*), each sound offers an answer (*value*)
-# under a heading (*key*), and a softmax over the keys says which answers a pixel takes. But a
-# second of a clip has *one* sound. A choice among one is no choice. AVESFormer's authors call
-# this **attention dissipation**, and propose a remedy: many keys made of the one sound. Their
-# second observation is **narrow attention**: early decoder stages look at neighbours only, which
-# a convolution does for less.
+# In cross-attention each pixel asks a question (*query*). Each sound offers an answer (*value*)
+# under a heading (*key*). A softmax over the keys says how much of each answer a pixel takes. But
+# one second of a clip has *one* sound, and a choice among one is no choice. The authors of
+# AVESFormer (Wang et al. 2024) call this **attention dissipation**. Their remedy is to make many
+# keys from the one sound. They also observe **narrow attention**: early decoder stages attend to
+# neighbours only, and a convolution does that for less.
 #
-# You take both claims apart: first with a pencil, then on models, then over three seeds each.
+# You test both claims: first with a pencil, then on models, then on trainings with three seeds.
 #
 # **Afterwards you can**
 # - show that with one key the query and key projections get no gradient, and say what
@@ -29,19 +29,20 @@
 # - read an attention map by entropy, effective keys, distance and spatial variance, and say what
 #   each of them hides;
 # - count the parameters of a published model that can have no effect;
-# - test whether a model uses time, and whether "early stages attend narrowly" holds for a model
-#   at hand.
+# - test whether a model uses time, and whether "early stages attend narrowly" holds for a given
+#   model.
 #
 # | | |
 # |---|---|
 # | Time on 2 cores | about a minute (`profile = "smoke"`: half of it); the trainings of sections 6.6 and 6.11 were run beforehand |
+# | To read | @minutes |
 # | Memory | 3 GB |
-# | You need | notebook 2; notebook 3 for $M_J$, the deaf oracle and swapped sound; softmax attention, gradients |
+# | You need | [notebook 1](01_data.ipynb) for $M_J$, IoU and the deaf oracle; [notebook 2](02_model.ipynb) for LightAVSeg and its RAVE stage; [notebook 3](03_training.ipynb) for swapped sound; softmax attention, gradients |
 
 # %% tags=["parameters"]
 profile = "default"             # "smoke": the shortest run that touches everything
 results = "results/sweep"    # what `lightavseg sweep keys early_focus` wrote
-clips = 80                      # that the model of section 6.7 learns from
+clips = 80                      # training clips of the model in section 6.7
 epochs = 6
 seed = 0
 out = None    # folder for what is written; None: the checkout, or your cache where it is read-only
@@ -52,8 +53,8 @@ from lightavseg_core import workbook
 s = workbook.settings(globals(), results=str, clips=int, epochs=int, seed=int, out=str | None)
 if s.profile == "smoke":
     s.clips, s.epochs = min(s.clips, 12), 1
-own = f"{s.clips} clips and {s.epochs} epochs of a training of our own"
-print(f"results of {s.results}; {own}, seed {s.seed}")
+own = f"section 6.7 trains on {s.clips} clips for {s.epochs} epochs, seed {s.seed}"
+print(f"results of {s.results}; {own}")
 
 # %%
 import math
@@ -85,9 +86,19 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 # %% [markdown]
 # ## 6.1 One key, five lines
 #
-# $\mathrm{softmax}(q k^\top / \sqrt d)\, v$ with $N$ queries, one for each pixel, and $K$ keys.
-# Let $K = 1$. **Predict** before you run it: the weights, how the output differs from pixel to
-# pixel, and the gradients of $W_Q$, $W_K$ and $W_V$.
+# Attention (Vaswani et al. 2017) computes $\mathrm{softmax}(q k^\top / \sqrt d)\, v$. There are $N$
+# queries $q$, one for each pixel, and $K$ keys $k$ with their values $v$; $d$ is the width of a
+# query. The projections $W_Q$, $W_K$ and $W_V$ make queries, keys and values. Let $K = 1$.
+#
+# > **Prediction.** What is the weight of the one key? By how much does the output differ from pixel
+# > to pixel? And how large is the gradient of $W_Q$?
+
+# %%
+workbook.guess("one key", {
+    "weight": ...,                                             # a number from 0 to 1
+    "largest difference between two pixels": ...,
+    "norm of the gradient of W_Q": ...,
+})
 
 # %% tags=["nbval-check-output"]
 pixels, sound = torch.randn(1, 6, 8), torch.randn(1, 1, 8)  # 6 pixels, one sound, 8 channels
@@ -101,17 +112,26 @@ print("largest difference between two pixels:", (answer - answer[:, :1]).abs().m
 print("gradients of W_Q and W_K:", W_Q.grad.norm().item(), W_K.grad.norm().item())
 assert (weights == 1).all() and W_Q.grad.norm() == W_K.grad.norm() == 0 < W_V.grad.norm()
 
+# %%
+workbook.beside("one key", {
+    "weight": weights[0, 0, 0].item(),
+    "largest difference between two pixels": (answer - answer[:, :1]).abs().max().item(),
+    "norm of the gradient of W_Q": W_Q.grad.norm().item(),
+})
+
 # %% [markdown]
-# Why exactly zero? The softmax's derivative is $\partial w_i / \partial x_j = w_i (\delta_{ij} -
-# w_j)$. With one key $w = 1$, so that is $1 \cdot (1 - 1) = 0$: whatever the loss wants, nothing
-# of it reaches the scores. It does not matter how well $W_Q$ and $W_K$ are initialised, or how
-# long you train.
+# Why exactly zero? Let $x_j$ be the scores and $w_i$ the weights. The derivative of the softmax is
+# $\partial w_i / \partial x_j = w_i (\delta_{ij} - w_j)$. With one key $w = 1$, so the derivative
+# is $1 \cdot (1 - 1) = 0$. Whatever the loss wants, none of it reaches the scores. It does not
+# matter how well $W_Q$ and $W_K$ are initialised, or how long you train.
 #
-# In floating point it depends on who computes. torch's *math* kernel multiplies by $w - w^2$ as
-# above and gets 0. Its *fused* kernels never keep the weights: in the backward pass they are
-# computed again from the scores, and $\langle g, v \rangle$ (what the weight's gradient is) and
-# $\langle g, o \rangle$ (what is subtracted from it) are summed in different orders. They agree
-# up to rounding, no better:
+# In floating point it depends on the kernel. Torch's *math* kernel keeps the weights, multiplies by
+# $w - w^2$ as above, and gets 0. The *fused* kernels (FlashAttention, Dao et al. 2022) do not keep
+# the weights. In the backward pass they compute them again from the scores. Let $o$ be the output
+# of a pixel, $u$ the gradient that arrives there, and $v$ the value. The gradient of the weight is
+# $\langle u, v \rangle$, and the softmax subtracts $\langle u, o \rangle$ from it. With one key
+# $o = v$, so the two are equal. But the kernel sums them in different orders, so they agree only up
+# to rounding:
 
 # %%
 for kernel in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
@@ -128,12 +148,13 @@ for kernel in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
     assert max(norms["query"], norms["key"]) <= allowed
 
 # %% [markdown]
-# ## 6.2 On a model
+# ## 6.2 In a model
 #
-# AVESFormer at the tiny size: the decoder has a convolution, a convolution and a transformer
-# block (`cct`), in which pixels attend to each other, then to the sound. `prompts=0` takes the
-# authors' remedy out, so that the sound is the only key. Both encoders are those of the model
-# that the workbook ships, and hear and see already; the audio encoder stays as it is.
+# Now AVESFormer at the tiny size. Its decoder has three stages, from coarse to fine. We write a
+# letter for each stage: `c` is a convolution, `t` is a transformer block. The default is `cct`. In
+# the transformer block the pixels attend to each other, then to the sound. `prompts=0` removes the
+# authors' remedy, so that the sound is the only key. Both encoders are already trained: they come
+# from the model that the workbook ships. The audio encoder stays frozen.
 
 # %%
 size = 64
@@ -145,7 +166,7 @@ shipped = lav.load_model(here.root / "checkpoints/tiny")
 
 
 def avesformer(**options):
-    """The tiny model with encoders that have learnt; its fusion and its decoder have not."""
+    """The tiny model: its encoders are trained, its fusion and its decoder are not."""
     torch.manual_seed(s.seed)
     model = lav.create_model("avesformer", preset="tiny", size=size, **options)
     load_audio(model.audio, here.root / "checkpoints/tiny")
@@ -156,7 +177,7 @@ def avesformer(**options):
 
 
 def gradients(model):
-    """Norms of one step's gradients in the layer where pixels meet the sound."""
+    """Gradient norms of one training step, in the layer where pixels attend to the sound."""
     output = model.train()(batch["frames"], batch["log_mel"])
     lav.losses.total_loss(output, batch["mask"], batch["annotated"])[0].backward()
     return recorder.gradients()["decoder.2.cross_attn"]
@@ -170,8 +191,8 @@ train, validation, test = splits.values()
 batch = lav.data.collate([test[i] for i in range(2)])
 
 # %% [markdown]
-# The recorder is a context manager that hangs hooks on every layer of attention. The model's code
-# knows nothing of it.
+# The recorder is a context manager that attaches hooks to every attention layer. The model's code
+# does not know about it.
 
 # %% tags=["nbval-check-output"]
 ratios = {}
@@ -183,13 +204,15 @@ for name, model in {"the sound alone": one_key, "16 prompts": avesformer()}.item
 assert ratios["the sound alone"] < 1e-7 < 1e-3 < ratios["16 prompts"]
 
 # %%
-print(", ".join(f"{name}: {ratio:.1e}" for name, ratio in ratios.items()))
+found = ", ".join(f"{name} {ratio:.1e}" for name, ratio in ratios.items())
+print(f"gradient of W_Q and W_K, divided by that of W_V: {found}")
 
 # %% [markdown]
-# Zero at the start, and zero ever after: training cannot leave it. A trap for those who look at
-# the *weights* instead: AdamW divides each gradient by its own size (plus $10^{-8}$, which is
-# more than this noise, so that its steps are small), and so makes steps even of rounding noise.
-# Ten steps with each kernel, without weight decay:
+# The gradient is zero at the start, and it stays zero: training cannot change it. There is a trap
+# if you look at the *weights* instead of the gradients. AdamW (Loshchilov and Hutter 2019) divides
+# each gradient by its own typical size, so it turns even rounding noise into steps. (It adds
+# $10^{-8}$ to that size. That is more than this noise, so the steps are small.) A few steps with
+# each kernel, without weight decay:
 
 # %%
 steps = 10 if s.profile == "default" else 2
@@ -208,7 +231,7 @@ for kernel in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
     for name, old in before.items():
         moved[name] = ((weights[name] - old).norm() / old.norm()).item()
     told = ", ".join(f"{name} {share:.1e}" for name, share in moved.items())
-    print(f"{kernel.name:15} moved by {told}")
+    print(f"{kernel.name:15} relative change: {told}")
     if kernel == SDPBackend.MATH:
         assert moved["query"] == moved["key"] == 0
 
@@ -217,14 +240,20 @@ for kernel in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
 #
 # ## 6.3 A bias in disguise
 #
-# If every pixel gets the same vector, $W_O W_V a$ and the biases, then the layer *is* one number
-# per channel, the same everywhere: what LightAVSeg's RAVE adds on purpose (there it also depends,
-# through a gate, on what is seen). Put that in its place. **Prediction:** the model does not
-# notice.
+# Let $a$ be the vector of the sound. With one key every pixel gets the same vector, $W_O W_V a$
+# plus biases, where $W_O$ is the output projection. So the layer *is* one number per channel, the
+# same everywhere. That is what LightAVSeg's RAVE stage ([notebook 2](02_model.ipynb)) adds on
+# purpose. (There the number also depends, through a gate, on what is seen.) Now we replace the
+# layer by this broadcast.
+#
+# > **Prediction.** By what fraction of their usual size do the model's logits change?
+
+# %%
+workbook.guess("change of the logits", ...)                    # 0: none, 1: as large as the logits
 
 # %%
 class Broadcast(nn.Module):
-    """What is left of cross-attention with one key."""
+    """What remains of cross-attention with one key."""
 
     def __init__(self, layer):
         super().__init__()
@@ -241,7 +270,8 @@ with torch.inference_mode():
     added = one_key(batch["frames"], batch["log_mel"]).logits
     one_key.decoder[2].cross_attn = layer
 largest, usual = (attended - added).abs().max(), attended.abs().mean()
-print(f"largest difference of the logits {largest:.1e}, where they are about {usual:.1f}")
+print(f"largest change of a logit {largest:.1e}; mean size of a logit {usual:.1f}")
+workbook.beside("change of the logits", (largest / usual).item())
 assert torch.allclose(attended, added, atol=1e-4)
 
 # %% [markdown]
@@ -249,8 +279,8 @@ assert torch.allclose(attended, added, atol=1e-4)
 #
 # *5 minutes, medium.*
 #
-# `out(value(a))` is one linear map after another. Return the *single* weight matrix $(C, C)$ and
-# bias $(C)$ that do the same. `value` and `out` are `nn.Linear`: $y = W x + b$.
+# `out(value(a))` applies one linear map after another. Return the *single* weight matrix $(C, C)$
+# and bias $(C)$ that do the same. `value` and `out` are `nn.Linear`: $y = W x + b$.
 
 # %% tags=["exercise"]
 def fold(value, out):
@@ -289,21 +319,21 @@ workbook.check(
     cases=[(given, same)],
     mistakes=[
         (given, like(W_v @ W_o, last), "W_v meets the sound first, so it stands on the right"),
-        (given, like(matrix, b_v + b_o), "b_v passes W_o, too"),
+        (given, like(matrix, b_v + b_o), "b_v passes through W_o, too"),
         (given, like(matrix, last - b_o), "one more bias is added at the very end"),
-        (given, like(matrix.T, last), "nn.Linear keeps (outputs, inputs): nothing to transpose"),
+        (given, like(matrix.T, last), "nn.Linear stores (outputs, inputs): nothing to transpose"),
     ],
 )
 
 # %% [markdown]
-# What does the disguise cost? With $N$ positions and $C$ channels, **predict** the
-# multiply-accumulates (MACs) and parameters:
+# What does the disguise cost? We count multiply-accumulates (MACs) and parameters at the published
+# width: $C = 256$ channels, $N = 28^2$ positions.
 #
-# | | MACs | parameters |
-# |---|---|---|
-# | cross-attention, one key | $2NC^2 + 2NC + 2C^2$ | $4(C^2 + C)$ |
-# | the same as a broadcast | $2C^2$ | $2(C^2 + C)$ |
-# | folded | $C^2$ | $C^2 + C$ |
+# > **Prediction.** How many times fewer MACs than cross-attention with one key does the broadcast
+# > need? And how many times fewer does the folded matrix of exercise 1 need?
+
+# %%
+workbook.guess("times fewer MACs", {"broadcast": ..., "folded": ...})
 
 # %% tags=["nbval-check-output"]
 C, N = 256, 28 * 28                       # the published width; a 224 px frame at stride 8
@@ -324,33 +354,50 @@ for name, (cost, module) in compared.items():
     parameters = sum(p.numel() for p in module.parameters())
     fewer = attended.total_macs / cost.total_macs
     rows.append((name, f"{cost.total_macs:,}", f"{fewer:,.0f}", f"{parameters:,}"))
+workbook.beside("times fewer MACs", {
+    "broadcast": attended.total_macs / added.total_macs,
+    "folded": attended.total_macs / once.total_macs,
+})
 workbook.table(["", "MACs", "times fewer", "parameters"], rows)
 
 # %% [markdown]
-# ## 6.4 What a map of weights can be asked
+# Why? By hand:
 #
-# With more keys there is something to choose. Four numbers, each with its extremes:
+# | | MACs | parameters |
+# |---|---|---|
+# | cross-attention, one key | $2NC^2 + 2NC + 2C^2$ | $4(C^2 + C)$ |
+# | broadcast | $2C^2$ | $2(C^2 + C)$ |
+# | folded | $C^2$ | $C^2 + C$ |
+#
+# Cross-attention projects a query and an output at each of the $N$ positions. The MACs of the
+# broadcast do not depend on $N$. Only the addition of its vector to each position does: that is
+# $O(N)$.
+#
+# ## 6.4 Four numbers for an attention map
+#
+# With more keys there is something to choose. Four numbers describe the choice, each with its
+# extremes:
 #
 # | | least | most | what it hides |
 # |---|---|---|---|
-# | **entropy** $H = -\sum_k w_k \ln w_k$; *relative*: $H / \ln K$ | 0: one key has it all | $\ln K$: all alike | whether queries differ |
+# | **entropy** $H = -\sum_k w_k \ln w_k$; *relative*: $H / \ln K$ | 0: one key has all the weight | $\ln K$: all weights are equal | whether the queries differ |
 # | **effective keys** $e^H$ | 1 | $K$ | the same, in units of keys |
-# | **top share** $\max_k w_k$ | $1/K$ | 1 | all but one key |
-# | **spatial variance** of the output, in units of its mean square | 0: the same vector at every pixel | 1 | how the difference came about |
+# | **top share** $\max_k w_k$ | $1/K$ | 1 | all keys but one |
+# | **spatial variance** of the output, in units of its mean square | 0: the same vector at every pixel | 1: the mean over the pixels is zero | where the difference comes from |
 #
-# With one key relative entropy is $0 / \ln 1$, not defined. Only the last number tells a map that
-# *varies from pixel to pixel*, which is the point of attention, from one that does not.
+# With one key the relative entropy is $0 / \ln 1$, so it is not defined. The point of attention is
+# that its output varies from pixel to pixel. Only the last number shows whether it does.
 #
-# A map is *saturated* when one key leads by so much that the others vanish. If one of $K$ keys
-# leads by $\Delta$ and the others tie, then with $r = (K - 1)\, e^{-\Delta}$ its weight is $1 /
-# (1 + r)$.
+# A map is *saturated* when one key leads by so much that the others vanish. Let the score of one of
+# $K$ keys be higher by $\Delta$ than those of the others, which are equal. Then the weight of the
+# leading key is $1 / (1 + r)$ with $r = (K - 1)\, e^{-\Delta}$.
 #
 # ### Exercise 2: the entropy of a leading key
 #
 # *10 minutes, hard.*
 #
 # Derive $H$ from $K$, $\Delta$ and the temperature $\tau$, which divides all scores. (The check
-# asks for up to $\Delta = 30$.)
+# uses leads of up to $\Delta = 30$.)
 
 # %% tags=["exercise"]
 def leading_entropy(keys, lead, temperature):
@@ -386,7 +433,7 @@ workbook.check(
     "entropy of a leading key",
     leading_entropy,
     tolerance=1e-6,
-    hint="the leader's -log w is log(1 + r), another's is log(1 + r) + lead / temperature",
+    hint="-log w is log(1 + r) for the leader, log(1 + r) + lead / temperature for the others",
     cases=[
         ((2, 0.0, 1.0), math.log(2)),
         ((64, 0.0, 1.0), math.log(64)),
@@ -397,14 +444,14 @@ workbook.check(
     mistakes=[
         (warm, of_scores(2.0), "the temperature divides all scores, so the lead as well"),
         (warm, of_scores(1.0), "the temperature divides; a low one sharpens"),
-        ((64, 0.0, 1.0), math.log(2), "how many others are there, besides the leader?"),
+        ((64, 0.0, 1.0), math.log(2), "how many keys are there besides the leader?"),
         (warm, math.log1p(2 * math.exp(-4)), "the others' -log w is larger than the leader's"),
-        ((16, 30.0, 1.0), 0.0, "small is not nothing: the formula holds for a lead of 30, too"),
+        ((16, 30.0, 1.0), 0.0, "small is not zero: the formula holds for a lead of 30, too"),
     ],
 )
 
 # %% [markdown]
-# The package's functions against the closed form:
+# The functions of the package agree with the closed form:
 
 # %%
 leads = torch.linspace(0, 20, 41, dtype=torch.double)
@@ -419,32 +466,39 @@ for keys, color, marker in ((2, plots.BLUE, "o"), (16, plots.ORANGE, "s"), (64, 
         assert (measured - closed).abs().max() < 1e-6
     axis.plot(leads, closed.exp(), color=color, label=f"{keys} keys")
     axis.plot(leads[::4], measured.exp()[::4], marker, color=color)
-axis.set(title="One key leads: lines by formula, marks measured", yscale="log")
+axis.set(title="One key leads: formula (lines) and measurement (marks)", yscale="log")
 axis.set(xlabel="lead of its score over the others' (temperature 1)", ylabel="effective keys")
 axis.set_yticks([1, 2, 4, 16, 64], [1, 2, 4, 16, 64])
 axis.minorticks_off()
 axis.legend(frameon=False)
 workbook.show(
     figure,
-    alt="Effective keys fall from K to 1 as one key's score takes the lead; measured marks lie on "
-    "the formula's lines.",
+    alt="Effective keys fall from K to 1 as the lead of one key's score grows; the measured marks "
+    "lie on the lines of the formula.",
 )
 
 # %% [markdown]
-# A lead of a few units is enough, and more keys only need a little more. The temperature $\tau$
-# stretches this axis: $\tau = 1/4$ makes four times the lead.
+# With a lead of several units, about one effective key is left. More keys need only a little more
+# lead: to keep $r = (K - 1)\, e^{-\Delta}$ the same, 64 keys need $\ln 63 \approx 4.1$ more than 2
+# keys. The temperature $\tau$ stretches this axis: $\tau = 1/4$ acts like a lead four times as
+# large.
 #
 # ## 6.5 A few keys
 #
 # Where could more keys come from?
 #
-# - **Time.** A clip has a sound for each second: five keys, the frame's own marked
-#   (`seconds=True`; our variation, not the paper's).
-# - **The prompt query generator** (PQG), AVESFormer's remedy: $K$ learned prompts $p_k$; the
-#   sound is added to each, and a feed-forward (ours) makes keys of the sums.
+# - **Time.** A clip has one sound per second, so a clip of five seconds has five keys. The key of
+#   the frame's own second is marked. (`seconds=True`; this is our variation, not the paper's.)
+# - **The prompt query generator**, AVESFormer's remedy. It has $K$ learned prompts $p_k$. The sound
+#   is added to each prompt, and a feed-forward network (our choice) turns the sums into keys.
 #
-# **Predict** for each of eight models whether $W_Q$ and $W_K$ get a gradient: the sound as the
-# only key; a sound per second; 1, 2, 4, 16 and 64 prompts; 16 *equal* prompts.
+# We build eight models: the sound as the only key; one sound per second; 1, 2, 4, 16 and 64
+# prompts; and 16 *equal* prompts.
+#
+# > **Prediction.** In which of the eight models do $W_Q$ and $W_K$ get no gradient?
+
+# %%
+workbook.guess("models without a gradient", ...)               # a list of their names
 
 # %%
 settings = {"the sound": {"prompts": 0}, "a sound per second": {"prompts": 0, "seconds": True}}
@@ -464,8 +518,9 @@ for name, options in settings.items():
 
 # %% tags=["nbval-check-output"]
 no_gradient = [name for name, found in untrained.items() if found["gradient"] < 1e-6]
-print("no gradient to W_Q and W_K, but for rounding:", ", ".join(no_gradient))
+print("no gradient of W_Q and W_K, up to rounding:", ", ".join(no_gradient))
 assert no_gradient == ["the sound", "1 prompt", "16 equal prompts"]
+workbook.beside("models without a gradient", no_gradient)
 
 
 # %%
@@ -484,21 +539,30 @@ columns = {
 rows = []
 for name, found in untrained.items():
     rows.append((name, *(number(found[column], style) for column, style in columns.items())))
-print("untrained; the gradient is that of W_Q or W_K, the larger, in units of that of W_V")
+print("untrained; gradient: the larger of W_Q's and W_K's norms, divided by W_V's")
 workbook.table(["", *(column.replace("_", " ") for column in columns)], rows)
 
 # %% [markdown]
-# Look at the last row. Its relative entropy is 1, the highest possible, and all 16 keys are
-# "effective". Yet each pixel gets the same vector, and no gradient flows: an entropy that is high
-# says *spread*, not *alive*. Spatial variance says it. Before training the distinct prompts, too,
-# are spread nearly evenly; what becomes of that is section 6.6.
+# Look at the last row. Its relative entropy is 1, the highest possible value, and all 16 keys are
+# "effective". Yet each pixel gets the same vector, and $W_Q$ and $W_K$ get no gradient. We call
+# attention *alive* if its output varies from pixel to pixel. High entropy means *spread*, not
+# *alive*; spatial variance shows which attention is alive. Before training the weights of distinct
+# prompts are spread almost evenly, too. Section 6.6 shows what training makes of that.
 #
-# ### The sum alone is not enough
+# ### Is the sum alone enough?
 #
-# Is adding the sound to $K$ distinct prompts already the remedy? The score of pixel $q$ and key
-# $k$ is $q W_K (a + p_k) = q W_K a + q W_K p_k$. The first term is the same for all $k$, and a
-# softmax does not see what all scores share. **Prediction:** without the feed-forward the weights
-# are those of silence, and the sound enters as a bias again; with it they depend on the sound.
+# Perhaps it is enough to add the sound to $K$ distinct prompts. We remove the feed-forward network,
+# so that the keys come directly from the sums $a + p_k$. Then we play the clip's own sound, and
+# silence, over the same frames.
+#
+# > **Prediction.** Does the sound change the attention weights? Answer for the generator with its
+# > feed-forward network, and for the sum alone.
+
+# %%
+workbook.guess("the sound changes the weights", {              # True or False
+    "feed-forward": ...,
+    "the sum alone": ...,
+})
 
 # %%
 model = avesformer().eval()
@@ -507,7 +571,7 @@ in_silence = lav.data.collate([silence[i] for i in range(2)])["log_mel"]
 
 
 def heard_and_silent(model):
-    """The layer with the clips' sound, and with silence over the same frames."""
+    """The recorded layer: once with the clips' own sound, once with silence, on the same frames."""
     with AttentionRecorder(model, "*.cross_attn") as recorder, torch.inference_mode():
         for log_mel in (batch["log_mel"], in_silence):
             model(batch["frames"], log_mel)
@@ -523,23 +587,35 @@ for name in ("feed-forward", "the sum alone"):
     moved[name] = (with_sound.weights - without.weights).abs().max().item()
     varied[name] = attention.spatial_variance(with_sound.output - without.output).max().item()
     print(
-        f"{name:14} the sound moves the weights by up to {moved[name]:.1e}; "
+        f"{name:14} the sound changes the weights by up to {moved[name]:.1e}; "
         f"spatial variance of what it adds to the output {varied[name]:.1e}"
     )
 assert moved["the sum alone"] < 1e-5 < 1e-4 < moved["feed-forward"]
 assert varied["the sum alone"] < 1e-8 < 1e-6 < varied["feed-forward"]
+changed = {name: change > 1e-5 for name, change in moved.items()}
+workbook.beside("the sound changes the weights", changed)
 
 # %% [markdown]
-# So the prompts can make attention *alive* (pixels differ) without making it *listen* (the sound
-# decides how). Our generator has the feed-forward for that reason; whether the authors' has one
-# we do not know.
+# Why? The score of pixel $q$ and key $k$ is $q^\top W_K (a + p_k) = q^\top W_K a + q^\top W_K p_k$.
+# The first term is the same for all $k$, and a softmax ignores a term that all scores share. So
+# without the feed-forward network the weights are the same as in silence, and the sound enters as a
+# bias again. With it, the keys are no longer linear in $a + p_k$, and the weights depend on the
+# sound.
+#
+# So prompts can make attention *alive* (its output varies) without making it *listen* (the sound
+# changes the weights). This is why our generator has a feed-forward network. Whether the authors'
+# generator has one we do not know.
 #
 # ## 6.6 Trained side by side
 #
-# The same model with one key, a key per second, 1, 2, 16 or 64 prompts, and 16 prompts at two
-# other temperatures, trained on the same clips with the same steps, three seeds each. Dissipation
-# is a fact about gradients. The claim to test is that it *costs accuracy*, and that the remedy
-# brings it back.
+# We trained the same model with one key; one key per second; 1, 2, 16 or 64 prompts; and 16 prompts
+# at two other temperatures. All were trained on the same clips for the same number of steps, with
+# three seeds each. Dissipation is a fact about gradients. The claim to test is that it *costs
+# accuracy*, and that the remedy brings it back.
+#
+# The score is $M_J$ ([notebook 1](01_data.ipynb)). Differences are paired by seed; each has a 95%
+# interval of Student's $t$ over the seeds ([notebook 7](07_methods.ipynb)). The last column of the
+# table shows how far $M_J$ falls with swapped sound ([notebook 3](03_training.ipynb)).
 
 # %%
 keys = sweep.load("keys", here.root / s.results)
@@ -559,12 +635,12 @@ for name, found in {"keys": keys, "early_focus": focus}.items():
     )
 baseline = keys["the sound"]
 oracle = baseline[0]["deaf_oracle"]["M_J"]
-print(f"deaf oracle (perfect eyes, no ears) of the keys' test clips: M_J {oracle:.3f}")
+print(f"deaf oracle (perfect eyes, no ears) on the test clips of keys: M_J {oracle:.3f}")
 
 
 # %%
 def statistic(seeds, name, layer="decoder.2.cross_attn"):
-    """Of the trained model's attention over all test clips, by seed."""
+    """By seed, a statistic of the trained model's attention over all test clips."""
     return {seed: result["attention"][layer][name] for seed, result in seeds.items()}
 
 
@@ -575,7 +651,7 @@ def hearing(seeds):
 
 
 def verdict(d, below="worse", above="better", neither="undecided"):
-    """What the interval of a difference allows one to say."""
+    """The verdict that the interval of a difference allows."""
     if d.high < 0:
         return below
     return above if d.low > 0 else neither
@@ -615,13 +691,11 @@ workbook.show(
 )
 
 # %% [markdown]
-# (`figures/06_keys.png` is this picture, drawn from the committed results: with the locked
-# versions the same to the pixel.)
+# (This figure is also the file `figures/06_keys.png`.)
 #
-# What the data say, computed. A map is *alive* where its output varies over positions. The
-# claim's own test is the one with the paper's remedy and our default, 16 prompts; the other rows
-# are there to look around, and where one looks at many intervals of 95%, chance makes some of
-# them speak.
+# The next two cells compute the verdicts. The claim is tested by *one* row: 16 prompts, the paper's
+# remedy and our default. The other rows are exploratory: of many 95% intervals, some exclude zero
+# by chance.
 
 # %% tags=["nbval-check-output"]
 varies = {}
@@ -631,7 +705,7 @@ alive = [name for name in keys if varies[name] > 1e-6]
 print("the same vector everywhere:", ", ".join(name for name in keys if name not in alive))
 least, most = sorted(alive, key=varies.get)[::len(alive) - 1]
 extremes = f"{varies[least]:.3f} ({least}) to {varies[most]:.3f} ({most})"
-print(f"spatial variance elsewhere: {extremes}; at most 1")
+print(f"spatial variance of the others: {extremes}; possible: 0 to 1")
 for word in ("better", "worse", "undecided"):
     of_word = [name for name, d in against.items() if verdict(d) == word]
     which = "; ".join(of_word) or "none"
@@ -639,7 +713,7 @@ for word in ("better", "worse", "undecided"):
         which = "all"
     print(f"M_J compared with one key, {word}: {which}")
 chance = 0.05 * len(against)
-print(f"of {len(against)} such intervals chance alone makes {chance:.1f} speak, on average")
+print(f"of these {len(against)} intervals, {chance:.2f} would exclude zero by chance, on average")
 
 # %% tags=["nbval-check-output"]
 for name in alive:
@@ -655,19 +729,24 @@ shown = {"better": "holds", "worse": "is refuted", "undecided": "is NOT shown"}[
 print(f"16 prompts minus one key {interval(remedy)}: 'prompts raise the score' {shown} here")
 
 # %% [markdown]
-# Look at *a sound per second*, too: all its seeds lie below the deaf oracle, and the interval
-# still reaches zero, so wide is one of three seeds. More keys are no gain in themselves; these
-# keys make the frame find out first which of them is its own.
+# Look at *a sound per second*. All its seeds score below the deaf oracle, yet its interval includes
+# zero: with three seeds it is wide. More keys need not help. A plausible reason: with these keys
+# each frame must first find out which key is its own.
 #
-# Three readings to keep apart. *Undecided* is not *equal*: three seeds make wide intervals. What
-# is the same vector everywhere is still *heard*: with one key the model listens by the broadcast,
-# and the last column of the table says how much. And these clips may ask little of attention: one
-# vector says which of seven timbres sound, and a bias per channel can carry that (a plausible
-# reason; nothing here tests it).
+# Keep three things apart.
+#
+# - *Undecided* is not *equal*: three seeds make wide intervals.
+# - A sound that adds the same vector everywhere is still *heard*. With one key the model listens
+#   through the broadcast; the last column of the table says how much.
+# - These clips may ask little of attention. One vector can say which of the seven timbres are
+#   sounding, and a bias per channel can carry that.
+#
+# The two reasons given here are plausible; nothing here tests them.
 #
 # ## 6.7 A model of our own
 #
-# 16 prompts, a hundred steps or so, on both trained encoders.
+# Now we train one ourselves: 16 prompts, a hundred steps or so, starting from the two trained
+# encoders.
 
 # %%
 torch.manual_seed(s.seed)
@@ -693,9 +772,9 @@ trained_on = f"{steps} steps on {s.clips} clips, seed {s.seed}"
 print(f"{trained_on}: M_J {normal:.3f}, with swapped sound {swapped:.3f}")
 
 # %% [markdown]
-# Where does which key get its weight? A frame by rule: of the test frames in which something
-# sounds, the one of median IoU. Of its 16 keys the five whose weight varies most over the 8 x 8
-# positions.
+# Where does each key get its weight? We choose the frame by a rule: of the test frames in which
+# something sounds, the one with the median IoU. Of its 16 keys we show the five whose weight varies
+# most over the 8 x 8 positions.
 
 # %%
 ranked = evaluation.ranked_frames(ours, test)
@@ -713,8 +792,8 @@ frame, mask = item["frames"][second], item["mask"][second]
 figure = plots.attention_maps(frame, mask, maps[chosen], names, title)
 workbook.show(
     figure,
-    alt="A frame, what sounds in it, and five small maps of how much weight each of five keys "
-    "gets at each position.",
+    alt="A frame, what sounds in it, and five small maps that show how much weight each of five "
+    "keys gets at each position.",
 )
 found = recorder.statistics()["decoder.2.cross_attn"]
 print(
@@ -724,10 +803,16 @@ print(
 )
 
 # %% [markdown]
-# **Who decides, the place or the sound?** A key's weight varies over positions *and* from sound
-# to sound. By the law of total variance the two add up: the variance of each frame's mean weight
-# is the sound's (and the scene's) part, the mean variance within frames the place's. If attention
-# were there to tell places apart, the second would be the larger. **Guess**, then look:
+# **Which matters more, the place or the sound?** The weight of a key varies over the positions of a
+# frame *and* from frame to frame. By the law of total variance the two parts add up. The variance
+# of each frame's mean weight is the part of the sound (and the scene). The mean variance within the
+# frames is the part of the place.
+#
+# > **Prediction.** What share of the variance lies within the frames, that is, between the
+# > positions of one frame?
+
+# %%
+workbook.guess("share within a frame", ...)                    # a number from 0 to 1
 
 # %%
 whole = lav.data.collate([test[i] for i in range(len(test))])
@@ -739,16 +824,26 @@ within = weights.var(2, correction=0).mean(0).sum()
 total = weights.transpose(1, 2).flatten(0, 1).var(0, correction=0).sum()
 assert torch.isclose(between + within, total, rtol=1e-3)
 print(
-    f"of the weights' variance {between / total:.0%} lies between frames, "
-    f"{within / total:.0%} between the positions of one"
+    f"of the variance of the weights, {between / total:.0%} lies between frames and "
+    f"{within / total:.0%} within a frame"
 )
+workbook.beside("share within a frame", (within / total).item())
 
 # %% [markdown]
-# A frame's own *places* make most of it. But look at the maps above before you call that
-# listening: what lights up may be objects against background, whether they sound or not.
+# If attention is there to tell places apart, the share within a frame should be the larger one. It
+# is. But look at the maps above before you call that listening: they may separate objects from
+# background, whether the objects sound or not.
 #
-# Turn the temperature of the trained model. **Prediction:** the entropy rises with $\tau$, always
-# (for fixed scores that is a theorem). The score: guess.
+# Now change the temperature $\tau$ of the trained model, without training it again.
+#
+# > **Prediction.** Raise $\tau$ from $1/4$ to 4 in five steps. Does the entropy rise or fall? And
+# > how far apart are the best and the worst $M_J$?
+
+# %%
+workbook.guess("a rising temperature", {
+    "entropy": ...,                                            # "rises" or "falls"
+    "M_J, best minus worst": ...,
+})
 
 # %%
 attend = ours.decoder[2].cross_attn
@@ -760,22 +855,27 @@ for temperature in (0.25, 0.5, 1.0, 2.0, 4.0):
 attend.temperature = 1.0
 entropies = [found["entropy"] for found in measured.values()]
 assert entropies == sorted(entropies)
+scores = [found["M_J"] for found in measured.values()]
+workbook.beside("a rising temperature", {
+    "entropy": "rises" if entropies[-1] > entropies[0] else "falls",
+    "M_J, best minus worst": max(scores) - min(scores),
+})
 shown = ("relative_entropy", "effective_keys", "top_share", "M_J")
 rows = [(t, *(number(found[key]) for key in shown)) for t, found in measured.items()]
 columns = ["temperature", "relative entropy", "effective keys", "top share", "$M_J$"]
 workbook.table(columns, rows)
 
 # %% [markdown]
-# The entropy rises as it must. The score is for a model that was trained at $\tau = 1$; section
-# 6.6 has models trained at $1/4$ and 4.
+# For fixed scores it is a theorem that the entropy rises with $\tau$, and here the scores are
+# fixed. Compare how much the entropy changes with how much $M_J$ changes. This model was trained at
+# $\tau = 1$; section 6.6 has models trained at $1/4$ and 4.
 #
 # ## 6.8 Turn the knobs
 #
-# Under each key's map stands its mean weight; 16 keys that weigh alike have 1/16 = 0.0625 each.
-#
-# Sliders for the number of keys that are kept and the temperature, on the model that you just
-# trained and the clip above. Where no widget can run you see its picture. **Try:** keep one key,
-# and look at what becomes of the maps, and of the variance of the output.
+# The sliders set the temperature and how many of the keys are kept. The model is the one that you
+# just trained, the clip is the one above. Under the map of each key stands its mean weight: 16 keys
+# of equal weight have 1/16 = 0.0625 each. Where widgets cannot run, you see a picture instead.
+# **Try:** keep one key. What happens to the maps, and to the variance of the output?
 
 # %%
 AttentionExplorer(ours, item, second)
@@ -783,11 +883,11 @@ AttentionExplorer(ours, item, second)
 # %% [markdown]
 # ## 6.9 The published methods have it too
 #
-# AVSegFormer makes its queries by letting learned tokens attend to the sound, which is *one*
-# token; SelM lets each pixel, and later one of its tokens, attend to the sound of its second. So
-# in these layers $W_Q$ and $W_K$ can have no effect, at any size, with any weights. How many
-# parameters is that? Counted at the published size, ResNet-50 and VGGish, by the recorder: which
-# layers see one key?
+# AVSegFormer (Gao et al. 2024) makes its queries by letting learned tokens attend to the sound,
+# which is *one* token. SelM (Li et al. 2024) lets each pixel, and later one of its own tokens,
+# attend to the sound of its second. So in these layers $W_Q$ and $W_K$ can have no effect, at any
+# size, with any weights. How many parameters is that? We count them at the published size, with
+# ResNet-50 and VGGish as encoders. The recorder finds the layers that see only one key.
 
 # %%
 clip = torch.zeros(1, 1, 3, 64, 64), torch.zeros(1, 1, 1, 96, 64)
@@ -806,21 +906,27 @@ for method in ("avsegformer", "selm", "avsbench", "avesformer"):
 for method, (found, of_own) in inert.items():
     print(
         f"{method:12} {found.total:>10,} inert query and key parameters in "
-        f"{len(found.layers)} layers: {found.share:.1%} of all, {of_own:.1%} of what is no encoder"
+        f"{len(found.layers)} layers: {found.share:.1%} of all, {of_own:.1%} outside the encoders"
     )
 assert inert["avsegformer"][0].total == 6 * 2 * 256**2, "six layers, query and key, no biases"
 
 # %% [markdown]
-# In SelM's pixels-ask-sound layer more than that is inert: the instance norm behind it removes
-# what is the same at every pixel, and that is all there is (notebook 2, section 2.6).
-# AVSegFormer's mixer asks the other way round, the sound asks the pixels, and has no such
-# trouble.
+# In the layer where SelM's pixels attend to the sound, even more is inert. The instance norm behind
+# it removes whatever is the same at every pixel, and here that is everything
+# ([notebook 2](02_model.ipynb), section 2.6). AVSegFormer's mixer works the other way round: the
+# sound attends to the pixels. It does not have this problem.
 #
-# **TPAVI** has no softmax: its weights $\theta\phi^\top / N$ are signed and sum to nothing in
-# particular. They are no distribution, so they have no entropy, and the package refuses. What one
-# can ask is the *effective rank*, over how many directions the matrix spreads. All pixels of a
-# second share one key, so the $N \times N$ matrix has at most $T$ different columns.
-# **Prediction:** with five seconds the rank is at most 5, with one it is 1.
+# **TPAVI** (Zhou et al. 2022) has no softmax. Its weights are $\theta\phi^\top / N$, where $\theta$
+# comes from the pixels, $\phi$ from the sound, and $N$ counts the pixels of all $T$ seconds of a
+# clip. They may be negative and need not sum to 1. So they are no distribution and have no entropy,
+# and the package refuses to compute one. We can ask for the *effective rank* instead (Roy and
+# Vetterli 2007): over how many directions does the $N \times N$ matrix spread?
+#
+# > **Prediction.** How large is the effective rank of an untrained TPAVI for one second of a clip,
+# > and for five seconds? Take the largest over its scales.
+
+# %%
+workbook.guess("effective rank", {"1 second": ..., "5 seconds": ...})
 
 # %%
 tpavi = lav.create_model("avsbench", preset="tiny", size=size).eval()
@@ -833,19 +939,21 @@ for seconds, found in ranks.items():
     told = ", ".join(f"{rank:.2f}" for rank in found)
     print(f"seconds {seconds}, effective rank by scale, untrained: {told}")
 assert max(ranks[1]) < 1 + 1e-6 and max(ranks[5]) <= 5 + 1e-6
+workbook.beside("effective rank", {"1 second": max(ranks[1]), "5 seconds": max(ranks[5])})
 try:
     attention.entropy(next(iter(recorder.layers.values())).weights)
 except ValueError as refusal:
     print("entropy:", str(refusal).partition(";")[0])
 
 # %% [markdown]
-# At most 5 and exactly 1, as predicted; and here, before any training, the five columns point
-# nearly one way.
+# Why? All pixels of a second share one key, so the matrix has at most $T$ different columns. With
+# one second its rank is exactly 1. With five seconds it is at most 5. Here, before any training,
+# the five columns point almost in one direction, so it is far below 5.
 #
-# ## 6.10 AVESFormer's own limits: heavy ears, no time
+# ## 6.10 AVESFormer's own limits: a heavy audio encoder, no use of time
 #
-# Its authors say that VGGish is about 60% of the parameters (*reported*). Counted in our
-# implementation, whose decoder is leaner than theirs may be:
+# Its authors say that VGGish is about 60% of the parameters (*reported*). We count the parameters
+# of our implementation. Its decoder may be leaner than theirs.
 
 # %%
 rows = []
@@ -856,15 +964,27 @@ for visual, audio in (reported.HEAVY, reported.LIGHT):
     own = [f"{millions[part]:.1f}" for part in profiling.PARTS]
     rows.append((f"{visual} + {audio}", f"{total:.1f}", *own, f"{ears / total:.0%}"))
     if audio == "vggish":
-        print(f"if {ears:.1f} M are 60%, the whole has {ears / 0.6:.0f} M; ours has {total:.0f} M")
+        print(f"if VGGish's {ears:.1f} M are 60%, all are {ears / 0.6:.0f} M; ours: {total:.0f} M")
 workbook.table(["encoders", "parameters, M", *profiling.PARTS, "share of the audio encoder"], rows)
 
 # %% [markdown]
-# **Time.** Three questions to any model: does the mask of a second change with what is seen and
-# heard *before* it? With what comes *after*? And does the *order* of the seconds matter, or do
-# the masks merely permute along? Random weights are enough: a path that does not exist cannot be
-# trained. **Predict** the table. (TPAVI starts closed, by a zero in its last norm; here it is
-# opened.)
+# **Time.** We ask three questions of each model. Does the mask of a second change with what is seen
+# and heard *before* it? Does it change with what comes *after* it? And does the *order* of the
+# seconds matter, or are the masks merely reordered with the frames? Random weights are enough here:
+# training cannot use a path that does not exist. (TPAVI, the fusion of the method `avsbench`,
+# starts without sound, because the weight of its last norm is zero. Here we set it to one.)
+#
+# > **Prediction.** For each model: which other seconds change the mask of a second?
+
+# %%
+workbook.guess("seconds that matter", {                        # "none", "before", "after" or "both"
+    "avesformer": ...,
+    "avsbench": ...,
+    "avsegformer": ...,
+    "lightavseg": ...,
+    "selm": ...,
+    "avesformer, seconds": ...,                                # a key for each second, section 6.5
+})
 
 # %%
 torch.manual_seed(s.seed)
@@ -874,7 +994,7 @@ order = torch.tensor([2, 0, 4, 1, 3])
 
 
 def changes(model):
-    """The first clip's logits; their changes with others before, others after, another order."""
+    """The first clip's logits; their changes with other seconds before, after, in another order."""
     masks = model(frames[0], sounds[0]).logits
     yield masks
     for others in (slice(0, 2), slice(3, 5)):                  # second 2 stays what it is
@@ -902,6 +1022,9 @@ for name in (*lav.list_methods(), "avesformer, seconds"):
 assert uses["avesformer"] == uses["lightavseg"] == uses["avsegformer"] == [False, False, False]
 assert uses["avesformer, seconds"] == uses["avsbench"] == [True, True, False]
 assert uses["selm"] == [True, False, True]
+words = {(False, False): "none", (True, False): "before", (False, True): "after"}
+others = {name: words.get(tuple(answers[:2]), "both") for name, answers in uses.items()}
+workbook.beside("seconds that matter", others)
 rows = []
 for name, answers in uses.items():
     rows.append((name, *("yes" if answer else "no" for answer in answers)))
@@ -909,29 +1032,32 @@ columns = ["seconds before matter", "seconds after matter", "their order matters
 workbook.table(["", *columns], rows)
 
 # %% [markdown]
-# AVESFormer's masks permute along: each frame is on its own, as its authors state, and as in
-# LightAVSeg and AVSegFormer. TPAVI and keys of all seconds make the others *matter*, but without
-# an order: before and after are the same to them. Only SelM has a direction: its state spaces run
-# forward, so a second knows its past and nothing of what follows. Section 6.6 shows whether keys
-# of all seconds help here.
+# AVESFormer's masks are reordered with the frames: each frame stands alone, as its authors state.
+# The same holds for LightAVSeg and AVSegFormer. TPAVI, and AVESFormer with keys of all seconds, use
+# the other seconds, but not their order: before and after are the same to them. Only SelM has a
+# direction. Its state spaces run forward, so a second knows its past and nothing of what follows.
+# Whether keys of all seconds help is in the table of section 6.6.
 #
 # ## 6.11 Early focus: do early stages attend narrowly?
 #
-# The second claim: in the decoder's early (coarse) stages self-attention looks at neighbours, so
-# put convolutions there (the *early focus*, ELF, decoder: `cct`). First what "near" means on a
-# small map. The **attention distance** is the mean distance between a pixel and what it attends
-# to, in units of the map's side. Uniform attention has a distance too, and it depends on the
-# grid: on a 4 x 4 map a larger part of the weight falls on the pixel itself, at distance 0. So
-# each layer stands beside the uniform one on its own grid, and beside what a 3 x 3 convolution
-# reaches: its nine places are $(4 + 4\sqrt 2)/9$ positions away on average. *Narrow* is what
-# comes near that.
+# The second claim: in the early (coarse) stages of the decoder, self-attention looks at neighbours
+# only. So the authors put convolutions there (the *early focus* decoder, `cct`).
+#
+# First, what does "near" mean on a small map? The **attention distance** (Dosovitskiy et al. 2021)
+# is the mean distance between a pixel and what it attends to, in units of the map's side. We
+# compare it with two references.
+#
+# - *Uniform attention* on the same grid. Its distance depends on the grid: on a 4 x 4 map a larger
+#   part of the weight falls on the pixel itself, at distance 0.
+# - *A 3 x 3 convolution*. Its nine places are $(4 + 4\sqrt 2)/9 \approx 1.07$ positions away on
+#   average. Attention is *narrow* if its distance is close to that.
 #
 # ### Exercise 3: the distance of uniform attention
 #
 # *5 minutes, medium.*
 #
-# `h` and `w` are a map's sides; pixel centres are one apart, in units of the longer side. Return
-# the mean distance over all pairs, a pixel with itself included.
+# `h` and `w` are the sides of a map. The centres of neighbouring pixels are one apart. Return the
+# mean distance over all pairs of pixels, a pixel with itself included, in units of the longer side.
 
 # %% tags=["exercise"]
 def uniform(h, w):
@@ -965,16 +1091,21 @@ workbook.check(
     ],
     mistakes=[
         ((2, 2), (2 + 2**0.5) / 6, "a pixel with itself is a pair, too, at distance 0"),
-        ((2, 2), (2 + 2**0.5) / 4, "that is in pixels; the unit is the longer side"),
-        ((2, 2), 0.5, "distance is straight, not along rows and columns"),
-        ((1, 3), 1 / 3, "start from every pixel, not from the corner alone"),
+        ((2, 2), (2 + 2**0.5) / 4, "that is in pixels; the unit is the longer side of the map"),
+        ((2, 2), 0.5, "the distance is a straight line, not along rows and columns"),
+        ((1, 3), 1 / 3, "start from every pixel, not only from the corner"),
     ],
 )
 
 # %%
 if mine := workbook.yours("uniform distance"):
     even_at = ", ".join(f"{n} x {n}: {mine(n, n):.3f}" for n in (2, 4, 8, 16))
-    print(f"attention that looks everywhere alike reaches, by your answer, {even_at} sides")
+    print(f"distance of uniform attention by your answer, in map sides: {even_at}")
+
+# %% [markdown]
+# Four decoders were trained, named by their stages from coarse to fine. Here is the attention of
+# `ttt`, which has a transformer block at each of its three stages. (The frames are larger and the
+# trainings shorter than in section 6.6, so do not compare scores between the two sections.)
 
 # %%
 ttt = focus["ttt"]
@@ -991,29 +1122,29 @@ for stage, stride in enumerate((32, 16, 8)):
     kernel = (4 + 4 * 2**0.5) / 9 / n
     distances = [number(distance) for distance in (kernel, measured, even)]
     rows.append((stage + 1, f"{n} x {n}", *distances, interval(d), nearer))
-print("ttt, distances in units of the map's side; the ratio is that of self-attention to uniform")
-columns = ["3 x 3 kernel", "attention", "uniform", "ratio minus 1 (95%)", "than uniform"]
+print("ttt: distances in units of the map's side; ratio: attention divided by uniform")
+columns = ["3 x 3 kernel", "attention", "uniform", "ratio minus 1 (95%)", "against uniform"]
 workbook.table(["stage", "map", *columns], rows)
 
 # %% tags=["nbval-check-output"]
 by_stage = statistics.paired(relative[0], relative[2])
 said = verdict(by_stage, "holds", "is reversed", "is undecided")
-print(f"distance in units of the uniform one, first stage minus last: {interval(by_stage)}")
+print(f"ratio to uniform attention, first stage minus last: {interval(by_stage)}")
 print(f"'early stages attend more narrowly than the last' {said} here")
 largest = max(abs(1 - ratio) for ratios in relative.values() for ratio in ratios.values())
-print(f"the largest of all those differences from uniform: {largest:.1%}")
+print(f"largest difference from uniform, over all stages and seeds: {largest:.1%}")
 
 # %% [markdown]
-# Read the two verdicts with the size beside them. A 3 x 3 kernel looks half as far as uniform
-# attention on the coarsest map, an eighth as far on the finest; these layers stay within a few
-# percent of uniform on all of them. None of them is narrow.
+# Read these verdicts together with the sizes. Compared with uniform attention, a 3 x 3 kernel looks
+# half as far on the coarsest map, and an eighth as far on the finest. These layers stay within a
+# few percent of uniform attention on all three. None of them is narrow.
 #
 # ### Convolution instead, stage by stage
 #
-# From three transformer blocks (`ttt`) to one (`cct`), and `tcc` for contrast, where the *first*
-# stage keeps its block. **Read with care:** a transformer block holds the cross-attention, so a
-# convolution stage also loses a place where the sound enters. A difference in $M_J$ may be due to
-# either.
+# Now we replace transformer blocks by convolutions: from three blocks (`ttt`) to two (`ctt`) and
+# one (`cct`). For contrast, `tcc` keeps the block of the *first* stage instead of the last. **Read
+# with care:** a transformer block contains the cross-attention. So a stage that becomes a
+# convolution also loses a place where the sound enters. A difference in $M_J$ may be due to either.
 
 # %%
 models = {}
@@ -1039,7 +1170,7 @@ for kinds, seeds in focus.items():
     score = mean(sweep.values(seeds))
     rows.append((kinds, f"{macs:.1f}", f"{parameters:.0f}", f"{pace:.2f}", score, *difference))
 print(
-    f"frames of {side} px; latency of the whole model in units of ttt's {of_ttt:.0f} ms, "
+    f"frames of {side} px; latency of the whole model, relative to ttt ({of_ttt:.0f} ms), "
     f"measured now on {machine['device']}, {machine['threads']} threads"
 )
 columns = ["MACs, M", "parameters, thousands", "latency / ttt"]
@@ -1058,23 +1189,22 @@ lines = {"$M_J$": (ttt[0]["deaf_oracle"]["M_J"], "deaf oracle")}
 figure = plots.seed_dots(panels, title, lines)
 workbook.show(
     figure,
-    alt="M_J, and how much of it is owed to the clip's own sound, for four decoders, a dot for "
-    "each seed.",
+    alt="M_J, and how far it falls with swapped sound, for four decoders, a dot for each seed.",
 )
 
 # %% [markdown]
-# `tcc` is the row to look at: only its *coarsest* stage meets the sound, and it hears least. So
-# if its score falls, that may be the entry of the sound that moved, not the self-attention that
-# went.
+# Look at `tcc`. Only its *coarsest* stage meets the sound, and it listens least: swapped sound
+# lowers its score less than those of the others. If its score is lower, the cause may be where the
+# sound enters, not the self-attention that is missing.
 #
 # ### Exercise 4: where would the block be cheaper?
 #
 # *8 minutes, medium.*
 #
-# A stage works on $N$ positions of $C$ channels, with $K$ keys of sound. A 3 x 3 convolution
-# costs $9NC^2$ MACs. Count the block's: self-attention (four projections and two products),
-# cross-attention (queries and output at $N$ positions, keys and values at $K$, two products) and
-# a feed-forward that is four times as wide inside.
+# A stage works on $N$ positions of $C$ channels, with $K$ keys of sound. A 3 x 3 convolution costs
+# $9NC^2$ MACs. Count those of the block: self-attention (four projections and two products),
+# cross-attention (queries and outputs at $N$ positions, keys and values at $K$, two products) and a
+# feed-forward network that is four times as wide inside.
 
 # %% tags=["exercise"]
 def block_macs(n, keys, channels):
@@ -1106,14 +1236,14 @@ counted = {n * n: count(block, torch.empty(1, 64, n, n), sounds).total_macs for 
 workbook.check(
     "MACs of a transformer block",
     block_macs,
-    hint="products: each of N queries meets each key twice, for its score and for its value",
+    hint="products: each of N queries meets each key twice, for the score and for the value",
     cases=[((n, 16, 64), total) for n, total in counted.items()],
     tolerance=1e-9,
     mistakes=[
         ((2, 3, 1), 44, "attention multiplies twice: queries with keys, weights with values"),
-        ((2, 3, 1), 52, "in the cross-attention keys and values are made of the K sounds"),
+        ((2, 3, 1), 52, "in the cross-attention, keys and values are made from the K sounds"),
         ((2, 3, 1), 46, "the feed-forward has two layers: to four times the width, and back"),
-        ((2, 3, 1), 50, "what was gathered is projected once more, in both attentions"),
+        ((2, 3, 1), 50, "the output is projected once more, in both attentions"),
     ],
 )
 
@@ -1129,38 +1259,49 @@ for n in (4, 8, 16):
     assert attends > convolves, "the block's projections alone are 14 N C^2, more than 9 N C^2"
 
 # %% [markdown]
-# Cheaper nowhere. And the early stages, whose maps are the smallest, are where a block costs
-# least: replacing them saves less than replacing the last one would, which the early focus
-# decoder keeps.
+# The block is cheaper nowhere. And it costs least in the early stages, whose maps are the smallest.
+# Replacing them saves less than replacing the last stage would, and the early focus decoder keeps
+# the last stage.
+
+# %%
+workbook.took(1)
+
+# %% [markdown]
+# ## Three things to remember
 #
-# ## Summary
-#
-# - One key: weights 1, the same vector at every pixel, no gradient to $W_Q$ and $W_K$. That is
-#   arithmetic, and holds for every model with one audio token: AVSegFormer's query generator and
-#   two of SelM's modules among them.
-# - Cross-attention with one key is a bias per channel. It still carries the sound; it costs
-#   hundreds of times what the bias costs.
-# - Entropy says how spread a map is, not whether it is alive: 16 equal keys have the highest.
-#   Spatial variance tells.
-# - Prompts make attention alive; only what is not linear in sound plus prompt lets the *sound*
-#   move it.
-# - Whether that raises the score, whether early stages attend narrowly and what a convolution in
-#   their place costs, here, is printed above, by rule, from three seeds: sections 6.6 and 6.11.
+# 1. With one key every weight is 1. Every pixel gets the same vector, and $W_Q$ and $W_K$ get no
+#    gradient, in any model with one audio token (AVSegFormer's query generator, two modules of
+#    SelM).
+# 2. Cross-attention with one key is a bias per channel: the sound tells *what*, never *where*. As a
+#    broadcast it needs hundreds of times fewer MACs (at the published width) and an $O(N)$
+#    addition.
+# 3. Entropy says how spread attention is; spatial variance says whether it differs from place to
+#    place. Prompts make it differ, but a higher score was not shown, and no stage attended
+#    narrowly.
 #
 # **What this can and cannot say about AVSBench.** The gradients, the inert parameters, the costs
-# and the use of time are facts about the architectures, at any size and on any data. The scores
-# are of tiny models on clean silhouettes with seven timbres, where one vector may say all there
-# is to hear; real scenes may need the choice that one key does not offer. And our AVESFormer is
-# in the paper's spirit, not its code.
+# and the use of time are facts about the architectures, at any size and on any data. The scores are
+# those of tiny models on clean silhouettes with seven timbres. There, one vector may say all that
+# there is to hear. Real scenes may need the choice that one key does not offer. And our AVESFormer
+# follows the paper's idea; the authors' code is not public.
+#
+# ## Try next
+#
+# - Set `clips = 400` and `epochs = 20`. Does training make the attention of section 6.7 less even
+#   (relative entropy)? Does the share within a frame grow, and does $M_J$ follow?
+# - In section 6.5, take the 16 equal prompts and change a single one. Do $W_Q$ and $W_K$ get a
+#   gradient? Which of the four numbers notice the change, and which do not?
+# - [Notebook 7](07_methods.ipynb) compares five whole methods in the same way, with three seeds and
+#   paired intervals.
 #
 # ## References
 #
-# - AVESFormer: Wang et al., arXiv 2408.01708. LightAVSeg: arXiv 2605.08805. AVSegFormer: Gao et
-#   al., AAAI 2024, arXiv 2307.01146.
+# - AVESFormer: Wang et al. 2024, arXiv 2408.01708. LightAVSeg: arXiv 2605.08805 (ICML 2026).
+# - AVSegFormer: Gao et al., AAAI 2024, arXiv 2307.01146. TPAVI: Zhou et al., ECCV 2022, arXiv
+#   2207.05042.
 # - SelM: Li et al., *SelM: Selective Mechanism based Audio-Visual Segmentation*, ACM MM 2024.
-#   TPAVI: Zhou et al., ECCV 2022, arXiv 2207.05042.
-# - Attention: Vaswani et al., NeurIPS 2017. Mean attention distance: Dosovitskiy et al., ICLR
-#   2021, appendix.
+# - Attention: Vaswani et al., NeurIPS 2017. FlashAttention: Dao et al., NeurIPS 2022.
+# - Mean attention distance: Dosovitskiy et al., ICLR 2021, appendix.
 # - Effective rank: Roy and Vetterli, *The effective rank: a measure of effective dimensionality*,
 #   EUSIPCO 2007.
-# - AdamW: Loshchilov and Hutter, ICLR 2019.
+# - AdamW: Loshchilov and Hutter, ICLR 2019. Student's $t$: Student, *Biometrika* 1908.

@@ -13,27 +13,29 @@
 # %% [markdown]
 # # 7. Ablations and methods: what helps, and who wins?
 #
-# A paper's table has one number in each cell. Here each cell is three trainings with three seeds,
-# and each difference has an interval. You see which parts of LightAVSeg earn their place on our
-# data, put five methods side by side on the same data with the same number of steps, and learn to
-# say "undecided" where the numbers are.
+# A paper's table has one number in each cell. Here each cell is the mean of three trainings, one
+# for each seed, and each difference has a 95% confidence interval. First you see which parts of
+# LightAVSeg make a difference that three seeds can show. Then you compare five methods on the same
+# data, after the same number of steps. Where the numbers do not decide, you learn to say
+# "undecided".
 #
 # **Afterwards you can**
-# - read an ablation: what is compared with what, and what the seeds alone would do;
+# - read an ablation: what is compared with what, and how much a score changes with the seed;
 # - compute a paired interval, and a Pareto front of accuracy and latency;
-# - measure what "distracted by noise" and "unclear boundaries" mean;
-# - add a method of your own to the table.
+# - test whether a method listens before you compare its score;
+# - measure claims such as "distracted by noise" and "unclear boundaries".
 #
 # | | |
 # |---|---|
 # | Time on 2 cores | about a minute and a half (`profile = "smoke"`: under one); the trainings behind it were run beforehand |
+# | To read | @minutes |
 # | Memory | 3 GB |
-# | You need | notebook 2 for the models, notebook 3 for the scores |
+# | You need | [notebook 1](01_data.ipynb) for the data and the score $M_J$, [notebook 2](02_model.ipynb) for LightAVSeg, [notebook 3](03_training.ipynb) for the loss and the listening tests |
 
 # %% tags=["parameters"]
 profile = "default"         # "smoke": the shortest run that touches everything
 results = "results/sweep"    # what `lightavseg sweep` wrote
-clips = 60                  # of the small training at the end
+clips = 60                  # for the small training at the end
 seed = 0
 out = None    # folder for what is written; None: the checkout, or your cache where it is read-only
 
@@ -43,7 +45,7 @@ from lightavseg_core import workbook
 s = workbook.settings(globals(), results=str, clips=int, seed=int, out=str | None)
 if s.profile == "smoke":
     s.clips = min(s.clips, 12)
-print(f"results of {s.results}; {s.clips} clips to train on at the end, seed {s.seed}")
+print(f"results from {s.results}; {s.clips} clips to train on at the end, seed {s.seed}")
 
 # %%
 from statistics import fmean
@@ -62,11 +64,15 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 # %% [markdown]
 # ## 7.1 What was run
 #
-# `lightavseg sweep` trains every model below on SoundingShapes with the tiny encoders
-# (SeaFormer-T, MobileNetV2-0.5) and small heads (width 64, two layers, 32 queries), all for the
-# same number of steps. One audio encoder, trained once to tag sounds and then frozen, serves all
-# of them: it stands for the AudioSet pretraining that the papers share. The data are the same for
-# all seeds; a seed draws the first weights and the order of the clips.
+# `lightavseg sweep` trained every model of sections 7.2 to 7.5, all for the same number of steps.
+# The data are SoundingShapes, the generated clips of [notebook 1](01_data.ipynb). The encoders
+# are tiny (SeaFormer-T and MobileNetV2-0.5; only section 7.4 takes larger ones), and so are the
+# decoders (width 64; where a method has them, two layers and 32 queries).
+#
+# All models share one audio encoder. It was trained once to recognise sounds, then frozen: it
+# stands in for the pretraining on AudioSet that the papers share. All seeds use the same data. A
+# seed sets the initial weights and the random choices of the training, such as the order of the
+# clips.
 
 # %%
 here = workbook.places("07_methods", s.out)
@@ -87,29 +93,39 @@ commits = ", ".join(sorted({run["commit"] for run in unique.values()}))
 print(f"{hours:.1f} core hours, {one['date']}, commits {commits}, "
       f"{one['machine']['device']}, torch {one['machine']['torch']}")
 oracle = found["ablation"]["all"][0]["deaf_oracle"]["M_J"]
-print(f"deaf oracle on these test clips (perfect eyes, no ears): M_J {oracle:.3f}")
+print(f"deaf oracle on these test clips (all that is visible, no sound): M_J {oracle:.3f}")
 seeds_of = {len(seeds) for experiment in found.values() for seeds in experiment.values()}
 seeds_text = " to ".join(str(n) for n in sorted({min(seeds_of), max(seeds_of)})) + " seeds"
 print(f"each with {seeds_text}")
 
 # %% [markdown]
 # These are *short* trainings of *small* models on small frames: enough to compare, not enough to
-# be good. Keep the deaf oracle in view: what stays below it could be beaten by perfect eyes
-# without ears. Notebook 3 trains longer and passes it.
+# be good. The *deaf oracle* ([notebook 1](01_data.ipynb), section 1.5) marks every visible object
+# and ignores the sound. A score below it could be beaten by perfect eyes without ears, and every
+# score of sections 7.2 to 7.4 is below it. [Notebook 3](03_training.ipynb) trains longer, on more
+# clips, and passes it.
 #
 # ## 7.2 The ablation
 #
-# From fusion that happens once (*static*: the audio vector is added at the decoder's coarsest
-# scale) to the whole model:
+# An ablation removes parts of a model and looks at what changes. The smallest variant is *static
+# fusion*: the audio vector is added once, at the decoder's coarsest scale (where to add it is our
+# choice). These parts lead from there to the full model ([notebook 2](02_model.ipynb)):
 #
-# - **AGVE**: add the audio state at every encoder stage;
-# - **HAR**: refine that state by what is seen;
-# - **CMFD**: refine it again in the decoder, and add it there;
-# - *average pooling*: what is seen is the mean of each channel instead of its maximum.
+# - **AGVE** (audio-guided visual enhancement): add the audio state at every encoder stage;
+# - **HAR** (hierarchical audio refinement): refine that state by what is seen;
+# - **CMFD** (cross-modal fusion decoder): refine it again in the decoder, and add it there.
 #
-# Every row here is trained with the alignment loss; the paper does not say that of its own rows.
-# It reports a gain at each step, on MS3. **Predict** before you run the next cell: which variant
-# will differ most from the full model?
+# One more variant has all three, with *average pooling*: what is seen is the mean of each channel
+# instead of its maximum.
+#
+# We train every row with the alignment loss; the paper does not say whether it did. On MS3 the
+# paper reports a gain at each step.
+#
+# > **Prediction.** Which of the five variants will differ most from the full model in $M_J$?
+
+# %%
+# "static fusion", "+AGVE", "+AGVE+CMFD", "+AGVE+HAR" or "all, average pooling"
+workbook.guess("the variant that differs most", ...)
 
 # %%
 ablation = found["ablation"]
@@ -126,7 +142,7 @@ def against(experiment, baseline, score="M_J", sound="normal"):
 
 
 def table(rows, baseline, paper):
-    """rows: of `against`. What is reported has a column of its own: other data, other models."""
+    """rows: from `against`. Reported scores have their own column: other data, other models."""
     lines = []
     for label, (mean, d) in rows.items():
         between = f"{d.low:+.3f} to {d.high:+.3f}"
@@ -157,8 +173,11 @@ differences = {label: d[:3] for label, (_, d) in rows.items() if label != "all"}
 title = f"Each variant minus the full model (mean and 95% interval, {seeds_text})"
 workbook.show(
     plots.intervals(differences, title, "$M_J$ minus that of the full model"),
-    alt="Paired differences of M_J from the full model with 95% intervals, a row each.",
+    alt="Paired differences of M_J from the full model with 95% intervals, one row per variant.",
 )
+largest = max(differences, key=lambda label: abs(differences[label][0]))
+workbook.beside("the variant that differs most", largest)
+print()
 
 
 def verdicts(rows, baseline):
@@ -177,18 +196,23 @@ for more, less in (("+AGVE", "static fusion"), ("+AGVE+CMFD", "+AGVE"), ("+AGVE+
     print(f"{more:11} minus {less:14} {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f})")
 
 # %% [markdown]
-# With three seeds an interval is the mean and 4.3 standard errors to both sides (Student's t, two
-# degrees of freedom), so it is wide. *Undecided* is not *equal*: it says that three seeds cannot
-# tell.
+# With three seeds the interval is the mean plus and minus 4.3 standard errors (Student's $t$ with
+# two degrees of freedom; Student 1908). That is wide. *Undecided* does not mean *equal*: it means
+# that three seeds cannot decide.
+#
+# One step is clear: AGVE, the vector added at every stage, is better than static fusion. What HAR
+# and CMFD add to it is undecided on these data. And beware of intervals that end close to zero,
+# such as that of +AGVE against the full model: a 95% interval misses the true difference one time
+# in twenty, and the figure has five of them.
 #
 # ### Exercise 1: a paired interval
 #
 # *6 minutes, medium.*
 #
-# `a` and `b` are lists of scores, of the same seeds in the same order. Return mean, lower and
-# upper end of the 95% interval of $a - b$ for **three** seeds: the mean difference plus and minus
-# 4.303 times its standard error $\mathrm{sd}/\sqrt{3}$, with the sample's standard deviation
-# (divide by $n - 1$).
+# `a` and `b` are two lists of scores, for the same seeds in the same order. Return the mean, the
+# lower and the upper end of the 95% interval of $a - b$ for **three** seeds: the mean difference
+# plus and minus 4.303 times its standard error $\mathrm{sd}/\sqrt{3}$. Here
+# $\mathrm{sd}$ is the sample's standard deviation (divide by $n - 1$).
 
 # %% tags=["exercise"]
 def paired_interval(a, b):
@@ -229,34 +253,42 @@ mean, low, high = wanted
 
 
 def as_wide(factor):
-    """An interval so many times as wide as the right one."""
+    """Accepts an interval that is `factor` times as wide as the right one."""
     return lambda found: abs((found[2] - found[1]) / (high - low) - factor) < 0.01
 
 
 workbook.check(
     "a paired interval",
     paired_interval,
-    hint="subtract seed by seed first; then one mean, one standard deviation, of the differences",
+    hint="subtract seed by seed first; then mean and standard deviation of the differences",
     cases=[((A, B), wanted), ((B, A), (-mean, -high, -low))],
     tolerance=1e-3,
     mistakes=[
-        ((A, B), as_wide(2.555), "subtract each pair first: what its seed did to both cancels"),
+        ((A, B), as_wide(2.555), "subtract each pair first: what the seed did to both cancels"),
         ((A, B), as_wide((2 / 3) ** 0.5), "a sample's standard deviation divides by n - 1"),
-        ((A, B), as_wide(3**0.5), "a mean of three is surer than one: divide by their root"),
+        ((A, B), as_wide(3**0.5), "a mean of three varies less than one: divide by the root of 3"),
         ((A, B), (-mean, -high, -low), "a - b, not b - a"),
     ],
 )
 
 # %% [markdown]
-# Why paired? What a seed shares, the order of the clips and some of the first weights, cancels in
-# the difference. Where little is shared, pairing gains nothing. And an interval over seeds speaks
-# of other seeds on these data, not of other data.
+# Why paired? Two trainings with the same seed share the order of the clips and some of the initial
+# weights. What these do to both scores cancels in the difference. If they share little, pairing
+# gains nothing. And an interval over seeds tells you about other seeds on these data, not about
+# other data.
 #
-# ## 7.3 The loss beside the mask's
+# ## 7.3 The auxiliary loss
 #
-# Each of these is added to Dice and BCE of the mask, on the full model: nothing, the multi-scale
-# alignment by binary cross-entropy ($L_\text{msa}$) or by KL divergence, AVSBench's matching,
-# AVSegFormer's mixing loss.
+# The mask itself is trained with Dice and binary cross-entropy
+# ([notebook 3](03_training.ipynb), section 3.2). An auxiliary loss is added to them, and looks
+# inside the decoder. We train the full model with each of these:
+#
+# - *none*;
+# - *alignment*: LightAVSeg's multi-scale alignment $L_\text{msa}$, by binary cross-entropy;
+# - *alignment by KL*: the same, by Kullback-Leibler divergence (the formula is our choice);
+# - *matching*: AVSBench's loss, which pulls the mean feature of the predicted mask towards the
+#   sound;
+# - *mixing*: AVSegFormer's loss, which asks that the mean over the channels be the mask.
 
 # %%
 losses = found["loss"]
@@ -274,31 +306,66 @@ table(rows, "alignment's", reported_scores(("auxiliary loss", "alignment"), name
 verdicts(rows, "alignment")
 
 # %% [markdown]
+# The paper reports that $L_\text{msa}$ is about one point better than no auxiliary loss. Here this
+# is undecided. What the intervals do show is that AVSBench's matching loss, on LightAVSeg, is
+# worse than the alignment.
+#
 # ## 7.4 The visual encoder, at one budget
 #
-# **Prediction:** a larger encoder has more to learn in the same number of steps, from random
-# weights (the paper's encoders come pretrained on ImageNet), so it gains little or nothing here.
+# Now only the visual encoder changes: SeaFormer-T, -S and -B, each larger than the one before.
+# All take the same number of steps and start from random weights. (The paper's encoders are
+# pretrained on ImageNet.)
+#
+# > **Prediction.** What is the $M_J$ of SeaFormer-B minus that of SeaFormer-T?
+
+# %%
+workbook.guess("gain of the largest encoder", ...)  # for example -0.02 or 0.1
 
 # %%
 rows = against(found["backbone"], "seaformer_t")
 for label, seeds in found["backbone"].items():
     print(f"{label}: {sum(seeds[0]['parameters'].values()) / 1e6:.1f} M parameters")
 verdicts(rows, "seaformer_t")
+workbook.beside("gain of the largest encoder", rows["seaformer_b"][1].mean)
 paper = reported.ABLATIONS["visual encoder"]
 table(rows, "SeaFormer-T's", {row.name.lower().replace("-", "_"): row.m_j for row in paper})
 
 # %% [markdown]
+# Two effects compete here. A larger encoder can represent more, but it also has more weights to
+# learn in the same number of steps. Pretraining would remove much of the second effect. Here the
+# means rise with the size of the encoder, and both differences are undecided. That does not
+# contradict the paper, where the gain is large.
+#
 # ## 7.5 Five methods
 #
-# Same clips, same steps, same learning rate, each with its own auxiliary loss; the same encoders,
-# of whose five visual stages LightAVSeg reads all and the others four, as their papers do. `s4`:
-# one object sounds; `ms3`: several; `avss`: which category is it? (for two methods). Two more
-# measures test what LightAVSeg's authors say of the rivals:
+# What each method does with the sound, where a map has $N$ positions
+# ([notebook 2](02_model.ipynb) explains the mechanisms):
 #
-# - *"distracted by background noise"*: the share of **background** pixels that are marked, with
-#   the clip's sound alone and with white noise added as loud as the clip;
-# - *"lack clear boundaries"*: boundary F, how well the contour of the marked region follows the
-#   true one.
+# - **LightAVSeg** makes one vector of each second of sound, gates it by what is seen, and adds it
+#   to the visual features. It is one number per channel, the same at every position: $O(N)$.
+# - **AVESFormer** turns that vector into 16 keys with learned prompts. Each position of one decoder
+#   stage attends first to all other positions, $O(N^2)$, then to these keys. It has no public
+#   code: its sizes and many details are ours ([notebook 6](06_dissipation.ipynb)).
+# - **AVSBench** copies the sound to all positions of all seconds. In its module TPAVI every
+#   position then meets every other one, by multiplication: as published, $O(N^2)$.
+# - **AVSegFormer** makes the queries of a transformer from the sound. Each query yields a map, and
+#   the sound also gates the channels.
+# - **SelM** follows the sound over time with state-space layers, and gates the channels with the
+#   result. In its decoder each position chooses one of two tokens; the token that has heard the
+#   sound yields the mask.
+#
+# All five have the same encoders, clips, mask loss, learning rate and number of steps. Each adds
+# its own auxiliary loss, except AVESFormer, whose losses we do not know. LightAVSeg reads all five
+# stages of the visual encoder, the others read four.
+#
+# The subsets are those of [notebook 1](01_data.ipynb): in `s4` one object sounds, in `ms3` several
+# do, and `avss` also asks for the category (here for two methods only). Two more measures test
+# what LightAVSeg's authors say of other methods:
+#
+# - *"distracted by background noise"*: the share of **background** pixels that are marked, first
+#   with the clip's own sound, then with white noise of the same level added to it;
+# - *"lack clear boundaries"*: boundary F (Perazzi et al. 2016), which says how well the contour
+#   of the prediction follows that of the ground truth.
 
 # %%
 methods = found["methods"]
@@ -315,17 +382,19 @@ for name in lav.list_methods():
         cells.append(f"{fmean(shares.values()):.2%}")
     millions = sum(ms3[0]["parameters"].values()) / 1e6
     rows.append((name, f"{millions:.2f}", *cells))
-print(f"measured, means of {seeds_text}; the last three columns on ms3. Deaf oracle:", end=" ")
+print(f"measured, means of {seeds_text}; the last three columns: ms3. Deaf oracle:", end=" ")
 oracles = [methods[f"{subset}_lightavseg"][0]["deaf_oracle"]["M_J"] for subset in ("s4", "ms3")]
 print("s4 {:.3f}, ms3 {:.3f}".format(*oracles))
 columns = ["parameters, M", "s4 $M_J$", "ms3 $M_J$", "avss $M_J$", "boundary F"]
 workbook.table(["", *columns, "false positives", "with noise"], rows)
 
 # %% [markdown]
-# The columns do not compare with each other: a dark picture scores 0 on s4 and about a fifth on
-# ms3, where some seconds are silent; avss averages over categories. And a score says little
-# before you know whether the model **listens**. Take the sound away, or give it another clip's:
-# where the score stays, the sound was not used.
+# Do not compare one column of $M_J$ with another. An empty prediction scores 0 on s4 and about a
+# fifth on ms3, where some seconds are silent; avss averages over categories.
+#
+# A score also says little before you know whether the model **listens**. Replace the sound by
+# silence, or swap it with another clip's. If the score stays the same, the model did not use the
+# sound.
 
 # %%
 rows, deaf = [], []
@@ -342,26 +411,32 @@ print("no evidence of listening (interval reaches below 0.001):", "; ".join(deaf
 workbook.table(["", "method", "own sound", "swapped", "silence", "own minus swapped"], rows)
 
 # %% [markdown]
-# Two things to know when you read this. In `s4` only the *first* frame of each training clip has
-# a mask, as in the real S4: in the same number of steps a model sees a fifth of the masks. And
-# AVSBench's TPAVI adds the sounds of all seconds up before a pixel meets them (notebook 2,
-# section 2.6): in `ms3`, where other objects sound in each second, it cannot know which. A model
-# that does not listen cannot be distracted by noise either, so read *false positives* beside this
-# table.
+# Three remarks on this table:
+#
+# - In `s4` only the *first* of five frames of a training clip has a mask, as in the real S4. In
+#   the same number of steps a model sees a fifth of the masks. On `s4` only SelM shows that it
+#   listens.
+# - AVSBench shows no sign of listening on either subset. Its TPAVI sums the sounds of all seconds
+#   before a position meets them ([notebook 2](02_model.ipynb), section 2.6), so in `ms3` it cannot
+#   know *when* something sounds. In `s4` that would not matter. Another possible reason: its sound
+#   path ends in a scale that starts at zero, so training begins without sound. We did not test
+#   either reason.
+# - Noise cannot distract a model that does not listen. So read the *false positives* of the
+#   table above beside this one.
 
 # %%
 of_ms3 = {name: methods[f"ms3_{name}"] for name in lav.list_methods()}
 rows = against(of_ms3, "lightavseg")
 differences = {label: d[:3] for label, (_, d) in rows.items() if label != "lightavseg"}
-title = f"Other methods against LightAVSeg on ms3 ({seeds_text}, 95%)"
+title = f"Each method minus LightAVSeg on ms3 (mean and 95% interval, {seeds_text})"
 workbook.show(
     plots.intervals(differences, title, "$M_J$ minus that of LightAVSeg"),
-    alt="Paired differences of M_J on ms3 from LightAVSeg, with intervals, a row for each method.",
+    alt="Paired differences of M_J on ms3 from LightAVSeg, with intervals, one row per method.",
 )
 
 
 def added(name):
-    """By seed, how much the share of false positives rises when noise is added."""
+    """For each seed, how much the share of false positives rises when noise is added."""
     calm = sweep.values(of_ms3[name], "false_positive_share", "normal")
     noisy = sweep.values(of_ms3[name], "false_positive_share", "noisy")
     return {seed: noisy[seed] - calm[seed] for seed in calm}
@@ -377,11 +452,18 @@ for claim, d in claims.items():
     print(f"{claim} minus lightavseg: {d.mean:+.4f} ({d.low:+.4f} to {d.high:+.4f})")
 
 # %% [markdown]
+# Neither claim is confirmed here. Noise adds *fewer* false positives to AVSBench than to
+# LightAVSeg, because AVSBench does not use the sound. Whether AVSegFormer's boundaries are better
+# or worse than LightAVSeg's is undecided.
+#
 # ## 7.6 Accuracy against latency
 #
-# Latency is measured here and now, on this machine, for one clip of one frame, of the size that
-# the models were trained at; the accuracy is the one from above. Models take turns, so that a
-# machine that slows down for a moment slows all.
+# The latency is measured when you run the cell, on your machine, for one frame of the size that
+# the models were trained at; $M_J$ is that of the trainings above. The models take turns, so that
+# a slow moment of the machine slows all of them ([notebook 4](04_latency.ipynb)). At this size
+# $N$ is small, so you cannot see here which cost grows as $N$ and which as $N^2$: notebook 2
+# counts that. The dashed line in the figure is the *Pareto front*: the methods that no other
+# method beats.
 
 # %%
 size = budget["size"]
@@ -403,7 +485,7 @@ title = f"Tiny preset, {size} px, CPU, threads: {machine['threads']}"
 score_label = f"$M_J$ on ms3, mean of {seeds_text}"
 workbook.show(
     plots.pareto(points, title, "latency, ms (measured now)", score_label),
-    alt="M_J against latency for five methods; the front joins those that no other beats.",
+    alt="M_J against latency for five methods; a dashed line joins those that no other beats.",
 )
 
 # %% [markdown]
@@ -412,8 +494,8 @@ workbook.show(
 # *6 minutes, medium.*
 #
 # `points` maps a name to `(cost, score)`. A point is beaten if another costs no more and scores
-# higher, or costs less and scores no lower; of two equal points both stay. Return the *set* of
-# names that are not beaten.
+# higher, or costs less and scores no lower. Two equal points do not beat each other. Return the
+# *set* of names that are not beaten.
 
 # %% tags=["exercise"]
 def front(points):
@@ -452,17 +534,17 @@ def front(points):
 
 # %% tags=["check"]
 corners = {"a": (1, 0.5), "b": (2, 0.6), "c": (3, 0.55), "d": (1, 0.4), "e": (4, 0.6)}
-equal = {"one": (1, 0.5), "other": (1, 0.5), "dear": (2, 0.5)}
+equal = {"one": (1, 0.5), "other": (1, 0.5), "costly": (2, 0.5)}
 workbook.check(
     "the Pareto front",
     front,
     hint="for each point, look for another that beats it; e has b's score at twice b's cost",
     cases=[(corners, {"a", "b"}), ({"only": (1, 1)}, {"only"}), (equal, {"one", "other"})],
     mistakes=[
-        (equal, set(), "two equal points do not beat each other: one side must be truly better"),
-        (corners, {"a", "b", "d", "e"}, "equal on one side and better on the other beats, too"),
+        (equal, set(), "two equal points do not beat each other: one value must be better"),
+        (corners, {"a", "b", "d", "e"}, "equal in one value, better in the other: that beats, too"),
         (corners, {"c", "d", "e"}, "these are the beaten ones"),
-        (corners, {"b", "e"}, "a cheaper point stays though its score is lower"),
+        (corners, {"b", "e"}, "a cheaper point stays, even if its score is lower"),
     ],
 )
 
@@ -480,10 +562,15 @@ print(f"no slower than LightAVSeg: {', '.join(cheaper) or 'none'}; "
       f"with a higher M_J: {', '.join(better) or 'none'}")
 
 # %% [markdown]
-# ## 7.7 The heavy rows
+# The front compares means. A method may be on it because of a difference in $M_J$ that three seeds
+# do not decide, or because of a difference in latency that another run would not repeat.
 #
-# With ResNet-50 and VGGish the methods are trained only where there is a GPU and AVSBench itself;
-# their cost needs neither. Counted, at 224 px, beside what LightAVSeg's paper reports:
+# ## 7.7 At the size of the papers
+#
+# To train the methods at the size of their papers you need a GPU and the AVSBench dataset. To
+# count their cost you need neither. The table has parameters and GMACs (billions of
+# multiply-accumulates) for one frame of 224 px, counted here. Beside them stands what LightAVSeg's
+# paper reports.
 
 # %%
 rows = []
@@ -494,17 +581,18 @@ for row in reported.COMPARISON:
     counted = f"{millions:.1f}", f"{gmacs:.1f}"
     rows.append((row.method, row.visual, *counted, row.s4[0], row.ms3[0], row.phone_ms))
 own = ", ".join(f"{subset} {score}" for subset, score in reported.AVESFORMER.items())
-print(f"AVESFormer's own paper reports M_J {own}; its sizes we do not know")
+print(f"AVESFormer's own paper reports M_J {own}; we do not know the sizes of its model")
 columns = ["method", "visual encoder", "parameters that run, M", "GMACs"]
 columns += ["reported: S4 $M_J$", "reported: MS3 $M_J$", "reported: phone, ms"]
 workbook.table(columns, rows)
 
 # %% [markdown]
-# ## 7.8 A piece of it, live
+# ## 7.8 Two rows of the ablation, live
 #
-# Static fusion against the full model, on a few clips for a few steps, with the ears of the model
-# that the workbook ships. Do not expect the order from above: with so little training the two may
-# hardly differ. What you see is that a row of the table is a dozen lines.
+# Here you train static fusion and the full model yourself, on a few clips for a few steps. Both
+# use the audio encoder of the trained model that comes with this workbook. Do not expect the order
+# of section 7.2: with one seed and so little training the two may hardly differ. What you see is
+# how one row of the table is made.
 
 # %%
 root = here.runs / f"data_{s.clips}_{s.seed}"
@@ -539,26 +627,45 @@ print(f"{s.clips} clips, {epochs} epochs, seed {s.seed}")
 for label, score in live.items():
     print(f"{label:14} M_J {score['M_J']:.3f}, pixels marked {score['foreground_share']:.1%}")
 
+# %%
+workbook.took(1.5)
+
 # %% [markdown]
-# ## Summary
+# ## Three things to remember
 #
-# - A table without seeds invites stories. With seeds and paired intervals, read which differences
-#   stand from the verdicts above: they are computed, not written.
-# - "Distracted by noise" and "unclear boundaries" are measurable. Measure before you repeat them.
-# - Accuracy alone has a winner; accuracy and latency have a front.
+# 1. One seed proves little. Train each variant with several seeds, subtract seed by seed, and give
+#    the interval; if it contains zero, say "undecided", not "equal".
+# 2. Before you compare scores, swap the sound. If the score stays the same, the model does not
+#    listen, and its score says nothing about fusion.
+# 3. Accuracy alone has one winner. Accuracy and latency together have a Pareto front, and which
+#    method is best depends on the time that you have.
 #
-# **What this can and cannot say about AVSBench.** All models here are small, trained from random
-# weights for minutes on clean silhouettes. Which part of a model helps *here* is evidence about
-# the mechanism under these conditions. The ranking of methods pretrained on ImageNet and trained
-# on real clips can be different, and reported figures, in their own columns, are not comparable
-# with measured ones.
+# **What this can and cannot say about AVSBench.** All models here are small, and were trained from
+# random weights for minutes on clean silhouettes. Which part of a model helps *here* is evidence
+# about the mechanism under these conditions. Methods that are pretrained on ImageNet and trained
+# on real clips may rank differently. Reported figures stand in their own columns, because they
+# cannot be compared with measured ones.
 #
-# **Add your own.** A sixth method is one file: `docs/adding_a_method.md` shows how, and
-# `lightavseg compare my_method.py` puts it beside the five, in one table.
+# ## Try next
+#
+# - Set `seed` to 1, then to 2, and run the notebook again. (Here the seed also draws other clips.)
+#   Watch the two scores of section 7.8: does the same variant win each time? Then try
+#   `clips = 400`.
+# - In section 7.5, replace `"lightavseg"` by `"selm"` in `against(of_ms3, "lightavseg")` and in the
+#   line below it. Which methods differ from SelM by more than the seeds explain?
+# - Add a sixth method: it is one file, [docs/adding_a_method.md](../docs/adding_a_method.md) shows
+#   how, and `lightavseg compare my_method.py` compares it with the five. Or go on to
+#   [notebook 8](08_your_own_video.ipynb), which runs a trained model on your own video.
 #
 # ## References
 #
-# - LightAVSeg: arXiv 2605.08805 (ICML 2026). AVESFormer: arXiv 2408.01708. AVSBench: arXiv
-#   2207.05042. AVSegFormer: arXiv 2307.01146.
+# - LightAVSeg: arXiv 2605.08805 (ICML 2026). AVESFormer: Wang et al., 2024, arXiv 2408.01708.
+# - AVSBench and TPAVI: Zhou et al., *Audio-Visual Segmentation*, ECCV 2022, arXiv 2207.05042.
+# - AVSegFormer: Gao et al., *AVSegFormer: Audio-Visual Segmentation with Transformer*, AAAI 2024,
+#   arXiv 2307.01146.
+# - SelM: Li et al., *SelM: Selective Mechanism based Audio-Visual Segmentation*, ACM MM 2024.
+# - SeaFormer: Wan et al., ICLR 2023, arXiv 2301.13156. MobileNetV2: Sandler et al., CVPR 2018.
+#   ResNet: He et al., CVPR 2016. VGGish: Hershey et al., ICASSP 2017.
 # - Boundary F: Perazzi et al., *A Benchmark Dataset and Evaluation Methodology for Video Object
 #   Segmentation*, CVPR 2016.
+# - Student's $t$: Student, *The Probable Error of a Mean*, Biometrika 1908.

@@ -12,32 +12,33 @@
 # ---
 
 # %% [markdown]
-# # 8. Your own video: what it marks, when it fails, and how to find out
+# # 8. Your own video: what the model marks, when it fails, and how to find out
 #
-# A dataset is cut into tidy clips. A video is not: things sound that nobody sees, two of a kind
-# stand side by side, a door slams between two frames. Here a trained model watches a whole video.
-# You scrub through it, look at six ways to fail, each staged on purpose in a video of our own,
-# and measure each of them. Then it is your video's turn.
+# A dataset consists of tidy clips. Real video is untidy: some sounds have no visible source, two
+# objects of a kind stand side by side, a door slams between two frames. Here a trained model
+# watches a whole video. You scrub through it and look at six ways to fail, each staged on purpose
+# in a video of our own. You measure each of them. Then it is your video's turn.
 #
 # **Afterwards you can**
-# - get masks from any video, an overlay (the video with its masks painted on) and a manifest (a
-#   file that says how they were made), with three lines of Python or one command;
-# - tell the failures of a method that has one vector for all it hears from those that come of
-#   what it was trained on;
-# - test on any video, without a truth, whether a model listens.
+# - turn any video into masks, an overlay (the video with its masks painted on) and a manifest (a
+#   file that records how they were made), with three lines of Python or one command;
+# - tell which failures come from the method, which has one vector for all that it hears, and
+#   which come from its training data;
+# - test on any video, without ground truth, whether a model listens.
 #
 # | | |
 # |---|---|
 # | Time on 2 cores | a minute (`profile = "smoke"`: half of it) |
+# | To read | @minutes |
 # | Memory | 2 GB |
-# | You need | notebook 3 for what "listens" means, and the IoU; nothing else |
+# | You need | [notebook 1](01_data.ipynb) for the IoU, [notebook 3](03_training.ipynb) for what "listens" means |
 
 # %% tags=["parameters"]
 profile = "default"                # "smoke": the shortest run that touches everything
 checkpoint = "checkpoints/tiny"    # a model's folder, a run of `train`, or an exported file
-video = None                       # the path of your own; None is the sample
-dense = 5.0                        # pictures a second in section 8.5, where 1 is not enough
-out = None                         # folder for what is written; None: the checkout, or your cache
+video = None                       # the path of your own; None: the sample
+dense = 5.0                        # pictures a second in section 8.5, beside 1
+out = None                         # folder for the output; None: the checkout, or your cache
 
 # %%
 from lightavseg_core import workbook
@@ -81,25 +82,25 @@ OWN = s.video and here.root / s.video                    # a path from the root,
 sys.path.insert(0, str(here.root / "notebooks/media"))
 import make_sample  # the script that made the sample
 
-torch.set_num_threads(1)                                 # so that the cost below is one core's
+torch.set_num_threads(1)                                 # so the cost below is that of one core
 print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
 
 # %% [markdown]
 # ## 8.1 Three lines
 #
-# The sample lasts 24 seconds and was made for this notebook, by
-# [make_sample.py](media/make_sample.py), of the shapes and sounds of SoundingShapes. Play it,
-# with sound, before you go on: what would *you* mark?
+# The sample lasts 24 seconds. [make_sample.py](media/make_sample.py) made it for this notebook,
+# from the shapes and sounds of SoundingShapes ([notebook 1](01_data.ipynb)). Play it, with sound,
+# before you go on: what would *you* mark?
 
 # %%
 Video(SAMPLE, width=320)
 
 # %% [markdown]
-# A *segmenter* is a model with all that a video needs around it: the size to which pictures are
-# brought, and its front end, which makes of sound what the model hears. `predict` reads the video
-# forwards and gives one picture at a time, with the probability that each pixel belongs to
-# something that sounds. The picture at second $t$ goes with the sound from $t$ to $t + 0.975$:
-# the model hears what comes *after* the picture.
+# A *segmenter* is a model with everything that a video needs around it: the size to which
+# pictures are scaled, and the front end, which turns sound into the spectrogram that the model
+# hears. `predict` reads the video from start to end. It yields one picture at a time, with the
+# probability that each pixel belongs to something that sounds. The picture at second $t$ is paired
+# with the sound from $t$ to $t + 0.975$: the model hears what comes *after* the picture.
 
 # %%
 segmenter = load(here.root / s.checkpoint)
@@ -115,11 +116,11 @@ print("picture {}, probabilities {}, mask {}".format(*shapes))
 # %% [markdown]
 # ## 8.2 Scrub through it
 #
-# The player does the same, with your hands on it. Pick a video or upload one, press *Predict*,
-# and move the slider, or let it play. Tick *play its sound as I move*, and with each picture you
-# hear what the model heard. The threshold changes the masks at once: the probabilities are kept,
-# nothing is predicted again. The curve says how much of each picture is marked, its red line
-# where you are. *Export* writes masks, overlay and manifest, with the threshold that you chose,
+# The player does the same, with you at the controls. Pick or upload a video, press *Predict*, and
+# move the slider or let it play. Tick *play its sound as I move* to hear, with each picture, what
+# the model heard. The threshold changes the masks at once: the probabilities are kept, so nothing
+# is predicted again. The curve shows what share of each picture is marked; its red line shows
+# where you are. *Export* writes masks, overlay and manifest with the threshold that you chose,
 # and says where.
 #
 # Where no widget can run, as on GitHub, you see six of the pictures and, under each, how much of
@@ -133,11 +134,12 @@ player
 # %% [markdown]
 # ## 8.3 Six acts
 #
-# What sounds when is in [truth.json](media/truth.json), and the script can draw the *truth* of
-# any instant: all pixels of what sounds just then. So the sample can be scored, second by second,
-# by the IoU: the area that mask and truth share, over the area that either has; 1 is perfect, and
-# 1 is also what nothing marked gets where nothing sounds. Your own video has no truth, so this
-# section and the next two stay with the sample.
+# [truth.json](media/truth.json) says what sounds when. From it the script can draw the *truth*, the
+# ground truth mask of any instant: all pixels of the objects that sound just then. So the sample
+# can be scored, second by second, by the IoU: the area that mask and truth share, divided by the
+# area that at least one of them covers. 1 is perfect. A second in which nothing sounds and nothing
+# is marked also scores 1. Your own video has no ground truth, so this section and the next two
+# stay with the sample.
 
 # %%
 acts = json.loads((here.root / "notebooks/media/truth.json").read_text())["acts"]
@@ -146,23 +148,35 @@ for number, act in enumerate(acts, 1):
     in_view = ", ".join(thing["category"] for thing in act["objects"])
     sounds = [f"{sound['what']} {sound['start']:g} to {sound['end']:g}" for sound in act["sounds"]]
     rows.append((number, act["name"], in_view, "; ".join(sounds)))
-workbook.table(["act", "", "in view", "what sounds, seconds"], rows)
+workbook.table(["act", "name", "in view", "what sounds, in seconds"], rows)
 
 # %% [markdown]
-# > **Prediction.** The model has learned from clips in which every sound has its object in view,
-# > no two objects are of a kind, and who sounds at all sounds through the second. For each act,
-# > what will it do?
-# > 1. *They take turns*: what the training clips hold. Will every second have an IoU above 0.9?
-# > 2. *Silence*: one second with the noise floor only (the faint hiss that lies under every
-# >    clip), one without even that. Does it mark anything?
-# > 3. *Off screen*: a sound whose object is not there. Nothing should be marked. Will it leave
-# >    the frame dark?
-# > 4. *Twins*: two objects of a kind, of which only the first ever sounds. Which will it mark?
-# > 5. *Too short, too late*: 0.1 s, 0.25 s, and 1 s that begins halfway between two pictures.
-# >    From what length on does it mark?
-# > 6. *Never seen, never heard*: first an object two and a half times as large as any in
-# >    training, then one a third of the smallest, then white noise, then something like speech.
-# >    Nobody trained it for these: what would you bet on?  Write yours down. Then look.
+# > **Prediction.** The model was trained on clips in which every sound has its object in view, no
+# > two objects are of one category, and a sound lasts for whole seconds. Six acts test it:
+# > 1. *They take turns*: like the training clips.
+# > 2. *Silence*: one second with the noise floor only (the faint hiss under every clip), and one
+# >    without even that. Is anything marked?
+# > 3. *Off screen*: a sound whose object is not in view. For this sound nothing should be marked.
+# > 4. *Twins*: two objects of one category, of which only the first ever sounds. Which is marked?
+# > 5. *Too short, too late*: a sound of 0.1 s, one of 0.25 s, and one of 1 s that begins halfway
+# >    between two pictures. Which of them are marked?
+# > 6. *Never seen, never heard*: an object two and a half times as large as any in training, one
+# >    a third of the size of the smallest, white noise, and something like speech.
+# >
+# > For each act: what is the mean IoU of its four seconds, from 0 to 1?
+
+# %%
+workbook.guess(
+    "the six acts",
+    {
+        "turns": ...,
+        "silence": ...,
+        "off screen": ...,
+        "twins": ...,
+        "too short": ...,
+        "never seen": ...,
+    },
+)
 
 # %%
 truth = [make_sample.truth_at(one.time) for one in found]
@@ -171,10 +185,10 @@ iou = evaluation.frame_iou(marked_all, truth_all)        # 1 where both are empt
 
 
 def told(k, script):
-    """A row for second k: what is heard in it, and how much of each object is marked."""
-    heard = []
+    """A row of the table, for second k: what is heard, and how much of each object is marked."""
+    instants, heard = np.arange(k, k + 0.975, 0.005), []   # while the model listens
     for sound in script["sounds"]:
-        if sound["start"] < k + 0.975 and sound["end"] > k:
+        if ((sound["start"] <= instants) & (instants < sound["end"])).any():
             heard.append(sound["what"])
     things = []
     for name, sounds, area in make_sample.objects_at(k):
@@ -184,7 +198,7 @@ def told(k, script):
 
 
 def act(number):
-    """An act's pictures, what sounds in them and what is marked; of each object, how much."""
+    """The pictures of an act, with what sounds and what is marked, and a table of its seconds."""
     seconds, script = range(4 * number - 4, 4 * number), acts[number - 1]
     columns = []
     for k in seconds:
@@ -197,7 +211,7 @@ def act(number):
         alt=f"Act {number}, {script['name']}: four pictures, what sounds in green, what is marked "
         "in orange.",
     )
-    columns = ["second", "is heard", "in view: how much of it is marked", "frame marked", "IoU"]
+    columns = ["second", "heard", "in view, and how much of it is marked", "frame marked", "IoU"]
     return workbook.table(columns, [told(k, script) for k in seconds])
 
 
@@ -219,7 +233,7 @@ act(5)
 act(6)
 
 # %% [markdown]
-# All 24 seconds in one picture. A bar at the bottom line is an IoU of 0:
+# All 24 seconds in one picture. A bar at the bottom line means an IoU of 0:
 
 # %%
 names = "; ".join(f"{n} {act['name']}" for n, act in enumerate(acts, 1))
@@ -230,48 +244,57 @@ figure.savefig(here.figures / "08_acts.png", dpi=100, metadata={"Software": None
 workbook.show(
     figure,
     alt="A strip of 24 pictures with what sounds, below it one with what is marked, and the IoU of "
-    "each second as a bar: near 1 in the first two acts, low in most seconds of the others.",
+    "each second as a bar: near 1 in the first two acts, low in most seconds of the other four.",
 )
 
-# %% [markdown]
-# What to take from them:
-#
-# - **As trained, as good.** Where the video is what the training clips were, the masks are right
-#   but for their edges, at another size of picture and after lossy coding. Silence is dark, with
-#   or without a noise floor.
-# - **A sound needs a culprit.** The disc that nobody sees is heard, and somebody in view gets the
-#   blame. In training every sound had its object in view; nothing ever taught it to say "that one
-#   is not here".
-# - **Twins.** While one sounds, the other is marked as well, in seconds 14 and 15 even more than the
-#   one that sounds. No training cures this: the model has one vector for all it hears, made of mono
-#   sound that holds no place, and it fits both.
-# - **Short sounds.** The front end hears 0.975 s from the picture on. A tenth of a second in it
-#   was enough. The truth asks what sounds at the *instant* of the picture: in seconds 16 to 18
-#   nothing yet, the sounds start at 16.4, 17.4 and 18.5. So the IoU is 0, and the mask is early.
-# - **What was never seen or heard.** The large cross sounds, and bare background is marked; the
-#   tiny square sounds, and a part of the cross is; for white noise and speech the square and a
-#   part of the cross are. Nothing in the mask warns of it.
-
 # %%
-for number, mean in enumerate(iou.view(6, 4).mean(1), 1):
+means = iou.view(6, 4).mean(1).tolist()
+for number, mean in enumerate(means, 1):
     print(f"act {number}, {acts[number - 1]['name']:24} mean IoU {mean:.2f}")
+short = "turns", "silence", "off screen", "twins", "too short", "never seen"
+workbook.beside("the six acts", dict(zip(short, means)))
+
+# %% [markdown]
+# What to take from the six acts:
+#
+# - **Good at what it was trained for.** Where the video resembles the training clips, the masks
+#   are right except at their edges, although the pictures have another size and the coding is
+#   lossy. In silence nothing is marked, with or without a noise floor.
+# - **A sound needs a culprit.** The disc that nobody sees is heard, and something in view gets the
+#   blame. In training every sound had its object in view. Nothing taught the model to say "that
+#   one is not here".
+# - **Twins.** While one sounds, the other is marked just as much. No training can cure this: the
+#   model has one vector for all that it hears, made from mono sound. It tells *what* sounds, not
+#   *where*, and it fits both twins.
+# - **Short sounds.** The front end hears the 0.975 s that follow the picture. A tenth of a second
+#   of sound in them was enough. The truth asks what sounds at the *instant* of the picture: at
+#   seconds 16 to 18 nothing does yet, because the sounds start at 16.4, 17.4 and 18.5. So the IoU
+#   is 0, and the mask is early.
+# - **Never seen, never heard.** While the large cross sounds, bare background is marked. While the
+#   tiny square sounds, a part of the cross is marked. For white noise and speech, the square and a
+#   part of the cross are marked. Nothing in the masks gives a warning.
 
 # %% [markdown]
 # ## 8.4 Can a threshold help?
 #
-# If the model were *unsure* of its wrong guesses, a higher threshold would remove them and leave
-# the right ones. Is it?
+# If the model were *unsure* of its wrong masks, a higher threshold would remove them and keep the
+# right ones. Is it unsure?
 #
-# > **Prediction.** At a threshold of 0.99, what is left of the right objects of act 1, and of the
-# > object that is blamed in act 3?
-#
+# > **Prediction.** A pixel is marked where its probability is above the threshold. At a threshold
+# > of 0.99, what share is left of the objects that are rightly marked in act 1, and of the object
+# > that gets the blame in act 3?
+
+# %%
+workbook.guess("left at 0.99", {"act 1, right": ..., "act 3, blamed": ...})  # shares, from 0 to 1
+
+# %% [markdown]
 # ### Exercise 1: how sure?
 #
 # *4 minutes, easy.*
 #
-# How high must the threshold be to make an object all but vanish? `probability` is a picture's
-# map, `area` is `True` on the pixels of the object, both arrays have one shape. Return the lowest
-# threshold at which no more than a tenth of the object's pixels is above it.
+# How high must the threshold be to make an object all but vanish? `probability` is the map of one
+# picture, `area` is `True` on the pixels of the object; both arrays have the same shape. Return
+# the lowest threshold that leaves no more than a tenth of the object's pixels above it.
 
 # %% tags=["exercise"]
 def gone_above(probability, area):
@@ -325,55 +348,66 @@ workbook.show(
 )
 
 # %% [markdown]
-# The lines are nearly level. Why? Of each object that is marked: the median of its probabilities,
-# and the threshold of exercise 1, at which it is all but gone. First those of act 1, marked
-# rightly; then those of acts 3, 4 and 6 that are marked and do not sound.
+# The lines are nearly level. Why? The table lists each object of which more than 30% is marked,
+# with the median of its probabilities and, once exercise 1 is solved, the threshold above which it
+# is all but gone. First come the objects of act 1, which are rightly marked. Then come those of
+# acts 3, 4 and 6 that are marked and do not sound. (What act 6 marks on bare background belongs to
+# no object, so it is not in the table.)
 
 # %%
-rows = []
+mine = workbook.yours("how sure")
+rows, left = [], {"act 1, right": [], "act 3, blamed": []}
 for k in [*range(4), *range(8, 16), *range(20, 24)]:       # acts 1, 3, 4 and 6
     for name, sounds, area in make_sample.objects_at(k):
         if masks[k][area].mean() > 0.3 and sounds == (k < 4):
             inside = chance[k][area]
             verdict = "rightly" if sounds else "wrongly"
-            median, above = np.quantile(inside, (0.5, 0.9))
-            rows.append((k, name, verdict, f"{median:.3f}", f"{above:.3f}"))
+            gone = f"{mine(chance[k], area):.3f}" if mine else "your answer"
+            rows.append((k, name, verdict, f"{np.median(inside):.3f}", gone))
+            if k < 12:                                     # acts 1 and 3
+                left["act 1, right" if sounds else "act 3, blamed"].append((inside > 0.99).mean())
+shares = {name: np.mean(of) if of else "nothing is marked" for name, of in left.items()}
+workbook.beside("left at 0.99", shares)
 workbook.table(["second", "object", "marked", "median probability", "gone above"], rows)
 
 # %% [markdown]
-# No threshold tells right from wrong here: most of what is blamed is blamed with the same
-# certainty as what is right. A probability says how much a pixel looks like the *training's*
-# sounding pixels, not how much the answer can be trusted. What a threshold
-# does move is the outline, as the player shows.
+# No threshold separates right from wrong here: most of the objects that are wrongly marked are
+# marked with the same certainty as the right ones. The model learned its probabilities on the
+# training clips. Beyond them, a probability does not say how far the answer can be trusted. What a
+# threshold does move is the outline, as the player shows.
 #
 # ## 8.5 How often to look
 #
-# Published systems look once a second, as AVSBench is annotated. What does looking more often
-# bring, and what does it cost?
+# Published systems look once a second, because AVSBench is annotated once a second. What does
+# looking more often bring, and what does it cost?
 #
-# > **Prediction.** Five times the pictures: five times the time? And will more pictures make act
-# > 5 better?
-#
+# > **Prediction.** With five times the pictures, how many times as long does it take, and what is
+# > the mean IoU of act 5?
+
+# %%
+workbook.guess("more pictures", {"times as long": ..., "mean IoU of act 5": ...})
+
+# %% [markdown]
 # ### Exercise 2: who hears it?
 #
 # *6 minutes, medium.*
 #
 # Picture $k$ stands at second $k/\mathrm{fps}$ and hears the 0.975 s from there on. Return the
-# list of all $k \ge 0$ that hear something of a sound that lasts from `start` to `end`, in
-# seconds.
+# list of all $k \ge 0$ whose pictures hear any part of a sound that lasts from `start` to `end`,
+# in seconds.
 
 # %% tags=["exercise"]
 def hearers(start, end, fps):
     # solution
     instants = range(int(end * fps) + 1)
     return [k for k in instants if k / fps < end and k / fps + 0.975 > start]
-    # wrong: what only touches is heard
+    # wrong: a sound that only touches the window is heard
     instants = range(int(end * fps) + 1)
     return [k for k in instants if k / fps <= end and k / fps + 0.975 >= start]
     # wrong: pictures while it sounds
     instants = range(int(end * fps) + 1)
     return [k for k in instants if start <= k / fps < end]
-    # wrong: only who hears all of it
+    # wrong: only pictures that hear all of it
     instants = range(int(end * fps) + 1)
     return [k for k in instants if k / fps <= start and end <= k / fps + 0.975]
     # wrong: a picture a second
@@ -396,7 +430,7 @@ workbook.check(
     ],
     mistakes=[
         ((0.2, 1, 1), [0, 1], "a sound that ends where a picture begins is not heard with it"),
-        ((2.5, 3.5, 1), [3], "a picture hears what comes after it, so earlier ones count, too"),
+        ((2.5, 3.5, 1), [3], "a picture hears what comes after it, so earlier ones count too"),
         ((2.5, 3.5, 1), [], "a part of the sound is enough"),
         ((1.4, 1.65, 5), [1], "k counts pictures, and there are fps of them a second"),
     ],
@@ -411,9 +445,9 @@ if mine := workbook.yours("who hears it"):
 
 # %%
 def timed(fps):
-    """What is found in the sample, and the seconds that it takes.
+    """What is predicted for the sample, and the seconds that it takes.
 
-    The least of three tries, for other programs only ever add to it.
+    The least of three tries, because other programs can only add time.
     """
     tries = []
     for _ in range(3):
@@ -423,21 +457,30 @@ def timed(fps):
     return often, min(tries)
 
 
-rows = []
+rows, spent = [], []
 for fps in (1, s.dense):
     often, seconds = timed(fps)
+    spent.append(seconds)
     shown = np.array([one.mask() > 0 for one in often])
     flips = np.mean([(a != b).any() and not (a & b).any() for a, b in zip(shown, shown[1:])])
     taken = f"{seconds:.1f} s", f"{seconds / 24:.0%}"
     rows.append((f"{fps:g}", len(often), *taken, f"{flips:.0%}"))
-columns = ["a second", "pictures", "time", "of the video's length"]
-workbook.table([*columns, "neighbours whose masks have nothing in common"], rows)
+columns = ["pictures a second", "pictures", "time", "share of the video's length"]
+workbook.table([*columns, "neighbouring masks that change completely"], rows)
+
+# %%
+in_act_5 = [one for one in often if 16 <= one.time < 20]
+marked_there = torch.from_numpy(np.stack([one.mask() > 0 for one in in_act_5]))
+truth_there = torch.from_numpy(np.stack([make_sample.truth_at(one.time) for one in in_act_5]))
+act_5 = evaluation.frame_iou(marked_there, truth_there).mean()
+both = {"times as long": spent[1] / spent[0], "mean IoU of act 5": act_5}
+workbook.beside("more pictures", both)
 
 # %% [markdown]
-# (Measured on one thread, with everything: decoding, the sound's front end, the model, masks at
-# full size.) The time grows by less than the number of pictures, for the whole video must be
-# decoded in any case. Neighbouring masks less often have nothing in common. Now act 5: how much
-# of the ring is marked in each picture, drawn over the stretches in which it sounds.
+# (Measured on one thread, with everything: decoding, the front end, the model, masks at full
+# size.) The time grows by less than the number of pictures, because the whole video must be
+# decoded in any case. Fewer neighbouring masks change completely. Now act 5: what share of the
+# ring is marked in each picture, drawn over the intervals in which it sounds.
 
 # %%
 def share(one):
@@ -457,17 +500,18 @@ curves = {
 sounds = [(sound["start"], sound["end"]) for sound in acts[4]["sounds"]]
 workbook.show(
     plots.video.against_sound(curves, sounds, "Act 5: the mask runs ahead of the sound"),
-    alt="Share of the object that is marked over act 5, with the stretches in which it sounds: the "
-    "object is marked from some tenths of a second before each of them starts; hardly while the "
-    "two short ones sound, nearly to the end of the long one.",
+    alt="Share of the object that is marked over act 5, with the intervals in which it sounds: it "
+    "is marked from some tenths of a second before each sound starts; hardly at all during the two "
+    "short sounds, and nearly to the end of the long one.",
 )
 
 # %% [markdown]
-# Even the 0.1 s of sound are found, at one picture a second too. But while they sound nothing is
-# marked: the mask runs *ahead*, a picture is marked for what is heard after
-# it. How far ahead? Compare each mask with what will sound `lead` seconds later. Objects move
-# meanwhile, so the truth keeps them where the picture has them, and takes from later only which
-# of them sound. (Acts 1 and 2, without the last second of each.)
+# Even the sound of 0.1 s is found, at one picture a second too. But more pictures do not bring mask
+# and truth together: while the two short sounds last, hardly anything is marked. The mask runs
+# *ahead*, because a picture is marked for what is heard after it. How far ahead? Compare each mask
+# with what sounds `lead` seconds later. The objects move in the meantime. So this truth keeps them
+# where the picture shows them, and takes from the later moment only which of them sound. (Acts 1
+# and 2, without the last second of each.)
 
 # %%
 ordinary = [one for one in often if one.time < 8 and one.time % 4 < 3]
@@ -480,24 +524,30 @@ for lead in (0, 0.2, 0.4, 0.6, 0.8):
 workbook.table(["lead", f"IoU, {len(ordinary)} pictures"], rows)
 
 # %% [markdown]
-# The masks agree best with what sounds some tenths of a second *later*. Once a second, with whole
-# seconds of sound, nobody notices; for a film at 25 pictures a second you would shift the sound
-# by as much, or train with windows that lie around the picture.
+# The masks agree best with what sounds some tenths of a second *later*. The middle of the window
+# that a picture hears lies about half a second after it, which explains at least a part. With one
+# picture a second and sounds of whole seconds, nobody notices. For a film at 25 pictures a second
+# you would shift the sound that the model hears by as much, or train with windows that are centred
+# on the picture.
 #
 # ## 8.6 Does it listen?
 #
-# The test of notebook 3 needs no truth, so it works on any video: keep the pictures, change the
-# sound. Here the video's own sound is heard half its length too late (what falls out at the end
-# comes in at the beginning), then silence. What stays whatever is heard does not come of the
-# sound. `audio=` takes any file with sound: record something of your own, and see what it finds
-# in your pictures.
+# The idea of the listening tests in [notebook 3](03_training.ipynb) works on any video, without
+# ground truth: keep the pictures, change the sound, and compare the masks. Here the video's own
+# sound is delayed by half its length (what falls out at the end comes in at the beginning). Then
+# silence takes its place. A mask that stays the same whatever is heard does not depend on the
+# sound. `audio=` takes any file with sound: record something of your own, and see what the model
+# finds in your pictures.
 #
-# > **Prediction.** How alike are the masks with the video's own sound and those with another?
-# > Their IoU, one against the other: near 1, or near 0?
+# > **Prediction.** The masks with the video's own sound are compared with those with another
+# > sound. What is their IoU, from 0 to 1, with the delayed sound and in silence?
+
+# %%
+workbook.guess("IoU with another sound", {"half its length later": ..., "silence": ...})
 
 # %%
 chosen = OWN or SAMPLE
-own = torch.zeros(16_000)                                # of a video without a track
+own = torch.zeros(16_000)                                # for a video without a sound track
 if probe(chosen).sample_rate:
     own = read_audio(chosen)
 sounds = {
@@ -514,29 +564,31 @@ def marked(audio=None):
     return torch.from_numpy(np.stack([one.mask() > 0 for one in minute]))
 
 
-before, rows = marked(), []
+before, rows, alike = marked(), [], {}
 for name in sounds:
     after = marked(RUNS / f"{name}.wav")
     either = (before | after).flatten(1).any(1)
-    agree = "nothing is marked"
+    alike[name] = agree = "nothing is marked"
     if either.any():
-        agree = f"{evaluation.frame_iou(before, after)[either].mean():.2f}"
+        alike[name] = evaluation.frame_iou(before, after)[either].mean()
+        agree = f"{alike[name]:.2f}"
     rows.append((name, f"{before.float().mean():.1%}", f"{after.float().mean():.1%}", agree))
-columns = ["sound", "marked with its own", "marked with this"]
-workbook.table([*columns, "IoU between the two, where either marks"], rows)
+workbook.beside("IoU with another sound", alike)
+columns = ["sound", "marked with its own sound", "marked with this sound"]
+workbook.table([*columns, "IoU of the two, where either marks anything"], rows)
 
 # %% [markdown]
-# A deaf model would keep its masks, IoU 1. This one, in the sample, drops them all in silence,
-# and with the wrong sound marks less, and mostly other things. Why is the IoU not 0? Most of what
-# is heard is now off screen, and as in act 3 somebody in view gets the blame; often it falls on
-# the one that was marked before. A model that listens can still be wrong:
-# listening is what this test shows, and no more.
+# A deaf model would keep its masks, with an IoU of 1. This one, on the sample, marks nothing in
+# silence. With the delayed sound it marks less, and mostly other places. Why is that IoU not 0? In
+# most acts what is heard now has no object in view, and, as in act 3, something in view gets the
+# blame. Where the same object was marked before, the masks overlap. A model that listens can still
+# be wrong: this test shows that it listens, and no more.
 #
 # ## 8.7 To take away: overlay, masks, manifest
 #
 # The command line writes a folder for each video, picture by picture: an hour takes no more
-# memory than a minute, and a run that was stopped goes on where it was. `write` is the same for
-# one video.
+# memory than a minute, and a run that was stopped continues where it was. `write` does the same
+# for one video.
 #
 # ```
 # lightavseg predict checkpoints/tiny notebooks/media/sample.mp4 --out masks
@@ -553,31 +605,32 @@ about = {name: manifest[name] for name in ("complete", "video", "heard")}
 pprint.pp({"asked": asked, **about, "frames": manifest["frames"][:2]}, width=110)
 
 # %% [markdown]
-# That is part of it. The whole manifest also holds a digest of the video and one of the model,
-# short numbers that change with any byte of either, so that nobody takes another file of the same
-# name for yours. Keep it beside the masks when they go into a paper.
+# That is a part of it. The whole manifest also holds a digest of the video and one of the model:
+# short codes that change with any byte of either. So nobody mistakes another file of the same name
+# for yours. Keep the manifest beside the masks when they go into a paper.
 
 # %%
 overlay = made / "overlay.mp4"
 Video(str(overlay), embed=overlay.stat().st_size < 2e6, width=320)
 
 # %% [markdown]
-# ## 8.8 A dog barks, and the dog lights up
+# ## 8.8 A dog barks: does the dog light up?
 #
-# Silhouettes show the mechanism; nobody would call them a world. `checkpoints/photos` is the same
-# model, trained on cut-out *photographs* of 41 animals, instruments and things in front of
-# photographed backgrounds, each with a *recording* of its sound. None of them comes with the
-# workbook. Two packages of the drawing program Tux Paint hold them, and one command fetches them,
-# 4.4 MB, and checks every file ([photographs that sound](../docs/photos.md)):
+# Silhouettes show the mechanism; nobody would call them a world. `checkpoints/photos` has the
+# same architecture. It was trained on cut-out *photographs* of 41 animals, instruments and things,
+# mostly on photographed backgrounds, each with a *recording* of its sound. None of these files
+# comes with the workbook. They are part of two packages of the drawing program Tux Paint. One
+# command fetches them, 4.4 MB, and checks every file
+# ([photographs that sound](../docs/photos.md)):
 #
 # ```
 # lightavseg data fetch photos
 # ```
 #
-# Where they are there, the next cell makes a film of them: ten seconds, in which a few of them
-# move and each sounds now and then. The model knows every one of them, but has never seen them
-# together in this place, nor heard these mixtures. Where they are not there, the cells of this
-# section say so, and do nothing else. Play the film with sound. What would *you* mark?
+# If the photographs are installed, the next cell makes a film of them: ten seconds, in which two to
+# four of them move and each sounds now and then. The model was trained on these photographs and
+# recordings, but not on this scene or this mixture. If they are not installed, the next cell says
+# so, and the cells of this section do nothing. Play the film with sound. What would *you* mark?
 
 # %%
 PHOTOGRAPHS = is_enough(photos_folder())
@@ -607,13 +660,14 @@ if PHOTOGRAPHS:
     )
     workbook.show(
         figure,
-        alt="A strip of ten pictures of photographed things with what sounds, below it one with "
+        alt="A strip of ten pictures of photographed things, with what sounds; below it one with "
         "what the model marks, and the IoU of each second as a bar.",
     )
 
 # %% [markdown]
-# Does it listen? The test of 8.6, with the truth at hand. Sound that comes half the film too late
-# must cost the score, and silence must leave the film dark:
+# Does it listen? This is the test of 8.6, now with the ground truth at hand. If the model listens,
+# sound that is delayed by half the film lowers the score, and silence leaves the film unmarked. (An
+# unmarked picture scores 1 where nothing sounds.)
 
 # %%
 if PHOTOGRAPHS:
@@ -627,16 +681,16 @@ if PHOTOGRAPHS:
         again = torch.from_numpy(np.stack([one.mask() > 0 for one in seen]))
         agree = evaluation.frame_iou(again, torch.from_numpy(film_truth)).mean()
         rows.append((name, f"{again.float().mean():.1%}", f"{agree:.2f}"))
-    display(workbook.table(["heard", "marked", "mean IoU with what sounds"], rows))
+    display(workbook.table(["heard", "marked", "mean IoU with the truth"], rows))
 
 # %% [markdown]
-# And now with your hands: the mixing desk of notebook 5, with photographs. Each thing has a
-# switch and a fader. **Try:**
+# And now you: the mixing desk of [notebook 5](05_decoder.ipynb), with photographs. Each thing has a
+# switch and a volume. **Try:**
 #
-# 1. Switch one off that sounds. Does its mask go, and does the other's stay?
-# 2. Switch all off, and then the noise floor too.
-# 3. Only the donor's sound: something that is not in the picture. Who gets the blame?
-# 4. Turn one down slowly. Where does the model lose it, and where do *you*?
+# 1. Switch off one thing that sounds. Does its mask go, and do the other masks stay?
+# 2. Switch off everything, and then the noise floor too.
+# 3. Leave only the donor's sound, which is the sound of another clip. What gets the blame?
+# 4. Turn one thing down slowly. When does the model lose it, and when do *you*?
 
 # %% tags=["recordings"]
 if PHOTOGRAPHS:
@@ -652,65 +706,83 @@ if PHOTOGRAPHS:
     changes = 20 if s.profile == "smoke" else 100
     times = lav.widgets.response_times(desk, changes)
     print(
-        f"measured, CPU, threads: {torch.get_num_threads()}: "
+        f"from a change to its picture, measured, CPU, threads: {torch.get_num_threads()}: "
         f"median {times.median:.0f} ms, 95th percentile {times.p95:.0f} ms"
     )
 
 # %% [markdown]
-# Do not make too much of it. Each category has one photograph, or two or three, and so few
-# recordings: the model knows *that* dog and *that* bark. Clips with individuals that it never met
-# ([measured](../docs/photos.md#what-is-measured)) it marks worse than a deaf model with perfect
-# eyes would. And a photograph cut out and set before another is no scene. It is not AVSBench.
+# Do not make too much of it. Most categories have one photograph and one recording: the model knows
+# *that* dog and *that* bark. What it makes of individuals that it has never met is
+# [measured elsewhere](../docs/photos.md#what-is-measured). And a photograph that is cut out and put
+# in front of another one is no scene. It is not AVSBench.
 
 # %% [markdown]
 # ## 8.9 Your video, your model
 #
-# Upload it in the player: at most 10 MB, some seconds of a phone's video. Or, of any length: put
-# it into the folder `notebooks`, set `video` in the parameters to its name, and run all; then
-# 8.2, 8.6 and 8.7 are about it. Any format that FFmpeg knows will do, held upright or not, with
-# any sound, or none.
+# Upload it in the player: at most 10 MB, a few seconds of a phone's video. A video of any length
+# goes into the folder `notebooks`: set `video` in the parameters to its path, such as
+# `"notebooks/mine.mp4"`, and run all cells. Then 8.2, 8.6 and 8.7 are about it. The video may be in
+# any format that FFmpeg knows, upright or not, with sound or without.
 #
-# **But be clear about what you see.** `checkpoints/tiny` knows seven flat silhouettes and seven
-# timbres. It has never seen a photograph or heard a voice. On your phone's video its masks mean
-# *nothing*, however plausible one may look: act 6 is what happens there, all the time. What is
-# the same on real video is everything around the model: the decoding, the timing, the tests of
-# this notebook. For masks that mean something
+# **But be clear about what you see.** `checkpoints/tiny` knows flat silhouettes and synthetic
+# timbres. It has never seen a photograph or heard a recording. `checkpoints/photos` knows cut-out
+# photographs of some animals, instruments and things, most of them by a single photograph and a
+# single recording. Another dog, or another bark, it may not know. What either of them marks in your
+# phone's video means *nothing*, however plausible a mask may look: act 6 is what to expect there.
+# What carries over to real video is everything around the model: the decoding, the timing, the
+# tests of this notebook. For masks that mean something
 #
 # 1. get AVSBench, which is given out on request, and check it: `lightavseg data check
 #    path/to/AVSBench --subset ms3` ([how to get it and where to put it](../docs/avsbench.md));
 # 2. train on a GPU, e.g. `lightavseg train --data path/to/AVSBench --subset ms3 --recipe paper
 #    --audio-weights joint --out runs/real` (the recipes are *unverified*: nobody has run them on
 #    the real data here);
-# 3. set `checkpoint = "runs/real"`, and run the same cells. Expect little of it on the sample,
-#    which is to it what act 6 is to this one; what it marks in your video will be worth a look.
+# 3. set `checkpoint = "runs/real"` and run the same cells. Expect little of that model on the
+#    sample: silhouettes are to it what act 6 is to `checkpoints/tiny`. What it marks in your video
+#    may be worth a look.
 #
-# Then ask the questions of this notebook. Silence it: does it go dark? Give it another sound:
-# does the mask move? Find a second with two of a kind. Find a sound from behind the camera.
+# Then ask the questions of this notebook. Take away the sound: does the mask vanish? Give it
+# another sound: does the mask move? Find a second with two objects of a kind. Find a sound from
+# behind the camera.
 
 # %% tags=["result", "nbval-check-output"]
 right = (iou > 0.9).int()
 print(f"seconds with an IoU above 0.9: {right[:8].sum()} of 8 in acts 1 and 2, "
       f"{right[8:].sum()} of 16 in acts 3 to 6")
 
+# %%
+workbook.took(1)
+
 # %% [markdown]
-# ## Summary
+# ## Three things to remember
 #
-# - One `Segmenter` for a model in PyTorch or an exported file; `predict` for pictures and
-#   probabilities, `lightavseg predict` for files.
-# - What training held works; off-screen sounds, twins, sounds that begin between two pictures
-#   and unknown things do not, each for its own reason, and the probability does not warn.
-# - A picture hears what comes after it: masks run a few tenths of a second ahead of the sound.
-# - Whether a model listens can be tested on any video, without a truth: change the sound and
-#   compare the masks.
+# 1. Audio tells *what*, vision tells *where*: with one audio vector for all that is heard, twins
+#    cannot be told apart, whatever the training. Off-screen sounds and unknown things fail because
+#    the training clips held nothing like them, and neither mask nor probability gives a warning.
+# 2. A picture is paired with the sound that comes after it, so masks run a few tenths of a second
+#    ahead of the sound.
+# 3. Whether a model listens can be tested on any video, without ground truth: keep the pictures,
+#    change the sound, and compare the masks.
 #
 # **What this can and cannot say about AVSBench.** One staged video of 24 seconds shows *that*
-# these failures exist and why, for a method with one audio vector, in the clearest case. How
-# often they occur in real clips, and how a model that saw thousands of real objects behaves, it
-# cannot say.
+# these failures exist, and why, for a method with one audio vector, in the clearest case. It cannot
+# say how often they occur in real clips, or how a model behaves after training on thousands of real
+# objects.
+#
+# ## Try next
+#
+# - Set `dense = 25.0` in the parameters. How does the time grow in 8.5, and does the best lead stay
+#   where it was?
+# - Train a model with `--negatives` ([what they buy and cost](../docs/photos.md#negatives)), set
+#   `checkpoint` to it, and look at act 3. Does something in view still get the blame?
+# - Train another method of [notebook 7](07_methods.ipynb), set `checkpoint` to its run, and send it
+#   through the six acts. Which of them does it fail?
 #
 # ## References
 #
-# - LightAVSeg: arXiv 2605.08805 (ICML 2026). AVSBench, and the protocol of one picture a second:
-#   arXiv 2207.05042.
-# - The front end with its 96 windows: Hershey et al., *CNN Architectures for Large-Scale Audio
-#   Classification*, ICASSP 2017.
+# - LightAVSeg: arXiv 2605.08805 (ICML 2026).
+# - AVSBench, with its one annotated picture a second: Zhou et al., *Audio-Visual Segmentation*,
+#   ECCV 2022, arXiv 2207.05042.
+# - The front end with its window of 0.975 s: Hershey et al., *CNN Architectures for Large-Scale
+#   Audio Classification*, ICASSP 2017.
+# - Photographs and recordings in 8.8: Tux Paint, with [credits](../figures/CREDITS.md).

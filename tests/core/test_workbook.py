@@ -73,3 +73,23 @@ def test_show_displays_once_with_alt_text(monkeypatch):
     assert data["text/plain"] == how["metadata"]["image/png"]["alt"] == "Empty axes."
     assert data["image/png"].startswith("iVBOR")
     assert not plt.fignum_exists(figure.number)
+
+
+def test_a_drawing_is_kept_as_svg_with_its_alt_text(monkeypatch):
+    import IPython.display
+    from matplotlib import pyplot as plt
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda data, **how: shown.append((data, how)))
+    for _ in range(2):
+        figure, _ = plt.subplots(figsize=(1, 1))
+        workbook.show(figure, "Empty axes.", vector=True)
+    (data, how), again = shown
+    assert again == (data, how)  # the same each time
+    assert "<svg" in data["image/svg+xml"] and how["metadata"]["image/svg+xml"]["alt"] == "Empty axes."
+
+
+def test_the_minutes_of_a_run_stand_beside_those_expected(capsys):
+    workbook.settings(parameters(), **TYPES)
+    workbook.took(0.5)
+    assert capsys.readouterr().out == "minutes since the top: 0.0; expected on 2 cores: 0.5\n"

@@ -43,6 +43,8 @@ def stem(path):
 
 
 every_notebook = pytest.mark.parametrize("source", SOURCES, ids=stem)
+LESSONS = [source for source in SOURCES if source.stem != "00_start"]  # which has no exercises
+every_lesson = pytest.mark.parametrize("source", LESSONS, ids=stem)
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_structure(source):
     assert max(map(len, lines)) <= 100, "code that a reader of the page would have to scroll sideways for"
 
 
-@every_notebook
+@every_lesson
 def test_each_exercise_says_its_minutes_and_knows_mistakes(source):
     text = source.read_text()
     exercises = [cell.source for cell in jupytext.read(source).cells if "exercise" in tags(cell)]
@@ -100,7 +102,7 @@ def test_each_exercise_says_its_minutes_and_knows_mistakes(source):
     assert "workbook.yours(" in text, "what the reader wrote is used afterwards"
 
 
-@every_notebook
+@every_lesson
 def test_each_notebook_has_the_same_frame(source):
     text, cells = source.read_text(), build.notebook_from_source(source).cells
     assert "@minutes" in text and "@minutes" not in cells[0].source
@@ -110,7 +112,7 @@ def test_each_notebook_has_the_same_frame(source):
     assert "workbook.took(" in text
 
 
-@every_notebook
+@every_lesson
 def test_a_prediction_is_written_down_before_it_is_measured(source):
     cells = build.notebook_from_source(source).cells
     for cell, following in zip(cells, cells[1:], strict=False):
