@@ -1,4 +1,4 @@
-"""Drawings: LightAVSeg as it is, and the way through the notebooks."""
+"""Drawings: LightAVSeg as it is, how methods let a map meet a sound, and the way through the notebooks."""
 from __future__ import annotations
 
 import copy
@@ -52,6 +52,15 @@ PATHS = {  # by colour: who walks it, and where
     GREEN: ("an evening", ("00", "01", "03", "08")),
     BLUE: ("a course", tuple(stop.number for stop in STOPS)),
     PURPLE: ("a researcher", ("02", "04", "06", "07")),
+}
+
+
+MEETINGS = {  # what happens between the map's positions (blue) and the sound (orange)
+    "LightAVSeg": "one vector is added\nto all positions: O(N)",
+    "AVSBench": "the sound is copied; each position\nmeets each other: N x N",
+    "AVESFormer": "each position asks\nK keys: N x K",
+    "AVSegFormer": "queries ask the sound,\nthen look at the map",
+    "SelM": "each position chooses one of\ntwo tokens; one has heard",
 }
 
 
@@ -127,6 +136,41 @@ def architecture(model: LightAVSeg, size: int | None = None) -> Figure:
     return figure
 
 
+def meetings() -> Figure:
+    """How a map of N = 16 positions meets a sound in each method: a panel each."""
+    figure, axes = subplots(1, 5, figsize=(11, 2.5))
+    spots = [(0.2 * column, 0.2 * row) for row in range(4) for column in range(4)]
+    for axis, (name, told) in zip(axes, MEETINGS.items()):
+        _spots(axis, spots, EYE)
+        sound = [(1.5, 0.3)]
+        if name == "AVSBench":                                        # the sound is copied to each position
+            sound = [(x + 1.3, y) for x, y in spots]
+        elif name == "AVESFormer":
+            sound = [(1.6, 0.2 * k) for k in range(4)]
+        between = [(0.95, 0.3 * k) for k in range(3)] if name == "AVSegFormer" else []
+        between = [(0.95, 0.15), (0.95, 0.45)] if name == "SelM" else between
+        for x, y in sound:
+            for u, v in between or (spots if name != "LightAVSeg" else []):
+                axis.plot([x, u], [y, v], color=EAR, linewidth=0.3, alpha=0.7, zorder=0)
+        for u, v in between:
+            for x, y in spots:
+                axis.plot([u, x], [v, y], color=PURPLE, linewidth=0.3, alpha=0.7, zorder=0)
+        _spots(axis, between, PURPLE)
+        _spots(axis, sound, EAR)
+        if name == "LightAVSeg":
+            _arrow(axis, (1.4, 0.3), (0.75, 0.3), EAR)
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel(told, fontsize=8)
+        axis.set(xlim=(-0.2, 2.1), ylim=(-0.3, 0.9), aspect="equal")
+        bare(axis)
+    return figure
+
+
+def _spots(axis: Axes, places: list[tuple[float, float]], color: str) -> None:
+    if places:
+        axis.scatter(*zip(*places), s=26, color=color, edgecolor="black", linewidth=0.5)
+
+
 def way_through() -> Figure:
     """The notebooks, what each asks, which it needs, and three paths through them."""
     figure, axis = subplots(figsize=(11, 5))
@@ -145,9 +189,9 @@ def way_through() -> Figure:
         for needed in stop.needs:
             before = middle[needed]
             _arrow(axis, (before[0] + wide / 2 + 0.04, before[1]), (x - wide / 2 - 0.04, y), GREY)
-    for k, (color, (who, numbers)) in enumerate(PATHS.items()):
-        axis.plot(-0.9 + 2.7 * k, -0.4, "o", color=color)
-        axis.text(-0.75 + 2.75 * k, -0.4, f"{who}: {' '.join(numbers)}", fontsize=8.5, va="center")
+    for x, (color, (who, numbers)) in zip((-1, 1.2, 4.4), PATHS.items()):
+        axis.plot(x, -0.4, "o", color=color)
+        axis.text(x + 0.15, -0.4, f"{who}: {' '.join(numbers)}", fontsize=8.5, va="center")
     axis.set(xlim=(-1.3, 3 * across + 1.3), ylim=(-0.6, 4 * up + 0.6))
     bare(axis)
     axis.spines[:].set_visible(False)

@@ -359,8 +359,19 @@ workbook.beside("four times the pixels", dict(zip(("MACs", "other operations"), 
 #
 # ## 2.5 Three ways to bring sound in
 #
-# How do other methods let a map $V$ meet the sound $A$?
-#
+# How do other methods let a map $V$ meet the sound $A$? Blue dots are the positions of a map,
+# orange ones hold the sound, and purple ones stand between:
+
+# %%
+workbook.show(
+    plots.drawings.meetings(),
+    alt="Five small drawings of sixteen positions and a sound: in LightAVSeg one arrow from the "
+    "sound to the whole map; in AVSBench a line between every position and every copy of the "
+    "sound; in AVESFormer lines to four keys; in AVSegFormer and SelM a few points in between.",
+    vector=True,
+)
+
+# %% [markdown]
 # **1. Tiled: every position meets every position.** This is TPAVI (temporal pixel-wise
 # audio-visual interaction, Zhou et al., 2022), the core of the method that was published with the
 # AVSBench data ([notebook 1](01_data.ipynb)). The method, too, is called AVSBench. The sound is

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import lightavseg_core as lav
-from lightavseg_core.plots.drawings import STOPS, architecture, way_through
+from lightavseg_core.plots.drawings import STOPS, architecture, meetings, way_through
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,3 +35,7 @@ def test_the_map_shows_every_notebook():
     numbers = {path.stem[:2] for path in (ROOT / "notebooks" / "py").glob("*.py")}
     assert {stop.number for stop in STOPS} == numbers
     assert {stop.number for stop in STOPS} <= set(texts(way_through()))
+
+
+def test_each_method_is_drawn_with_its_sound():
+    assert {axis.get_title().lower() for axis in meetings().axes} == set(lav.list_methods())
