@@ -1,6 +1,7 @@
 """Make the notebooks from their text source, run them, and say which are out of date.
 
 python notebooks/build.py build [NAME ...]      notebooks/NAME.ipynb from notebooks/py/NAME.py, with outputs
+python notebooks/build.py text [NAME ...]       only the text anew, where no code has changed; outputs stay
 python notebooks/build.py run NAME --out FILE   execute one with other parameters; FILE is the executed copy
 python notebooks/build.py sync                  which notebooks differ from their source
 
@@ -124,7 +125,13 @@ def _gap(answers: re.Match) -> str:
 
 def _cell(kind: str, source: str, tags: list[str] | None = None) -> NotebookNode:
     make = new_code_cell if kind == "code" else new_markdown_cell
-    return make(source, metadata={"tags": tags} if tags else {})
+    return make(source, metadata=_metadata(tags))
+
+
+def _metadata(tags: list[str] | None) -> dict:
+    """A check is folded away in JupyterLab: it holds hints, and what mistakes come to."""
+    folded = {"jupyter": {"source_hidden": True}} if tags and "check" in tags else {}
+    return {"tags": tags, **folded} if tags else {}
 
 
 def execute(
@@ -149,7 +156,7 @@ def tidy(notebook: NotebookNode) -> None:
     widgets, views = notebook.metadata.get("widgets", {}), set()
     models = next(iter(widgets.values()), {}).get("state", {})
     for cell in notebook.cells:
-        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
+        cell.metadata = _metadata(cell.metadata.get("tags"))
         if cell.cell_type != "code":
             continue
         outputs = []
@@ -239,6 +246,25 @@ def build(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
         nbformat.write(execute(notebook_from_source(_source(name))), HERE / f"{name}.ipynb")
 
 
+def text(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Make the text of notebooks anew (all, if none is named) and keep their outputs."""
+    for name in names or sorted(path.stem for path in HERE.glob("py/*.py")):
+        made, target = notebook_from_source(_source(name)), HERE / f"{name}.ipynb"
+        built = nbformat.read(target, 4)
+        new, old = ([cell for cell in n.cells if cell.cell_type == "code"] for n in (made, built))
+        # What a check says of a gap does not depend on its text.
+        if [_code(cell) for cell in new] != [_code(cell) for cell in old]:
+            raise SystemExit(f"{name}: its code has changed; build it. Nothing was written.")
+        for cell, of in zip(new, old):
+            cell.update(outputs=of.outputs, execution_count=of.execution_count)
+        made.metadata = built.metadata
+        nbformat.write(made, target)
+
+
+def _code(cell: NotebookNode) -> str:
+    return "a check" if "check" in cell.metadata.get("tags", []) else cell.source
+
+
 def _progress(folder: Path, since: float) -> str:
     """What the training that logs below folder has come to; a log from before `since` is another run's."""
     logs = [log for log in folder.glob("*/log.jsonl") if log.stat().st_mtime > since]
@@ -318,6 +344,6 @@ def sync() -> None:
 
 
 if __name__ == "__main__":
-    commands = {"build": build, "run": run, "sync": sync}
+    commands = {"build": build, "text": text, "run": run, "sync": sync}
     words = [at_home(word) for word in sys.argv[1:]]
     tyro.extras.subcommand_cli_from_dict(commands, description=__doc__.splitlines()[0], args=words)

@@ -34,8 +34,8 @@ def minutes(cells: list[NotebookNode]) -> str:
     """What stands in place of PLACE: all minutes, and those of each numbered section."""
     by_section = {name: round(count / PACE + more) for name, (count, more) in sections(cells).items()}
     whole = round(sum(count / PACE + more for count, more in sections(cells).values()))
-    each = ", ".join(f"{name}: {max(1, one)}" for name, one in by_section.items() if name[:1].isdigit())
-    return f"{whole} minutes, exercises included ({each})"
+    each = ", ".join(f"{name} {max(1, one)}" for name, one in by_section.items() if name[:1].isdigit())
+    return f"{whole} minutes with the exercises, pictures and code not counted; by section {each}"
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ print(f"{s.clips} test clips of each kind, seed {s.seed}")
 import json
 import shutil
 
+import numpy as np
 import torch
 from IPython.display import Audio, display
 from PIL import Image
@@ -226,8 +227,9 @@ for subset, clip in clips.items():
 # somebody put into it, so this workbook never does: it computes log-mels from the WAV.
 #
 # **What a mask contains.** In AVSS a mask is a colour picture, and each colour *is* a number. The
-# rule is that of PASCAL VOC (Everingham et al. 2010): the bits of the class index, lowest first,
-# become the highest bits of red, green and blue in turn. So 1 is dark red, 2 is dark green, and
+# rule is that of PASCAL VOC (Everingham et al. 2010). Write the class index in binary. Its last
+# bit switches red to 128, the bit before it green, the next one blue; further bits add 64 in the
+# same order, then 32. So 1 is dark red, 2 is dark green, and
 # 3, which is 1 + 2, is both: olive. 4 is dark blue. Neighbouring numbers get very different
 # colours. (The figure above uses other colours, which are easier to tell apart on a picture.) The
 # package looks the colours up and returns indices:
@@ -253,8 +255,9 @@ folder = here.runs / "labels_semantic"
 folder.mkdir(parents=True, exist_ok=True)
 Image.fromarray((index - 1).numpy()).save(folder / "0.png")      # uint8: 0 - 1 wraps around to 255
 again = read_mask(folder / "0.png", "avss", len(labels))
-written = sorted({value for _, value in Image.open(folder / "0.png").getcolors()})
-print("values in the file", written, "are read as", again.unique().tolist())
+in_file = torch.from_numpy(np.array(Image.open(folder / "0.png")))
+pairs = torch.stack([in_file.flatten(), again.flatten()], 1).unique(dim=0).tolist()
+print(", ".join(f"{value} in the file is read as {read}" for value, read in pairs))
 assert torch.equal(again, index)
 
 # %% [markdown]
@@ -296,10 +299,10 @@ assert found == [(victim.name, "missing"), (other.name, "broken")]
 #
 # 1. Take the 15,600 samples (0.975 s) that begin at the frame's time.
 # 2. Cut them into **windows** of 25 ms (400 samples); a new one begins every 10 ms (160 samples).
-#    Fade each window in and out with a bell-shaped curve, the Hann window. Otherwise the cuts
-#    would show up in the spectrum, as clicks.
-# 3. Ask how much of each frequency a window contains. This is a Fourier transform over 512 points
-#    (FFT). We keep its strengths (*magnitudes*) at 257 frequencies from 0 to 8,000 Hz, the
+#    Fade each window in and out with a bell-shaped curve, the Hann window. A hard cut
+#    would look like high frequencies that are not in the sound.
+# 3. Ask how much of each frequency a window contains: its *spectrum*. This is a Fourier transform
+#    (FFT) over 512 points, so 112 zeros follow the 400 samples. We keep its strengths (*magnitudes*) at 257 frequencies from 0 to 8,000 Hz, the
 #    **bins**.
 # 4. Add up the bins in 64 **mel bands** between 125 and 7,500 Hz. The weights of a band form a
 #    triangle over its frequencies. The mel is a unit of pitch as *we* hear it. The triangles are
@@ -661,11 +664,8 @@ workbook.check(
 # maximum **in each batch** and averages these maxima; a batch in which nothing sounds counts 0.
 # So a score that was computed in this way depends on the batch size.
 #
-# Take our three frames. The curves of the two sounding frames both reach 1, but at different
-# thresholds. Their mean stays below 1, because no threshold suits both.
-#
-# > **Prediction.** What does the batch-wise $M_F$ become if each of the three frames is a batch
-# > of its own?
+# > **Prediction.** What does the batch-wise $M_F$ of our three frames become if each of them is a
+# > batch of its own?
 
 # %%
 workbook.guess("M_F, one frame per batch", ...)
@@ -761,9 +761,9 @@ workbook.show(
 #
 # Along each row of the table the frames, the sound, the model and its predictions are the same.
 # All that changes is a setting of the data loader. Where masks are sure it hardly matters; where
-# they are not, it moves $M_F$ by several points. Differences between methods can be smaller than
-# that: with the same encoders, $M_F$ on S4 is *reported* as 1.1 points higher for AVSegFormer
-# (Gao et al. 2024) than for the method that was published with AVSBench. So the workbook reports
+# they are not, it moves $M_F$ by several points. A *reported* difference between two methods, with
+# the same encoders on S4, is 1.1 points (AVSegFormer, Gao et al. 2024, over the method that was
+# published with AVSBench). How sure masks are on the real S4, we do not know. So the workbook reports
 # $M_F$ of one curve over the whole split. Beside it, as `M_F_batch`, stands the number of the
 # published rule, always with its `batch_size`.
 #

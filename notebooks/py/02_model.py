@@ -213,7 +213,8 @@ workbook.check(
 # %% [markdown]
 # ## 2.2 All stages: the encoder
 #
-# The visual encoder, SeaFormer (Wan et al., 2023), has five stages with strides 4 to 64. The
+# The visual encoder, SeaFormer (Wan et al., 2023), has five stages with strides 4 to 64: a stride
+# of 4 means one position for every 4 pixels of a side, rounded up. The
 # audio encoder, MobileNetV2 (Sandler et al., 2018), turns the log-mel spectrogram into the first
 # audio state, $A_0$. After each visual stage the sound is refined and added, *and the next stage
 # reads the enhanced map*: sound enters the visual features early and often. The audio state
@@ -240,9 +241,10 @@ workbook.table(["stage", "$V_i^{enc}$", "$A_i$", "parameters of the RAVE stage"]
 #
 # *3 minutes, easy.*
 #
-# A RAVE stage has two 1x1 convolutions with biases: from `before` to `channels` channels
-# (projection) and from `channels` to `channels` (gate). How many parameters does it have? Compare
-# with the table.
+# In the code the matrices $W_p$ and $W_g$ are two 1x1 convolutions with biases: from `before` to
+# `channels` channels (projection) and from `channels` to `channels` (gate). (A 1x1 convolution is
+# one matrix, applied at each position.) How many parameters does a RAVE stage have? Compare with
+# the table.
 
 # %% tags=["exercise"]
 def rave_parameters(before, channels):
@@ -291,10 +293,12 @@ if mine := workbook.yours("parameters of RAVE"):
 # and adds it to the features: $V_i^\text{dec} = P_i V_i^\text{enc} +
 # \mathrm{up}(S\,V_{i+1}^\text{dec}) + W_b \hat A_i$. Again this is one number per channel.
 #
-# Here $P_i$ is a 1x1 convolution that brings the map to the decoder's width $D$ (the audio state
-# has one of its own). $S$ is a 3x3 convolution block, $\mathrm{up}$ a bilinear resize, $\max$ the
-# global max pooling of section 2.1. $W$, $W_g$ and $W_b$ are learned matrices, and $[\cdot, \cdot]$
-# joins two vectors end to end. At the coarsest scale there is no $i + 1$.
+# Here $P_i$ is a 1x1 convolution that brings the map to the decoder's width $D$; another one does
+# the same for $A_i$. $S$ is a 3x3 convolution block, $\mathrm{up}$ a bilinear resize, $\max$ the
+# global max pooling of section 2.1, and $[\cdot, \cdot]$ joins two vectors end to end. Each scale
+# has learned matrices $W$, $W_g$ and $W_b$ of its own, different from those of the encoder. At the
+# coarsest scale the terms with $i + 1$ are left out. (`decode` below also gets `audio_0`, which
+# only a variant in [notebook 7](07_methods.ipynb) uses.)
 
 # %% tags=["nbval-check-output"]
 with torch.inference_mode():
@@ -384,6 +388,10 @@ workbook.show(
 # and a fourth linear layer leads back to $C$ channels. There is no softmax. As published, the
 # left product comes first: a matrix of $N \times N$ numbers.
 #
+# A *token* is a vector. In attention each position makes a query and compares it with the key of
+# every token. Softmax turns the results into weights that add up to 1, and the answer is the
+# weighted mean of the tokens' values.
+#
 # **2. Sound as $K$ tokens** (AVESFormer, Wang et al., 2024; with $K = 1$ also the early fusion of
 # SelM, Li et al., 2024). This is cross-attention (Vaswani et al., 2017): each position asks $K$
 # audio tokens, $\mathrm{softmax}(qk^\top/\sqrt{d})\,v$. The queries $q$ come from the positions,
@@ -409,8 +417,8 @@ workbook.show(
 #
 # *3 minutes, easy.*
 #
-# At small $N$ the projections dominate TPAVI. From which $N$ on do the two $N \times N$ products
-# cost more MACs than the three projections?
+# At small $N$ the projections dominate TPAVI. At which $N$ do the two $N \times N$ products cost as
+# many MACs as the three projections? Return $N$ for `channels` channels.
 
 # %% tags=["exercise"]
 def square_dominates_from(channels):
@@ -430,7 +438,7 @@ def square_dominates_from(channels):
 workbook.check(
     "where the square dominates",
     square_dominates_from,
-    hint="set N²C equal to 1.5·N·C² and solve for N",
+    hint="both costs stand in the table above; when are they equal?",
     cases=[(256, 384.0), (64, 96.0)],
     mistakes=[
         (64, 6144.0, "the products cost N² times C: one C cancels"),
@@ -443,7 +451,8 @@ workbook.check(
 # %% [markdown]
 # For scale: at stride 8 a frame of 160 pixels has $20 \cdot 20 = 400$ positions. Now count. The
 # methods fuse at several scales. So here each way works on four maps of one frame, with strides
-# 4, 8, 16 and 32, and cross-attention has 16 tokens:
+# 4, 8, 16 and 32, and cross-attention has 16 tokens. A fourth curve, *TPAVI, re-associated*, is
+# the first way with its three matrices multiplied in another order; section 2.6 explains it.
 
 # %%
 sides = [side for side in (96, 160, 224, 320, 448, 640, 896) if side <= s.largest]
@@ -517,8 +526,7 @@ workbook.table(columns, rows)
 # %% [markdown]
 # One curve is quadratic: TPAVI *as published*. It need not be. Write $\theta$, $\phi$ and $g$ for
 # the three matrices $\theta(V)$, $\phi(A)$ and $g(V)$, which have a row for each position. There is
-# no softmax between them, so they may be multiplied in either order, $(\theta\phi^\top)g =
-# \theta(\phi^\top g)$. The second order makes only a $C/2 \times C/2$ matrix in the middle.
+# no softmax between them. Does it matter which two of them are multiplied first?
 #
 # ### Exercise 4: the same, in $O(N)$
 #
@@ -594,10 +602,11 @@ assert torch.allclose(one, other, atol=1e-4)
 # So the honest reading of the claim:
 #
 # - **The mechanism.** Adding a vector per channel needs no pairs of positions at all. It is
-#   simpler than everything else above, and cheaper by a large constant. This is LightAVSeg's
-#   idea, and it stands.
-# - **The order of evaluation.** TPAVI's quadratic cost is a matter of brackets. Re-associated, it
-#   is linear too, and it is the *same function*.
+#   simpler than everything else above, and its MACs do not grow with the map at all. Its additions and
+#   comparisons grow as $N$, so in all it is $O(N)$. This is LightAVSeg's idea, and it stands.
+# - **The order of evaluation.** TPAVI's quadratic cost is a matter of brackets: $(\theta\phi^\top)g
+#   = \theta(\phi^\top g)$, and the second order makes only a $C/2 \times C/2$ matrix in the middle.
+#   Re-associated, it is linear too, and it is the *same function*.
 # - **In the other methods sound does not meet the picture quadratically.** $K$ audio tokens cost
 #   $O(NK)$. AVSegFormer's encoder samples a fixed number of points for each position (deformable
 #   attention, Zhu et al., 2021). SelM's decoder has two tokens.
@@ -683,7 +692,8 @@ print(f"largest distance from GELU(bias), for two different inputs: {distance:.1
 assert distance < 1e-3
 
 # %% [markdown]
-# SelM's published code holds two more surprises, and the reported scores come from this code.
+# *For researchers; may be skipped.* SelM's published code holds two more surprises, and the
+# reported scores come from this code.
 # First, it draws random numbers in *evaluation*, too: Gumbel noise, when pixels choose their
 # token. Second, it takes some gates from the wrong frame as soon as a batch holds two clips. Here
 # both are kept behind `published=True`. By default evaluation is deterministic, and clips do not
@@ -757,8 +767,9 @@ workbook.table([*columns, "what the figure counts", "all that runs, M"], rows)
 # %% [markdown]
 # One column, several conventions. Some figures include the audio encoder (VGGish alone has 72.1M
 # parameters), others leave it out. The ResNet rows include a second copy of the encoder's last
-# two stages, 22.1M parameters, which never runs. Where the fourth column is empty, nothing that
-# we tried explains the figure. In the last column every method is counted the same way: all that
+# two stages, 22.1M parameters, which never runs. These two explain the difference between the
+# fourth and the last column but for 1 to 3M, which we have not broken down. Where the fourth
+# column is empty, nothing that we tried explains the figure. In the last column every method is counted the same way: all that
 # runs, the audio encoder included. (The width of our LightAVSeg was *chosen* to come near the
 # reported figure, so that agreement proves nothing.)
 

@@ -26,7 +26,7 @@
 #
 # | | |
 # |---|---|
-# | Time on 2 cores | 7 minutes, 6 of them for training; on a slow day 9 and 8 (`profile = "smoke"`: under a minute, but the model learns nothing) |
+# | Time on 2 cores | 7 minutes, 6 of them for training; on a slow machine twice as long (`profile = "smoke"`: under a minute, but the model learns nothing) |
 # | To read | @minutes |
 # | Memory | 3 GB |
 # | You need | Python and a little PyTorch; no knowledge of audio |
@@ -107,7 +107,7 @@ Audio(train.waveform(0).numpy(), rate=train.front_end.sample_rate)
 # %% [markdown]
 # Listen, and look at the middle row, the ground truth. Objects light up and go dark from second
 # to second, although they stay in view. The lower row is all that the model hears: for each
-# frame a *log-mel spectrogram* of 0.96 s, 96 windows by 64 frequency bands
+# frame a *log-mel spectrogram* of 0.975 s, 96 windows by 64 frequency bands
 # ([notebook 1](01_data.ipynb) makes one step by step).
 #
 # ### What is darkness worth?
@@ -244,7 +244,9 @@ workbook.check(
 # the file `events.csv` lists them. Then it is frozen, as in the LightAVSeg paper.
 # (The real MS3 has no such file. There the audio encoder is trained together with the rest.)
 #
-# Here is a step by hand, ten times on one batch of two clips:
+# Here is a step by hand, ten times on one batch of two clips. For this rehearsal we make a second
+# model, train all of it, and throw it away. (*lateral* and *smooth* are $P_i$ and $S$ of
+# [notebook 2](02_model.ipynb).)
 
 # %%
 def untrained():
@@ -323,10 +325,10 @@ workbook.show(
 # %% [markdown]
 # What does a minute teach? The dashed line is a plain recipe for the same model: 400 clips
 # twenty times, all frames with sides of 128 pixels, batches of 4, a learning rate of 2e-3 at
-# its peak. Its minutes were measured on the machine that `results/minutes.json` names, and no
-# machine is equally fast every day; so compare the curves with some caution. At first only the
-# audio encoder learns. And while the frames are small, validation, which uses 128 pixels, shows
-# little of what has been learned.
+# its peak. Its minutes are those of the machine that `results/minutes.json` names. A slower
+# machine stretches the other curve to the right, so do not compare minutes between them; compare
+# where the curves end. At first only the audio encoder learns. And while the frames are small,
+# validation, which uses 128 pixels, shows little of what has been learned.
 
 # %%
 plain = json.loads((here.root / "results/minutes.json").read_text())
@@ -369,7 +371,8 @@ workbook.table(["test clips, measured", "$M_J$", "$M_F$", "pixels marked"], rows
 # that is worth. So the table gives no $M_F$ for *always dark*.
 #
 # Now some frames, chosen by a rule and not by taste: the test frames in which something sounds,
-# sorted by IoU, and five of them at equal steps from the worst to the best.
+# sorted by IoU, and five of them at equal steps from the worst to the best. The two rows below
+# the ground truth are predictions: with the clip's own sound, and in silence.
 
 # %%
 ranked = evaluation.ranked_frames(model, test)
@@ -393,22 +396,23 @@ workbook.show(
 # %% [markdown]
 # ## 3.6 Does it listen?
 #
-# There are four listening tests. The first three change the sound that one model hears; the
-# fourth compares models.
+# There are five listening tests. The first four score one model; the fifth compares models.
 #
+# - **Its own sound.** The model should beat the deaf oracle.
 # - **Silence.** The model should go dark. Look at *pixels marked*, not at $M_J$: darkness scores
 #   1 on silent frames.
 # - **Swapped sound**, another clip's sound with these frames. The ground truth stays that of the
 #   clip's own sound. A model that listens follows the wrong sound and falls below the deaf
 #   oracle.
 # - **Noise**, white noise as loud as the clip. Two of the timbres are bands of noise, so the
-#   model need not stay dark.
+#   model need not stay dark, and there is no verdict.
 # - **Twins**, the same architecture with another training. The *deaf twin* had the data and the
 #   budget of the listening model in the table below, but heard only silence. The *salience twin*
 #   ([notebook 1](01_data.ipynb)) was trained on clips in which the only object in view always
 #   sounds.
 #
-# First the verdict on the model that you have just trained:
+# First the verdict on the model that you have just trained. Three of the tests can be answered
+# with yes or no:
 
 # %%
 dark_share = scores["silent"]["foreground_share"]
@@ -483,9 +487,9 @@ workbook.show(
 #
 # One number for "how much does it listen". Take the way from the model's score with swapped
 # sound up to its score with its own sound. What share of it lies above the deaf oracle, beyond
-# what eyes alone could reach? Return `(own - oracle) / (own - swapped)`, and 0 where the model
-# does not beat the oracle. Mind a model that is as deaf as the oracle: its scores with its own
-# and with swapped sound are equal.
+# what eyes alone could reach? With own 0.8, swapped 0.4 and oracle 0.6 it is one half. Return 0
+# where the model does not beat the oracle, and also where its own sound brings no more than a
+# swapped one.
 
 # %% tags=["exercise"]
 def share_of_hearing(own, swapped, oracle):
@@ -515,7 +519,7 @@ workbook.check(
     ],
     mistakes=[
         ((0.5, 0.4, 0.6), -1.0, "a model that does not beat the oracle has a share of 0, not less"),
-        ((0.7, 0.7, 0.6), ZeroDivisionError, "a deaf model: own and swapped are equal, 0 / 0"),
+        ((0.7, 0.7, 0.6), ZeroDivisionError, "own and swapped are equal: there is nothing to divide by"),
         ((0.8, 0.4, 0.6), 2.0, "a share is at most 1: what lies beyond the oracle, over the whole"),
         ((0.8, 0.4, 0.6), 0.25, "divide by the way from the swapped score up, not by the score"),
     ],

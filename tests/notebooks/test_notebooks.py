@@ -368,7 +368,7 @@ def test_a_built_notebook_is_tidy_and_in_sync(source, folder, monkeypatch):
     notebook = nbformat.read(target, as_version=4)
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert "version" not in notebook.metadata.language_info
-    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+    assert all(cell.metadata == build._metadata(cell.metadata.get("tags")) for cell in notebook.cells)
     bar, printed = code_cells(notebook)[2].outputs
     assert re.match(r"outer: 100% 3/3 ", bar.data["text/plain"]) and printed.text == "one\ntwo\n"
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
@@ -376,7 +376,15 @@ def test_a_built_notebook_is_tidy_and_in_sync(source, folder, monkeypatch):
     assert picture.metadata["image/png"]["alt"] == picture.data["text/plain"] == "Empty axes."
     assert code_cells(notebook)[4].outputs[0].text == "○ double: your turn\n"
 
+    monkeypatch.setattr(build, "HERE", folder)
+    source.write_text(SOURCE.replace("# # Sample", "# # Another title"))
+    build.text(("sample",))
+    again = nbformat.read(target, as_version=4)
+    assert again.cells[0].source == "# Another title" and build.differences(folder) == []
+    assert [cell.outputs for cell in code_cells(again)] == [cell.outputs for cell in code_cells(notebook)]
     source.write_text(SOURCE.replace('"two"', '"three"'))
+    with pytest.raises(SystemExit, match="sample: its code has changed; build it. Nothing was written."):
+        build.text(("sample",))
     assert "differs from py/sample.py" in build.differences(folder)[0]
     source.unlink()
     assert "has no source" in build.differences(folder)[0]
