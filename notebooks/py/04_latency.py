@@ -384,7 +384,7 @@ assert sharing["measured here: eager"] > 3 * sharing["counted: MACs"]
 # %% [markdown]
 # The poster's "fusion is 6.2%" counts RAVE and CMFD; that is the panel on the right. There are
 # three numbers for one question, and they do not contradict each other, since each counts
-# something else. Fusion is nearly free *in arithmetic*. In time, here, it costs several times its
+# something else. Fusion is nearly free *in arithmetic*. In time, here, it costs many times its
 # share of MACs. The third number is another machine's. All three agree that fusion is a small
 # part. Section 4.5 measures a fourth number, after export.
 #
@@ -427,7 +427,7 @@ assert elementwise.share_of_macs == 0 < elementwise.share_of_time
 # Why? Shares of time and of MACs can differ for four reasons:
 #
 # 1. **Depthwise convolutions move bytes.** Each number that is read takes part in only a few
-#    multiply-accumulates, so the units that multiply wait for memory.
+#    multiply-accumulates, so at best they run at the speed of memory (section 4.3 looks).
 # 2. **Batch norms and activations have no MACs**, yet each reads and writes a whole map. A
 #    compiler merges them into the convolution before.
 # 3. **Each operator costs something before it computes anything**: Python, the choice of a
@@ -552,7 +552,7 @@ for layout in layouts:
 # operations a second; plotted against $I$, that is the *roofline* (Williams et al. 2009). $I$ is
 # called the *arithmetic intensity*. The two limits meet at the *ridge*: left of it memory decides,
 # right of it arithmetic. We measure both limits, with the fastest matrix product of any installed
-# library and with a sum of arrays larger than the caches.
+# library and with a sum of arrays larger than the caches (*triad* in the figure).
 #
 # ### Exercise 3: intensity of a depthwise convolution
 #
@@ -633,8 +633,9 @@ assert ridge < 64 and distance > 1
 # How to read it: dots near the roof are as good as they can be; to be faster, they would have to
 # *compute less*. Dots far below the roof are held back by something else, mostly by software:
 # small operators that are nearly all overhead, or kernels and layouts that do not suit the shape.
-# Look for the depthwise convolutions. Left of the ridge memory is their limit, and a dot below
-# the slope does not reach even that. (Bytes are counted as if nothing stayed in a cache. So a dot
+# Look for the depthwise convolutions. Memory limits how fast they *could* be. A dot well below the
+# slope is held back by something else: reason 1 of section 4.2 explains why the roof over them is
+# low, not why they stay below it. (Bytes are counted as if nothing stayed in a cache. So a dot
 # *above* the slope is no miracle: its map was still in the cache.)
 #
 # The last printed line is the one to remember: it says how many times as fast the machine could
@@ -733,8 +734,8 @@ workbook.table(columns, lines)
 # take, and what the decoder, which here is everything else? And how does each method compare with
 # LightAVSeg (`paper`) on the *same* encoders?
 #
-# > **Prediction.** With ResNet-50 and VGGish, what takes the most time in each method: the
-# > encoders, the fusion or the decoder? (The colours in the figure above are a hint.)
+# > **Prediction.** Read it from the figure above, before the table counts it. With ResNet-50 and
+# > VGGish, what takes the most time in each method: the encoders, the fusion or the decoder?
 
 # %%
 workbook.guess(
@@ -764,6 +765,7 @@ workbook.table(["stored", *columns], lines)
 # it is neither the encoders, not even the heavy ones, nor the fusion: it is the *decoder*. The
 # last column compares each method with LightAVSeg on the same encoders. For these three the gap is
 # then smaller than between a row with ResNet-50 and LightAVSeg with SeaFormer, but it remains.
+# (Part of that is our lighter decoder: the first table divides by `lean`, this one by `paper`.)
 # AVESFormer takes about as long as LightAVSeg. So "light" mostly means a light encoder and a light
 # decoder. Remember that before you say "this *fusion* is so many times as fast".
 #
@@ -896,6 +898,10 @@ print("stored:", stored.series["scaling"].card)
 # - **plan** which memory is used when, instead of requesting it at each operator;
 # - **delegate**: ExecuTorch hands pieces of the graph to a library (XNNPACK). What the library
 #   does not know runs outside it, and each crossing costs time.
+#
+# Three runtimes appear below: ONNX Runtime and OpenVINO, mostly for servers and PCs, and
+# ExecuTorch, PyTorch's runtime for phones. *Compiled* is `torch.compile`, which builds such a
+# graph without an export.
 #
 # The stored run has LightAVSeg lean in each runtime, on *one thread*, unlike the methods of
 # section 4.4.
@@ -1276,6 +1282,9 @@ for name in ("onnx", "openvino", "executorch"):
     )
 
 # %% [markdown]
+# The first line is about the processor that runs this cell. The stored run does not say whether
+# its processor had VNNI; if it had not, the factor is not four, and the shares mean nothing.
+#
 # The law is a simplification. The rest of the time consists of depthwise convolutions, additions
 # and activations, conversions to and from integers, and the layers that stay in float32 because
 # 8 bits would ruin them (positions and masks of attention; `export.py` says which). Some of that
@@ -1340,7 +1349,7 @@ else:
 # |---|---|---|---|
 # | cores | alike | a few fast, several slow ones; the scheduler moves you between them | pin or name the cores; report which |
 # | caches | large | small, shared with everything else | maps that fit here may not fit there: operators move below the slope |
-# | bandwidth | a server's | a fraction of it, shared with screen and camera | depthwise and element-wise operators weigh more |
+# | bandwidth | section 4.3 measured it | shared with screen and camera: measure it | where it is lower, depthwise and element-wise operators weigh more |
 # | heat | a fan | after a minute the clock frequency falls | measure the first seconds *and* the tenth minute |
 # | 8 bits | VNNI, if the processor has it | dot-product instructions, or an NPU (neural processing unit) | an NPU runs what it knows; one unknown operator sends the graph back to the CPU |
 # | runtime | eager, or any | exported only | **do not transfer eager ratios**: the exported graph has other operators |

@@ -30,7 +30,7 @@
 #
 # | | |
 # |---|---|
-# | Time on 2 cores | a minute (`profile = "smoke"`: half a minute) |
+# | Time on 2 cores | a minute or two (`profile = "smoke"`: half of it) |
 # | To read | @minutes |
 # | Memory | 2 GB |
 # | You need | [notebook 2](02_model.ipynb) for the model; [notebook 3](03_training.ipynb) for $L_\text{msa}$ and the data |
@@ -188,11 +188,11 @@ workbook.show(
 
 # %% [markdown]
 # The colours of a map shift *together*: no edge appears, and none disappears. (At 4 x 4 you see
-# no shift at all: as section 5.3 shows, its gate lets almost nothing of the sound through.)
+# no shift at all: as section 5.3 shows, almost nothing of the sound gets through there.)
 # Adding one vector cannot separate places that were alike. It moves all features relative to
-# zero. That changes which of them pass the next threshold, and it changes the *cosine*. So we
-# measure, over several clips, how well the map ranks pixels before and after the bias, and how
-# much background passes the threshold.
+# zero. That changes which of them pass the next ReLU, and it changes the *cosine*. So we measure,
+# over several clips, how well the map ranks pixels before and after the bias, and how much of the
+# background is marked (cosine above 0, that is, probability above 0.5).
 #
 # For the ranking we use the **AUROC** (Hanley and McNeil, 1982). Of all pairs of a sounding pixel
 # and another pixel, it is the share in which the sounding one has the higher value. 1 is perfect,
@@ -303,7 +303,7 @@ workbook.table(["scale", *columns], rows)
 # %% [markdown]
 # Read the last three rows. The places are ranked well *before* the bias of this scale is added
 # (the biases of the coarser scales are already in the map). The bias hardly changes the ranking.
-# It moves the cosines against the threshold, and so less background passes. Could the encoder
+# It moves the cosines against zero, and so less background is marked. Could the encoder
 # alone rank the places, by adding the sound at each of its stages (AGVE,
 # [notebook 2](02_model.ipynb))? Section 5.5 asks a model whose decoder adds no sound at all.
 #
@@ -331,7 +331,7 @@ workbook.show(
 # all?
 #
 # > **Prediction.** A gate that opens for what it sees must vary from frame to frame. In how many
-# > of the ten gates is the spread over frames at least half the spread over channels?
+# > of the ten gates (five in the encoder, five in the decoder) is the spread over frames at least half the spread over channels?
 
 # %%
 workbook.guess("gates that look", ...)                     # of the ten
@@ -359,9 +359,10 @@ workbook.table(["gate", *columns], rows)
 # %% [markdown]
 # Most gates are nearly *fixed*: a channel is about as open in one frame as in another. One
 # probable reason: on these data every frame holds a few of the same seven silhouettes, and at the
-# early stages a maximum over the frame says little about them. The gates that do look are the
-# ones with a large *spread over frames*. (Silence changes the gates too. They are computed from
-# what is seen, but the sound has been added to what is seen.)
+# early stages a maximum over the frame says little about them. A few gates have a large *spread over
+# frames*. Do they look, or do they listen? The last column keeps the pictures and takes the sound
+# away, and these gates change even more. (They are computed from features to which the sound has
+# been added.) So a large spread alone does not show that a gate looks.
 #
 # ### Exercise 2: how much gets through?
 #
@@ -404,6 +405,12 @@ workbook.check(
     ],
 )
 
+# %%
+if mine := workbook.yours("what gets through"):
+    for grid, step in zip(grids, own.decoder):
+        gets_through = float(mine(step.merged.flatten(0, 1), step.gate.flatten(0, 1)))
+        print(f"decoder {grid:7} lets {gets_through:.1%} of the energy through")
+
 # %% [markdown]
 # After all these steps, does the state still tell *which* sound it is? Compare seconds of
 # different clips: pairs in which the same categories sound, and pairs in which different ones do.
@@ -442,7 +449,8 @@ workbook.table(columns, rows)
 # The frozen audio encoder tells sets of timbres apart almost perfectly. On the way down the visual
 # encoder, whose gates bring in what is *seen*, the state loses some of that. Of the decoder's
 # states before the gate, the one at 4 x 4, $A_4^*$, says least about the sound, and its gate then
-# lets almost nothing through. From there to the finest scale $A_i^*$ recovers, because each scale
+# lets almost nothing through: in most seconds nothing is left of it. (A zero vector gets the
+# cosine 0.) From there to the finest scale $A_i^*$ recovers, because each scale
 # takes in the encoder's $A_i$ again. So the coarsest state is not a summary from which the finer
 # ones are unfolded.
 #
@@ -684,8 +692,9 @@ workbook.table(["model", "sounding above silent", "95%", "minus LightAVSeg, 95%"
 # Without CMFD the interval lies above one half, and the difference from the full model is
 # undecided. So yes: the sound that the encoder adds at its stages is enough to choose among
 # objects, as far as this short training shows. (Over pixels its mask ranks a little worse.)
-# AVSBench and AVSegFormer are at chance: after so few steps their masks do not follow the sound.
-# Over pixels they rank far above chance all the same, so do not judge listening by that.
+# AVSBench and AVSegFormer are at chance: after so few steps their masks do not choose the object
+# that sounds. They may still hear *whether* anything sounds; this score cannot tell. Over pixels
+# they rank far above chance all the same, so do not judge listening by that.
 #
 # ## 5.6 Failures, found by rule
 #
@@ -936,8 +945,8 @@ for explained, name in zip(why, ("first", "second")):
     )
 
 # %% [markdown]
-# Both figures have the same frame and the same sound; only the mask differs (the smoke profile
-# draws one figure). The attribution of *bins* changes sign from one to the next. So do not read
+# Blue raises the logits of the mask, red lowers them. Both figures have the same frame and the
+# same sound; only the mask differs (the smoke profile draws one figure). The attribution of *bins* changes sign from one to the next. So do not read
 # single bins; look at which *bands* are coloured at all. Here they are largely the same for both
 # objects. Whether each mask depends on its own object's sound, the eye cannot say; the second
 # check below measures it.
@@ -1022,8 +1031,9 @@ workbook.beside("share on A's own bins", measured)
 # mask puts there. The last comparison is the sharpest: sound, bins and loudness are the same, only
 # the question differs.
 #
-# The lines are 95% intervals over clips (Student's t). One that crosses zero would decide nothing,
-# and six clips are few. They were chosen by rule: the first in which two objects sound at once.
+# The lines are 95% intervals over clips: the mean plus and minus a multiple of its standard error
+# (Student's t; [notebook 7](07_methods.ipynb) computes one by hand). One that crosses zero would
+# decide nothing, and six clips are few. They were chosen by rule: the first in which two objects sound at once.
 #
 # ### Exercise 4: completeness by hand
 #
@@ -1148,7 +1158,7 @@ workbook.table([f"volume of {names[0]}", *(f"{name}: marked" for name in names)]
 # Now you. **Try:**
 #
 # 1. Switch off all objects, and then the noise floor too. Is anything marked?
-# 2. Only white noise. What does the model take it for? (Two of the seven timbres are bands of
+# 2. Only white noise (in the grid of pictures *only noise*, at volume 1). What does the model take it for? (Two of the seven timbres are bands of
 #    noise.)
 # 3. Only another clip's sound (the *donor's*): once from a clip in which a category sounds that is
 #    visible here, and once from one in which no such category sounds.
@@ -1183,13 +1193,14 @@ print(
 lav.widgets.DecoderStepper(model, test[desk_clip], desk_second)
 
 # %%
-workbook.took(1)
+workbook.took(1.5)
 
 # %% [markdown]
 # ## Three things to remember
 #
 # 1. A cosine map shows how well features and sound agree. It looks like a mask only where
-#    $L_\text{msa}$ trained it to; without this loss the maps fail, and the mask does not.
+#    $L_\text{msa}$ trained it to; without this loss the maps fail, while the mask was
+#    not shown to be worse.
 # 2. "Progressively suppresses background" is, here, one jump at the first supervised scale and
 #    small steps after it. Much of the rise in IoU is resolution.
 # 3. Audio tells what, vision tells where. One vector of sound has no places, so two objects with

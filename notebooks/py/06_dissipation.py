@@ -24,7 +24,7 @@
 # You test both claims: first with a pencil, then on models, then on trainings with three seeds.
 #
 # **Afterwards you can**
-# - show that with one key the query and key projections get no gradient, and say what
+# - show what one key does to the gradients of the query and key projections, and say what
 #   cross-attention has become;
 # - read an attention map by entropy, effective keys, distance and spatial variance, and say what
 #   each of them hides;
@@ -88,7 +88,8 @@ print(", ".join(f"{name} {value}" for name, value in machine.items()))
 #
 # Attention (Vaswani et al. 2017) computes $\mathrm{softmax}(q k^\top / \sqrt d)\, v$. There are $N$
 # queries $q$, one for each pixel, and $K$ keys $k$ with their values $v$; $d$ is the width of a
-# query. The projections $W_Q$, $W_K$ and $W_V$ make queries, keys and values. Let $K = 1$.
+# query. The projections $W_Q$, $W_K$ and $W_V$ make queries, keys and values. Let $K = 1$. You may
+# have met this case in [notebook 2](02_model.ipynb): answer from memory, then prove it.
 #
 # > **Prediction.** What is the weight of the one key? By how much does the output differ from pixel
 # > to pixel? And how large is the gradient of $W_Q$?
@@ -240,11 +241,8 @@ for kernel in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
 #
 # ## 6.3 A bias in disguise
 #
-# Let $a$ be the vector of the sound. With one key every pixel gets the same vector, $W_O W_V a$
-# plus biases, where $W_O$ is the output projection. So the layer *is* one number per channel, the
-# same everywhere. That is what LightAVSeg's RAVE stage ([notebook 2](02_model.ipynb)) adds on
-# purpose. (There the number also depends, through a gate, on what is seen.) Now we replace the
-# layer by this broadcast.
+# Now we take the whole attention layer out of a model with one key. In its place we add
+# `out(value(sound))` at every pixel: no queries, no keys, no softmax.
 #
 # > **Prediction.** By what fraction of their usual size do the model's logits change?
 
@@ -275,6 +273,12 @@ workbook.beside("change of the logits", (largest / usual).item())
 assert torch.allclose(attended, added, atol=1e-4)
 
 # %% [markdown]
+# Why? Let $a$ be the vector of the sound. With one key every pixel gets the same vector, $W_O W_V
+# a$ plus biases, where $W_O$ is the output projection. So the layer *is* one number per channel,
+# the same everywhere, a *broadcast*. That is what LightAVSeg's RAVE stage
+# ([notebook 2](02_model.ipynb)) adds on purpose. (There the number also depends, through a gate, on
+# what is seen.)
+#
 # ### Exercise 1: one matrix
 #
 # *5 minutes, medium.*
@@ -478,8 +482,8 @@ workbook.show(
 )
 
 # %% [markdown]
-# With a lead of several units, about one effective key is left. More keys need only a little more
-# lead: to keep $r = (K - 1)\, e^{-\Delta}$ the same, 64 keys need $\ln 63 \approx 4.1$ more than 2
+# With 2 keys a lead of 5 leaves about one effective key; with 64 keys it takes about 10. That is
+# not much more for 32 times as many keys: to keep $r = (K - 1)\, e^{-\Delta}$ the same, 64 keys need $\ln 63 \approx 4.1$ more than 2
 # keys. The temperature $\tau$ stretches this axis: $\tau = 1/4$ acts like a lead four times as
 # large.
 #
@@ -602,8 +606,8 @@ workbook.beside("the sound changes the weights", changed)
 # bias again. With it, the keys are no longer linear in $a + p_k$, and the weights depend on the
 # sound.
 #
-# So prompts can make attention *alive* (its output varies) without making it *listen* (the sound
-# changes the weights). This is why our generator has a feed-forward network. Whether the authors'
+# So prompts can make attention *alive* (its output varies) while the sound does not change the
+# weights. (The model may still hear the sound, as a bias: section 6.6.) This is why our generator has a feed-forward network. Whether the authors'
 # generator has one we do not know.
 #
 # ## 6.6 Trained side by side
@@ -1137,7 +1141,9 @@ print(f"largest difference from uniform, over all stages and seeds: {largest:.1%
 # %% [markdown]
 # Read these verdicts together with the sizes. Compared with uniform attention, a 3 x 3 kernel looks
 # half as far on the coarsest map, and an eighth as far on the finest. These layers stay within a
-# few percent of uniform attention on all three. None of them is narrow.
+# few percent of uniform attention on all three. None of them is narrow. But these are short
+# trainings, and attention that has hardly moved from its start is near uniform as well. So this
+# does not refute what the authors saw in their models; nothing narrow appeared here.
 #
 # ### Convolution instead, stage by stage
 #

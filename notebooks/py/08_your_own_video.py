@@ -16,8 +16,9 @@
 #
 # A dataset consists of tidy clips. Real video is untidy: some sounds have no visible source, two
 # objects of a kind stand side by side, a door slams between two frames. Here a trained model
-# watches a whole video. You scrub through it and look at six ways to fail, each staged on purpose
-# in a video of our own. You measure each of them. Then it is your video's turn.
+# watches a whole video. You scrub through it and look at six acts, staged on purpose in a video of
+# our own. The first two are like the training clips, the other four are ways to fail. You measure
+# each of them. Then it is your video's turn.
 #
 # **Afterwards you can**
 # - turn any video into masks, an overlay (the video with its masks painted on) and a manifest (a
@@ -116,7 +117,10 @@ print("picture {}, probabilities {}, mask {}".format(*shapes))
 # %% [markdown]
 # ## 8.2 Scrub through it
 #
-# The player does the same, with you at the controls. Pick or upload a video, press *Predict*, and
+# Section 8.3 asks what will be marked in each act of the sample. You may want to write down those
+# guesses first, and then come back and scrub.
+#
+# The player does the same as the three lines, with you at the controls. Pick or upload a video, press *Predict*, and
 # move the slider or let it play. Tick *play its sound as I move* to hear, with each picture, what
 # the model heard. The threshold changes the masks at once: the probabilities are kept, so nothing
 # is predicted again. The curve shows what share of each picture is marked; its red line shows
@@ -266,8 +270,9 @@ workbook.beside("the six acts", dict(zip(short, means)))
 # - **Twins.** While one sounds, the other is marked just as much. No training can cure this: the
 #   model has one vector for all that it hears, made from mono sound. It tells *what* sounds, not
 #   *where*, and it fits both twins.
-# - **Short sounds.** The front end hears the 0.975 s that follow the picture. A tenth of a second
-#   of sound in them was enough. The truth asks what sounds at the *instant* of the picture: at
+# - **Short sounds.** The front end hears the 0.975 s that follow the picture. Here a tenth of a
+#   second of sound in them was enough. Where in the window it lies matters too: section 8.5 shows a
+#   picture that hears it at the very start, and marks nothing. The truth asks what sounds at the *instant* of the picture: at
 #   seconds 16 to 18 nothing does yet, because the sounds start at 16.4, 17.4 and 18.5. So the IoU
 #   is 0, and the mask is early.
 # - **Never seen, never heard.** While the large cross sounds, bare background is marked. While the
@@ -757,8 +762,8 @@ workbook.took(1)
 # ## Three things to remember
 #
 # 1. Audio tells *what*, vision tells *where*: with one audio vector for all that is heard, twins
-#    cannot be told apart, whatever the training. Off-screen sounds and unknown things fail because
-#    the training clips held nothing like them, and neither mask nor probability gives a warning.
+#    cannot be told apart, whatever the training. Off-screen sounds and unknown things fail, most
+#    likely because the training clips held nothing like them, and neither mask nor probability gives a warning.
 # 2. A picture is paired with the sound that comes after it, so masks run a few tenths of a second
 #    ahead of the sound.
 # 3. Whether a model listens can be tested on any video, without ground truth: keep the pictures,
