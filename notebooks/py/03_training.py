@@ -519,7 +519,7 @@ workbook.check(
     ],
     mistakes=[
         ((0.5, 0.4, 0.6), -1.0, "a model that does not beat the oracle has a share of 0, not less"),
-        ((0.7, 0.7, 0.6), ZeroDivisionError, "own and swapped are equal: there is nothing to divide by"),
+        ((0.7, 0.7, 0.6), ZeroDivisionError, "own and swapped are equal: nothing to divide by"),
         ((0.8, 0.4, 0.6), 2.0, "a share is at most 1: what lies beyond the oracle, over the whole"),
         ((0.8, 0.4, 0.6), 0.25, "divide by the way from the swapped score up, not by the score"),
     ],

@@ -1,7 +1,6 @@
 """What a reader does, in a real browser: open notebooks in JupyterLab, run them, and move controls."""
 
 import base64
-import importlib.util
 import io
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.lab import IN_BROWSER, ROOT, chromium, lay_out, serve
+from helpers.notebooks import build
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
@@ -22,10 +22,6 @@ from lightavseg_core.video.segmenter import load
 SOURCES = sorted((ROOT / "notebooks" / "py").glob("*.py"))
 # Without it a dialog asks for a kernel.
 KERNEL = {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}}
-
-spec = importlib.util.spec_from_file_location("notebooks_build", ROOT / "notebooks" / "build.py")
-build = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(build)
 
 pytestmark = pytest.mark.slow
 
