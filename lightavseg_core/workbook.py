@@ -3,6 +3,7 @@
 import base64
 import difflib
 import io
+import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -109,7 +110,10 @@ def show(figure, alt: str, vector: bool = False) -> None:
         with pyplot.rc_context({"svg.hashsalt": "lightavseg", "svg.fonttype": "none"}):
             figure.savefig(svg, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
         pyplot.close(figure)
-        data = {"image/svg+xml": svg.getvalue(), "text/plain": alt}
+        # As wide as the page at most, where a fixed width would be cut off.
+        fixed, shrinks = r'width="(\S+pt)" height="\S+pt"', r'width="100%" style="max-width: \1"'
+        fluid = re.sub(fixed, shrinks, svg.getvalue(), count=1)
+        data = {"image/svg+xml": fluid, "text/plain": alt}
         display(data, metadata={"image/svg+xml": {"alt": alt}}, raw=True)
         return
     png, jpeg = io.BytesIO(), io.BytesIO()
