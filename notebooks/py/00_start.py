@@ -116,8 +116,13 @@ for name, score in scores.items():
 # An arrow says that a notebook builds on another one. The dots are three paths:
 #
 # - **an evening**: what is asked, a model that you train yourself, and your own video;
-# - **a course**: all of it, one notebook a session, with the exercises;
-# - **a researcher**: what the method costs, what attention does, what the comparison shows.
+# - **a course**: all of it, a session for each notebook, two for 04, 05 and 06, with the exercises;
+# - **a researcher**: sections 1.4, 1.5 and 3.6 for the scores and tests, then what the method
+#   costs, what attention does, and what the comparison shows.
+#
+# Before you begin a notebook, choose *Edit, Clear Outputs of All Cells*, and run it cell by cell. At
+# a **Prediction** put your guess in the place of the dots and run the cell; what is measured
+# appears beside it later. Nobody marks it.
 
 # %%
 workbook.show(

@@ -23,8 +23,8 @@
 # **Afterwards you can**
 # - say what is given and what is asked in the three tasks S4, MS3 and AVSS, and find your way
 #   around their files;
-# - turn a second of sound into the log-mel picture that a model hears, step by step, and get
-#   the same numbers as the package;
+# - follow a second of sound into the log-mel picture that a model hears, count its windows, and go
+#   from mel back to hertz;
 # - work out the two scores, $M_J$ and $M_F$, by hand, and say why the published $M_F$ depends
 #   on the batch size;
 # - recognise data on which a high score is no proof of listening.
@@ -494,8 +494,8 @@ workbook.show(
 # | frame | marked | both | union | score |
 # |---|---|---|---|---|
 # | clear | 5 | 4 | 5 | 4/5 |
-# | timid | 1 | 1 | 3 | 1/3 |
-# | silent | 1 | | | 15/16 are dark |
+#
+# The other two frames are for you: look at the figure.
 #
 # > **Prediction.** What is $M_J$ of the three frames?
 

@@ -25,8 +25,8 @@
 # the number of positions of a feature map?
 #
 # **Afterwards you can**
-# - compute one stage of LightAVSeg's encoder by hand, and name the shape of every tensor in the
-#   model;
+# - compute one stage of LightAVSeg's encoder by hand, and find the shape of every tensor in the
+#   model's drawing;
 # - count the parameters and the operations of a stage before you run it;
 # - say which part of "from $O(N^2)$ to $O(N)$" is due to the mechanism, and which only to the
 #   order in which three matrices are multiplied;
@@ -103,7 +103,7 @@ workbook.show(
 #    hierarchical audio refinement): $A = W_p A_\text{prev} \odot \mathrm{hsigmoid}(W_g v)$. Here
 #    $W_p$ and $W_g$ are learned matrices, and $\odot$ multiplies number by number. The hard
 #    sigmoid, $\mathrm{hsigmoid}(x) = \min(\max(x/6 + \tfrac12, 0), 1)$, is a gate: 0 is closed,
-#    1 is open. A sound that nothing in view can make is turned down.
+#    1 is open. The idea: a sound that nothing in view can make is turned down.
 # 2. The refined state is *added* to the map (AGVE, audio-guided visual enhancement):
 #    $V^\text{enc} = V + A$. This is one number per channel, the same at every pixel.
 #
@@ -118,7 +118,9 @@ workbook.show(
 # | $A$: sound times gate | 1 · 1 = **1** | 2 · 0 = **0** |
 # | $V^\text{enc}$ | 1, 2, 7, 3 | -4, -3, -5, -6 |
 #
-# The engine is loud, but nothing metallic is in view, so its gate is closed. The package's own
+# The engine is loud, but nothing metallic is in view, so its gate is closed. That is the design,
+# with weights chosen by hand. Whether trained gates do this, [notebook 5](05_decoder.ipynb)
+# measures: most hardly look. The package's own
 # stage, given these weights, must agree exactly.
 
 # %%
@@ -183,6 +185,14 @@ def rave(visual, audio, project, gate):
     what = visual.amax((-2, -1))
     audio = (project @ audio) * F.hardsigmoid(gate @ what)
     return visual * audio[:, None, None], audio
+    # wrong: max over two axes at once
+    what = visual.max((-2, -1))
+    audio = (project @ audio) * F.hardsigmoid(gate @ what)
+    return visual + audio[:, None, None], audio
+    # wrong: the vector is added to the last axis
+    what = visual.amax((-2, -1))
+    audio = (project @ audio) * F.hardsigmoid(gate @ what)
+    return visual + audio, audio
     # end solution
 
 # %% tags=["check"]
@@ -195,18 +205,21 @@ for layer, weight in ((reference.project, W_p), (reference.gate, W_g)):
     layer.bias.zero_()
 wanted_v, wanted_a = reference(V3[None], a5[None, :, None, None])
 # One channel, two pixels, 0 and 1; the state is 2, both weights are 1: A = 2 (1 + 3) / 6 = 1.333.
+given = V3, a5, W_p, W_g
 small = torch.tensor([[[0.0, 1.0]]]), torch.tensor([2.0]), torch.ones(1, 1), torch.ones(1, 1)
 workbook.check(
     "a RAVE stage",
     rave,
     hint="max over height and width, two matrix products, one hard sigmoid, one sum",
-    cases=[((V3, a5, W_p, W_g), (wanted_v[0], wanted_a.flatten()))],
+    cases=[(given, (wanted_v[0], wanted_a.flatten()))],
     mistakes=[
         (small, lambda found: abs(found[1] - 7 / 6) < 1e-3, "pool by the maximum, not by the mean"),
         (small, lambda found: abs(found[1] - 5 / 3) < 1e-3, "the gate looks at the picture's max"),
         (small, lambda found: abs(found[1] - 1.462) < 1e-3, "the gate is a *hard* sigmoid"),
         (small, lambda found: abs(found[1] - 2) < 1e-3, "the gate is missing"),
         (small, lambda found: found[0].amin() == 0, "the audio state is added to each pixel"),
+        (given, TypeError, "torch's max takes one axis; amax takes several"),
+        (given, RuntimeError, "one number per channel: audio[:, None, None] before you add"),
     ],
 )
 

@@ -29,7 +29,7 @@
 # | Time on 2 cores | 7 minutes, 6 of them for training; on a slow machine twice as long (`profile = "smoke"`: under a minute, but the model learns nothing) |
 # | To read | @minutes |
 # | Memory | 3 GB |
-# | You need | Python and a little PyTorch; no knowledge of audio |
+# | You need | [notebook 1](01_data.ipynb) for the scores; of [notebook 2](02_model.ipynb) only that the sound becomes a vector, the *audio state*, which is added at each of five scales |
 
 # %% tags=["parameters"]
 profile = "default"    # "smoke": the shortest run that touches everything
@@ -176,7 +176,7 @@ print(f"silent frames in {len(test)} test clips, "
 #
 # ### Exercise 1: the Dice loss
 #
-# *5 minutes, medium.*
+# *5 minutes, easy.*
 #
 # `probability` and `mask` are `(N, H, W)`, with values from 0 to 1. Return the mean over the N
 # frames. What should a frame cost that is dark and should be dark?
@@ -425,6 +425,9 @@ verdicts = "\n".join(f"{'yes' if holds else 'NO '}  {claim}" for claim, holds in
 print(verdicts)
 
 # %% [markdown]
+# A black picture would pass the second and the third test, and the deaf twin, below, the second.
+# The fall from own to swapped sound shows listening; beating the oracle shows that it is good, too.
+#
 # Training a twin takes as long as training your model. So the scores of the twins are read from
 # `results/twins.json`, together with those of a listening model that had the same budget. With
 # the default parameters that model repeats your training. It ran with another number of threads,
@@ -483,22 +486,25 @@ workbook.show(
 #
 # ### Exercise 2: the share of hearing
 #
-# *4 minutes, easy.*
+# *6 minutes, medium.*
 #
-# One number for "how much does it listen". Take the way from the model's score with swapped
+# How much of what the wrong sound costs is more than eyes could reach? Take the way from the model's score with swapped
 # sound up to its score with its own sound. What share of it lies above the deaf oracle, beyond
 # what eyes alone could reach? With own 0.8, swapped 0.4 and oracle 0.6 it is one half. Return 0
 # where the model does not beat the oracle, and also where its own sound brings no more than a
-# swapped one.
+# swapped one. If the swapped score itself lies above the oracle, the share is 1. (It is no measure
+# of how strongly a model listens: one that follows the wrong sound further gets a smaller share.)
 
 # %% tags=["exercise"]
 def share_of_hearing(own, swapped, oracle):
     # solution
-    return (own - oracle) / (own - swapped) if own > max(oracle, swapped) else 0.0
+    return (own - max(oracle, swapped)) / (own - swapped) if own > max(oracle, swapped) else 0.0
     # wrong: nobody asks whether it beats the oracle
     return (own - oracle) / (own - swapped)
     # wrong: a deaf model divides by zero
     return (own - oracle) / (own - swapped) if own > oracle else 0.0
+    # wrong: a share above 1
+    return (own - oracle) / (own - swapped) if own > max(oracle, swapped) else 0.0
     # wrong: upside down
     return (own - swapped) / (own - oracle) if own > max(oracle, swapped) else 0.0
     # wrong: a share of the score
@@ -516,10 +522,12 @@ workbook.check(
         ((0.9, 0.3, 0.3), 1.0),
         ((0.5, 0.5, 0.6), 0.0),
         ((0.7, 0.7, 0.6), 0.0),
+        ((0.8, 0.7, 0.6), 1.0),
     ],
     mistakes=[
         ((0.5, 0.4, 0.6), -1.0, "a model that does not beat the oracle has a share of 0, not less"),
         ((0.7, 0.7, 0.6), ZeroDivisionError, "own and swapped are equal: nothing to divide by"),
+        ((0.8, 0.7, 0.6), 2.0, "a swapped score above the oracle: all of the way lies above it"),
         ((0.8, 0.4, 0.6), 2.0, "a share is at most 1: what lies beyond the oracle, over the whole"),
         ((0.8, 0.4, 0.6), 0.25, "divide by the way from the swapped score up, not by the score"),
     ],
@@ -598,7 +606,13 @@ if mine and 0 < sum(same) < len(same):
           f"{with_other:.3f} in the other frames")
 
 # %% [markdown]
+# Where the same categories sound, swapping changes little, so these frames hold the swapped score
+# up. They are no sign of deafness.
+#
 # ## Result
+#
+# Your numbers may differ from these in the second decimal, and README's come from another run: a
+# processor of another kind rounds otherwise.
 
 # %% tags=["result", "nbval-check-output"]
 told = Path(os.path.relpath(run, here.root))
@@ -626,8 +640,9 @@ workbook.took(7)
 #
 # 1. The loss asks for overlap in each frame (Dice), for each pixel to be right (BCE), and for
 #    decoder features that agree with the audio state at the last three scales ($L_\text{msa}$).
-# 2. A model that listens beats perfect eyes without ears, falls below them with the wrong sound,
-#    and goes dark in silence. It needs both senses: audio tells what, vision tells where.
+# 2. A model listens if its own sound serves it better than a swapped one. One that beats perfect
+#    eyes without ears must have listened; one that does not may listen too. It needs both senses:
+#    audio tells what, vision tells where.
 # 3. A score is evidence of listening only where silent objects are in view, and only beside the
 #    scores with swapped sound and of a deaf twin. Where nothing sounds, even a black picture
 #    scores 1.

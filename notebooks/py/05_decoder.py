@@ -761,7 +761,7 @@ for i, t in order[:3]:
 # objects sound at once. When a single object sounds, the choice is always right. Perhaps one
 # timbre hides another; that is not tested here.
 #
-# ## 5.7 The limit that no training cures
+# ## 5.7 The limit of one vector
 #
 # All that the picture learns about the sound is one vector, and a vector has no places. Two
 # objects of one category have one timbre. If one of them sounds, the vector says "a flower
@@ -1035,7 +1035,7 @@ workbook.beside("share on A's own bins", measured)
 # (Student's t; [notebook 7](07_methods.ipynb) computes one by hand). One that crosses zero would
 # decide nothing, and six clips are few. They were chosen by rule: the first in which two objects sound at once.
 #
-# ### Exercise 4: completeness by hand
+# ### Exercise 4: Integrated Gradients of a toy
 #
 # *10 minutes, hard.*
 #
@@ -1203,8 +1203,8 @@ workbook.took(1.5)
 #    not shown to be worse.
 # 2. "Progressively suppresses background" is, here, one jump at the first supervised scale and
 #    small steps after it. Much of the rise in IoU is resolution.
-# 3. Audio tells what, vision tells where. One vector of sound has no places, so two objects with
-#    one timbre cannot be told apart, however long you train.
+# 3. Audio tells what, vision tells where. One vector of sound has no places. Where nothing *seen*
+#    tells which of two objects with one timbre sounds, as in these clips, training cannot help.
 #
 # **What this can and cannot say about AVSBench.** A small model on clean silhouettes shows *how*
 # the mechanism works and what a map means. It cannot say how large each effect is on real clips,

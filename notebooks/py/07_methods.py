@@ -638,11 +638,12 @@ workbook.took(1.5)
 # ## Three things to remember
 #
 # 1. One seed proves little. Train each variant with several seeds, subtract seed by seed, and give
-#    the interval; if it contains zero, say "undecided", not "equal".
-# 2. Before you compare scores, swap the sound. If the score stays the same, the model does not
-#    listen, and its score says nothing about fusion.
+#    the interval; if it contains zero, say "undecided", not "equal". Here of LightAVSeg's parts
+#    only AGVE was shown to help; HAR and CMFD are undecided.
+# 2. Before you compare scores, swap the sound. If the interval of the difference contains zero,
+#    listening was not shown, and the score says little about fusion.
 # 3. Accuracy alone has one winner. Accuracy and latency together have a Pareto front, and which
-#    method is best depends on the time that you have.
+#    method is best depends on the time that you have. Here SelM has the highest mean.
 #
 # **What this can and cannot say about AVSBench.** All models here are small, and were trained from
 # random weights for minutes on clean silhouettes. Which part of a model helps *here* is evidence

@@ -17,8 +17,7 @@
 # A dataset consists of tidy clips. Real video is untidy: some sounds have no visible source, two
 # objects of a kind stand side by side, a door slams between two frames. Here a trained model
 # watches a whole video. You scrub through it and look at six acts, staged on purpose in a video of
-# our own. The first two are like the training clips, the other four are ways to fail. You measure
-# each of them. Then it is your video's turn.
+# our own. Some are like the training clips, others are not. You measure each of them. Then it is your video's turn.
 #
 # **Afterwards you can**
 # - turn any video into masks, an overlay (the video with its masks painted on) and a manifest (a
@@ -267,9 +266,10 @@ workbook.beside("the six acts", dict(zip(short, means)))
 # - **A sound needs a culprit.** The disc that nobody sees is heard, and something in view gets the
 #   blame. In training every sound had its object in view. Nothing taught the model to say "that
 #   one is not here".
-# - **Twins.** While one sounds, the other is marked just as much. No training can cure this: the
-#   model has one vector for all that it hears, made from mono sound. It tells *what* sounds, not
-#   *where*, and it fits both twins.
+# - **Twins.** While one sounds, the other is marked just as much. The model has one vector for all
+#   that it hears, made from mono sound. It tells *what* sounds, not *where*, and it fits both
+#   twins. On such clips no training can cure this, for both look alike, too. In real video a moving
+#   mouth might.
 # - **Short sounds.** The front end hears the 0.975 s that follow the picture. Here a tenth of a
 #   second of sound in them was enough. Where in the window it lies matters too: section 8.5 shows a
 #   picture that hears it at the very start, and marks nothing. The truth asks what sounds at the *instant* of the picture: at
@@ -762,7 +762,7 @@ workbook.took(1)
 # ## Three things to remember
 #
 # 1. Audio tells *what*, vision tells *where*: with one audio vector for all that is heard, twins
-#    cannot be told apart, whatever the training. Off-screen sounds and unknown things fail, most
+#    that look alike cannot be told apart. Off-screen sounds and unknown things fail, most
 #    likely because the training clips held nothing like them, and neither mask nor probability gives a warning.
 # 2. A picture is paired with the sound that comes after it, so masks run a few tenths of a second
 #    ahead of the sound.
