@@ -450,7 +450,7 @@ workbook.check(
         (warm, of_scores(1.0), "the temperature divides; a low one sharpens"),
         ((64, 0.0, 1.0), math.log(2), "how many keys are there besides the leader?"),
         (warm, math.log1p(2 * math.exp(-4)), "the others' -log w is larger than the leader's"),
-        ((16, 30.0, 1.0), lambda found: found == 0, "small is not zero: the formula holds for a lead of 30, too"),
+        ((16, 30.0, 1.0), lambda found: found == 0, "small is not zero, also at a lead of 30"),
     ],
 )
 
