@@ -129,10 +129,7 @@ def _cell(kind: str, source: str, tags: list[str] | None = None) -> NotebookNode
 
 
 def _metadata(tags: list[str] | None) -> dict:
-    """A check is folded away in JupyterLab: it holds hints, and what mistakes come to. So is what gives an
-    answer away, tagged `folded`."""
-    folded = {"jupyter": {"source_hidden": True}} if tags and {"check", "folded"} & set(tags) else {}
-    return {"tags": tags, **folded} if tags else {}
+    return {"tags": tags} if tags else {}
 
 
 def execute(

@@ -164,8 +164,7 @@ workbook.show(
 #
 # How good is each way of comparing? On a real machine nobody knows the true ratio. So here is an
 # invented machine, made of random numbers, on which b takes exactly 5% longer than a. It has just
-# the two faults that paired medians are good against. (Its code is folded away: it holds the answer
-# to exercise 1.) The machine
+# the two faults that paired medians are good against. The machine
 # slows down by up to 20% during a measurement, and in 3% of the calls something gets in the way.
 # Four estimates of the ratio:
 #
@@ -180,7 +179,7 @@ workbook.show(
 # %%
 workbook.guess("nearest to the true ratio", ...)
 
-# %% tags=["nbval-check-output", "folded"]
+# %% tags=["nbval-check-output"]
 generator = np.random.default_rng(0)
 n, truth = 30, 1.05
 

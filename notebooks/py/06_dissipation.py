@@ -457,7 +457,7 @@ workbook.check(
 # %% [markdown]
 # The functions of the package agree with the closed form:
 
-# %% tags=["folded"]
+# %%
 leads = torch.linspace(0, 20, 41, dtype=torch.double)
 figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for keys, color, marker in ((2, plots.BLUE, "o"), (16, plots.ORANGE, "s"), (64, plots.GREEN, "^")):
