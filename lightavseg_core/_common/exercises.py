@@ -140,7 +140,7 @@ def _equal(found: Any, wanted: Any, tolerance: float) -> bool:
             return False
         return all(_equal(found[key], wanted[key], tolerance) for key in wanted)
     if isinstance(wanted, (set, frozenset)):
-        return found == wanted
+        return isinstance(found, (set, frozenset)) and found == wanted
     if isinstance(wanted, (list, tuple)) and isinstance(found, (list, tuple)):
         return len(found) == len(wanted) and all(_equal(f, w, tolerance) for f, w in zip(found, wanted))
     if isinstance(wanted, str) or wanted is None:

@@ -31,6 +31,7 @@ FAILS = [
     ([[1], [2, 3]], [1, 2]),
     ({"a": 1}, {"b": 1}),
     ({"a"}, {"b"}),
+    (np.array(["a", "b"]), {"a", "b"}),
     (object(), 3),
     (3, lambda found: found.shape),
 ]
