@@ -238,6 +238,8 @@ def _write_onnx(
             str(path),
             Clips(),
             per_channel=True,
+            # Weights of 7 bits: two products of 8 bits overflow the 16 bits in which a CPU without VNNI adds.
+            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[*_float_nodes(graph), *_stems(graph)],

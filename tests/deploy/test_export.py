@@ -79,6 +79,17 @@ def test_int8_scores_as_fp32(base, runtime, precision):
     assert 1e-3 < agreement(base, runtime, precision).deviation < 0.2, "it is rounded, but not by much"
 
 
+def test_onnx_int8_overflows_on_no_processor(base):
+    """x86 without VNNI adds two products, of 8 bits without sign by 8 with, in 16 bits: 2 * 255 * 64 fit."""
+    import onnx
+
+    graph = onnx.load(exported(base, "onnx", "int8")).graph
+    weights = [onnx.numpy_helper.to_array(each) for each in graph.initializer]
+    weights = [each for each in weights if each.dtype == "int8" and each.ndim > 1]
+    assert len(weights) > 50
+    assert max(abs(each.astype(int)).max() for each in weights) == 64
+
+
 @pytest.mark.parametrize("runtime, precision", INT8)
 def test_one_thread_and_two(base, runtime, precision):
     model = lav.load_model(TINY)
