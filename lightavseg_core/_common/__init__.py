@@ -1,1 +1,1 @@
-"""What several parts need and no paper describes: the machine, records of results, whole files, names."""
+"""Shared helpers that no paper describes: the machine, records of results, atomic files, names."""

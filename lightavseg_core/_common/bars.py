@@ -1,4 +1,4 @@
-"""Progress bars that do not stand in the way of what is said."""
+"""Progress bars that leave messages a line of their own."""
 from __future__ import annotations
 
 import sys
@@ -8,8 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def bars_closed() -> Iterator[None]:
-    """Where the body raises, the bars that it opened are closed first, so that an error has a line of its
-    own."""
+    """If the body raises, first closes the bars that it opened, so that the error gets a line of its own."""
     before = _open()
     try:
         yield

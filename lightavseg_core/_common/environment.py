@@ -1,4 +1,4 @@
-"""What this machine has: versions, device, threads, and a clear line for whatever is missing."""
+"""What this machine has: versions, device and threads, with a clear line for anything missing."""
 from __future__ import annotations
 
 import os
@@ -28,7 +28,7 @@ TOGETHER = ("torch", "torchvision", "torchaudio")  # built for one another: of o
 
 
 def versions(names: tuple[str, ...] = CORE) -> dict[str, str | None]:
-    """Installed versions; None for what is missing."""
+    """Installed versions; None for a package that is missing."""
     found = {}
     for name in names:
         try:
@@ -39,7 +39,7 @@ def versions(names: tuple[str, ...] = CORE) -> dict[str, str | None]:
 
 
 def card() -> dict[str, str | int]:
-    """What a measured number must be read with: device, threads, versions. Needs torch."""
+    """What must stand beside a measured number: device, threads, versions. Needs torch."""
     import torch
 
     return {
@@ -61,7 +61,7 @@ def processor() -> str:
 
 
 def trouble(name: str) -> str | None:
-    """Why an installed package cannot be imported, in one line; None where it can."""
+    """Why an installed package cannot be imported, in one line; None if it can."""
     try:
         with warnings.catch_warnings(action="ignore"):
             import_module(MODULES.get(name, name))
@@ -71,7 +71,7 @@ def trouble(name: str) -> str | None:
 
 
 def requirements() -> dict[str, str]:
-    """What was asked for when the package was installed, extras included: "torch==2.11.0" by its name."""
+    """The package's requirements, extras included, by name: {"torch": "torch==2.11.0", ...}."""
     try:
         asked = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
@@ -81,13 +81,13 @@ def requirements() -> dict[str, str]:
 
 
 def as_pinned(name: str) -> bool:
-    """Whether a package is of the very version that was asked for, if one was."""
+    """Whether a package has the pinned version, or no version is pinned."""
     pinned = requirements().get(name, "").partition("==")[2]
     return not pinned or (versions((name,))[name] or "").partition("+")[0] == pinned
 
 
 def remedy(name: str) -> str:
-    """The command for a package that is there and cannot be imported."""
+    """The command that repairs a package that is installed but cannot be imported."""
     together = TOGETHER if name in TOGETHER else (name,)
     asked = " ".join(f"'{requirements().get(other, other)}'" for other in together)
     if all(as_pinned(other) for other in together):
@@ -96,7 +96,7 @@ def remedy(name: str) -> str:
 
 
 def report() -> tuple[list[str], bool]:
-    """Lines for a reader, and whether all that training and prediction need is there and can be imported."""
+    """Lines for the reader, and whether everything for training and prediction is installed and imports."""
     found = versions()
     missing = [name for name, version in found.items() if not version]
     broken = {name: why for name in CORE if name not in missing and (why := trouble(name))}

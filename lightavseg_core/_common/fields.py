@@ -1,4 +1,4 @@
-"""Whether a dataclass holds what its annotations say."""
+"""Checks the fields of a dataclass against their annotations."""
 from __future__ import annotations
 
 import os
@@ -9,12 +9,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from .names import unknown
 from .ranges import within
 
-NAMES = {int: "a whole number (int)", float: "a number (float)", bool: "True or False", str: "a text (str)"}
+NAMES = {int: "a whole number (int)", float: "a number (float)", bool: "True or False", str: "text (str)"}
 
 
 def check_fields(values: Any, least: Mapping[str, float], most: Mapping[str, float]) -> None:
-    """Raises ValueError, in one line, for a field of another type than its annotation, another value than its
-    Literal has, or a number outside its range: by default from 0, and finite."""
+    """Raises ValueError, in one line, for a field of the wrong type, a value that its Literal does not list,
+    or a number out of range. By default a number must be finite and at least 0."""
     for name, hint in get_type_hints(type(values)).items():
         value, kinds = getattr(values, name), get_args(hint) or (hint,)
         if get_origin(hint) is Literal:

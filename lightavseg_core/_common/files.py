@@ -1,4 +1,4 @@
-"""Files that are whole or not there, folders that one process has for itself, and what a file's bytes are."""
+"""Files that are complete or absent, folders that one process has to itself, and checksums."""
 from __future__ import annotations
 
 import errno
@@ -21,9 +21,9 @@ FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG")}
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name to write under. The file gets its own name when the body is through and the disk has it.
+    """A temporary name to write under. The file gets its real name once the body is done and the disk has it.
 
-    Whoever is stopped here, also by a power cut or a full disk, leaves the old file or none. Errors: see
+    If this is interrupted, even by a power cut or a full disk, the old file or none remains. Errors: see
     `disk_errors`.
     """
     staging = _hidden(path)
@@ -43,13 +43,13 @@ def _hidden(path: Path) -> Path:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Around what writes a file or into a folder: what the disk refuses is raised as OSError, with its number
-    and this name where it has none, also by libraries that have errors of their own."""
+    """Wraps writing a file or into a folder: a refusal by the disk is raised as OSError with its number, and
+    with this path if it names none, even when a library reports it as an error of its own."""
     try:
         yield
     except Exception as error:
         if "iostream error" in str(error):  # C++ says no more
-            raise OSError(errno.EIO, "cannot be written, as on a full disk", str(path)) from None
+            raise OSError(errno.EIO, "cannot be written; the disk may be full", str(path)) from None
         in_words = re.search(r"\(os error (\d+)\)", str(error))  # as Rust's do
         number = error.errno if isinstance(error, OSError) else in_words and int(in_words[1])
         name = getattr(error, "filename", None) or _hidden(path)
@@ -59,7 +59,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def append(path: Path, line: str) -> None:
-    """Adds a line to a file, or nothing of it where the disk is full."""
+    """Adds a line to a file: all of it, or nothing if the disk is full."""
     left = f"{line}\n".encode()
     with disk_errors(path), path.open("ab", buffering=0) as file:
         before = file.tell()
@@ -72,40 +72,40 @@ def append(path: Path, line: str) -> None:
 
 
 def told(error: OSError) -> str:
-    """An error of the system's in words, and what to do where the disk is full."""
+    """A system error in words, with what to do if the disk is full."""
     if not error.errno:
         return str(error)
     name = f"{error.filename}: " if error.filename else ""
     advice = ""
     if error.errno in FULL:
-        advice = " Make room, and try again."
+        advice = " Make room and try again."
     return f"{name}{str(error.strerror).rstrip('.')}.{advice}"
 
 
 def check_folder(path: Path) -> None:
-    """Raises ValueError, before anything is begun, where no folder can be written: it, or one that it is to
-    lie in, is a file, or must not be written."""
+    """Raises ValueError, before work begins, if the folder cannot be written: it or one of its parents is a
+    file, or is read-only."""
     there = next(filter(os.path.lexists, (path, *path.parents)))
     if not there.is_dir():
-        raise ValueError(f"{there}: not a folder, and one is to be written there. Give another name.")
+        raise ValueError(f"{there}: not a folder; expected a folder to write into. Give another name.")
     if not os.access(there, os.W_OK):
-        raise ValueError(f"{there}: a folder that you may not write into. Give another name.")
+        raise ValueError(f"{there}: you may not write into this folder. Give another name.")
 
 
 def check_file(path: Path) -> None:
-    """The same of a file: also where there is a folder of that name."""
+    """The same for a file; also raises if a folder has its name."""
     if path.is_dir():
-        raise ValueError(f"{path}: a folder, and a file is to be written there. Give another name.")
+        raise ValueError(f"{path}: a folder; expected a file to write. Give another name.")
     check_folder(path.parent)
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Makes a folder and keeps other processes out of it. If it was made here and is empty afterwards, it is
-    taken away again.
+    """Makes a folder and keeps other processes out of it. A folder that was made here and is still empty at
+    the end is removed again.
 
-    A process that is killed keeps nobody out, since its lock is the system's. Raises ValueError where another
-    process is in it, or where there is something else than a folder.
+    The lock belongs to the system, so a killed process keeps nobody out. Raises ValueError if another process
+    is in the folder, or if the path is not a folder.
     """
     check_folder(folder)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -114,7 +114,7 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         if handle is not None and not (_lock(handle) and _is_at(handle, folder)):
             raise ValueError(
-                f"{folder}: another process is writing it. Wait until that is done, then run the same again, "
+                f"{folder}: another process is writing there. Wait until it is done and run this again, "
                 "or give another --out."
             )
         try:
@@ -129,7 +129,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _is_at(handle: int, folder: Path) -> bool:
-    """False where another process has taken the folder away just now."""
+    """False if another process has just removed the folder."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(folder))
     except FileNotFoundError:
@@ -137,7 +137,7 @@ def _is_at(handle: int, folder: Path) -> bool:
 
 
 def _lock(handle: int) -> bool:
-    """False where another process has the lock."""
+    """False if another process has the lock."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -148,11 +148,11 @@ def _lock(handle: int) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digests(paths: list[Path]) -> dict[str, str]:
-    """SHA-256 of those files that are there, by name."""
+    """SHA-256 of those files that exist, by name."""
     return {path.name: sha256(path) for path in paths if path.is_file()}

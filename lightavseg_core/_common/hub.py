@@ -1,4 +1,4 @@
-"""The Hugging Face Hub, which is asked for what is written `hf:owner/name`, and for nothing else."""
+"""The Hugging Face Hub, asked only for names of the form `hf:owner/name`."""
 from __future__ import annotations
 
 import re
@@ -9,7 +9,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
 
 def hub_id(model: str | Path) -> str | None:
-    """`owner/name` of `hf:owner/name`; None for a path. Raises ValueError for another id behind `hf:`."""
+    """`owner/name` of `hf:owner/name`; None for a path. Raises ValueError for any other id after `hf:`."""
     prefix, colon, repository = Path(model).as_posix().partition(":")
     if (prefix, colon) != ("hf", ":"):
         return None
@@ -19,9 +19,9 @@ def hub_id(model: str | Path) -> str | None:
 
 
 def fetched(repository: str, name: str) -> Path:
-    """A file of a repository on the Hub, or the copy that was kept of it where the Hub gives none.
+    """A file of a repository on the Hub, or its cached copy if the Hub does not answer.
 
-    Raises FileNotFoundError.
+    Raises FileNotFoundError if there is neither.
     """
     try:
         get_hf_file_metadata(hf_hub_url(repository, name))  # asks once; what follows asks for half a minute
@@ -30,4 +30,4 @@ def fetched(repository: str, name: str) -> Path:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     with suppress(Exception):
         return Path(hf_hub_download(repository, name, local_files_only=True))
-    raise FileNotFoundError(f"hf:{repository}: the Hugging Face Hub gave no {name} ({reason[:120]}).")
+    raise FileNotFoundError(f"hf:{repository}: cannot get {name} from the Hugging Face Hub ({reason[:120]}).")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Interval(NamedTuple):
-    """An estimate, a mean or a median, and its 95% interval; who makes it says of what."""
+    """A mean or a median with its 95% confidence interval."""
 
     estimate: float
     low: float

@@ -1,4 +1,4 @@
-"""How the rate of learning goes, and the whole state of what learns, in tensors and JSON: no pickle."""
+"""Learning rate schedules, and the whole state of a training in tensors and JSON: no pickle."""
 from __future__ import annotations
 
 import random
@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 
 def one_cycle(optimizer: Optimizer, rate: float, steps: int) -> OneCycleLR:
-    """Up to `rate` in a fifth of the steps, and down to nothing."""
+    """Rises to `rate` over a fifth of the steps, then falls to almost zero."""
     # Of five steps a fifth, less one, is none, by which torch divides.
     return OneCycleLR(optimizer, rate, total_steps=max(steps, 2) + (steps == 5), pct_start=0.2)
 
@@ -25,17 +25,17 @@ def scheduled(optimizer: Optimizer, kind: str, steps: int) -> LRScheduler:
 
 
 class State(NamedTuple):
-    """From which learning goes on, bit for bit."""
+    """The state from which a training resumes, bit for bit."""
 
     tensors: dict[str, Tensor]
-    values: dict  # of what JSON holds
+    values: dict  # JSON can hold it
 
 
 def state_of(
     module: nn.Module, optimizer: Optimizer, schedule: LRScheduler, *generators: torch.Generator
 ) -> State:
-    """Weights and buffers, the optimizer's moments, rate and momenta, the schedule, and all random
-    generators: these and the global ones."""
+    """Weights and buffers, the optimizer's moments, learning rate and betas, the schedule, and all random
+    generators: those given and the global ones."""
     (group,) = optimizer.param_groups
     tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
     for k, parameter in enumerate(group["params"]):
@@ -61,7 +61,7 @@ def state_of(
 def restore(
     state: State, module: nn.Module, optimizer: Optimizer, schedule: LRScheduler, *generators: torch.Generator
 ) -> None:
-    """Puts back what `state_of` took."""
+    """Puts back what `state_of` returned."""
     tensors, values = state
     module.load_state_dict({name: tensors[f"module.{name}"] for name in module.state_dict()})
     (group,) = optimizer.param_groups

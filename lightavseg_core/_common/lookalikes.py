@@ -1,4 +1,4 @@
-"""Files whose names are almost those that are asked for, as other systems write them."""
+"""Files whose names differ from the requested ones only as other systems write them."""
 from __future__ import annotations
 
 import os
@@ -8,8 +8,8 @@ from pathlib import Path
 
 
 def on_disk(path: Path) -> Path:
-    """The path under which something is there: another case of a suffix (.PNG), and accents that stand apart
-    from their letters, as macOS stores them, are the same name. The path itself where nothing is."""
+    """The path that exists under an equivalent name: a suffix in another case (.PNG), or accents stored apart
+    from their letters, as on macOS. The path itself if there is none."""
     if os.path.lexists(path) or path == path.parent:
         return path
     folder = on_disk(path.parent)
@@ -22,7 +22,7 @@ def on_disk(path: Path) -> Path:
 
 @lru_cache(64)
 def _names(folder: Path, changed: int) -> dict[str, str]:
-    """Of what is in a folder, as long as nothing was added or taken away."""
+    """The names in a folder, cached until a file is added or removed."""
     return {_key(name): name for name in sorted(os.listdir(folder))}
 
 

@@ -1,4 +1,4 @@
-"""What a model must give: finite numbers, as many as the truth has. Anything else is no background."""
+"""Checks a model's output: finite logits in the shape of the ground truth, or an error."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -7,23 +7,23 @@ from torch import Tensor
 
 
 class NotFinite(ValueError):
-    """Logits with NaN or infinities among them. frame: the first such, of those that a model gave at once."""
+    """Some logits are NaN or infinite. frame: index of the first such frame in the batch."""
 
     def __init__(self, where: str, frame: int, found: str):
         self.frame, self.found = frame, found
         super().__init__(
-            f"{where}: {found}. The model's weights, or what it was given, are not finite either: "
-            "take another checkpoint, or leave this out."
+            f"{where}: {found}. The model's weights or its input are not finite either: "
+            "use another checkpoint, or leave this input out."
         )
 
     def at(self, where: str) -> NotFinite:
-        """The same, of a frame that is called otherwise."""
+        """The same error, with another name for the frame."""
         return NotFinite(where, self.frame, self.found)
 
 
 def check_finite(logits: Tensor, where: Callable[[int], str]) -> None:
-    """Raises NotFinite for logits (N, ...) of N frames that are not all finite. where: what frame k is
-    called."""
+    """Raises NotFinite unless the logits (N, ...) of all N frames are finite. where: gives the name of frame
+    k."""
     logits = logits.detach()
     if logits.sum().isfinite():  # much faster than one by one, and right but for sums that are too large
         return
@@ -37,8 +37,8 @@ def check_finite(logits: Tensor, where: Callable[[int], str]) -> None:
 
 
 def check_pair(logits: Tensor, target: Tensor, classes: int | None = None) -> None:
-    """Raises ValueError unless logits (..., H, W), or with `classes` (..., C, H, W), go with a truth
-    (..., H, W); NotFinite where they are not finite."""
+    """Raises ValueError unless logits (..., H, W), or (..., C, H, W) with `classes`, match a ground truth
+    (..., H, W); NotFinite if they are not finite."""
     channels = () if classes is None else (classes,)
     expected = (*target.shape[:-2], *channels, *target.shape[-2:])
     if target.ndim < 2 or logits.shape != expected:

@@ -1,4 +1,4 @@
-"""Processes that work for this one."""
+"""Worker processes."""
 from __future__ import annotations
 
 import os
@@ -12,7 +12,7 @@ from types import ModuleType
 
 
 def end_with_parent() -> None:
-    """To be called first in a worker: it leaves Ctrl-C to its parent, and ends with it, killed or not."""
+    """To be called first in a worker: leaves Ctrl-C to the parent, and ends with it even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
@@ -24,10 +24,10 @@ def _wait_for_parent() -> None:
 
 @contextmanager
 def without_main() -> Iterator[None]:
-    """Around the start of processes that need nothing of the program's own file.
+    """Wraps the start of processes that do not need the program's main file.
 
-    They would run it first, once more, and where it does not say `if __name__ == "__main__"` would start the
-    same processes again, which Python ends with an error.
+    Otherwise they would run that file again, and without `if __name__ == "__main__"` it would start the same
+    processes once more, which Python stops with an error.
     """
     own = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")

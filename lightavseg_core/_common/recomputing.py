@@ -1,4 +1,4 @@
-"""Training in less memory: what a block computed is not kept for the backward pass, but computed again."""
+"""Training in less memory: a block's activations are not kept but recomputed in the backward pass."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from .state import learns
 
 @contextmanager
 def recomputed(model: nn.Module) -> Iterator[None]:
-    """Within, each block of a model keeps its input alone. Gradients are the same, dropout included, and so
-    are batch norms' statistics: the second pass does not move them."""
+    """Within, each block of a model keeps only its input. Gradients stay the same, even with dropout, and so
+    do the statistics of batch norms: the second pass does not update them."""
     own = {block: vars(block).get("forward") for block in _blocks(model)}  # None: its class's
     for block in own:
         block.forward = partial(
@@ -31,8 +31,8 @@ def recomputed(model: nn.Module) -> Iterator[None]:
 
 
 def _blocks(module: nn.Module, root: bool = True) -> Iterator[nn.Module]:
-    """Parts that learn, as small as they have several layers: a single one keeps little but its input. Lists
-    and rows of parts, and an encoder, are gone into."""
+    """The smallest trainable parts of several layers: a single layer keeps little more than its input. Looks
+    inside lists and sequences of parts, and inside an encoder."""
     for name, part in module.named_children():
         rows = isinstance(part, nn.ModuleList) or type(part) is nn.Sequential
         nested = any(next(layer.children(), None) is not None for layer in part.children())
@@ -48,7 +48,7 @@ def _both_passes(block: nn.Module) -> tuple[AbstractContextManager, AbstractCont
 
 @contextmanager
 def _still(block: nn.Module) -> Iterator[None]:
-    """Batch norms see the batch, and their running statistics do not move."""
+    """Batch norms normalize with the batch but do not update their running statistics."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:

@@ -1,4 +1,4 @@
-"""Measured results on disk, one JSON file each, with what made it."""
+"""Measured results on disk, one JSON file each, with its provenance."""
 from __future__ import annotations
 
 import datetime
@@ -12,7 +12,7 @@ from .shipped import DISTRIBUTION, PACKAGE
 
 
 def provenance(command: str, seed: int) -> dict:
-    """What a measured number must be read with: command, commit, seed, date, machine and versions."""
+    """What must stand beside a measured number: command, commit, seed, date, machine and versions."""
     return {
         "command": command,
         "commit": commit(),
@@ -24,10 +24,10 @@ def provenance(command: str, seed: int) -> dict:
 
 
 def commit() -> str:
-    """The commit that the package is of, with "-dirty" where files differ from it.
+    """The package's commit, with "-dirty" if files differ from it.
 
-    A repository around the package is only believed if it tracks the package: a virtual environment may lie
-    in somebody else's. Elsewhere it is "version X" of what is installed, or "unknown".
+    A repository around the package counts only if it tracks the package: a virtual environment may lie in
+    another project's. Otherwise "version X" of the installed package, or "unknown".
     """
     try:
         _git("ls-files", "--error-unmatch", "__init__.py")
@@ -45,7 +45,7 @@ def _git(*arguments: str) -> str:
 def write(path: Path, result: dict) -> None:
     """Writes a result; the file is complete before it gets its name.
 
-    Whoever is killed here leaves none, or the old one.
+    If this is killed, no file or the old one remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as staging:
@@ -53,7 +53,7 @@ def write(path: Path, result: dict) -> None:
 
 
 def read(path: Path) -> dict:
-    """Raises ValueError, naming the file, where it is no JSON object."""
+    """Reads a result. Raises ValueError, with the file's name, if it is not a JSON object."""
     try:
         result = json.loads(path.read_text())
         if isinstance(result, dict):

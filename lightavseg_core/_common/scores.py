@@ -1,5 +1,5 @@
-"""What a metric has counted, taken out and put together again: a number counted batch by batch in several
-processes comes out as if one had counted all, to the last bit."""
+"""Takes out what a metric has counted and puts it together again: a score counted batch by batch in several
+processes equals that of a single process, to the last bit."""
 from __future__ import annotations
 
 from torch import Tensor
@@ -14,19 +14,19 @@ def _metrics(score: Metric | MetricCollection) -> list[Metric]:
 
 
 def taken(score: Metric | MetricCollection) -> States:
-    """What was counted; the metric then begins anew. Raises ValueError where that is no sums."""
+    """What was counted; the metric is then reset. Raises ValueError if it keeps anything but sums."""
     for metric in _metrics(score):
         if metric.full_state_update is not False or {*metric._reductions.values()} - {dim_zero_sum}:
             found = f"{type(metric).__name__} keeps more than sums over frames"
-            raise ValueError(f"{found}: such a score is measured in one process. Leave the launcher out.")
+            raise ValueError(f"{found}, so it can be measured in one process only. Run without the launcher.")
     states = [{name: value.cpu() for name, value in m.metric_state.items()} for m in _metrics(score)]
     score.reset()
     return states
 
 
 def put(score: Metric | MetricCollection, dealt: list[list[States]]) -> None:
-    """Counts what was taken from each batch, as they were dealt out to processes, in the batches' order: sums
-    of floats depend on it. The metric then holds all, and asks nobody."""
+    """Adds what was taken from each batch, as dealt out to the processes, in the order of the batches: sums
+    of floats depend on it. The metric then holds everything and needs no other process."""
     batches = sum(map(len, dealt))
     for metric in _metrics(score):
         metric.sync_on_compute = metric._to_sync = False

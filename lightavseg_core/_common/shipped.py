@@ -1,4 +1,4 @@
-"""What comes with the package beside its code, wherever it was installed from, and how to install more."""
+"""What ships with the package beside its code, and how to install more."""
 from __future__ import annotations
 
 import os
@@ -19,9 +19,9 @@ TINY, PHOTOS = Path("checkpoints/tiny"), Path("checkpoints/photos")  # which hel
 
 
 def how_to_install(extra: str = "") -> str:
-    """The command that brings an extra, or whatever the package itself needs and lacks.
+    """The command that installs an extra, or the package's own missing requirements.
 
-    pip takes the installed package itself for this: it looks for its name nowhere else.
+    pip finds the name among the installed packages; it looks nowhere else.
     """
     if CHECKOUT:
         return f"pip install -e '.[{extra}]'" if extra else "pip install -r requirements.lock"
@@ -29,18 +29,18 @@ def how_to_install(extra: str = "") -> str:
 
 
 def write_workbook(folder: str | Path) -> None:
-    """Copies the workbook of this version, notebooks and all that they read, into a new or an empty folder.
+    """Copies this version's workbook, the notebooks and all that they read, into a new or empty folder.
 
-    What fails half-way, as on a full disk, leaves nothing in it. Raises FileExistsError for a folder that
-    holds something, and for a file.
+    A failure halfway, such as a full disk, leaves nothing there. Raises FileExistsError for a file, or a
+    folder that is not empty.
     """
     folder = Path(folder)
     staging = folder / ".writing"
     if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder}: a file. Give a new folder.")
+        raise FileExistsError(f"{folder}: not a folder. Give a new folder.")
     with alone(folder):
         if any(path != staging for path in folder.iterdir()):
-            raise FileExistsError(f"{folder}: holds something already. Give a new folder.")
+            raise FileExistsError(f"{folder}: is not empty. Give a new folder.")
         try:
             for name in WORKBOOK:
                 left_out = shutil.ignore_patterns("__pycache__", ".*")

@@ -1,4 +1,4 @@
-"""A model's state that is put back: modes, what learns, buffers."""
+"""Changes to a model's state that are undone: modes, trainable parameters, buffers."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """A model in evaluation mode. Afterwards, also where the body raises, each of its modules is in the mode
-    that it was in, and torch's random generators, from which a model may draw, stand where they stood."""
+    """A model in evaluation mode. Afterwards, even if the body raises, each module is back in its mode, and
+    torch's random generators, from which a model may draw, are as before."""
     modes = [(module, module.training) for module in model.modules()]
     gpus = {parameter.device.index for parameter in model.parameters() if parameter.is_cuda}
     try:
@@ -24,8 +24,8 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def heard_already(model: nn.Module) -> Iterator[None]:
-    """While a model is given its audio encoder's vectors, (B, T, D), in place of log-mels: the encoder passes
-    them on, whichever way a method calls it."""
+    """Within, a model takes its audio encoder's vectors (B, T, D) in place of log-mels: the encoder passes
+    them on, however a method calls it."""
     audio, model.audio = model.audio, nn.Identity()
     try:
         yield
@@ -35,8 +35,8 @@ def heard_already(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def buffers_kept(model: nn.Module, always: bool = False) -> Iterator[None]:
-    """Where the body raises, a model's buffers, such as the statistics of batch norms, are as before, and no
-    gradient is left. always: also where it does not."""
+    """If the body raises, restores a model's buffers, such as the statistics of batch norms, and clears the
+    gradients. always: also if it does not raise."""
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     completed = False
     try:
@@ -51,19 +51,19 @@ def buffers_kept(model: nn.Module, always: bool = False) -> Iterator[None]:
 
 
 def learns(part: nn.Module) -> bool:
-    """Whether anything in it does."""
+    """Whether any parameter of a part is trainable."""
     return any(parameter.requires_grad for parameter in part.parameters())
 
 
 def freeze(part: nn.Module) -> None:
-    """Nothing in it learns, until `unfreeze`."""
+    """Makes a part untrainable until `unfreeze`."""
     learns = {name for name, parameter in part.named_parameters() if parameter.requires_grad}
     part._frozen = getattr(part, "_frozen", set()) | learns
     part.requires_grad_(False)
 
 
 def unfreeze(part: nn.Module) -> None:
-    """What `freeze` froze learns again; what did not learn before still does not."""
+    """Undoes `freeze`; what was untrainable before stays so."""
     frozen = vars(part).pop("_frozen", ())
     for name, parameter in part.named_parameters():
         if name in frozen:

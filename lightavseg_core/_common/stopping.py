@@ -1,4 +1,4 @@
-"""Being asked to stop: by Ctrl-C, or by SIGTERM, as clusters do before they take a machine away."""
+"""Requests to stop: Ctrl-C, or SIGTERM, which clusters send before they take a machine away."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """What was asked to stop has come to a place from which it can go on.
+    """Work was asked to stop and has reached a point from which it can be resumed.
 
-    number: the signal's.
+    number: of the signal.
     """
 
     def __init__(self, number: int, message: str):
@@ -21,16 +21,16 @@ class Stopped(KeyboardInterrupt):
 
 
 class Request:
-    """number: of the signal that asked, or 0."""
+    """number: of the signal that asked to stop, or 0."""
 
     number = 0
 
 
 @contextmanager
 def requests(patient: bool = False) -> Iterator[Request]:
-    """Within, the first signal is noted, and the next one ends at once. What asked in vain, since the body
-    ended by itself, is raised after it. patient: no next one does, as one of several processes gets Ctrl-C
-    twice: from the terminal, and from its launcher."""
+    """Within, the first signal is noted and the next one stops at once. If the body ends by itself first,
+    the request is raised after it. patient: later signals are ignored, since one of several processes gets
+    Ctrl-C twice: from the terminal and from its launcher."""
     request = Request()
 
     def note(number: int, _: object) -> None:
@@ -40,21 +40,21 @@ def requests(patient: bool = False) -> Iterator[Request]:
             return
         request.number = number
         with suppress(OSError):  # not `print`, which may be at work just now
-            more = b"" if patient else b"; once more: at once"
-            os.write(2, b"\nstopping as soon as this can go on later" + more + b"\n")
+            more = b"" if patient else b"; ask again to stop at once"
+            os.write(2, b"\nstopping as soon as this can be resumed later" + more + b"\n")
 
     with _handled(SIGNALS, note):
         yield request
     if request.number:
-        raise Stopped(request.number, "stopped; all was done")
+        raise Stopped(request.number, "stopped; everything was done")
 
 
 @contextmanager
 def terminated_cleanly() -> Iterator[None]:
-    """Within, SIGTERM is an exception like Ctrl-C, so that what was begun is tidied up."""
+    """Within, SIGTERM raises an exception as Ctrl-C does, so that unfinished work is cleaned up."""
 
     def stop(number: int, _: object) -> None:
-        raise Stopped(number, "stopped; what was written until now is kept")
+        raise Stopped(number, "stopped; what has been written is kept")
 
     with _handled((signal.SIGTERM,), stop):
         yield
@@ -62,7 +62,7 @@ def terminated_cleanly() -> Iterator[None]:
 
 @contextmanager
 def _handled(numbers: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Signals that are ignored, or not Python's, stay so, and all do in a thread that is not the main one."""
+    """Handles these signals, except those that are ignored or not Python's, and only in the main thread."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in numbers}

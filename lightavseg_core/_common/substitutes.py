@@ -1,4 +1,4 @@
-"""What lies where a file should be that was not fetched."""
+"""Recognizes what stands in place of a file that was not downloaded."""
 from __future__ import annotations
 
 import re
@@ -6,24 +6,24 @@ from pathlib import Path
 
 _KINDS = {  # how each begins -> what it is, and what brings the file itself
     rb"version https://(git-lfs|hawser)\.github\.com/spec/": (
-        "a Git LFS pointer", "`git lfs pull` brings the file itself; or fetch it again by hand"
+        "a Git LFS pointer", "Get the file itself with `git lfs pull`, or download it again"
     ),
     rb"(\.\./)*(\.git)?/annex/objects/": (
-        "a git-annex pointer", "`git annex get` brings the file itself; or fetch it again by hand"
+        "a git-annex pointer", "Get the file itself with `git annex get`, or download it again"
     ),
     rb"\s*(<\?xml[^>]*>\s*)?<(!doctype\s+html|html|head|body|script)\b": (
-        "a web page", "Fetch the file itself again: the page may ask for a click, or to sign in"
+        "a web page", "Download the file itself again: the page may ask for a click or a login"
     ),
     rb'\s*(<\?xml[^>]*>\s*)?<Error>|\s*\{\s*"(error|message)"': (
-        "a server's answer that there was an error", "Fetch the file again"
+        "an error message from a server", "Download the file again"
     ),
-    rb"$": ("empty", "Fetch the file again"),
+    rb"$": ("empty", "Download the file again"),
 }
 _MOST = 1000  # bytes that are looked at
 
 
 def substitute(path: Path) -> tuple[str, str] | None:
-    """What a file is in place of data, and what to do; None where it is nothing of the kind."""
+    """What a file is instead of data, and what to do; None if it is none of these."""
     with path.open("rb") as file:
         head = file.read(_MOST).removeprefix(b"\xef\xbb\xbf")
     for beginning, (what, remedy) in _KINDS.items():

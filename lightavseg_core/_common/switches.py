@@ -1,4 +1,4 @@
-"""What training sets for the whole process."""
+"""Settings of the whole process that training changes."""
 from __future__ import annotations
 
 import ctypes
@@ -12,9 +12,9 @@ import torch
 
 @contextmanager
 def deterministic_algorithms() -> Iterator[None]:
-    """Has torch use deterministic algorithms, and warn where it knows none.
+    """Makes torch use deterministic algorithms, and warn where it has none.
 
-    Afterwards, also after an exception, its switches are as before.
+    Afterwards, even after an exception, its settings are as before.
     """
     mode = torch.get_deterministic_debug_mode()
     filled = torch.utils.deterministic.fill_uninitialized_memory
@@ -34,8 +34,8 @@ WHERE = ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE", "ACCELERATE_CPU_AFFINI
 
 @contextmanager
 def no_settings_from_outside() -> Iterator[None]:
-    """Hides the environment variables by which Accelerate would train otherwise than the configuration says:
-    precision, accumulation of gradients, compilation, sharding. `accelerate launch` sets some unasked."""
+    """Hides the environment variables with which Accelerate would override the configuration: precision,
+    gradient accumulation, compilation, sharding. `accelerate launch` sets some of them unasked."""
     hidden = {name for name in os.environ if name.startswith("ACCELERATE_")} - set(WHERE)
     kept = {name: os.environ.pop(name) for name in hidden}
     try:
@@ -46,8 +46,8 @@ def no_settings_from_outside() -> Iterator[None]:
 
 @contextmanager
 def one_core_left() -> Iterator[None]:
-    """Within, PyTorch computes with a thread less, if it has several: for work that other threads do beside
-    it. Else all of them would wait for each other, and its own busily."""
+    """Within, PyTorch uses one thread less, if it has several, to leave a core to other threads. Otherwise
+    all of them would wait for each other, and PyTorch's would busy-wait."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads - 1))
     try:
@@ -57,11 +57,11 @@ def one_core_left() -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep freed memory instead of returning it to the system and zeroing it anew.
+    """Tells glibc to keep freed memory, which would otherwise be returned to the system and zeroed again.
 
-    A training step on a CPU frees and asks for the same activations again and again: this alone makes it 1.5
-    times as fast. There is no way back, since glibc does not tell what it was set to: it stays so until the
-    process ends.
+    A training step on a CPU frees and allocates the same activations again and again: this alone makes it 1.5
+    times as fast. It cannot be undone, since glibc does not report its settings: it lasts until the process
+    ends.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library: nothing is lost but speed

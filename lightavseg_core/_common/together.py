@@ -1,5 +1,5 @@
-"""Processes that work on one thing together, as `torchrun` starts them: who each one is, what all of them
-know. In a process alone each function gives back what it was given."""
+"""Processes that work together, as `torchrun` starts them: their ranks, and values exchanged among all of
+them. In a single process each function returns what it was given."""
 from __future__ import annotations
 
 import os
@@ -24,9 +24,9 @@ def _met() -> bool:
 
 @contextmanager
 def meeting(**patience: timedelta) -> Iterator[torch.device]:
-    """Waits for the other processes, if `torchrun` has started any, and gives where this one computes.
-    Afterwards it takes leave of them; not so where the body raises, since to take leave may wait for them.
-    timeout: how long one may wait for another; by default torch's, which is minutes."""
+    """Waits for the other processes, if `torchrun` has started any, and gives this one's device. Leaves the
+    group afterwards, but not if the body raises, since leaving may wait for the others.
+    timeout: how long one process may wait for another; by default torch's, which is minutes."""
     cuda = torch.cuda.is_available()
     if "LOCAL_RANK" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
         yield torch.device("cuda" if cuda else "cpu")
@@ -43,12 +43,12 @@ def meeting(**patience: timedelta) -> Iterator[torch.device]:
 
 
 def rank() -> int:
-    """This process's number among those that have met; the first, 0, writes and speaks."""
+    """This process's number in the group; only the first, 0, writes and prints."""
     return dist.get_rank() if _met() else 0
 
 
 def world() -> int:
-    """How many processes have met."""
+    """How many processes are in the group."""
     return dist.get_world_size() if _met() else 1
 
 
@@ -62,17 +62,17 @@ def _reduced(numbers: Iterable[float], how: str) -> list[float]:
 
 
 def summed(*numbers: float) -> list[float]:
-    """Of each number the sum over the processes."""
+    """The sum of each number over the processes."""
     return _reduced(numbers, "SUM")
 
 
 def largest(*numbers: float) -> list[float]:
-    """Of each number the largest of all processes."""
+    """The largest value of each number over the processes."""
     return _reduced(numbers, "MAX")
 
 
 def gathered(thing: Any) -> list:
-    """Every process's, in their order."""
+    """The things of all processes, in the order of their ranks."""
     if world() == 1:
         return [thing]
     things = [None] * world()
@@ -81,7 +81,7 @@ def gathered(thing: Any) -> list:
 
 
 def from_first(thing: Any) -> Any:
-    """The first process's."""
+    """The first process's thing, in all processes."""
     if world() == 1:
         return thing
     things = [thing]
@@ -90,9 +90,9 @@ def from_first(thing: Any) -> Any:
 
 
 def alike(model: nn.Module, batches: Sequence[T]) -> Iterator[T]:
-    """The batches of a step in this process. The running statistics of batch norms stand as before the step
-    at each of them, and in the end are the mean over all batches in all processes: so they do not depend on
-    how many there are."""
+    """The batches of a step in this process. For each, the running statistics of batch norms start from
+    where they were before the step; in the end they are the mean over all batches of all processes, so they
+    do not depend on the number of processes."""
     if len(batches) * world() == 1:
         yield from batches
         return
@@ -117,7 +117,7 @@ def alike(model: nn.Module, batches: Sequence[T]) -> Iterator[T]:
 
 @contextmanager
 def each_told_of_others() -> Iterator[None]:
-    """Raises ConnectionError in place of what the network says when another process has ended."""
+    """Raises ConnectionError in place of the network's error when another process has ended."""
     try:
         yield
     except RuntimeError as error:
@@ -125,6 +125,6 @@ def each_told_of_others() -> Iterator[None]:
             raise
         why = str(error).strip().splitlines()[0][:200]
         raise ConnectionError(
-            f"process {rank()} of {world()}: another one has ended or cannot be reached, so this one ends "
-            f"too ({why}). A training goes on from its last checkpoint with --resume."
+            f"process {rank()} of {world()}: another process has ended or cannot be reached, so this one "
+            f"ends too ({why}). --resume continues a training from its last checkpoint."
         ) from None

@@ -143,5 +143,5 @@ def test_sigterm_tidies_up(tmp_path):
             time.sleep(0.1)
         process.terminate()
         told = process.communicate(timeout=60)[1].splitlines()[-1]
-    assert (process.returncode, told) == (143, "stopped; what was written until now is kept")
+    assert (process.returncode, told) == (143, "stopped; what has been written is kept")
     assert list(tmp_path.iterdir()) == []

@@ -9,8 +9,8 @@ from lightavseg_core.widgets import VideoPlayer
 
 ROOT = Path(__file__).parents[2]
 TINY, FILM = ROOT / "checkpoints" / "tiny", ROOT / "notebooks" / "media" / "sample.mp4"
-FILE = "file: not a folder, and one is to be written there"
-FOLDER = "folder: a folder, and a file is to be written there"
+FILE = "file: not a folder; expected a folder to write into"
+FOLDER = "folder: a folder; expected a file to write"
 COMMANDS = {
     "predict TINY FILM --out file": FILE,
     "predict TINY FILM --out file/deep": FILE,
@@ -20,7 +20,7 @@ COMMANDS = {
     "train --data SHAPES --out file": FILE,
     "train --data SHAPES --out file/deep": FILE,
     "export TINY --runtime onnx --data SHAPES --out file/tiny.onnx": FILE,
-    "export TINY --runtime onnx --data SHAPES --out folder.onnx": "folder.onnx: a folder, and a file",
+    "export TINY --runtime onnx --data SHAPES --out folder.onnx": "folder.onnx: a folder; expected a file",
     "sweep loss --budget smoke --out file": FILE,
     "sweep loss --budget smoke --work file": FILE,
     "compare method.py --plot folder": FOLDER,

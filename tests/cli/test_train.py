@@ -43,7 +43,7 @@ def test_a_folder_that_another_process_writes_is_refused(train, tmp_path):
     for held in ("before its first line", "after"):
         with alone(tmp_path):
             code, error = train(tmp_path)
-        assert code == 2 and f"{tmp_path}: another process is writing it" in error, held
+        assert code == 2 and f"{tmp_path}: another process is writing there" in error, held
         assert "remove" not in error and error.count("\n") == 1
         (tmp_path / "log.jsonl").touch()
     code, error = train(tmp_path)

@@ -38,7 +38,7 @@ def test_a_folder_for_one_process(tmp_path):
 
     with alone(folder):
         found = other()
-        assert found.returncode and f"{folder}: another process is writing it" in found.stderr
+        assert found.returncode and f"{folder}: another process is writing there" in found.stderr
     assert other().stdout == "in\n"
     assert list(tmp_path.iterdir()) == [], "made for nothing"
     (tmp_path / "file").touch()
@@ -83,17 +83,17 @@ def test_places_that_cannot_be_written(tmp_path, monkeypatch):
     for check in (check_folder, check_file):
         check(tmp_path / "new" / "deep")
         for wrong in ("file/new", "file/deep/new", "link/new"):
-            with pytest.raises(ValueError, match="(file|link): not a folder, and one is to be written there"):
+            with pytest.raises(ValueError, match="(file|link): not a folder; expected a folder"):
                 check(tmp_path / wrong)
     check_folder(tmp_path)
     check_file(tmp_path / "file")
     with pytest.raises(ValueError, match="file: not a folder"):
         check_folder(tmp_path / "file")
-    with pytest.raises(ValueError, match="a folder, and a file is to be written there"):
+    with pytest.raises(ValueError, match="a folder; expected a file to write"):
         check_file(tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="^file: not a folder"):
         check_folder(Path("file/new"))
     monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
-    with pytest.raises(ValueError, match="a folder that you may not write into"):
+    with pytest.raises(ValueError, match="you may not write into this folder"):
         check_folder(tmp_path / "new" / "deep")

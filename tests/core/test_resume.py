@@ -131,7 +131,7 @@ def test_mixtures_and_negatives_go_on_too(tmp_path, workers):
 def test_what_is_through_is_not_begun_anew_unseen(root, tmp_path):
     """Asked in the last validation, it ends by itself and says that it was asked."""
     options = {"epochs": 1, "audio_weights": "joint"}
-    assert train(root, tmp_path, asks=("validation", 1), **options) == "stopped; all was done"
+    assert train(root, tmp_path, asks=("validation", 1), **options) == "stopped; everything was done"
     assert not (tmp_path / "checkpoints").exists()
 
 

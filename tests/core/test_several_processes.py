@@ -154,8 +154,8 @@ def test_a_process_that_dies_takes_the_other_along(root, tmp_path):
     start_of_end = time.monotonic()
     _, err = running.communicate(timeout=60)
     assert time.monotonic() - start_of_end < 60 and running.returncode
-    assert "lightavseg: process 0 of 2: another one has ended or cannot be reached" in err
-    assert "Traceback" not in err.split("another one has ended")[0]
+    assert "lightavseg: process 0 of 2: another process has ended or cannot be reached" in err
+    assert "Traceback" not in err.split("another process has ended")[0]
     assert list((tmp_path / "checkpoints").glob("*.safetensors"))
 
 

@@ -235,6 +235,6 @@ def test_a_refused_start_leaves_nothing(shapes, tmp_path, case):
 
 
 def test_a_folder_that_is_being_written_is_refused(shapes, tmp_path):
-    with alone(tmp_path), pytest.raises(ValueError, match="another process is writing it"):
+    with alone(tmp_path), pytest.raises(ValueError, match="another process is writing there"):
         fit(shapes, out=tmp_path)
     assert not list(tmp_path.iterdir())

@@ -35,8 +35,8 @@ INSTEAD = {  # what lies there, and what is said of it
     "page": (b"\xef\xbb\xbf\n <!DOCTYPE html>\n<html>" + PAGE, "a web page", "the page may ask"),
     "old page": (b"<HTML>" + PAGE, "a web page", "the page may ask"),
     "xhtml": (b'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "-//W3C">', "a web page", "the page may ask"),
-    "bucket": (S3, "a server's answer that there was an error", "again"),
-    "api": (b'{"error": "Repository not found"}', "a server's answer that there was an error", "again"),
+    "bucket": (S3, "an error message from a server", "again"),
+    "api": (b'{"error": "Repository not found"}', "an error message from a server", "again"),
     "nothing": (b"", "empty", "again"),
 }
 

@@ -68,7 +68,7 @@ def test_no_metric_takes_it_for_anything(metric, truth, value):
     score.update(logits, target)
     before = {name: value.clone() for name, value in score.metric_state.items()}
     logits[1, ..., 2, 3] = value
-    said = rf"^frame 1: . of .* logits are not finite \({value}\)\. .*take another checkpoint"
+    said = rf"^frame 1: . of .* logits are not finite \({value}\)\. .*use another checkpoint"
     with pytest.raises(ValueError, match=said):
         score.update(logits, target)
     assert all(torch.equal(value, before[name]) for name, value in score.metric_state.items())

@@ -250,7 +250,7 @@ class Meddler(Ear):
     """Asks for the same folder while it is written."""
 
     def __call__(self, frames, log_mel):
-        with pytest.raises(ValueError, match="another process is writing it. Wait"):
+        with pytest.raises(ValueError, match="another process is writing there. Wait"):
             write(segmenter(), self.clip, self.folder)
         return super().__call__(frames, log_mel)
 
@@ -267,7 +267,7 @@ sys.stdin.read()
     run = [sys.executable, "-c", script, tmp_path]
     with subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
-        with pytest.raises(ValueError, match="another process is writing it"):
+        with pytest.raises(ValueError, match="another process is writing there"):
             write(segmenter(), clip, tmp_path)
         assert not contents(tmp_path)
         other.kill()
