@@ -85,10 +85,19 @@ def guess(name: str, expected: Any) -> None:
 
 
 def beside(name: str, measured: Any) -> None:
-    """Show what was measured beside the reader's guess of that name. Nobody judges."""
+    """Show what was measured beside the reader's guess of that name, a line for each value. Nobody judges."""
     expected = _guesses.get(name, ...)
+    if not isinstance(expected, dict) or not isinstance(measured, dict):
+        print(f"{name}: {_both(expected, measured)}")
+        return
+    print(f"{name}:")
+    for key, value in measured.items():
+        print(f"  {key}: {_both(expected.get(key, ...), value)}")
+
+
+def _both(expected: Any, measured: Any) -> str:
     own = "none" if _open(expected) else readable(expected)
-    print(f"{name}: your guess {own}; measured {readable(measured)}")
+    return f"your guess {own}; measured {readable(measured)}"
 
 
 def _open(expected: Any) -> bool:

@@ -55,12 +55,33 @@ PATHS = {  # by colour: who walks it, and where
 }
 
 
-MEETINGS = {  # what happens between the map's positions (blue) and the sound (orange)
-    "LightAVSeg": "one vector is added\nto all positions: O(N)",
-    "AVSBench": "the sound is copied; each position\nmeets each other: N x N",
-    "AVESFormer": "each position asks\nK keys: N x K",
-    "AVSegFormer": "queries ask the sound,\nthen look at the map",
-    "SelM": "each position chooses one of\ntwo tokens; one has heard",
+Places = list[tuple[float, float]]
+
+
+class Meeting(NamedTuple):
+    """How a map meets a sound: in words, where the sound's vectors stand, where queries stand that go between
+    them, and whether each position is asked for itself."""
+
+    told: str
+    sound: Places
+    between: Places = []
+    each: bool = True
+
+
+SPOTS = [(0.2 * column, 0.2 * row) for row in range(4) for column in range(4)]  # a map of N = 16 positions
+ONE = [(1.5, 0.3)]
+MEETINGS = {
+    "LightAVSeg": Meeting("one vector is added\nto all positions: O(N)", ONE, each=False),
+    "AVSBench": Meeting(
+        "the sound is copied; each position\nmeets each other: N x N", [(x + 1.3, y) for x, y in SPOTS]
+    ),
+    "AVESFormer": Meeting("each position asks\nK keys: N x K", [(1.6, 0.2 * k) for k in range(4)]),
+    "AVSegFormer": Meeting(
+        "queries ask the sound,\nthen look at the map", ONE, [(0.95, 0.3 * k) for k in range(3)]
+    ),
+    "SelM": Meeting(
+        "each position chooses one of\ntwo tokens; one has heard", ONE, [(0.95, 0.15), (0.95, 0.45)]
+    ),
 }
 
 
@@ -138,37 +159,28 @@ def architecture(model: LightAVSeg, size: int | None = None) -> Figure:
 
 def meetings() -> Figure:
     """How a map of N = 16 positions meets a sound in each method: a panel each."""
-    figure, axes = subplots(1, 5, figsize=(11, 2.5))
-    spots = [(0.2 * column, 0.2 * row) for row in range(4) for column in range(4)]
-    for axis, (name, told) in zip(axes, MEETINGS.items()):
-        _spots(axis, spots, EYE)
-        sound = [(1.5, 0.3)]
-        if name == "AVSBench":                                        # the sound is copied to each position
-            sound = [(x + 1.3, y) for x, y in spots]
-        elif name == "AVESFormer":
-            sound = [(1.6, 0.2 * k) for k in range(4)]
-        between = [(0.95, 0.3 * k) for k in range(3)] if name == "AVSegFormer" else []
-        between = [(0.95, 0.15), (0.95, 0.45)] if name == "SelM" else between
-        for x, y in sound:
-            for u, v in between or (spots if name != "LightAVSeg" else []):
-                axis.plot([x, u], [y, v], color=EAR, linewidth=0.3, alpha=0.7, zorder=0)
-        for u, v in between:
-            for x, y in spots:
-                axis.plot([u, x], [v, y], color=PURPLE, linewidth=0.3, alpha=0.7, zorder=0)
-        _spots(axis, between, PURPLE)
-        _spots(axis, sound, EAR)
-        if name == "LightAVSeg":
+    figure, axes = subplots(1, len(MEETINGS), figsize=(11, 2.5))
+    for axis, (name, meeting) in zip(axes, MEETINGS.items()):
+        if meeting.each:
+            _links(axis, meeting.sound, meeting.between or SPOTS, EAR)
+        else:
             _arrow(axis, (1.4, 0.3), (0.75, 0.3), EAR)
+        _links(axis, meeting.between, SPOTS, PURPLE)
+        for places, color in ((SPOTS, EYE), (meeting.between, PURPLE), (meeting.sound, EAR)):
+            if places:
+                axis.scatter(*zip(*places), s=26, color=color, edgecolor="black", linewidth=0.5)
         axis.set_title(name, fontsize=10)
-        axis.set_xlabel(told, fontsize=8)
+        axis.set_xlabel(meeting.told, fontsize=8)
         axis.set(xlim=(-0.2, 2.1), ylim=(-0.3, 0.9), aspect="equal")
         bare(axis)
     return figure
 
 
-def _spots(axis: Axes, places: list[tuple[float, float]], color: str) -> None:
-    if places:
-        axis.scatter(*zip(*places), s=26, color=color, edgecolor="black", linewidth=0.5)
+def _links(axis: Axes, these: Places, those: Places, color: str) -> None:
+    """A thin line from each of these to each of those."""
+    for x, y in these:
+        for u, v in those:
+            axis.plot([x, u], [y, v], color=color, linewidth=0.3, alpha=0.7, zorder=0)
 
 
 def way_through() -> Figure:

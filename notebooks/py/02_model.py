@@ -67,7 +67,7 @@ import lightavseg_core as lav
 from lightavseg_core import plots, profiling
 from lightavseg_core.models.avsbench import TPAVI
 from lightavseg_core.models.blocks import Attention
-from lightavseg_core.models.lightavseg import LightAVSegConfig, RAVEStage
+from lightavseg_core.models.lightavseg import CMFDStage, LightAVSegConfig, RAVEStage
 from lightavseg_core.models.selm import AudioToPixels
 from lightavseg_core.profiling import accounting
 from lightavseg_core.profiling.flops import count
@@ -310,7 +310,42 @@ if mine := workbook.yours("parameters of RAVE"):
 # the same for $A_i$. $S$ is a 3x3 convolution block, $\mathrm{up}$ a bilinear resize, $\max$ the
 # global max pooling of section 2.1, and $[\cdot, \cdot]$ joins two vectors end to end. Each scale
 # has learned matrices $W$, $W_g$ and $W_b$ of its own, different from those of the encoder. At the
-# coarsest scale the terms with $i + 1$ are left out. (`decode` below also gets `audio_0`, which
+# coarsest scale the terms with $i + 1$ are left out.
+#
+# The fur and the metal of section 2.1 once more, now in the decoder's finest scale. Let the coarser
+# scale hand down the state (1, 3): it has let some engine through. Its map is 5 and -3 everywhere.
+# All matrices are the identity again, and $W$ adds its two vectors:
+#
+# | | fur | metal |
+# |---|---|---|
+# | $\hat A_2$, from the coarser scale | 1 | 3 |
+# | $A_1$, from the encoder | 1 | 0 |
+# | $A_1^*$: their sum, at least 0 | 2 | 3 |
+# | gate: hsigmoid of $\max V_1^\text{enc}$ = 7, -3 | 1 | 0 |
+# | $\hat A_1$ | **2** | **0** |
+# | $V_1^\text{enc}$ plus the coarser map | 6, 7, 12, 8 | -7, -6, -8, -9 |
+# | $V_1^\text{dec}$: plus $\hat A_1$ | 8, 9, 14, 10 | -7, -6, -8, -9 |
+#
+# This scale sees no metal, so its gate stops the engine that the coarser one let through.
+
+# %%
+coarser_map = torch.tensor([5.0, -3])[None, :, None, None]
+coarser_state = torch.tensor([1.0, 3])[None, :, None, None]
+
+stage = CMFDStage(channels=2, config=LightAVSegConfig(width=2), coarsest=False)
+identity = torch.eye(2)[..., None, None]
+with torch.no_grad():
+    for layer in (stage.lateral, stage.merge, stage.gate, stage.broadcast):
+        layer.weight.copy_(torch.cat([identity] * (layer.in_channels // 2), 1))
+        layer.bias.zero_()
+    V_dec, A_hat = stage(V_enc + coarser_map, V_enc, A_new, coarser_state)
+print("A_hat", A_hat.flatten().tolist())
+print("V_dec", V_dec.flatten().tolist())
+assert A_hat.flatten().tolist() == [2, 0]
+assert V_dec.flatten().tolist() == [8, 9, 14, 10, -7, -6, -8, -9]
+
+# %% [markdown]
+# Now the whole decoder, on the maps and states of section 2.2. (`decode` also gets `audio_0`, which
 # only a variant in [notebook 7](07_methods.ipynb) uses.)
 
 # %% tags=["nbval-check-output"]

@@ -352,11 +352,19 @@ workbook.show(
 # clip's ("swapped"), noise, and silence. The table also has the *deaf oracle* of
 # [notebook 1](01_data.ipynb), a cheat with perfect eyes and no ears: it marks every visible
 # object, exactly. To beat it, a model must know *which* of the objects sound, and when.
+#
+# > **Prediction.** What is $M_J$ with the clip's own sound, with another clip's, and in silence?
+# > Of one of the three you know the answer already.
+
+# %%
+workbook.guess("M_J by sound", {"own": ..., "swapped": ..., "silence": ...})
 
 # %%
 oracle = lav.deaf_oracle(test)
 sounds = {"own sound": "normal", "swapped sound": "swapped", "noise": "noise", "silence": "silent"}
 scores = {sound: lav.evaluate(model, test, sound) for sound in sounds.values()}
+asked = {"own": "normal", "swapped": "swapped", "silence": "silent"}
+workbook.beside("M_J by sound", {name: scores[sound]["M_J"] for name, sound in asked.items()})
 measured = {name: scores[sound] for name, sound in sounds.items()} | {"deaf oracle": oracle}
 rows = []
 for name, found in measured.items():

@@ -163,9 +163,9 @@ workbook.show(
 # run, or the clock frequency falls as the processor warms up.
 #
 # How good is each way of comparing? On a real machine nobody knows the true ratio. So here is an
-# invented machine, made of random numbers, on which b takes exactly 5% longer than a. It has just
-# the two faults that paired medians are good against. The machine
-# slows down by up to 20% during a measurement, and in 3% of the calls something gets in the way.
+# invented machine, made of random numbers, on which b takes exactly 5% longer than a. It has two
+# faults of real machines: it slows down by up to 20% during a measurement, and in 3% of the calls
+# something gets in the way.
 # Four estimates of the ratio:
 #
 # - means, one after the other;
@@ -178,6 +178,53 @@ workbook.show(
 
 # %%
 workbook.guess("nearest to the true ratio", ...)
+
+# %% [markdown]
+# ### Exercise 1: a paired ratio
+#
+# *4 minutes, easy.*
+#
+# The fourth estimate is yours to write. `a` and `b` are the milliseconds of two candidates, round
+# by round. Return how many times as long b takes as a: the median over the rounds.
+
+# %% tags=["exercise"]
+def paired_ratio(a, b):
+    # solution
+    return np.median([y / x for x, y in zip(a, b)])
+    # wrong: a ratio of medians
+    return np.median(b) / np.median(a)
+    # wrong: the mean
+    return np.mean([y / x for x, y in zip(a, b)])
+    # wrong: a over b
+    return np.median([x / y for x, y in zip(a, b)])
+    # wrong: a ratio of sums
+    return sum(b) / sum(a)
+    # end solution
+
+# %% tags=["check"]
+# The third round was slow for both.
+slow_round = ([10.0, 10.0, 40.0, 10.0, 10.0], [12.0, 12.0, 48.0, 90.0, 12.0])
+uneven = ([10.0, 20.0, 30.0], [20.0, 20.0, 120.0])            # by round: 2, 1, 4
+workbook.check(
+    "paired ratio",
+    paired_ratio,
+    cases=[(slow_round, 1.2), (([1, 2, 4], [2, 2, 2]), 1.0), (uneven, 2.0)],
+    hint="first a ratio for each round, then the median of the ratios",
+    mistakes=[
+        (uneven, 1.0, "that is the ratio of two medians, which may come from different rounds"),
+        (uneven, 7 / 3, "one slow round moves a mean as far as it likes: take the median"),
+        (uneven, 0.5, "how many times as long does b take: b over a"),
+        (uneven, 160 / 60, "in the sums the slowest round decides alone: one ratio for each round"),
+    ],
+)
+
+# %%
+if mine := workbook.yours("paired ratio"):
+    found = mine(in_turns["a"].rounds, in_turns["b"].rounds)
+    print(f"in turns: {found:.3f} by your answer, {paired.estimate:.3f} by the package")
+
+# %% [markdown]
+# Now the invented machine, and 300 experiments on it:
 
 # %% tags=["nbval-check-output"]
 generator = np.random.default_rng(0)
@@ -237,49 +284,6 @@ assert min(spread, key=spread.get) == "median of the pairs' ratios"
 # are made in this way: warm-up, turns, medians. Where methods are compared, the ratios are
 # paired. The intervals cover what varies within a run, and nothing else: not another day, and not
 # another machine.
-#
-# ### Exercise 1: a paired ratio
-#
-# *4 minutes, easy.*
-#
-# `a` and `b` are the milliseconds of two candidates, round by round. Return how many times as
-# long b takes as a: the median over the rounds.
-
-# %% tags=["exercise"]
-def paired_ratio(a, b):
-    # solution
-    return np.median([y / x for x, y in zip(a, b)])
-    # wrong: a ratio of medians
-    return np.median(b) / np.median(a)
-    # wrong: the mean
-    return np.mean([y / x for x, y in zip(a, b)])
-    # wrong: a over b
-    return np.median([x / y for x, y in zip(a, b)])
-    # wrong: a ratio of sums
-    return sum(b) / sum(a)
-    # end solution
-
-# %% tags=["check"]
-# The third round was slow for both.
-slow_round = ([10.0, 10.0, 40.0, 10.0, 10.0], [12.0, 12.0, 48.0, 90.0, 12.0])
-uneven = ([10.0, 20.0, 30.0], [20.0, 20.0, 120.0])            # by round: 2, 1, 4
-workbook.check(
-    "paired ratio",
-    paired_ratio,
-    cases=[(slow_round, 1.2), (([1, 2, 4], [2, 2, 2]), 1.0), (uneven, 2.0)],
-    hint="first a ratio for each round, then the median of the ratios",
-    mistakes=[
-        (uneven, 1.0, "that is the ratio of two medians, which may come from different rounds"),
-        (uneven, 7 / 3, "one slow round moves a mean as far as it likes: take the median"),
-        (uneven, 0.5, "how many times as long does b take: b over a"),
-        (uneven, 160 / 60, "in the sums the slowest round decides alone: one ratio for each round"),
-    ],
-)
-
-# %%
-if mine := workbook.yours("paired ratio"):
-    found = mine(in_turns["a"].rounds, in_turns["b"].rounds)
-    print(f"in turns: {found:.3f} by your answer, {paired.estimate:.3f} by the package")
 
 # %% [markdown]
 # ### The card

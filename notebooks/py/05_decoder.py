@@ -1142,7 +1142,7 @@ def marked():
 
 silenced = desk.strips[loud[0]]
 rows, at_volume = [], {}
-for volume in (1.0, 0.5, 0.4, 0.35, 0.3, 0.2, 0.0, 1.0):
+for volume in (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.0, 1.0):
     silenced.gain.value = volume
     at_volume[volume] = marked()
     rows.append((f"{volume:.2f}", *(f"{share:.0%}" for share in at_volume[volume])))

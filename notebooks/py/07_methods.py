@@ -396,9 +396,14 @@ workbook.table(["", *columns, "false positives", "with noise"], rows)
 # A score also says little before you know whether the model **listens**. Replace the sound by
 # silence, or swap it with another clip's. If the score stays the same, the model did not use the
 # sound.
+#
+# > **Prediction.** On ms3, which of the five methods loses most when the sound is swapped?
 
 # %%
-rows, deaf = [], []
+workbook.guess("loses most", ...)    # the name of a method, as in the table above
+
+# %%
+rows, deaf, lost = [], [], {}
 for subset in ("ms3", "s4"):
     for name in lav.list_methods():
         seeds = methods[f"{subset}_{name}"]
@@ -406,8 +411,11 @@ for subset in ("ms3", "s4"):
         d = statistics.paired(scores[0], scores[1])
         if d.low < 0.001:
             deaf.append(f"{name} on {subset}")
+        if subset == "ms3":
+            lost[name] = d.mean
         means = [f"{fmean(of.values()):.3f}" for of in scores]
         rows.append((subset, name, *means, f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f})"))
+workbook.beside("loses most", max(lost, key=lost.get))
 print("no evidence of listening (interval reaches below 0.001):", "; ".join(deaf) or "none")
 workbook.table(["", "method", "own sound", "swapped", "silence", "own minus swapped"], rows)
 

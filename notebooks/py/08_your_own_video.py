@@ -114,28 +114,7 @@ shapes = first.picture.shape, tuple(first.probabilities.shape), first.mask().sha
 print("picture {}, probabilities {}, mask {}".format(*shapes))
 
 # %% [markdown]
-# ## 8.2 Scrub through it
-#
-# Section 8.3 asks what will be marked in each act of the sample. You may want to write down those
-# guesses first, and then come back and scrub.
-#
-# The player does the same as the three lines, with you at the controls. Pick or upload a video, press *Predict*, and
-# move the slider or let it play. Tick *play its sound as I move* to hear, with each picture, what
-# the model heard. The threshold changes the masks at once: the probabilities are kept, so nothing
-# is predicted again. The curve shows what share of each picture is marked; its red line shows
-# where you are. *Export* writes masks, overlay and manifest with the threshold that you chose,
-# and says where.
-#
-# Where no widget can run, as on GitHub, you see six of the pictures and, under each, how much of
-# it is marked.
-
-# %%
-player = VideoPlayer(segmenter, RUNS, [OWN or SAMPLE, SAMPLE])
-player.predict()                                         # what the button does
-player
-
-# %% [markdown]
-# ## 8.3 Six acts
+# ## 8.2 Six acts
 #
 # [truth.json](media/truth.json) says what sounds when. From it the script can draw the *truth*, the
 # ground truth mask of any instant: all pixels of the objects that sound just then. So the sample
@@ -278,6 +257,24 @@ workbook.beside("the six acts", dict(zip(short, means)))
 # - **Never seen, never heard.** While the large cross sounds, bare background is marked. While the
 #   tiny square sounds, a part of the cross is marked. For white noise and speech, the square and a
 #   part of the cross are marked. Nothing in the masks gives a warning.
+
+# %% [markdown]
+# ## 8.3 Scrub through it
+#
+# The player does the same as the three lines of section 8.1, with you at the controls. Pick or
+# upload a video, press *Predict*, and move the slider or let it play. Tick *play its sound as I move* to hear, with each picture, what
+# the model heard. The threshold changes the masks at once: the probabilities are kept, so nothing
+# is predicted again. The curve shows what share of each picture is marked; its red line shows
+# where you are. *Export* writes masks, overlay and manifest with the threshold that you chose,
+# and says where.
+#
+# Where no widget can run, as on GitHub, you see six of the pictures and, under each, how much of
+# it is marked.
+
+# %%
+player = VideoPlayer(segmenter, RUNS, [OWN or SAMPLE, SAMPLE])
+player.predict()                                         # what the button does
+player
 
 # %% [markdown]
 # ## 8.4 Can a threshold help?

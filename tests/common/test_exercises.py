@@ -149,5 +149,7 @@ def test_a_guess_stands_beside_what_is_measured(capsys):
         "share: kept",
         "share: your guess 0.5; measured 0.1235",
         "two: kept",
-        "two: your guess {'first': nothing, 'second': 'the dog'}; measured {'first': 1, 'second': 'the cat'}",
+        "two:",
+        "  first: your guess none; measured 1",
+        "  second: your guess 'the dog'; measured 'the cat'",
     ]
