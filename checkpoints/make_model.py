@@ -18,6 +18,7 @@ import lightavseg_core as lav
 from lightavseg_core import evaluation, plots
 from lightavseg_core._common.records import provenance
 from lightavseg_core.data.casting import cast_named
+from lightavseg_core.data import photos
 from lightavseg_core.data.fetching import fetch
 from lightavseg_core.plots.common import save
 
@@ -201,5 +202,5 @@ if __name__ == "__main__":
     name = parser.parse_args().name
     runs, made = HERE.parent / "runs" / name, provenance(MODELS[name].command, SEED)
     if MODELS[name].cast == "photos":
-        fetch()
+        fetch(photos.collection())
     ship(name, *train(MODELS[name], runs), runs / "data", made)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -15,7 +15,7 @@ from ..data.cast import Individuals
 
 @dataclass
 class DataMake:
-    """Generate SoundingShapes, or SoundingPhotos, in AVSBench's layout.
+    """Generate SoundingShapes, or SoundingPhotos, in AVSBench's layout, or write the exam.
 
     Example: lightavseg data make data/shapes --subset ms3 --size 128 --seed 0
     """
@@ -38,12 +38,15 @@ class DataMake:
     """Something else is heard, too, which nobody sees."""
     cast: str = "shapes"
     """shapes, photos (`data fetch photos`), or a folder of pictures with transparency and sounds: dog.png and
-    dog.wav, or a folder dog of several."""
+    dog.wav, or a folder dog of several. exam (`data fetch exam`): nine test clips, which have a subset and a
+    size alone."""
     individuals: Individuals = "seen"
     """Where a category has several: those that models are trained on, others, or (siblings) of the categories
     that have others, those that models are trained on."""
 
     def run(self) -> int:
+        if self.cast == "exam":
+            return self._write_exam()
         from ..data.sounding_shapes import generate
 
         clips = {"train": self.train, "val": self.val, "test": self.test}
@@ -56,10 +59,23 @@ class DataMake:
         print(f"{self.root}: {self.subset}, {counts} clips of {self.size} px, seed {self.seed}")
         return 0
 
+    def _write_exam(self) -> int:
+        """Raises ValueError for what nine fixed clips do not have."""
+        from ..data import exam
+
+        changed = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
+        if given := sorted({*changed} - {"root", "subset", "size", "cast"}):
+            raise ValueError(f"the exam is nine fixed clips. Leave --{' and --'.join(given)} out.")
+        exam.write(self.root, self.subset, self.size)
+        print(f"{self.root}: {self.subset}, the exam's 9 test clips of {self.size} px")
+        return 0
+
 
 @dataclass
 class DataFetch:
-    """Get photographs and recordings, some 5 MB, from two packages of Tux Paint (GPL-2.0-or-later).
+    """Get photographs and recordings: for SoundingPhotos some 5 MB from two packages of Tux Paint
+    (GPL-2.0-or-later), for the exam 0.8 MB from one of GCompris (pictures public domain or CC0, recordings
+    GPL-3.0-only).
 
     On Debian and Ubuntu apt is asked, as you are; elsewhere give what you have. Only files that the workbook
     knows by their SHA-256 are kept, in the user's cache.
@@ -67,19 +83,25 @@ class DataFetch:
     Example: lightavseg data fetch photos
     """
 
-    what: Annotated[Literal["photos"], tyro.conf.Positional]
+    what: Annotated[Literal["photos", "exam"], tyro.conf.Positional]
     where: Annotated[Path | None, tyro.conf.arg(name="from", metavar="FOLDER_OR_FILE")] = None
-    """A .deb, a folder of them, or the folder of an installed Tux Paint that holds `stamps`."""
+    """A .deb, or a folder of them; for photos the folder of an installed Tux Paint that holds `stamps`; for
+    the exam explore_farm_animals.rcc, or a folder of an installed GCompris that holds it."""
 
     def run(self) -> int:
+        from ..data import exam, photos
         from ..data.fetching import fetch
-        from ..data.photos import photos
 
-        folder, left_out = fetch(self.where)
+        collection = {"photos": photos, "exam": exam}[self.what].collection()
+        folder, left_out = fetch(collection, self.where)
         for path in left_out:
             print(f"lightavseg: {path}: not there, or of another release; left out", file=sys.stderr)
-        photos(folder)
-        print(f"{folder}: photographs and recordings; `lightavseg data make ROOT --cast photos` uses them")
+        if self.what == "exam":
+            exam.questions()  # or an error that says what is missing
+        else:
+            photos.photos(folder)
+        use = f"`lightavseg data make ROOT --cast {self.what}` uses them"
+        print(f"{folder}: photographs and recordings; {use}")
         return 0
 
 

@@ -1,6 +1,6 @@
-"""Getting the photographs: from an installation, from packages, or by asking apt. Files from outside are
-hostile: only what the manifest names is read, no more of it than a photograph needs, and kept if its SHA-256
-is right."""
+"""Getting photographs and recordings: from an installation, from packages, or by asking apt. Files from
+outside are hostile: only what is known is read, no more of it than a photograph needs, and kept if its
+SHA-256 is right."""
 from __future__ import annotations
 
 import hashlib
@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from .._common.files import disk_errors
-from .photos import Source, is_enough, is_right, kept_at, manifest, photos_folder, sources
+from . import rcc
+from .sources import Collection, Source
 
-LARGEST = 4 << 20  # bytes of a picture or a recording
+LARGEST = 4 << 20  # bytes of a picture, a recording, or a resource file
 LARGEST_PACKAGE = 500 << 20  # bytes unpacked, three times the real ones
 DEB = b"!<arch>\n"
 SECONDS = 600  # that apt may take
@@ -26,59 +27,43 @@ SECONDS = 600  # that apt may take
 PRIVATE = ("Dir::State::Lists={0}/lists", "Dir::Cache={0}/cache", "Dir::State::status=/dev/null",
            "APT::Sandbox::User=root", "Acquire::Languages=none")
 
+Found = Iterator[tuple[Source, bytes]]
 
-def fetch(where: str | Path | None = None) -> tuple[Path, list[str]]:
-    """Photographs and recordings into the workbook's cache; returns its folder, and what another release has
-    changed and is left out.
 
-    where: a folder with Tux Paint's `stamps` and `templates`, in it or further down, or with its packages
-    (.deb), or one .deb; None: apt is asked (Debian, Ubuntu), unless enough is there. What is there is kept.
+def fetch(collection: Collection, where: str | Path | None = None) -> tuple[Path, list[str]]:
+    """A collection's files into its folder; returns that, and what another release has changed and is left
+    out.
+
+    where: a folder with the files, their packages (.deb), or the resource file that holds them (.rcc), in it
+    or further down; or one package or resource file; None: apt is asked (Debian, Ubuntu), unless enough is
+    there. What is there is kept.
     Raises FileNotFoundError where nothing of it is found, with what can be done, and ValueError for a file
-    that is no package.
+    that is no package and no resource file.
     """
-    folder = photos_folder()
-    missing = [source for source in sources() if not is_right(kept_at(folder, source), source)]
+    missing = collection.missing()
     if missing and where is not None:
-        _keep(_given(Path(where).expanduser(), Wanted(missing)), folder)
-    elif missing and not is_enough(folder):
+        _keep(_Search(collection, missing).given(Path(where).expanduser()), collection.folder)
+    elif missing and not collection.is_enough():
         with tempfile.TemporaryDirectory() as place:
-            _keep(_asked_of_apt(Path(place), Wanted(missing)), folder)
-    left = [source.path for source in missing if not is_right(kept_at(folder, source), source)]
-    if len(left) == len(sources()):
+            _keep(_Search(collection, missing).asked_of_apt(Path(place)), collection.folder)
+    left = [source.path for source in collection.missing()]
+    if len(left) == len(collection.sources):
         held = f"none of the {len(left)} photographs and recordings"
-        raise FileNotFoundError(f"{where or 'the packages that apt has'}: {held} is in it. {_ways()}")
-    return folder, left
+        advice = _ways(collection)
+        raise FileNotFoundError(f"{where or 'the packages that apt has'}: {held} is in it. {advice}")
+    return collection.folder, left
 
 
-def _ways() -> str:
-    names = " and ".join(manifest()["packages"])
-    return (
-        f"Give --from a .deb of {names} (Debian, Ubuntu), or the folder of an installed Tux Paint that holds "
-        "`stamps`."
-    )
+def _ways(collection: Collection) -> str:
+    names = " and ".join(collection.packages)
+    return f"Give --from a .deb of {names} (Debian, Ubuntu), or {collection.otherwise}."
 
 
-class Wanted:
-    """Which file of the manifest a path is, by its end, wherever `stamps` or `templates` lies."""
-
-    def __init__(self, missing: list[Source]):
-        stamps, _ = manifest()["packages"]
-        self.by_end = {}
-        for source in missing:
-            inside = "stamps" if source.package == stamps else "templates"
-            self.by_end[(inside, *PurePosixPath(source.path).parts)] = source
-
-    def __getitem__(self, name: str) -> Source | None:
-        parts = PurePosixPath(name).parts
-        starts = [k for k, part in enumerate(parts) if part in ("stamps", "templates")]
-        return next((self.by_end[end] for k in starts if (end := tuple(parts[k:])) in self.by_end), None)
-
-
-def _keep(found: Iterator[tuple[Source, bytes]], folder: Path) -> None:
+def _keep(found: Found, folder: Path) -> None:
     for source, content in found:
         if hashlib.sha256(content).hexdigest() != source.sha256:
             continue
-        path = kept_at(folder, source)
+        path = folder / source.kept
         path.parent.mkdir(parents=True, exist_ok=True)
         # Another process may fetch the same: each has a name of its own.
         staging = path.with_name(f".{path.name}.{os.getpid()}")
@@ -90,52 +75,87 @@ def _keep(found: Iterator[tuple[Source, bytes]], folder: Path) -> None:
             staging.unlink(missing_ok=True)
 
 
-def _given(where: Path, wanted: Wanted) -> Iterator[tuple[Source, bytes]]:
-    if where.is_file():
-        yield from _package(where, wanted)
-        return
-    if not where.is_dir():
-        raise FileNotFoundError(f"{where}: no such file or folder. {_ways()}")
-    for path in sorted(where.resolve().rglob("*")):
-        if path.suffix == ".deb" and path.name.startswith(tuple(manifest()["packages"])):
-            yield from _package(path, wanted)
-        elif (source := wanted[path.as_posix()]) and path.is_file():
-            with path.open("rb") as file:
-                yield source, file.read(LARGEST)
+class _Search:
+    """Looks for those files of a collection that are missing, in whatever may hold them."""
 
+    def __init__(self, collection: Collection, missing: list[Source]):
+        self.packages, self.resource, self.ways = collection.packages, collection.resource, _ways(collection)
+        self.by_end = {PurePosixPath(source.path).parts: source for source in missing}
+        self.lengths = {len(end) for end in self.by_end}
 
-def _asked_of_apt(place: Path, wanted: Wanted) -> Iterator[tuple[Source, bytes]]:
-    if not shutil.which("apt-get"):
-        raise FileNotFoundError(f"there is no apt-get here, which would fetch the photographs. {_ways()}")
-    (place / "lists" / "partial").mkdir(parents=True)
-    (place / "cache" / "archives" / "partial").mkdir(parents=True)
-    settings = [part for setting in PRIVATE for part in ("-o", setting.format(place))]
-    for command in (["update"], ["download", *manifest()["packages"]]):
-        run = ["apt-get", "-qq", *settings, *command]
-        environment = {**os.environ, "LC_ALL": "C"}
+    def source(self, name: str) -> Source | None:
+        """Which one a path is, by its end."""
+        parts = PurePosixPath(name).parts
+        ends = (parts[-length:] for length in self.lengths)
+        return next((self.by_end[end] for end in ends if end in self.by_end), None)
+
+    def given(self, where: Path) -> Found:
+        if where.is_file():
+            with where.open("rb") as file:
+                is_resource = file.read(len(rcc.MAGIC)) == rcc.MAGIC
+            yield from self._file(where) if is_resource else self._package(where)
+            return
+        if not where.is_dir():
+            raise FileNotFoundError(f"{where}: no such file or folder. {self.ways}")
+        for path in sorted(where.resolve().rglob("*")):
+            if path.suffix == ".deb" and path.name.startswith(self.packages):
+                yield from self._package(path)
+            elif self._may_hold(path.as_posix()) and path.is_file():
+                yield from self._file(path)
+
+    def asked_of_apt(self, place: Path) -> Found:
+        if not shutil.which("apt-get"):
+            missing = "there is no apt-get here, which would fetch the photographs"
+            raise FileNotFoundError(f"{missing}. {self.ways}")
+        (place / "lists" / "partial").mkdir(parents=True)
+        (place / "cache" / "archives" / "partial").mkdir(parents=True)
+        settings = [part for setting in PRIVATE for part in ("-o", setting.format(place))]
+        for command in (["update"], ["download", *self.packages]):
+            run = ["apt-get", "-qq", *settings, *command]
+            environment = {**os.environ, "LC_ALL": "C"}
+            try:
+                ended = subprocess.run(
+                    run, cwd=place, env=environment, capture_output=True, text=True, timeout=SECONDS
+                )
+            except subprocess.TimeoutExpired:
+                slow = f"apt-get {command[0]} took more than {SECONDS} s"
+                raise FileNotFoundError(f"{slow}. {self.ways}") from None
+            if ended.returncode:
+                why = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1][:160]
+                raise FileNotFoundError(f"apt-get {command[0]} failed ({why}). {self.ways}")
+        for path in sorted(place.glob("*.deb")):
+            yield from self._package(path)
+
+    def _package(self, path: Path) -> Found:
+        """What is wanted of a Debian package, which is an `ar` archive with a tar in it."""
         try:
-            ended = subprocess.run(
-                run, cwd=place, env=environment, capture_output=True, text=True, timeout=SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            raise FileNotFoundError(f"apt-get {command[0]} took more than {SECONDS} s. {_ways()}") from None
-        if ended.returncode:
-            why = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1][:160]
-            raise FileNotFoundError(f"apt-get {command[0]} failed ({why}). {_ways()}")
-    for path in sorted(place.glob("*.deb")):
-        yield from _package(path, wanted)
+            with _tar(path, self.ways) as stream, tarfile.open(fileobj=_Counted(stream), mode="r|") as tar:
+                for member in tar:
+                    if self._may_hold(member.name) and member.isreg() and member.size <= LARGEST:
+                        content = tar.extractfile(member).read()
+                        yield from self._content(content, member.name, f"{path}, {member.name}")
+        except (tarfile.TarError, lzma.LZMAError, EOFError, RecursionError) as error:
+            raise ValueError(f"{path}: not a readable package ({error}). Fetch it again.") from None
 
+    def _file(self, path: Path) -> Found:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) <= LARGEST:
+            yield from self._content(content, path.as_posix(), str(path))
 
-def _package(path: Path, wanted: Wanted) -> Iterator[tuple[Source, bytes]]:
-    """What is wanted of a Debian package, which is an `ar` archive with a tar in it."""
-    try:
-        with _tar(path) as stream, tarfile.open(fileobj=_Counted(stream), mode="r|") as archive:
-            for member in archive:
-                source = wanted[member.name]
-                if source and member.isreg() and member.size <= LARGEST:
-                    yield source, archive.extractfile(member).read()
-    except (tarfile.TarError, lzma.LZMAError, EOFError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable package ({error}). Fetch it again.") from None
+    def _may_hold(self, name: str) -> bool:
+        return self.source(name) is not None or PurePosixPath(name).name == self.resource
+
+    def _content(self, content: bytes, name: str, called: str) -> Found:
+        """A file that is wanted by its name, or what is wanted of a resource file."""
+        if source := self.source(name):
+            yield source, content
+            return
+        try:
+            for inside, unpacked in rcc.wanted_files(content, self.source):
+                yield self.source(inside), unpacked
+        except ValueError as error:
+            raise ValueError(f"{called}: not a readable resource file: it {error}. Fetch it again.") from None
 
 
 class _Counted:
@@ -153,7 +173,7 @@ class _Counted:
 
 
 @contextmanager
-def _tar(path: Path) -> Iterator[IO[bytes]]:
+def _tar(path: Path, ways: str) -> Iterator[IO[bytes]]:
     if shutil.which("dpkg-deb"):  # knows every compression that its system uses
         command = ["dpkg-deb", "--fsys-tarfile", path]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -164,7 +184,7 @@ def _tar(path: Path) -> Iterator[IO[bytes]]:
         return
     with path.open("rb") as file:
         if file.read(len(DEB)) != DEB:
-            raise ValueError(f"{path}: not a Debian package. {_ways()}")
+            raise ValueError(f"{path}: not a Debian package. {ways}")
         while len(header := file.read(60)) == 60:
             name, size = header[:16].decode("ascii", "replace").strip(" /"), header[48:58].strip()
             if name == "data.tar.xz":

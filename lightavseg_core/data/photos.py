@@ -13,23 +13,13 @@ from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
 
-from platformdirs import user_cache_path
-
-from .._common.files import sha256
+from . import sources
 from .cutouts import BACKGROUNDS, Cutout, Cutouts
+from .sources import Collection, Source
 
 FEWEST = 36  # categories: another release may have changed some
-
-
-class Source(NamedTuple):
-    """A file of a package. package: its name; path: within the folder that it has there, `stamps` or
-    `templates`."""
-
-    package: str
-    path: str
-    sha256: str
+STAMPS = "stamps"
 
 
 @cache
@@ -38,26 +28,22 @@ def manifest() -> dict:
     return json.loads((files(__package__) / "photos.json").read_text(encoding="utf-8"))
 
 
-def sources() -> list[Source]:
-    """Every file that is used."""
-    named = manifest()
-    stamps, templates = named["packages"]
-    found = []
+def collection() -> Collection:
+    """All that is used, and where it is from."""
+    named, found = manifest(), []
     for thing in named["things"]:
-        found.append(Source(stamps, thing["stem"] + ".png", thing["picture"]))
-        found.append(Source(stamps, thing["stem"] + ".ogg", thing["sound"]))
-    return found + [Source(templates, one["file"], one["sha256"]) for one in named["backgrounds"]]
+        for ending, part in ((".png", "picture"), (".ogg", "sound")):
+            path = f"{STAMPS}/{thing['stem']}{ending}"
+            found.append(Source(path, path, thing[part]))
+    for one in named["backgrounds"]:
+        found.append(Source(f"templates/{one['file']}", f"{BACKGROUNDS}/{one['file']}", one["sha256"]))
+    folder, otherwise = photos_folder(), "the folder of an installed Tux Paint that holds `stamps`"
+    return Collection(folder, tuple(named["packages"]), found, otherwise, lambda: is_enough(folder))
 
 
 def photos_folder() -> Path:
     """Where they are kept on this machine, whether they are there or not."""
-    return user_cache_path("lightavseg-workbook") / "photos"
-
-
-def kept_at(folder: Path, source: Source) -> Path:
-    """Where a file lies in the folder that `fetching` fills."""
-    stamps, _ = manifest()["packages"]
-    return folder / ("stamps" if source.package == stamps else BACKGROUNDS) / source.path
+    return sources.cache("photos")
 
 
 def photos(folder: Path) -> Cutouts:
@@ -85,17 +71,15 @@ def is_enough(folder: Path) -> bool:
 
 def _kept(folder: Path) -> tuple[list[Cutout], list[Path]]:
     """Cut-outs and backgrounds in a folder, as the manifest names them."""
-    there = {source.path: path for source in sources() if is_right(path := kept_at(folder, source), source)}
+    known = collection()._replace(folder=folder)
+    there = {source.kept for source in known.sources} - {source.kept for source in known.missing()}
     cutouts = []
     for thing in manifest()["things"]:
-        picture, sound = (there.get(thing["stem"] + ending) for ending in (".png", ".ogg"))
-        if picture and sound:
+        picture, sound = (f"{STAMPS}/{thing['stem']}{ending}" for ending in (".png", ".ogg"))
+        if {picture, sound} <= there:
             individual, unseen = thing["stem"].rpartition("/")[2], thing.get("unseen", False)
             credit = f"{thing['credit']}, {manifest()['licence']}"
-            cutouts.append(Cutout(thing["category"], individual, picture, (sound,), unseen, credit))
-    return cutouts, [path for path in there.values() if path.parent.name == BACKGROUNDS]
-
-
-def is_right(path: Path, source: Source) -> bool:
-    """Whether a file is there, with the contents that the manifest names."""
-    return path.is_file() and sha256(path) == source.sha256
+            of_thing = folder / picture, (folder / sound,)
+            cutouts.append(Cutout(thing["category"], individual, *of_thing, unseen, credit))
+    kept = (f"{BACKGROUNDS}/{one['file']}" for one in manifest()["backgrounds"])
+    return cutouts, [folder / path for path in kept if path in there]

@@ -6,8 +6,6 @@ import contextlib
 import json
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -17,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .._common.files import check_folder, disk_errors
 from .._common.processes import end_with_parent, without_main
 from .._common.ranges import SIDE, within
 from .._common.stopping import requests
@@ -26,7 +23,7 @@ from .casting import cast_named
 from .layout import SPLITS, SUBSETS, clip_of, spec_of, subset_folder
 from .palette import voc_palette
 from .scenes import Recipe, Scene, SoundingObject, draw_pictures, draw_scene, draw_tracks
-from .writing import write_picture, write_sound, write_table
+from .writing import new_subset, stands, write_picture, write_sound, write_table
 
 RECIPE = "sounding_shapes.json"
 CHUNK = 8  # clips that a process writes, before it asks for more
@@ -116,7 +113,8 @@ def generate(
     The same arguments again change nothing; other arguments raise FileExistsError, and a generation that was
     interrupted leaves nothing behind.
     """
-    root, spec = Path(root), spec_of(subset)
+    root = Path(root)
+    spec_of(subset)
     if not isinstance(clips, Mapping):
         clips = {"train": clips, "val": max(clips // 5, 1), "test": max(clips // 5, 1)}
     if set(clips) - set(SPLITS) or min(clips.values(), default=0) < 0:
@@ -130,28 +128,9 @@ def generate(
     among.choice(individuals)
     what = distractors, twins, offscreen, among.name, individuals, among.digest
     recipe = Recipe(subset, counts, size, seed, *what)
-    home = root / spec.folder
-    if (home / spec.csv).exists():
-        if (home / RECIPE).exists() and read_recipe(root, subset) == recipe:
-            return root
-        held = f"another {subset} dataset"
-        raise FileExistsError(f"{home}: holds {held}. Give another folder, or remove this one.")
-    if not (home / RECIPE).exists() and any((home / part).exists() for part in spec.parts):
-        origin = f"{subset} data of another origin, without {spec.csv}"
-        raise FileExistsError(f"{home}: holds {origin}. Give another folder.")
-    check_folder(home)
-    new = not root.exists()
-    root.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".generating_", dir=root))
-    try:
-        with disk_errors(root):
-            _write(staging / spec.folder, recipe, workers or os.cpu_count() or 1)
-            _move(staging / spec.folder, home, spec.csv)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if new:
-            with contextlib.suppress(OSError):
-                root.rmdir()  # only where it is empty: an interrupted generation
+    if not stands(root, subset, RECIPE, lambda: read_recipe(root, subset) == recipe):
+        with new_subset(root, subset, RECIPE) as folder:
+            _write(folder, recipe, workers or os.cpu_count() or 1)
     return root
 
 
@@ -169,16 +148,6 @@ def _write(folder: Path, recipe: Recipe, workers: int) -> None:
         categories = _cast(recipe.cast, recipe.digest).categories
         labels = {"background": 0, **{name: i + 1 for i, name in enumerate(categories)}}
         (folder / "label2idx.json").write_text(json.dumps(labels, indent=1))
-
-
-def _move(staged: Path, home: Path, table: str) -> None:
-    """The recipe moves first: what stands beside it is ours. The table moves last: without it the folder is
-    no dataset."""
-    home.mkdir(parents=True, exist_ok=True)
-    for part in sorted(staged.iterdir(), key=lambda path: (path.name == table) - (path.name == RECIPE)):
-        if (home / part.name).is_dir():
-            shutil.rmtree(home / part.name)
-        os.replace(part, home / part.name)
 
 
 def read_recipe(root: str | Path, subset: str) -> Recipe:

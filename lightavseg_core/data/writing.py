@@ -1,13 +1,69 @@
-"""The files of a dataset that is made here."""
+"""The files of a dataset that is made here, which is there whole or not at all."""
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import os
+import shutil
+import tempfile
 import wave
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from .._common.files import check_folder, disk_errors
+from .layout import spec_of
+
+
+def stands(root: Path, subset: str, recipe: str, is_same: Callable[[], bool]) -> bool:
+    """Whether the dataset that is to be made is under root already. recipe: the file that says what was made.
+
+    Raises FileExistsError where another is, and ValueError where none can be written.
+    """
+    spec = spec_of(subset)
+    home = root / spec.folder
+    if (home / spec.csv).exists():
+        if (home / recipe).exists() and is_same():
+            return True
+        held = f"another {subset} dataset"
+        raise FileExistsError(f"{home}: holds {held}. Give another folder, or remove this one.")
+    if not (home / recipe).exists() and any((home / part).exists() for part in spec.parts):
+        origin = f"{subset} data of another origin, without {spec.csv}"
+        raise FileExistsError(f"{home}: holds {origin}. Give another folder.")
+    check_folder(home)
+    return False
+
+
+@contextlib.contextmanager
+def new_subset(root: Path, subset: str, recipe: str) -> Iterator[Path]:
+    """A folder to write a subset into, which takes its place under root when the body is through. What is
+    interrupted leaves nothing behind."""
+    new = not root.exists()
+    root.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".generating_", dir=root))
+    spec = spec_of(subset)
+    try:
+        with disk_errors(root):
+            yield staging / spec.folder
+            _move(staging / spec.folder, root / spec.folder, recipe, spec.csv)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):
+                root.rmdir()  # only where it is empty: an interrupted generation
+
+
+def _move(staged: Path, home: Path, recipe: str, table: str) -> None:
+    """The recipe moves first: what stands beside it is ours. The table moves last: without it the folder is
+    no dataset."""
+    home.mkdir(parents=True, exist_ok=True)
+    for part in sorted(staged.iterdir(), key=lambda path: (path.name == table) - (path.name == recipe)):
+        if (home / part.name).is_dir():
+            shutil.rmtree(home / part.name)
+        os.replace(part, home / part.name)
 
 
 def write_picture(path: Path, pixels: np.ndarray) -> None:

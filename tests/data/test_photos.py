@@ -15,12 +15,15 @@ from helpers.casts import call, cutout, photographs
 from lightavseg_core.cli import main
 from lightavseg_core.data import AVSBench, fetching, photos
 from lightavseg_core.data.casting import cast_named
-from lightavseg_core.data.fetching import fetch
 from lightavseg_core.data.scenes import Recipe, draw_scene
 from lightavseg_core.data.sounding_shapes import generate
 from lightavseg_core.evaluation import deaf_oracle
 
 NAMES = [f"thing{k}" for k in range(6)]
+
+
+def fetch(where=None):
+    return fetching.fetch(photos.collection(), where)
 
 
 def digest(path):
@@ -45,9 +48,8 @@ def installed(tmp_path, monkeypatch):
     background = {"file": "rock.jpg", "sha256": digest(rock)}
     named = {"licence": "GPL-2.0-or-later", "packages": {"stamps-package": "1", "data-package": "1"}}
     named |= {"things": things, "backgrounds": [background]}
-    for module in (photos, fetching):
-        monkeypatch.setattr(module, "manifest", lambda: named)
-        monkeypatch.setattr(module, "photos_folder", lambda: tmp_path / "cache" / "photos")
+    monkeypatch.setattr(photos, "manifest", lambda: named)
+    monkeypatch.setattr(photos, "photos_folder", lambda: tmp_path / "cache" / "photos")
     monkeypatch.setattr(photos, "FEWEST", 5)
     return root
 
@@ -90,7 +92,7 @@ def test_from_what_there_is(installed, tmp_path, monkeypatch, of, tool):
     (debs / "other.deb").write_bytes(b"a half download")
     where = {"folder": installed, "stamps": installed / "stamps", "deb": debs / "stamps-package_1.deb"}
     folder, left = fetch(where.get(of, debs))
-    assert left == (["rock.jpg"] if of == "stamps" else [])
+    assert left == (["templates/rock.jpg"] if of == "stamps" else [])
     assert kept(tmp_path) == [name for name in WHOLE if of != "stamps" or name.startswith("stamps")]
     if not left:
         assert fetch(tmp_path / "not needed any more") == (folder, [])
@@ -108,8 +110,9 @@ def test_only_what_is_named_is_taken(installed, tmp_path, monkeypatch):
     monkeypatch.setattr(fetching, "LARGEST", large.stat().st_size - 1)  # the right content, and too much
     path = deb(tmp_path / "a.deb", installed, extra=[(link, None), (out, b"evil")])
     _, left = fetch(path)
-    assert "animals/thing3.ogg" in left and {"animals/thing1.png", "animals/thing2.png"} <= set(left)
-    assert kept(tmp_path) == [name for name in WHOLE if name.removeprefix("stamps/") not in left]
+    expected = {f"stamps/animals/{name}" for name in ("thing1.png", "thing2.png", "thing3.ogg")}
+    assert expected <= set(left)
+    assert kept(tmp_path) == [name for name in WHOLE if name not in left]
     assert kept(tmp_path) and not [p for p in tmp_path.rglob("*.png") if p.read_bytes() == b"evil"]
     with pytest.raises(FileNotFoundError, match="at least 5 are needed.*data fetch photos"):
         photos.photos(tmp_path / "cache" / "photos")
@@ -171,7 +174,7 @@ def test_apt_is_asked(installed, tmp_path, monkeypatch):
     assert all("Dir::State::Lists=" in line and "Dir::Cache=" in line for line in asked)
     asked = (tmp_path / "log").read_text()
     (tmp_path / "cache" / "photos" / "backgrounds" / "rock.jpg").unlink()
-    assert fetch()[1] == ["rock.jpg"] and (tmp_path / "log").read_text() == asked  # enough is there
+    assert fetch()[1] == ["templates/rock.jpg"] and (tmp_path / "log").read_text() == asked  # enough is there
     shutil.rmtree(tmp_path / "cache")
     monkeypatch.setattr(fetching.shutil, "which", lambda name: None)
     with pytest.raises(FileNotFoundError, match="no apt-get here.*Give --from"):

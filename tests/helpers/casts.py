@@ -1,4 +1,5 @@
-"""A small cast of cut-outs, drawn and synthesised here, and the real photographs where they can be had."""
+"""A small cast of cut-outs, drawn and synthesised here, and the real photographs, SoundingPhotos' and the
+exam's, where they can be had."""
 
 import functools
 import os
@@ -8,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from lightavseg_core.data import exam, photos
 from lightavseg_core.data.fetching import fetch
-from lightavseg_core.data.photos import photos_folder
 from lightavseg_core.data.writing import wav
 
-INSTALLED = Path("/usr/share/tuxpaint")
+INSTALLED = {photos: Path("/usr/share/tuxpaint"), exam: Path("/usr/share/gcompris-qt/rcc")}
 
 
 def cutout(path, sides, turn=0, size=60):
@@ -46,13 +47,31 @@ def folder_cast(folder):
     return folder
 
 
-@functools.cache
-def photographs():
+def fetch_installed():
+    for module, installed in INSTALLED.items():
+        if installed.is_dir():
+            fetch(module.collection(), installed)
+
+
+def real(module, make):
     """Skips without the photographs, and fails where continuous integration has not installed them."""
     try:
-        fetch(INSTALLED if INSTALLED.is_dir() else photos_folder())
-        from lightavseg_core.data.casting import cast_named
-
-        return cast_named("photos")
+        collection, installed = module.collection(), INSTALLED[module]
+        fetch(collection, installed if installed.is_dir() else collection.folder)
+        return make()
     except FileNotFoundError as error:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"the photographs are missing: {error}")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"photographs are missing: {error}")
+
+
+@functools.cache
+def photographs():
+    """SoundingPhotos' cast."""
+    from lightavseg_core.data.casting import cast_named
+
+    return real(photos, lambda: cast_named("photos"))
+
+
+@functools.cache
+def exam_questions():
+    """The exam's photographs and recordings."""
+    return real(exam, exam.questions)

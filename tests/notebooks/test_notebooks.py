@@ -12,7 +12,7 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
-from helpers.casts import INSTALLED, fetch
+from helpers.casts import fetch_installed
 from helpers.lab import IN_BROWSER, lay_out
 from helpers.notebooks import build
 from PIL import Image
@@ -202,8 +202,7 @@ def test_defaults(source, folder, monkeypatch):
     """At its defaults a quick notebook gives what the committed one shows, its figures but for rounding, and
     each check fails on its gap and passes on its solution."""
     monkeypatch.setenv("LAV_STRICT", "1")
-    if INSTALLED.is_dir():  # photographs, which notebook 8 shows where they are there
-        fetch(INSTALLED)
+    fetch_installed()  # photographs, which notebooks show where they are there
     notebook = build.notebook_from_source(source, "both")
     if not is_quick(source):
         build.execute(notebook, folder=folder)
