@@ -1,11 +1,11 @@
-"""Data on disk, in one layout: AVSBench's. Nothing here knows of models."""
+"""Data on disk, in one layout: AVSBench's. Nothing here knows about models."""
 from importlib import import_module
 
 __all__ = ["AVSBench", "audio", "collate", "sounding_shapes"]
 
 
 def __getattr__(name: str):
-    """Imports a part when it is first asked for: the generator's processes do without torch, and so start at
+    """Imports a part when it is first used: the generator's processes need no torch, so they start at
     once."""
     if name in ("AVSBench", "collate"):
         return getattr(import_module(f"{__name__}.avsbench"), name)

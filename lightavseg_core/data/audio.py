@@ -1,4 +1,4 @@
-"""Sound for a frame: the front ends, which make the log-mel spectrograms that audio encoders read."""
+"""Front ends: they turn sound into the log-mel spectrograms that audio encoders read."""
 from __future__ import annotations
 
 import math
@@ -20,7 +20,7 @@ CANCELLED = 0.04  # of the power that the loudest channel adds: less than this i
 
 
 def resample(samples: Tensor, rate: int, new_rate: int) -> Tensor:
-    """(..., samples) from rate to new_rate, Hz; a second of one is a second of the other."""
+    """Resamples (..., samples) from rate to new_rate, Hz; whole seconds stay whole seconds."""
     divisor = math.gcd(rate, new_rate)
     if rate // divisor * (new_rate // divisor) <= 10_000_000:
         return AF.resample(samples, rate, new_rate)
@@ -32,9 +32,9 @@ def resample(samples: Tensor, rate: int, new_rate: int) -> Tensor:
 
 
 def mono(samples: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """(n, channels) float32 -> (n,): their mean, or their sum by weights (channels,).
+    """(n, channels) float32 -> (n,): the channels' mean, or their sum weighted by weights (channels,).
 
-    Where the channels cancel each other out, as right = -left does, one of them is taken.
+    If the channels cancel each other out, as with right = -left, one of them is used.
     """
     mixed = samples.mean(1) if weights is None else samples @ weights
     if samples.shape[1] == 1 or not len(samples):
@@ -46,14 +46,14 @@ def mono(samples: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
 
 
 def downmix(speakers: Sequence[str]) -> np.ndarray | None:
-    """`mono`'s weights for channels of these names (FFmpeg's); None: nobody says which is which."""
+    """`mono`'s weights for channels with these names (FFmpeg's); None if the names are not known."""
     if not {"FL", "FR"} <= set(speakers):
         return None
     return np.array([SPEAKERS.get(name, BEHIND) for name in speakers], np.float32)
 
 
 def _mel_filters(bands: int, bins: int, sample_rate: int, low: float, high: float) -> Tensor:
-    """Triangles that are linear in mel (HTK), as VGGish has them; torchaudio's are linear in Hz.
+    """Triangular filters, linear in mel (HTK), as in VGGish; torchaudio's are linear in Hz.
     (bins, bands), float64."""
 
     def mel(hz):
@@ -70,10 +70,10 @@ def _mel_filters(bands: int, bins: int, sample_rate: int, low: float, high: floa
 
 
 def _check_waveform(waveform: Tensor) -> None:
-    """Raises ValueError for what is no waveform (..., samples), or surely none."""
+    """Raises ValueError for anything that cannot be a waveform (..., samples)."""
     if not isinstance(waveform, Tensor):
         found = f"waveform is {type(waveform).__name__}"
-        raise ValueError(f"{found}; expected a tensor: torch.from_numpy makes one of an array.")
+        raise ValueError(f"{found}; expected a tensor: convert an array with torch.from_numpy.")
     if not waveform.is_floating_point():
         todo = "divide 16-bit samples by 32768"
         raise ValueError(f"waveform is {waveform.dtype}; expected float, from -1 to 1: {todo}.")
@@ -81,17 +81,17 @@ def _check_waveform(waveform: Tensor) -> None:
     if not shape:
         raise ValueError(f"waveform has shape {shape}; expected (..., samples).")
     if len(shape) > 1 and shape[-1] <= 8 < shape[-2]:
-        todo = "channels stand last; waveform.mean(-1) is mono"
+        todo = "the channels are last; waveform.mean(-1) is mono"
         raise ValueError(f"waveform has shape {shape}; expected (..., samples): {todo}.")
 
 
 class FrontEnd:
-    """What turns sound into the picture that an audio encoder reads; each encoder brings its own.
+    """Turns sound into the spectrogram that an audio encoder reads; each encoder has its own front end.
 
-    Calling it, waveform (..., samples) at `sample_rate` Hz and times (T,) in seconds -> (..., T, 1, *shape)
-    float32: frame k hears `samples` samples from times[k]. A track too short is padded with silence before
-    the logarithm, so that what is missing reads `silence`, not 0. Computed in float64. Raises ValueError for
-    a time before the track, and for what is no waveform.
+    A call takes a waveform (..., samples) at `sample_rate` Hz and times (T,) in seconds and returns
+    (..., T, 1, *shape) float32: frame k hears `samples` samples from times[k]. A track that is too short is
+    padded with silence before the logarithm, so that the missing part reads `silence`, not 0. Computed in
+    float64. Raises ValueError for a time before the track, and for anything that is not a waveform.
     """
 
     sample_rate: int
@@ -119,7 +119,7 @@ class FrontEnd:
     def __call__(self, waveform: Tensor, times: Tensor) -> Tensor:
         _check_waveform(waveform)
         if not (starts := self.starts(times)):
-            raise ValueError("times is empty; expected the seconds, (T,), at which frames are heard.")
+            raise ValueError("times is empty; expected (T,), the times of the frames in seconds.")
         short = max(starts, default=0) + self.samples - waveform.shape[-1]
         if short > 0:
             waveform = F.pad(waveform, (0, short))
@@ -132,9 +132,9 @@ class LogMel(FrontEnd):
     125-7500 Hz, log(x + 0.01).
 
     mode "frame": frame k hears the 15,600 samples (0.975 s) from times[k], which are exactly 96 windows. mode
-    "published": the windows of the whole track are cut into examples of 96, one every 0.96 s, and a frame of
-    second k hears example k, as in AVSBench's features: in second 4 it hears what sounds from 3.84 s. Five
-    examples take 4.815 s, so that a track of 4.8 s has four, and its fifth is made by the padding.
+    "published": the windows of the whole track are cut into examples of 96, one every 0.96 s, and the frame
+    of second k hears example k, as in AVSBench's features: the frame of second 4 hears the sound from 3.84 s.
+    Five examples take 4.815 s, so a track of 4.8 s has four, and padding makes the fifth.
     """
 
     sample_rate = SAMPLE_RATE
@@ -165,8 +165,8 @@ class LogMel(FrontEnd):
 
 class PANNsLogMel(FrontEnd):
     """PANNs' log-mel at 32 kHz (Kong et al., 2020): 32 ms periodic Hann windows centred every 10 ms,
-    reflected at the ends, power, 64 mel bands 50-14000 Hz (Slaney's scale and norm), in dB: 10 log10(max(x,
-    1e-10)). Frame k hears one second from times[k]: 101 windows."""
+    reflected at the ends, power spectrum, 64 mel bands 50-14000 Hz (Slaney's scale and norm), in dB: 10
+    log10(max(x, 1e-10)). Frame k hears one second from times[k]: 101 windows."""
 
     sample_rate = 32_000
     samples = 32_000

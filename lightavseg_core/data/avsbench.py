@@ -24,16 +24,16 @@ class AVSBench(torch.utils.data.Dataset):
 
     An item is a dict: frames (T, 3, size, size) float32 with ImageNet mean and std; log_mel (T, 1, F, M) from
     `front_end`; mask (T, size, size) uint8, class indices (binary: 0 and 1), 0 where not annotated; annotated
-    (T,) bool; name. T is 5, or 10 for AVSS v2; less where a clip's last frames are missing.
+    (T,) bool; name. T is 5, or 10 for AVSS v2; less if a clip's last frames are missing.
 
     root: the folder that holds `Single-source`, `Multi-sources` or `metadata.csv`, or one above or below it.
     size: side in pixels, None: as stored. AVSS frames are resized for testing and cropped for training.
-    front_end: that of the model which will listen; None: VGGish's. sound: "normal", or what is heard instead
-    while the truth stays: "silent" (a zero waveform), "swapped" (another clip's, in which something else
-    sounds), "noise" (white, at the clip's level), "noisy" (its own and that noise, 0 dB).
-    Pictures are turned upright, as their EXIF notes say. Clips are decoded once and kept in memory while they
-    fit `cache_bytes`. `.pkl` files are never opened: log-mels come from the WAV.
-    Raises FileNotFoundError or ValueError that names the file.
+    front_end: that of the model; None: VGGish's. sound: "normal", or another sound with the same ground
+    truth: "silent" (a zero waveform), "swapped" (another clip's, in which something else sounds), "noise"
+    (white, at the clip's level), "noisy" (its own plus that noise, 0 dB).
+    Pictures are turned upright by their EXIF orientation. Clips are decoded once and cached while they fit
+    into `cache_bytes`. `.pkl` files are never opened: log-mels come from the WAV.
+    Raises FileNotFoundError or ValueError, with the name of the file.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class AVSBench(torch.utils.data.Dataset):
         cache_bytes: int = 2 << 30,
     ):
         if size is not None and size < 1:
-            raise ValueError(f"size is {size}; expected a side in pixels, or None: as stored.")
+            raise ValueError(f"size is {size}; expected a side in pixels, or None for the stored size.")
         self.root, self.subset, self.split = Path(root), subset, split
         self.size, self.sound, self.seed = size, _known(sound), seed
         self.clips = stored_clips(root, subset, split)
@@ -64,14 +64,14 @@ class AVSBench(torch.utils.data.Dataset):
         return len(self.clips)
 
     def with_sound(self, sound: str) -> AVSBench:
-        """The same clips, heard differently; decoded pictures are shared."""
+        """The same clips with another sound; decoded pictures are shared."""
         other = copy.copy(self)
         other.sound = _known(sound)
         return other
 
     def heard_by(self, audio: Callable[[Tensor], Tensor]) -> AVSBench:
-        """The same clips; in place of its log-mels an item has what a frozen encoder makes of them, (T, D),
-        which is the same in every epoch, and kept as long as all of it fits `cache_bytes`, too."""
+        """The same clips, with a frozen encoder's vectors (T, D) in place of log-mels. They are the same in
+        every epoch, and cached while they too fit into `cache_bytes`."""
         other = copy.copy(self)
         other.ear, other._kept, other._kept_left = audio, {}, self._cache_bytes
         return other
@@ -80,7 +80,7 @@ class AVSBench(torch.utils.data.Dataset):
         return self.item(index)
 
     def item(self, index: int, waveform: Tensor | None = None, mask: Tensor | None = None) -> dict:
-        """A clip, also with another sound, (samples,), and another truth, of the shape of `stored_mask`."""
+        """A clip's item, optionally with another sound, (samples,), or mask, shaped like `stored_mask`."""
         frames, own, annotated, name = self._seen(index)
         mask = own if mask is None else mask
         if self.subset == "avss" and self.split == "train" and self.size:
@@ -95,7 +95,7 @@ class AVSBench(torch.utils.data.Dataset):
         }
 
     def stored_mask(self, index: int) -> Tensor:
-        """(T, H, W) uint8: the truth of a clip, before it is cropped."""
+        """(T, H, W) uint8: the ground truth of a clip before cropping."""
         return self._seen(index)[1]
 
     def _seen(self, index: int) -> tuple[Tensor, Tensor, Tensor, str]:
@@ -107,7 +107,7 @@ class AVSBench(torch.utils.data.Dataset):
         return self.cached(("pictures", index), make)
 
     def cached(self, key: tuple, make: Callable[[], tuple]) -> tuple:
-        """What `make` gives, kept under its key while there is room."""
+        """What `make` returns, cached under the key while there is room."""
         if key in self._cache:
             return self._cache[key]
         value = make()
@@ -140,8 +140,8 @@ class AVSBench(torch.utils.data.Dataset):
         return self.ear(log_mel)
 
     def waveform(self, index: int) -> Tensor:
-        """What is heard with clip `index`: (samples,) at the front end's rate; what is missing at its end is
-        silence."""
+        """The sound of clip `index`: (samples,) at the front end's rate, padded with silence if it is too
+        short."""
         own = self._sound(index)
         if self.sound == "silent":
             return torch.zeros_like(own)
@@ -160,22 +160,22 @@ class AVSBench(torch.utils.data.Dataset):
         return read_audio(self.clips[index].audio, self.front_end.sample_rate)
 
     def log_mel(self, index: int) -> Tensor:
-        """(T, 1, F, M): frame k is heard from second k."""
+        """(T, 1, F, M): the sound of frame k begins at second k."""
         return self.front_end(self.waveform(index), torch.arange(len(self.clips[index].frames)))
 
     def donor(self, index: int) -> int:
-        """Whose sound clip `index` gets when swapped. Each clip's sound goes to one other clip, where
-        something else sounds if it can be.
+        """The clip whose sound clip `index` gets when swapped. Each clip's sound goes to one other clip, if
+        possible one in which something else sounds.
 
-        With clips sorted by what sounds in them, the sound moves on by as many as the largest group has: to
-        the next clip, where all differ.
+        With clips sorted by what sounds in them, sounds move on by the size of the largest group: to the next
+        clip if all differ.
         """
         return self.donors[index]
 
     @cached_property
     def donors(self) -> dict[int, int]:
         if len(self) < 2:
-            raise ValueError(f"{self.root}: a split of one clip has no other sound to swap in.")
+            raise ValueError(f"{self.root}: the split has one clip; swapping sounds needs at least two.")
         groups: dict[object, list[int]] = {}
         for i in range(len(self)):
             heard = self._sounding_set(i)
@@ -189,15 +189,14 @@ class AVSBench(torch.utils.data.Dataset):
         return read_events(self.root, self.subset)
 
     def _sounding_set(self, index: int) -> frozenset | None:
-        """What sounds in a clip: its category in S4, events.csv where there is one; None where nobody
-        knows."""
+        """What sounds in a clip: its category in S4, otherwise from events.csv; None if that is missing."""
         clip = self.clips[index]
         if self.events is not None:
             return frozenset(self.events.get(clip.name, ()))
         return frozenset([clip.category]) if clip.category else None
 
     def _pictures(self, clip: Clip) -> tuple[Tensor, Tensor]:
-        """Frames (T, 3, H, W) uint8 and mask (T, H, W) uint8, at `size` (AVSS train: the shorter side at
+        """Frames (T, 3, H, W) uint8 and mask (T, H, W) uint8, at `size` (AVSS train: the shorter side is at
         least `size`)."""
         frames = [read_frame(path) for path in clip.frames]
         if len({frame.shape for frame in frames}) > 1:
@@ -223,14 +222,14 @@ class AVSBench(torch.utils.data.Dataset):
         return frames.contiguous(), masks
 
     def _mask(self, path: Path, height: int, width: int) -> Tensor:
-        """(height, width) uint8, those of its frame."""
+        """(height, width) uint8, the size of its frame."""
         mask = read_mask(path, self.subset, self.num_classes)
         if mask.shape == (height, width):
             return mask
         if not same_shape(mask.shape, (height, width)):
             raise ValueError(
-                f"{path}: is {mask.shape[1]} x {mask.shape[0]} pixels, which is not the shape of its frame, "
-                f"{width} x {height}. Copy the clip again."
+                f"{path}: is {mask.shape[1]} x {mask.shape[0]} pixels, but its frame is {width} x {height}. "
+                "Copy the clip again."
             )
         return F.interpolate(mask[None, None], (height, width), mode="nearest-exact")[0, 0]
 
@@ -250,10 +249,10 @@ def _known(sound: str) -> str:
 
 
 def collate(items: list[dict]) -> dict:
-    """Items to a batch (B, T, ...); `lengths` (B,) tells how many frames are the clip's own.
+    """Collates items into a batch (B, T, ...); `lengths` (B,) tells how many frames are the clip's own.
 
     Shorter clips are padded to the longest by repeating their last frame and sound, so that batch norms see
-    nothing strange; padding is not annotated, so it is neither learned from nor scored.
+    nothing unusual. Padding is not annotated, so it is neither trained on nor scored.
     """
     lengths = [len(item["annotated"]) for item in items]
     batch = {}

@@ -1,7 +1,7 @@
 """A cast: the things that may appear in a generated clip, how each looks and what it sounds like.
 
-`scenes` moves things about and decides what sounds when; all that differs between silhouettes with timbres
-and photographs with recordings is here. Another cast is another subclass.
+`scenes` moves the things and decides what sounds when; everything that differs between silhouettes with
+timbres and photographs with recordings is here. Each cast is a subclass.
 """
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Painter = Callable[[tuple[float, float], float, float, int], "tuple[np.ndarray, 
 
 
 class Thing(NamedTuple):
-    """category: an index. area: of the thing within a disc of radius 1, its place in the frame: 3.14 is the
-    whole disc."""
+    """category: an index. area: what the thing covers of the unit disc that marks its place in the frame:
+    3.14 is the whole disc."""
 
     category: int
     area: float
@@ -34,8 +34,8 @@ class Thing(NamedTuple):
 
 
 class Cast(ABC):
-    """name: as `generate` and a recipe know it. digest: of what it consists of; clips of another one cannot
-    be made again. turns: whether things may stand on their heads."""
+    """name: as in `generate` and in a recipe. digest: of the cast's content; clips with another digest cannot
+    be regenerated. turns: whether things may be upside down."""
 
     name: str
     digest = ""
@@ -45,17 +45,17 @@ class Cast(ABC):
 
     @abstractmethod
     def sound(self, thing: int, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """What a thing sounds like at those times, seconds (N,) at RATE -> (N,), at any level. It may pause,
-        but in each second most of the time it sounds."""
+        """A thing's sound at the given times, (N,) in seconds at RATE -> (N,), at any level. It may pause,
+        but it sounds for most of each second."""
 
     @abstractmethod
     def dress(
         self, things: Sequence[int], size: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, list[Painter]]:
-        """A clip's background, (size, size, 3) in 0 to 255, and how each thing looks in it."""
+        """A clip's background, (size, size, 3) from 0 to 255, and a painter for each thing."""
 
     def choice(self, individuals: Individuals) -> list[list[int]]:
-        """For each category that may appear, its things. Raises ValueError where that leaves nothing."""
+        """The things of each category that may appear. Raises ValueError if these are too few categories."""
         if individuals not in get_args(Individuals):
             raise unknown("individuals", individuals, get_args(Individuals))
         unseen = individuals == "unseen"
@@ -68,6 +68,6 @@ class Cast(ABC):
                 found.append(kept)
         if len(found) < 5:  # four may be visible at once, and one out of view
             few = f"{len(found)} categories of {individuals} individuals"
-            advice = "Add pictures and sounds." if individuals == "seen" else "Of photos there are such."
+            advice = "Add pictures and sounds." if individuals == "seen" else "The cast photos has enough."
             raise ValueError(f"the cast {self.name} has {few}; scenes need 5. {advice}")
         return found

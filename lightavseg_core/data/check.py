@@ -1,4 +1,4 @@
-"""`lightavseg data check`: everything that is wrong with a dataset folder, at once, and what to do about
+"""`lightavseg data check`: everything that is wrong with a dataset folder, in one report, and how to fix
 it."""
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ ADVICE = {
     "line": "correct or remove the line",
     "empty": "copy it again from the download",
     "missing": "copy it again from the download",
-    "disk": "the file may be well, its disk or its rights are not: check these, then check again",
+    "disk": "the system could not read it: check the disk and the file's permissions, then check again",
     "broken": "it is damaged: copy it again from the download",
     "sound": "copy it again; if it has no sound there either, remove its line from the metadata",
-    "size": "make the clip's frames one size, and its masks of the same shape",
-    "range": "save it with 8 bits, or with 16 of which 65,535 is white",
+    "size": "give the clip's frames one size, and its masks the same shape",
+    "range": "save it with 8 bits, or with 16 bits where 65,535 is white",
     "class": "check label2idx.json, or copy the mask again",
     "copies": "give the folder of one of them",
 }
@@ -75,7 +75,7 @@ class Problem(NamedTuple):
 
 @dataclass
 class Report:
-    """What a check of one subset found."""
+    """What the check of one subset found."""
 
     subset: str
     folder: Path
@@ -91,7 +91,7 @@ class Report:
         return not self.problems
 
     def summary(self) -> dict[str, Counter]:
-        """Problems by kind, and of each kind by part."""
+        """Problems by kind, and within each kind by part."""
         found: dict[str, Counter] = {}
         for problem in self.problems:
             found.setdefault(problem.kind, Counter())[problem.part] += 1
@@ -108,7 +108,7 @@ class Report:
         counts = ", ".join(f"{n:,} {name}" for name, n in self.clips.items())
         counts = f"{counts} clips; {several(self.files, 'file')} read"
         if not self.clips:
-            counts = "its clips are unknown, and no file was read"
+            counts = "clips unknown, no file read"
         text = [f"{self.subset} in {self.folder}: {counts}", *(f"note: {note}" for note in self.notes)]
         if self.ok:
             return [*text, f"{self.subset}: all files are there and readable"]
@@ -131,7 +131,7 @@ class Report:
 
 @dataclass
 class _Found:
-    """What reading one clip found."""
+    """What was found while reading one clip."""
 
     read: int = 0
     problems: list[Problem] = field(default_factory=list)
@@ -149,7 +149,7 @@ def _check_clip(clip: Clip, subset: str, classes: int, home: Path) -> _Found:
         found.problems.append(Problem(clip.name, kind, part, said))
 
     def use(part: str, path: Path, reader: Callable, more: str = ""):
-        """What a reader gives; None where it cannot read."""
+        """What a reader returns; None if it cannot read the file."""
         try:
             result = reader(path)
         except (ValueError, OSError) as error:
@@ -176,11 +176,11 @@ def _check_clip(clip: Clip, subset: str, classes: int, home: Path) -> _Found:
         more = f"; the clip is read with {length} frames" if index >= length else ""
         sizes.append(look("frame", path, frame_size, more))
     if len(different := {size for size in sizes if size}) > 1:
-        problem("size", "frame", f"{clip.frames[0].parent}: frames of different sizes, {sorted(different)}")
+        problem("size", "frame", f"{clip.frames[0].parent}: frames differ in size: {sorted(different)}")
     for path, size in zip(clip.masks, sizes, strict=True):
         mask = path and look("mask", path, mask_size)
         if mask and size and not same_shape(mask, size):
-            said = f"{path}: is {mask[0]} x {mask[1]} pixels, its frame {size[0]} x {size[1]}"
+            said = f"{path}: is {mask[0]} x {mask[1]} pixels, but its frame is {size[0]} x {size[1]}"
             problem("size", "mask", said)
     if track := use("sound", clip.audio, read_track):
         rate, samples = track
@@ -191,7 +191,7 @@ def _check_clip(clip: Clip, subset: str, classes: int, home: Path) -> _Found:
 
 
 def _kind(error: Exception, other: str) -> str:
-    """Of a problem: where the system refused to read, that is not in the file."""
+    """The kind of a problem: "disk" where the system refused to read, so the file may be fine."""
     for why in (error, error.__context__):
         if isinstance(why, OSError) and why.errno and not isinstance(why, av.FFmpegError):
             return "disk"
@@ -199,7 +199,7 @@ def _kind(error: Exception, other: str) -> str:
 
 
 def _links(files: list[Path], home: Path) -> set[Path]:
-    """Those of these files, and of the folders on the way to them from home, that are links."""
+    """The links among these files and the folders between them and home."""
     steps: set[Path] = set()
     for path in files:
         while path != home and path not in steps:
@@ -209,7 +209,7 @@ def _links(files: list[Path], home: Path) -> set[Path]:
 
 
 def _compared(report: Report, labels: int | None) -> list[str]:
-    """The counts beside the published ones, as notes: a partial copy is no mistake."""
+    """The counts beside the published ones, as notes: a partial copy is not an error."""
     if is_generated(report.folder):
         return ["generated (it has an events.csv), so its size is not compared with the published one"]
     counts, published = report.kinds or report.clips, PUBLISHED[report.subset]
@@ -221,7 +221,7 @@ def _compared(report: Report, labels: int | None) -> list[str]:
     categories = labels - 1 if labels else len(report.categories)
     expected = PUBLISHED_CATEGORIES.get(report.subset, categories)
     if categories != expected:
-        notes.append(f"categories: {categories}; published are {expected}")
+        notes.append(f"categories: {categories}; published: {expected}")
     if notes:
         return notes
     return ["as many clips as published: " + ", ".join(f"{n:,} {name}" for name, n in published.items())]
@@ -237,23 +237,23 @@ def _of_turned(turned: list[tuple[str, Path]], folder: Path) -> Iterator[str]:
 
 
 def _of_links(links: set[Path], home: Path, most: int = 10) -> Iterator[str]:
-    """Links that lead out of home, which may itself be reached through one; those nearest to home first."""
+    """Links that lead out of home, those nearest to it first; home itself may be reached through a link."""
     top = os.path.realpath(home)
     leads_to = {link: Path(os.path.realpath(link)) for link in links}
     out = [link for link, target in leads_to.items() if not target.is_relative_to(top)]
     out.sort(key=lambda link: (len(link.parts), link))
     for link in out[:most]:
-        nothing = "" if link.exists() else ", where nothing is"
+        nothing = "" if link.exists() else ", which does not exist"
         yield f"{printable(link)} is a link out of the dataset, to {printable(leads_to[link])}{nothing}"
     if len(out) > most:
-        yield f"so are {several(len(out) - most, 'more link')}"
+        yield f"and {several(len(out) - most, 'more link')} out of the dataset"
 
 
 def check(root: str | Path, subset: str, workers: int = 2) -> Report:
     """Reads every file of a subset and reports all that is missing or broken; changes nothing.
 
-    Raises FileNotFoundError or ValueError where there is no such dataset to look into (no metadata, missing
-    columns, unknown subset).
+    Raises FileNotFoundError or ValueError if there is no such dataset (no metadata, missing columns, unknown
+    subset).
     """
     refused: list[tuple[str, str]] = []
     clips = read_clips(root, subset, refused=refused)
@@ -272,7 +272,7 @@ def check(root: str | Path, subset: str, workers: int = 2) -> Report:
         report.problems.append(Problem(SUBSETS[subset].csv, "empty", "metadata", "names no clip"))
     if others := len(clips) - sum(report.clips.values()):
         known = ", ".join(SPLITS)
-        report.notes.append(f"{several(others, 'clip')} of a split other than {known}: never used")
+        report.notes.append(f"{several(others, 'clip')} in a split other than {known}: never used")
     if twice := [name for name, n in Counter(clip.name for clip in clips).items() if n > 1]:
         report.notes.append(f"{several(len(twice), 'name')} in the metadata more than once: {_first(twice)}")
     try:
@@ -302,15 +302,15 @@ def _read_all(report: Report, clips: list[Clip], root: Path, classes: int, worke
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
     if short:
-        report.notes.append(f"{several(short, 'sound')} shorter than the clip; the rest is heard as silence")
+        report.notes.append(f"{several(short, 'sound')} shorter than the clip; the rest is silence")
     report.notes += [*_of_turned(turned, report.folder), *_of_links(links, home)]
 
 
 def check_all(root: str | Path, subsets: Iterable[str] = SUBSETS) -> list[Report]:
-    """`check` of every one of these subsets that is found at root. Where it cannot begin, what is wrong with
-    the table is the one problem.
+    """`check` of each of these subsets that is found at root. If it cannot begin, the fault of the table is
+    the only problem.
 
-    Raises FileNotFoundError where there is none of them.
+    Raises FileNotFoundError if none of them is there.
     """
     reports = []
     for subset in subsets:

@@ -1,8 +1,8 @@
-"""Cut-outs: pictures whose alpha is an exact mask, each with recordings of its sound, as a cast.
+"""Cut-outs: pictures whose alpha channel is an exact mask, each with recordings of its sound, as a cast.
 
-A category keeps its shape and its call; all else varies from clip to clip, so that neither one picture nor
-one recording can be learned by heart: mirrored, turned, another light and colour; another pitch, speed, room,
-and pauses between calls.
+A category keeps its shape and its call; everything else varies from clip to clip, so that no single picture
+or recording can be memorized: mirroring, rotation, light and colour; pitch, speed, room, and the pauses
+between calls.
 """
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LARGEST_BACKGROUND = 2048  # pixels of a side
 
 
 class Cutout(NamedTuple):
-    """A picture and its recordings. credit: who made them, and under which terms."""
+    """A picture and its recordings. credit: who made them, and under which licence."""
 
     category: str
     individual: str
@@ -43,8 +43,7 @@ class Cutout(NamedTuple):
 
 
 class Cutouts(Cast):
-    """Files are read when they are first needed. Raises ValueError then, or FileNotFoundError, which name
-    them."""
+    """Files are read when first needed. Raises ValueError or FileNotFoundError then, with the file's name."""
 
     turns = False
 
@@ -56,7 +55,7 @@ class Cutouts(Cast):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over all that clips depend on: who is shown and heard, and as what."""
+        """SHA-256 of everything that clips depend on: what is shown and heard, and as which category."""
         lines = [" ".join(map(sha256, self.backgrounds))]
         for cutout in self.cutouts:
             files = " ".join(map(sha256, (cutout.picture, *cutout.sounds)))
@@ -70,7 +69,7 @@ class Cutouts(Cast):
             alpha = np.asarray(self._picture(cutout.picture))[..., 3]
             area = (alpha > 127).sum() / _reach(alpha)[2] ** 2
             if area < THINNEST:
-                raise ValueError(f"{cutout.picture}: too thin for a scene. Take another picture of it.")
+                raise ValueError(f"{cutout.picture}: too thin for a scene. Use another picture.")
             found.append(Thing(self.categories.index(cutout.category), float(area), cutout.unseen))
         return found
 
@@ -91,15 +90,14 @@ class Cutouts(Cast):
         return _in_a_room(track, rng) if rng.random() < ROOM else track
 
     def _recording(self, path: Path) -> np.ndarray:
-        """Its calls alone, with RMS 1: silence is cut off at both ends, and pauses to a quarter of a
-        second."""
+        """A recording's calls alone, with RMS 1: without silence at the ends, with pauses cut to 0.25 s."""
         if path not in self._sounds:
             from .decoding import read_audio
 
             samples = read_audio(path, RATE).numpy().astype(np.float64)[:LONGEST]
             step = RATE // 50
             if len(samples) < step or not np.isfinite(samples).all() or not samples.any():
-                raise ValueError(f"{path}: holds no sound. Give another recording.")
+                raise ValueError(f"{path}: is silent. Give another recording.")
             blocks = np.pad(samples, (0, -len(samples) % step)).reshape(-1, step)
             loud = np.sqrt((blocks**2).mean(1))
             calls = np.flatnonzero(loud > QUIET * loud.max())
@@ -116,7 +114,7 @@ class Cutouts(Cast):
         return background, [self._dressed(self.cutouts[thing].picture, rng) for thing in things]
 
     def _picture(self, path: Path) -> Image.Image:
-        """RGBA, of the part that is not transparent."""
+        """The part of a picture that is not transparent, RGBA."""
         if path not in self._pictures:
             from .images import open_image
 
@@ -125,12 +123,12 @@ class Cutouts(Cast):
             box, opaque = alpha.point(lambda value: 255 * (value > 127)).getbbox(), np.asarray(alpha) > 127
             if box is None or opaque.all():
                 found = "is transparent all over" if box is None else "has no transparent part"
-                expected = "expected a cut-out, whose alpha says where the thing is"
+                expected = "expected a cut-out, whose alpha channel is the mask"
                 raise ValueError(f"{path}: {found}; {expected}. Cut it out first.")
             image = image.crop(box)
             image.thumbnail((LARGEST, LARGEST))
             if not (np.asarray(image)[..., 3] > 127).any():
-                raise ValueError(f"{path}: consists of thin lines. Take another picture of it.")
+                raise ValueError(f"{path}: consists of thin lines. Use another picture.")
             self._pictures[path] = image
         return self._pictures[path]
 
@@ -148,7 +146,7 @@ class Cutouts(Cast):
         return partial(_placed, _Small(image), _reach(pixels[..., 3]), rng.uniform(-25, 25, 2))
 
     def _background(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """A part of a photograph, or, in a third of the clips and where there are none, clouds of colour."""
+        """A crop of a photograph; in a third of the clips, or without photographs, clouds of colour."""
         if rng.random() < 1 / 3 or not self.backgrounds:
             return _clouds(size, rng)
         path = self.backgrounds[rng.integers(len(self.backgrounds))]
@@ -167,7 +165,7 @@ class Cutouts(Cast):
 
 
 class _Small:
-    """A picture at the size at which it was last asked for: a clip shows it many times."""
+    """A picture, cached at the size last used: a clip shows it many times."""
 
     def __init__(self, image: Image.Image):
         self.image, self.size, self.small = image, None, None
@@ -193,8 +191,8 @@ def _placed(picture: _Small, reach, shading, center, radius, angle, size):
 
 
 def _reach(alpha: np.ndarray) -> tuple[float, float, float]:
-    """The centre (x, y) of what is opaque, and the radius of the disc that stands for it where things keep
-    apart: between one of its area and one that holds 95% of it, as few things are round."""
+    """The centre (x, y) of the opaque part, and the radius of the disc that keeps it apart from others:
+    between a disc of its area and one that holds 95% of it, as few things are round."""
     y, x = np.nonzero(alpha > 127)
     center = x.mean() + 0.5, y.mean() + 0.5
     far = np.quantile(np.hypot(x + 0.5 - center[0], y + 0.5 - center[1]), 0.95)
@@ -202,7 +200,7 @@ def _reach(alpha: np.ndarray) -> tuple[float, float, float]:
 
 
 def _clouds(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Colour that changes slowly, and less so at ever finer scales."""
+    """Soft clouds of colour: the finer the scale, the smaller the change."""
     picture = np.zeros((size, size, 3)) + rng.uniform(40, 215, 3)
     strength = rng.uniform(20, 60)
     for cells in (3, 6, 12, 24, 48):
@@ -214,7 +212,7 @@ def _clouds(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _in_a_room(track: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With the tail of a room: noise that falls by 60 dB within 0.1 to 0.6 s."""
+    """Adds the reverberation of a room: noise that decays by 60 dB within 0.1 to 0.6 s."""
     falls, wet = rng.uniform(0.1, 0.6), 10 ** (rng.uniform(-18, -6) / 20)
     time = np.arange(int(falls * RATE)) / RATE
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / falls)
@@ -224,7 +222,7 @@ def _in_a_room(track: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def media_in(folder: Path) -> list[Path]:
-    """Its pictures and sounds, in the same order on every system; hidden ones left out."""
+    """A folder's pictures and sounds, in the same order on every system, without hidden ones."""
     kinds, found = {*PICTURES, ".jpg", ".jpeg", *SOUNDS}, []
     for path in folder.rglob("*"):
         own = path.relative_to(folder)
@@ -236,15 +234,15 @@ def media_in(folder: Path) -> list[Path]:
 
 
 def from_folder(folder: Path) -> Cutouts:
-    """A learner's own cast: NAME.png beside NAME.wav, or a folder NAME with pictures and sounds of one
-    category, any of its pictures with any of its sounds; photographs in `backgrounds`.
+    """A cast of your own: NAME.png beside NAME.wav, or a folder NAME with the pictures and sounds of one
+    category, which are combined freely; photographs in `backgrounds`.
 
-    Raises FileNotFoundError where there is no such folder, and ValueError for a picture without sound.
+    Raises FileNotFoundError if there is no such folder, and ValueError for a picture without sound.
     """
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{folder}: no such cast. There are shapes, photos, and a folder of pictures (PNG with "
-            "transparency) and sounds, such as dog.png and dog.wav."
+            f"{folder}: no such cast. Give shapes, photos, or a folder of pictures (PNG with transparency) "
+            "and sounds, such as dog.png and dog.wav."
         )
     files, cutouts, backgrounds = media_in(folder), [], []
     for path in files:
@@ -256,10 +254,10 @@ def from_folder(folder: Path) -> Cutouts:
             beside = [other for other in beside if group or other.stem == path.stem]
             sounds = tuple(other for other in beside if other.suffix.lower() in SOUNDS)
             if not sounds:
-                raise ValueError(f"{path}: has no sound beside it. Add {path.stem}.wav, or take it away.")
+                raise ValueError(f"{path}: has no sound beside it. Add {path.stem}.wav, or remove it.")
             cutouts.append(Cutout(group[0] if group else path.stem, path.stem, path, sounds))
     names = {cutout.category for cutout in cutouts}
     if "background" in names or len(names) >= MAX_CLASSES:
         wrong = "a category called background" if "background" in names else f"{len(names)} categories"
-        raise ValueError(f"{folder}: has {wrong}; there are {MAX_CLASSES}, the first of them background.")
+        raise ValueError(f"{folder}: has {wrong}; at most {MAX_CLASSES} classes fit, background included.")
     return Cutouts(str(folder), cutouts, backgrounds)

@@ -1,5 +1,5 @@
-"""Files with pictures or sound, decoded by PyAV: only the given one is opened, within bounds, and what is
-damaged in it is skipped and counted. And the sound of a file, piece by piece or whole."""
+"""Decoding of pictures and sound by PyAV: only the given file is opened, sizes are bounded, and damaged
+packets are skipped and counted. Also the sound of a file, piece by piece or whole."""
 from __future__ import annotations
 
 import errno
@@ -30,23 +30,23 @@ Moves = dict[int, list[tuple[int, Fraction]]]
 
 
 class NoSound(ValueError):
-    """A file that can be read, but holds no sound, or too much of it."""
+    """A readable file that holds no sound, or too much of it."""
 
     kind = "sound"
 
 
 @contextmanager
 def open_media(path: str | Path, kind: str) -> Iterator[av.container.InputContainer]:
-    """A file that PyAV opens; no other file is, nor any address, whatever the file names. kind: "sound" or
-    "video", for what is said of a broken one.
+    """Opens a file with PyAV, and nothing else: no other file and no address that the file names. kind:
+    "sound" or "video", for error messages.
 
-    Raises FileNotFoundError, or ValueError where FFmpeg stumbles, in the body too; so it does over playlists,
-    which only name other files, and for pipes and devices, which may never end.
+    Raises FileNotFoundError, or ValueError if FFmpeg fails, in the body too. Playlists, which only name other
+    files, are refused, and so are pipes and devices, which may never end.
     """
     path = on_disk(Path(path))
     if not path.is_file():
         if path.exists() and not path.is_dir():
-            raise ValueError(f"{path}: not a regular file but a pipe or a device; only files are read.")
+            raise ValueError(f"{path}: is a pipe or a device; expected a regular file.")
         raise FileNotFoundError(f"{path}: no such {kind} file.")
     # Also while the file is only looked at, when FFmpeg decodes first pictures and covers to learn what they
     # are.
@@ -64,20 +64,20 @@ def open_media(path: str | Path, kind: str) -> Iterator[av.container.InputContai
         # FFmpeg looks for a place before its beginning, which is an invalid argument.)
         cause = None if isinstance(error, av.FFmpegError) or error.errno == errno.EINVAL else error
         why = str(error.strerror or error)
-        advice = "Is it complete? Playlists are not followed: give the files that one names"
+        advice = "Is it complete? Playlists are not followed: give the files that they name"
         if not cause and (instead := substitute(path)):
             why, advice = instead
         raise ValueError(f"{path}: cannot be decoded as {kind} ({why}). {advice}.") from cause
 
 
 def _bounds() -> dict[str, str]:
-    """FFmpeg's options for what one picture and one packet of sound may hold."""
+    """FFmpeg's options that bound the size of a picture and of a packet of sound."""
     return {"max_pixels": str(MAX_PIXELS), "max_samples": str(MAX_PACKET)}
 
 
 @dataclass
 class Tally:
-    """Packets of one stream: those that were read, and those of them that could not be decoded."""
+    """Counts the packets of one stream: how many were read, and how many of them could not be decoded."""
 
     read: int = 0
     damaged: int = 0
@@ -98,13 +98,13 @@ class Tally:
 def check_codec(path: str | Path, stream: av.stream.Stream) -> None:
     if stream.codec_context is None:
         raise ValueError(
-            f"{path}: its {stream.type} is coded in a way that FFmpeg does not know here. Convert it first."
+            f"{path}: this FFmpeg does not know the codec of its {stream.type}. Convert it first."
         )
 
 
 def main_track(streams: Sequence[av.stream.Stream]) -> av.stream.Stream:
-    """Of several the one that players take: the first that is marked as the default, or else the first; none
-    with comments or descriptions while there is another."""
+    """The track that players choose: the first that is marked as the default, otherwise the first; one with
+    comments or descriptions only if there is no other."""
 
     def rank(stream: av.stream.Stream) -> int:
         return bool(stream.disposition & Disposition.default) - 2 * bool(stream.disposition & ASIDE)
@@ -121,11 +121,11 @@ def decode(
     moves: Moves | None = None,
     as_coded: bool = False,
 ) -> Iterator[av.frame.Frame]:
-    """A stream's pictures or pieces of sound, in the order of showing. As players do, it skips packets that
-    cannot be decoded, and counts them. moves: where time stamps are wrong, and by how much. as_coded: they
-    have the stamps of the order in which they are coded; FFmpeg guesses the others where a file has none.
+    """A stream's pictures or pieces of sound, in display order. As in a player, packets that cannot be
+    decoded are skipped; here they are also counted. moves: where time stamps are wrong, and by how much.
+    as_coded: use decoding time stamps; FFmpeg guesses the others if a file has none.
 
-    Raises ValueError at the end where more than half of the packets are such.
+    Raises ValueError at the end if more than half of the packets could not be decoded.
     """
     check_codec(path, stream)
     stream.codec_context.options = _bounds()
@@ -156,8 +156,8 @@ def _move(packet: av.Packet, seconds: Fraction) -> None:
 def packets(
     container: av.container.InputContainer, streams: Sequence[av.stream.Stream], tally: Tally
 ) -> Iterator[av.Packet]:
-    """All packets of these streams that can be read, and of each an empty one, after which its decoder gives
-    what it still holds."""
+    """All packets of these streams that can be read, then an empty one for each stream, which flushes its
+    decoder."""
     failures = 0
     while failures < RETRIES:
         try:
@@ -180,21 +180,21 @@ def decode_audio(
     path: str | Path, tally: Tally, moves: Moves | None = None
 ) -> Iterator[tuple[float | None, int, np.ndarray]]:
     """A file's sound track, piece by piece as it is decoded: (time of the piece in seconds, rate in Hz,
-    samples (n, channels) float32 of one or two channels, to which more are mixed).
+    samples (n, channels) float32 with one or two channels, to which more are mixed down).
 
     Rate and channels may change from piece to piece. Pieces that cannot be decoded, or hold samples that are
     not finite, are left out and counted in `tally`. moves: see `decode`. Raises FileNotFoundError, or
-    ValueError where there is no sound track, or none that can be decoded, or where more than half of its
-    packets cannot.
+    ValueError if there is no sound track, none that can be decoded, or more than half of its packets cannot
+    be.
     """
     with open_media(path, "sound") as container:
         if not container.streams.audio:
-            raise NoSound(f"{path}: has no sound track. Give a file with sound.")
+            raise NoSound(f"{path}: has no sound track. Give a file that has one.")
         kind = to_float = None
         for frame in decode(container, main_track(container.streams.audio), path, "sound", tally, moves):
             if not 1_000 <= frame.sample_rate <= 1_000_000:
                 raise ValueError(
-                    f"{path}: claims {frame.sample_rate} samples per second; sound has 1,000 to 1,000,000. "
+                    f"{path}: claims a sample rate of {frame.sample_rate} Hz; expected 1,000 to 1,000,000. "
                     "Record it again, or leave it out."
                 )
             if kind != (frame.sample_rate, frame.layout.name, frame.format.name):
@@ -224,11 +224,11 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Tensor:
 
 
 def read_track(path: str | Path) -> tuple[int, Tensor]:
-    """A file's sound track: its rate in Hz, and (samples,) float32 in [-1, 1], channels mixed to one.
+    """A file's sound track: its rate in Hz, and (samples,) float32 in [-1, 1], mixed down to mono.
 
-    Any rate, layout and container that PyAV opens; where the rate changes midway, the highest. Raises
-    FileNotFoundError, or ValueError where there is no sound to decode, where any of it is damaged, or where
-    there are more than MAX_SAMPLES: a small file may claim days of silence.
+    Any rate, layout and container that PyAV opens; if the rate changes midway, the highest. Raises
+    FileNotFoundError, or ValueError if there is no sound to decode, any of it is damaged, or there are more
+    than MAX_SAMPLES: a small file may claim days of silence.
     """
     count, stretches, tally = 0, [], Tally()  # of one rate each: (rate, pieces)
     for _, rate, samples in decode_audio(path, tally):
@@ -241,7 +241,7 @@ def read_track(path: str | Path) -> tuple[int, Tensor]:
         if count * highest > MAX_SAMPLES * lowest:  # so many there may be at the highest rate
             raise NoSound(
                 f"{path}: holds more than {MAX_SAMPLES / highest / 60:.0f} minutes of sound "
-                f"({MAX_SAMPLES:,} samples at {highest} Hz); a clip has seconds. Cut it."
+                f"({MAX_SAMPLES:,} samples at {highest} Hz); a clip lasts seconds. Cut it."
             )
     if tally.damaged:
         raise tally.refusal(path, "sound")

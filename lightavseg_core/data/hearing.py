@@ -1,5 +1,5 @@
-"""Seconds of sound with what sounds in them, to learn to hear by: from the clips of any dataset with an
-events.csv, or, where a cast of recordings made it, as many new mixtures as are asked for."""
+"""Labelled seconds of sound to pretrain an audio encoder: from the clips of any dataset with an events.csv,
+or, for a cast of recordings, any number of new mixtures."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -22,7 +22,7 @@ RENEWED = 2  # in each draw
 
 
 def learned_from(dataset: AVSBench, seed: int) -> Seconds | Mixtures:
-    """What an encoder of sound learns from. Raises ValueError without events.csv, or where it is wrong, and
+    """The sounds that an audio encoder learns from. Raises ValueError if events.csv is missing or wrong, and
     what `cast_of` raises."""
     try:
         recipe = read_recipe(dataset.root, dataset.subset)
@@ -33,8 +33,8 @@ def learned_from(dataset: AVSBench, seed: int) -> Seconds | Mixtures:
 
 
 class Seconds:
-    """heard (N, samples): the seconds of a dataset. labels (N, categories): which of `categories`, by default
-    those of its events, sound in each."""
+    """heard (N, samples): the seconds of a dataset. labels (N, categories): which of `categories` sound in
+    each; by default the categories of its events."""
 
     def __init__(self, dataset: AVSBench, categories: list[str] | None = None):
         events = read_events(dataset.root, dataset.subset)
@@ -60,8 +60,8 @@ class Seconds:
 
     def draw(self, count: int, _: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Sounds (count, samples) and labels (count, categories). Half of them are mixed with another second
-        at a random level, so that few clips make many mixtures, and one in twenty is silenced, as no clip
-        with a noise floor ever is."""
+        at a random level, so that few clips make many mixtures. One in twenty is silent, which no clip with a
+        noise floor ever is."""
         first, second = torch.randint(len(self), (2, count), generator=generator)
         mixed = torch.rand(count, 1, generator=generator) < 0.5
         level = 10 ** (torch.empty(count, 1).uniform_(-6, 6, generator=generator) / 20)  # +-6 dB
@@ -71,12 +71,12 @@ class Seconds:
 
 
 def _label(events: list, categories: list[str], seconds: int, name: str, kind: str, root: Path) -> Tensor:
-    """(seconds, categories): 1 where one sounds."""
+    """(seconds, categories): 1 where a category sounds."""
     label = torch.zeros(seconds, len(categories))
     for second, category in events:
         if category not in categories:
             what = f"{category!r} sounds in {name}; training knows {', '.join(categories[:12])} ..."
-            raise ValueError(f"{root}: {what} Take clips that hold the same categories.")
+            raise ValueError(f"{root}: {what} Use clips with the same categories.")
         if seconds <= second < AVSS_SECONDS.get(kind, 5):  # the clip's last frames are missing
             continue
         if not 0 <= second < seconds:
@@ -88,8 +88,8 @@ def _label(events: list, categories: list[str], seconds: int, name: str, kind: s
 
 
 class Mixtures:
-    """Recordings mix for nothing: seconds as clips of ms3 have them, with a dataset's things and individuals,
-    and the levels, noise and variations of all, of which none comes twice."""
+    """New mixtures of recordings, at no cost: seconds as in ms3 clips, with a dataset's things and
+    individuals, and its levels, noise and variations. None occurs twice."""
 
     def __init__(self, dataset: AVSBench, seed: int):
         recipe = read_recipe(dataset.root, dataset.subset)
@@ -105,8 +105,8 @@ class Mixtures:
         return self.seconds
 
     def draw(self, count: int, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Sounds (count, samples) and labels (count, categories). step: from 0; the pool of sounds is that
-        step's, whichever steps were drawn before."""
+        """Sounds (count, samples) and labels (count, categories). step: from 0; it alone determines the pool
+        of sounds, whichever steps were drawn before."""
         rng = np.random.default_rng(int(torch.randint(2**63 - 1, (), generator=generator)))
         length = -(-self.samples * RATE // self.rate)  # samples at RATE
         sounds = np.zeros((count, length), np.float32)
@@ -126,7 +126,7 @@ class Mixtures:
         return AF.resample(torch.from_numpy(sounds), RATE, self.rate)[:, : self.samples], labels
 
     def _track(self, place: int, step: int) -> np.ndarray:
-        """The sound at a place of the pool, with RMS 1; at each step a few places get another."""
+        """The sound at a place of the pool, with RMS 1; each step renews the sounds at a few places."""
         places = len(self.things) * POOL
         age = (step * RENEWED + places - 1 - place) // places  # how often this place got another
         if self.pool.get(place, (None,))[0] != age:

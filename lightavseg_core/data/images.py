@@ -1,5 +1,4 @@
-"""Pictures: the one reader of them, for the dataset, `data check` and prediction, and what models read of
-them."""
+"""Pictures: one reader for the dataset, `data check` and prediction, and the frames that models read."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -33,14 +32,14 @@ STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
 
 
 class NoRange(ValueError):
-    """A frame whose numbers do not say which of them is white."""
+    """A frame whose values do not tell which of them is white."""
 
     kind = "range"
 
 
 @contextmanager
 def _named(path: str | Path) -> Iterator[None]:
-    """PIL raises almost anything over a broken file; here it becomes a ValueError of one line."""
+    """PIL raises almost anything for a broken file; here it becomes a ValueError of one line."""
     try:
         yield
     except Exception as error:
@@ -51,22 +50,22 @@ def _named(path: str | Path) -> Iterator[None]:
 
 
 def _header(path: Path) -> Image.Image:
-    """A picture of which nothing is decoded yet."""
+    """A picture that is opened but not decoded yet."""
     path = on_disk(path)
     if not path.is_file():
-        instead = "; in its place is a folder, a pipe or a device" if path.exists() else ""
+        instead = "; a folder, a pipe or a device is in its place" if path.exists() else ""
         raise FileNotFoundError(f"{path}: missing{instead}.")
     with _named(path):
         image = Image.open(path, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(
-            f"{path}: claims {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read."
+            f"{path}: claims {image.width} x {image.height} pixels; expected at most {MAX_PIXELS:,}."
         )
     return image
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, int]:
-    """A picture decoded and set upright, and the EXIF orientation in which it was stored, 1 to 8."""
+    """A picture, decoded and turned upright, and its stored EXIF orientation, 1 to 8."""
     # PIL itself turns a TIFF while it decodes it.
     stored = image.tag_v2.get(ORIENTATION) if image.format == "TIFF" else None
     image.load()
@@ -80,10 +79,10 @@ def _upright(image: Image.Image) -> tuple[Image.Image, int]:
 
 
 def open_upright(path: Path) -> tuple[Image.Image, int]:
-    """A picture decoded and set upright, as its EXIF note says, and the orientation there, 1 to 8; 1: as it
-    was.
+    """A picture, decoded and turned upright by its EXIF orientation, and that orientation, 1 to 8; 1: not
+    turned.
 
-    Raises FileNotFoundError or ValueError: missing, broken, truncated, or absurdly large.
+    Raises FileNotFoundError if it is missing; ValueError if it is broken, truncated, or absurdly large.
     """
     image = _header(path)
     with _named(image.filename):
@@ -96,16 +95,16 @@ def open_image(path: Path) -> Image.Image:
 
 
 def _frame_header(path: Path) -> Image.Image:
-    """The same as `_header`, of a picture that can be a frame."""
+    """`_header` of a picture that can be a frame."""
     image = _header(path)
     if image.mode == "F" or image.mode == "I" and image.format != "PPM":  # a PPM of mode I has 16 bits
         numbers = "fractions" if image.mode == "F" else "signed or 32-bit numbers"
-        raise NoRange(f"{path}: its grey is {numbers}, so white is not known. Save it with 8 or 16 bits.")
+        raise NoRange(f"{path}: stores grey as {numbers}, so white is unknown. Save it with 8 or 16 bits.")
     return image
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8. Grey of 16 bits is scaled by its range; PIL would make white of all above 255."""
+    """(H, W, 3) uint8. 16-bit grey is scaled by its range; PIL would turn all values above 255 white."""
     if image.mode.startswith("I"):
         bits = image.tag_v2[258][0] if image.format == "TIFF" else 16  # BitsPerSample: 12 or 16
         white = (1 << bits) - 1
@@ -115,7 +114,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """A frame, upright: (H, W, 3) uint8. Raises as `open_upright`, and NoRange."""
+    """A frame, upright: (H, W, 3) uint8. Raises what `open_upright` raises, and NoRange."""
     image = _frame_header(path)
     with _named(image.filename):
         return _rgb(_upright(image)[0])
@@ -127,9 +126,8 @@ def read_frame(path: Path) -> Tensor:
 
 
 def frame_size(path: Path) -> tuple[tuple[int, int], int]:
-    """A frame's (width, height) when it is upright, and its EXIF orientation, once every byte of it was read.
-    A JPEG is decoded in grey at an eighth of its size: that finds what is damaged as surely, in half the
-    time."""
+    """A frame's upright (width, height) and its EXIF orientation, after every byte has been read. A JPEG is
+    decoded in grey at an eighth of its size: that finds damage just as surely, in half the time."""
     image = _frame_header(path)
     with _named(image.filename):
         size = image.size
@@ -142,13 +140,13 @@ def frame_size(path: Path) -> tuple[tuple[int, int], int]:
 
 
 def picture(frame: Tensor) -> np.ndarray:
-    """A normalised frame (3, H, W) as a picture (H, W, 3), 0 to 1."""
+    """A normalized frame (3, H, W) as a picture (H, W, 3), 0 to 1."""
     return (frame.cpu() * STD + MEAN).clamp(0, 1).permute(1, 2, 0).numpy()
 
 
 def prepare_frame(picture: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """(H, W, 3) uint8 -> (3, *size) float32 with ImageNet's mean and deviation, as `data.AVSBench` does
-    it."""
+    """(H, W, 3) uint8 -> (3, *size) float32, normalized with ImageNet's mean and std, as in
+    `data.AVSBench`."""
     frame = torch.from_numpy(picture).permute(2, 0, 1)[None]
     if frame.shape[-2:] != size:
         frame = resized(frame, size)
@@ -156,5 +154,5 @@ def prepare_frame(picture: np.ndarray, size: tuple[int, int]) -> Tensor:
 
 
 def resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """Frames (N, 3, H, W) uint8 as (N, 3, *size), whole numbers from 0 to 255 in float32."""
+    """Resizes frames (N, 3, H, W) uint8 to (N, 3, *size), whole numbers from 0 to 255 in float32."""
     return F.interpolate(frames.float(), size, mode="bilinear", antialias=True).round().clamp(0, 255)

@@ -1,5 +1,5 @@
-"""AVSBench's three layouts on disk: where a subset lies, which files a clip consists of, and which of its
-frames are annotated."""
+"""AVSBench's three layouts on disk: where a subset is, which files a clip has, and which of its frames are
+annotated."""
 from __future__ import annotations
 
 import csv
@@ -42,14 +42,14 @@ SUBSETS = {
 
 
 def spec_of(subset: str) -> Subset:
-    """Raises ValueError for a subset that nobody knows."""
+    """The layout of a subset. Raises ValueError for an unknown one."""
     if subset not in SUBSETS:
         raise unknown("subset", subset, SUBSETS)
     return SUBSETS[subset]
 
 
 class Clip(NamedTuple):
-    """One row of the metadata: where its files must be. Frame k is heard from second k."""
+    """One row of the metadata, with the paths of its files. The sound of frame k begins at second k."""
 
     name: str
     split: str
@@ -61,14 +61,14 @@ class Clip(NamedTuple):
 
 
 class Copies(ValueError):
-    """A subset lies in several places, of which none is meant before the others."""
+    """A subset is in several places, and none of them comes first."""
 
     kind = "copies"
 
 
 def _around(root: Path, part: str) -> Path | None:
-    """The folder around root where root is the part of a dataset that is called so, also as `.` or through a
-    link; else None."""
+    """The folder around root if root is the part of a dataset with this name, even as `.` or through a link;
+    otherwise None."""
     for named in (root, Path(os.path.realpath(root))):
         if named.name == part:
             return named.parent
@@ -76,8 +76,8 @@ def _around(root: Path, part: str) -> Path | None:
 
 
 def places(root: str | Path, subset: str) -> tuple[list[Path], list[Path]]:
-    """Folders that hold the subset's metadata: at root (under it, root itself, or around it where root is its
-    `_data` folder); and one level down. Links are followed, and each folder is named once."""
+    """Folders that hold the subset's metadata: at root (under it, root itself, or around it if root is its
+    `_data` folder), and one level down. Links are followed, and each folder is listed once."""
     root, spec = Path(root), spec_of(subset)
     at_root = [root / spec.folder, root]
     if around := _around(root, f"{subset}_data"):
@@ -98,8 +98,8 @@ def _holding(folders: list[Path], spec: Subset, seen: set[str]) -> list[Path]:
 
 
 def _holds(folder: Path, spec: Subset) -> bool:
-    """Whether the subset's table lies in a folder. Other datasets have a metadata.csv, too: AVSS has more
-    beside it, or its columns."""
+    """Whether a folder holds the subset's table. Other datasets have a metadata.csv too: AVSS is told by its
+    columns, or by what is beside it."""
     path = folder / spec.csv
     if not path.is_file():
         return False
@@ -111,7 +111,7 @@ def _holds(folder: Path, spec: Subset) -> bool:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Folders in root, by name; hidden ones left out, of many the first thousand."""
+    """Folders in root, by name, without hidden ones: at most the first thousand."""
     if not root.is_dir():
         return []
     inside = islice(root.iterdir(), 1000)
@@ -119,9 +119,9 @@ def _folders(root: Path) -> list[Path]:
 
 
 def subset_folder(root: str | Path, subset: str) -> Path:
-    """The folder that holds a subset's metadata: at root, or else one level down (`places`).
+    """The folder that holds a subset's metadata: at root, otherwise one level down (`places`).
 
-    Raises ValueError, as Copies where there are several, or FileNotFoundError.
+    Raises ValueError, namely Copies if there are several, or FileNotFoundError.
     """
     at_root, one_down = places(root, subset)
     found = at_root or one_down
@@ -135,7 +135,7 @@ def subset_folder(root: str | Path, subset: str) -> Path:
 
 
 def is_generated(folder: Path) -> bool:
-    """Whether SoundingShapes made this subset: only then is it known what sounds when."""
+    """Whether SoundingShapes made this subset: only then is it known what sounds and when."""
     return (folder / "events.csv").is_file()
 
 
@@ -144,7 +144,7 @@ def described(folder: Path) -> str:
 
 
 def nothing_found(root: str | Path, subsets: Iterable[str] = SUBSETS) -> str:
-    """What to say where none of the subsets is at root: what is there, and what to do."""
+    """The message if none of the subsets is at root: what was found there, and what to do."""
     root = Path(root)
     specs = [SUBSETS[subset] for subset in subsets]
     wanted = " or ".join(str(Path(spec.folder, spec.csv)) for spec in specs)
@@ -158,15 +158,15 @@ def nothing_found(root: str | Path, subsets: Iterable[str] = SUBSETS) -> str:
     shown = ", ".join(path.name[:60] for path in inside[:6] if path.name.isprintable()) or "nothing"
     if len(inside) > 6:
         shown += f" and {len(inside) - 6} more"
-    found = f"{root}: found no {wanted}, there or one folder down; it holds {shown}"
+    found = f"{root}: found no {wanted}, here or one folder down; it holds {shown}"
     return ". ".join([found, *islice(_hints(root, specs, inside), 3)]) + "."
 
 
 def _hints(root: Path, specs: list[Subset], inside: list[Path]) -> Iterator[str]:
-    """Why a folder that holds these is no dataset, and where one may be."""
+    """Why a folder with these files is not a dataset, and where one may be."""
     for spec in specs:
         if (root / spec.csv).is_file():
-            yield f"its {spec.csv} is another dataset's: it has no columns {', '.join(spec.needed)}"
+            yield f"its {spec.csv} belongs to another dataset: it lacks the columns {', '.join(spec.needed)}"
         bare = [folder / part for folder in (root, *_folders(root)) for part in spec.parts]
         bare = [path for path in bare if path.is_dir()]
         if any(_around(root, part) for part in spec.parts):
@@ -180,16 +180,16 @@ def _hints(root: Path, specs: list[Subset], inside: list[Path]) -> Iterator[str]
         if path.name.lower().endswith(ARCHIVES):
             yield f"{path.name} is an archive: unpack it first"
         if not path.exists():
-            yield f"{path.name} is a link to {os.path.realpath(path)}, where nothing is"
+            yield f"{path.name} is a link to {os.path.realpath(path)}, which does not exist"
 
 
 def _read(path: Path) -> str:
-    """The text of a table. Raises ValueError where it is none or too large."""
+    """The text of a table. Raises ValueError if it is not text or too large."""
     with path.open("rb") as file:
         content = file.read(MAX_TABLE + 1)
     if len(content) > MAX_TABLE:
-        large = f"too many bytes; at most {MAX_TABLE:,} are read"
-        raise ValueError(f"{path}: {large}. It is no table of this dataset.")
+        large = f"more than {MAX_TABLE:,} bytes"
+        raise ValueError(f"{path}: holds {large}. It is not a table of this dataset.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -199,8 +199,8 @@ def _read(path: Path) -> str:
 
 
 def read_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of a CSV with their line numbers: the needed columns, stripped. Raises ValueError where columns
-    are missing or it is no text."""
+    """Rows of a CSV with their line numbers: the needed columns, stripped. Raises ValueError if columns are
+    missing or the file is not text."""
     reader = csv.DictReader(io.StringIO(_read(path), newline=""))
     try:
         columns = reader.fieldnames or []
@@ -216,15 +216,15 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[s
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a file or folder may be called so: nothing that leads elsewhere, is invisible, or longer than
-    file systems take."""
+    """Whether this may name a file or folder: it leads nowhere else, is printable, and is not too long for a
+    file system."""
     length = len(name.encode(errors="replace"))
     return 0 < length <= 200 and name.isprintable() and name not in (".", "..") and not set(name) & set("/\\")
 
 
 class Clips(Sequence):
-    """Clips of a table, each named when it is asked for, as it is stored (`as_stored`): of 100,000 only the
-    rows are in memory. A slice is one too."""
+    """Clips of a table, each built on access, as it is stored (`as_stored`): of 100,000 clips only the rows
+    are in memory. A slice is a `Clips` too."""
 
     def __init__(self, folder: Path, subset: str, rows: list[tuple[str, ...]]):
         self.folder, self.subset, self.rows = folder, subset, rows
@@ -240,7 +240,7 @@ class Clips(Sequence):
 
 
 def stored_clips(root: str | Path, subset: str, split: str) -> Clips:
-    """The clips of a split; otherwise as `read_clips`."""
+    """The clips of a split, as stored; errors as in `read_clips`."""
     folder = _folder(root, subset, split)
     return Clips(folder, subset, [tuple(row.values()) for row in _rows(folder, subset, split)])
 
@@ -249,11 +249,11 @@ def read_clips(
     root: str | Path, subset: str, split: str | None = None, refused: list[tuple[str, str]] | None = None
 ) -> list[Clip]:
     """The clips of a split (None: of all), in the metadata's order. Files are named, not opened, and need not
-    be there.
+    exist.
 
-    Raises FileNotFoundError or ValueError. A line that names no clip, or a name that leaves the dataset's
-    folder, raises ValueError too, or is left out and told in `refused` (line, what was found) where that is
-    given.
+    Raises FileNotFoundError or ValueError. A line that names no clip, or a name that leads out of the
+    dataset's folder, raises ValueError too; with `refused`, it is left out and appended there as (line, what
+    was found).
     """
     folder = _folder(root, subset, split)
     return [clip_of(folder, subset, row) for row in _rows(folder, subset, split, refused)]
@@ -268,13 +268,13 @@ def _folder(root: str | Path, subset: str, split: str | None) -> Path:
 def _rows(
     folder: Path, subset: str, split: str | None, refused: list[tuple[str, str]] | None = None
 ) -> Iterator[dict[str, str]]:
-    """Those that name a clip of the split."""
+    """The rows that name a clip of the split."""
     spec = SUBSETS[subset]
     table = folder / spec.csv
     for count, (line, row) in enumerate(read_rows(table, spec.needed), start=1):
         if count > MAX_CLIPS:
             many = f"names more than {MAX_CLIPS:,} clips"
-            raise ValueError(f"{table}, line {line}: {many}. It is no table of this dataset.")
+            raise ValueError(f"{table}, line {line}: {many}. It is not a table of this dataset.")
         if wrong := _wrong(row):
             if refused is None:
                 raise ValueError(f"{table}, line {line}: {wrong}. Correct or remove the line.")
@@ -294,7 +294,7 @@ def _wrong(row: dict[str, str]) -> str | None:
 
 
 def clip_of(folder: Path, subset: str, row: dict[str, str]) -> Clip:
-    """The clip of a row of the metadata that lies in a folder."""
+    """The clip of a row of the metadata in a folder."""
     split, category = row["split"], row.get("category")
     if subset == "avss":
         kind, name = row["label"], row["uid"]
@@ -322,8 +322,8 @@ def clip_of(folder: Path, subset: str, row: dict[str, str]) -> Clip:
 
 
 def as_stored(clip: Clip) -> Clip:
-    """The clip without its last frames where these are missing, as in videos that end early. A clip without
-    any frame stays as it is: an error."""
+    """The clip without missing frames at its end, as in videos that end early. A clip without any frame stays
+    as it is: an error."""
     length = len(clip.frames)
     while length and not os.path.lexists(on_disk(clip.frames[length - 1])):
         length -= 1
@@ -352,7 +352,7 @@ def read_labels(root: str | Path) -> dict[str, int]:
 
 
 def read_events(root: str | Path, subset: str) -> dict[str, list[tuple[int, str]]] | None:
-    """events.csv, where there is one: clip -> (second, category) of what sounds. None without it."""
+    """events.csv: clip -> (second, category) of everything that sounds. None if there is no such file."""
     path = subset_folder(root, subset) / "events.csv"
     if not path.is_file():
         return None
@@ -362,8 +362,8 @@ def read_events(root: str | Path, subset: str) -> dict[str, list[tuple[int, str]
         if not second.isdecimal() or len(second) > 4 or not category:
             raise ValueError(
                 f"{path}, line {line}: second is {second[:60]!r}, category {category[:60]!r}; expected a "
-                "number and a name. Correct the line, or remove the file: pretraining and negatives "
-                "alone need it."
+                "number and a name. Correct the line, or remove the file: only pretraining and negatives "
+                "need it."
             )
         events.setdefault(row["clip"], []).append((int(second), category))
     return events

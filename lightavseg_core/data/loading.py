@@ -1,4 +1,4 @@
-"""How clips reach a training loop: in which order, by how many processes, and how long it waits for them."""
+"""How clips reach a training loop: their order, the processes that load them, and the time spent waiting."""
 from __future__ import annotations
 
 import os
@@ -21,8 +21,8 @@ from .avsbench import AVSBench, collate
 
 
 class _Drawn(Dataset):
-    """Clips of which what is drawn, as AVSS's crops, depends on seed, epoch and index alone: not on which
-    process loads them, nor on what else draws."""
+    """Clips whose random draws, such as AVSS's crops, depend only on seed, epoch and index: not on the
+    process that loads them, nor on any other draws."""
 
     def __init__(self, clips: AVSBench, seed: int, workers: int):
         self.clips, self.seed, self.epoch = clips, seed, torch.zeros((), dtype=torch.int64)
@@ -30,7 +30,7 @@ class _Drawn(Dataset):
             self.epoch.share_memory_()  # those that load are told of the next epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Before each epoch, from 0."""
+        """To be called before each epoch, counted from 0."""
         self.epoch.fill_(epoch)
 
     def __len__(self) -> int:
@@ -44,8 +44,8 @@ class _Drawn(Dataset):
 
 
 class _Shuffled(RandomSampler):
-    """Another order in each epoch. An epoch draws a number more than it needs, as torch's loader does in each
-    epoch without processes and in the first alone with them: the order is the same either way."""
+    """A new order in each epoch. An epoch draws one number more than it needs, as torch's loader does in
+    every epoch without workers but only in the first with them: so the order is the same either way."""
 
     def __iter__(self) -> Iterator[int]:
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)
@@ -53,9 +53,9 @@ class _Shuffled(RandomSampler):
 
 
 class _Dealt(Sampler[list[int]]):
-    """Batches, dealt out to processes one by one: each has `accumulate` of a step's. What is left over at an
-    epoch's end, clips or batches, is left out. `skipped` batches of the next epoch, of all processes, are
-    left out too."""
+    """Batches, dealt out to processes one by one: each gets `accumulate` of a step's. Clips or batches left
+    over at the end of an epoch are dropped. `skipped` batches of the next epoch, over all processes, are
+    dropped too."""
 
     skipped = 0
 
@@ -66,8 +66,8 @@ class _Dealt(Sampler[list[int]]):
         if not self.steps:
             clips, size = len(batches.sampler), batches.batch_size
             raise ValueError(
-                f"{clips} clips make {len(batches)} batches of {size}, and a step takes {self.step} "
-                f"({accumulate} in each of {world()} processes). Give fewer, or a smaller batch_size."
+                f"{clips} clips make {len(batches)} batches of {size}, but a step takes {self.step} "
+                f"({accumulate} in each of {world()} processes). Use fewer, or a smaller batch_size."
             )
 
     def __len__(self) -> int:
@@ -82,17 +82,17 @@ class _Dealt(Sampler[list[int]]):
 
 
 def _goes_on_working(_: int) -> None:
-    """Ctrl-C reaches all processes; the one that trains says when the others end."""
+    """Ctrl-C reaches all processes; the training process tells the others when to end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def training_loader(
     clips: AVSBench, batch_size: int, seed: int, workers: int, accumulate: int = 1
 ) -> DataLoader:
-    """Batches of clips in an order that the seed draws anew in each epoch, the same with so many loading
-    processes as without. What is left over at an epoch's end is left out, unless it is all there is.
+    """Batches of clips in a new order in each epoch, drawn from the seed, whatever the number of loading
+    processes. An incomplete batch at the end of an epoch is dropped, unless it is the only one.
 
-    In one process of several these are its batches, in whole steps of `accumulate` from each (`_Dealt`).
+    With several training processes these are one's own batches, in whole steps of `accumulate` (`_Dealt`).
     """
     order = _Shuffled(clips, generator=torch.Generator().manual_seed(seed))
     batches = BatchSampler(order, batch_size, drop_last=len(clips) >= batch_size)
@@ -108,7 +108,7 @@ def training_loader(
 
 
 def shrunk(batch: dict, share: float) -> dict:
-    """A batch with frames and masks of that share of their sides, in steps of 16 pixels, at least 32."""
+    """A batch with the sides of frames and masks scaled by `share`: multiples of 16 pixels, at least 32."""
     if share == 1:
         return batch
     frames, mask = batch["frames"], batch["mask"]
@@ -119,15 +119,15 @@ def shrunk(batch: dict, share: float) -> dict:
 
 
 def mirrored(batch: dict, flip: Tensor) -> dict:
-    """A batch in which the clips that `flip`, (B,) bool, selects are mirrored, with their masks."""
+    """A batch in which the clips selected by `flip`, (B,) bool, are mirrored, with their masks."""
     for key in ("frames", "mask"):
         batch[key][flip] = batch[key][flip].flip(-1)
     return batch
 
 
 def augmented(step: list[dict], side: float, mirrors: torch.Generator | None) -> list[dict]:
-    """This process's batches of a step, `shrunk`, and half of their clips mirrored. `mirrors` draws
-    these: for all processes in each, so that a batch is the same in whichever it is."""
+    """This process's batches of a step, `shrunk`, with half of their clips mirrored. `mirrors` draws these
+    in each process for all of them, so that a batch is the same in whichever process it is."""
     step = [shrunk(batch, side) for batch in step]
     if mirrors is not None:
         shape = len(step) * world(), len(step[0]["name"])
@@ -137,7 +137,7 @@ def augmented(step: list[dict], side: float, mirrors: torch.Generator | None) ->
 
 
 def names_in(step: list[dict]) -> tuple[list[str], list[str]]:
-    """The clips of a step's batches, and those of them whose input is not finite."""
+    """The names of the clips in a step, and of those whose input is not finite."""
     names, broken = [], []
     for batch in step:
         names += batch["name"]
@@ -148,7 +148,7 @@ def names_in(step: list[dict]) -> tuple[list[str], list[str]]:
 
 
 def smallest_batch(clips: AVSBench, batch_size: int) -> dict:
-    """The first clip twice; where a batch holds but one, the shortest clip."""
+    """The first clip twice; if a batch holds only one clip, the shortest."""
     if min(batch_size, len(clips)) > 1:
         return collate([clips[0]] * 2)
     return collate([clips[min(range(len(clips)), key=lambda i: len(clips.clips[i].frames))]])
@@ -156,7 +156,7 @@ def smallest_batch(clips: AVSBench, batch_size: int) -> dict:
 
 @contextmanager
 def large_enough(batch: dict) -> Iterator[None]:
-    """Around a training step: raises ValueError, with a remedy, where batch norms have one position to learn
+    """Wraps a training step: raises ValueError, with a remedy, if batch norms have a single position to learn
     from."""
     try:
         yield
@@ -165,15 +165,15 @@ def large_enough(batch: dict) -> Iterator[None]:
             raise
         height, width = batch["frames"].shape[-2:]
         raise ValueError(
-            f"clip {batch['name'][0]}: its one frame of {width} x {height} pixels, alone in a batch, has one "
-            "position in the coarsest map, and batch norms need two. Give a batch_size of 2 or more, or "
+            f"clip {batch['name'][0]}: its single frame of {width} x {height} pixels, alone in a batch, has "
+            "one position in the coarsest map, but batch norms need two. Use a batch_size of 2 or more, or "
             "frames of more than 64 pixels (--batch-size, --size)."
         ) from None
 
 
 def loading_processes(asked: int | None, device: str) -> int:
-    """So many as are asked for; else none on a CPU, whose cores the model needs, and on a GPU one for each
-    core that this process may use, of which it has its share beside other GPUs' processes, at most 8."""
+    """The number asked for. By default 0 on a CPU, where the model needs the cores; on a GPU one for each
+    core in this process's share (other GPUs have processes too), at most 8."""
     if asked is not None or device != "cuda":
         return asked or 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -181,30 +181,29 @@ def loading_processes(asked: int | None, device: str) -> int:
 
 
 def say_that_it_waits(bar: tqdm, share: float, workers: int) -> None:
-    """share: of an epoch. bar: disabled in all processes but one."""
+    """share: of the epoch, spent waiting. bar: disabled in all processes but one."""
     if not bar.disable:
         words = f"{share:.0%} of this epoch was spent waiting for clips to be read"
-        advice = "More workers read more at a time."
+        advice = "More workers would read them faster."
         bar.write(f"{words}, by {workers or 'no extra'} processes. {advice}", file=sys.stderr)
 
 
 @contextmanager
 def told_of_loaders() -> Iterator[None]:
-    """Around a training: raises ChildProcessError, with a remedy, where a process that loads clips ended."""
+    """Wraps a training: raises ChildProcessError, with a remedy, if a process that loads clips has ended."""
     try:
         yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise ChildProcessError(
-            "a process that loads clips has ended, as where memory runs out. Give fewer of them (--workers); "
-            "a training goes on from its last checkpoint with --resume."
+            "a process that loads clips has ended; memory may have run out. Use fewer of them (--workers); "
+            "--resume continues a training from its last checkpoint."
         ) from None
 
 
 def with_waits(loader: Iterable[dict], batches: int = 1) -> Iterator[tuple[list[dict], float]]:
-    """So many batches at a time, and the seconds in which nothing was done but wait for their clips to be
-    read."""
+    """`batches` at a time, and the seconds spent only waiting for their clips to be read."""
     given, asked = iter(loader), time.perf_counter()
     while found := list(islice(given, batches)):
         yield found, time.perf_counter() - asked

@@ -1,4 +1,4 @@
-"""Masks: what their pixels say, in each of the ways in which AVSBench's are stored."""
+"""Masks: reads every way in which AVSBench stores them."""
 from __future__ import annotations
 
 from functools import lru_cache
@@ -16,14 +16,14 @@ NO_CLASS = 255
 
 
 class UnknownClass(ValueError):
-    """A mask with a colour or a value that is no class's."""
+    """A mask with a colour or a value that belongs to no class."""
 
     kind = "class"
 
 
 @lru_cache(1)
 def _class_of_colour(classes: int) -> np.ndarray:
-    """Class by colour, read as R + 256 G + 65536 B: (2 ** 24,) uint8, 255 where it is no class's."""
+    """Class of each colour R + 256 G + 65536 B: (2 ** 24,) uint8, 255 for a colour of no class."""
     table = np.full(1 << 24, NO_CLASS, np.uint8)
     table[_as_number(voc_palette(classes))] = np.arange(classes)
     return table
@@ -38,14 +38,14 @@ def read_mask(path: Path, subset: str, classes: int) -> Tensor:
     """A mask, upright, as (H, W) uint8: 0 or 1 in S4 and MS3 (any value above 0 is foreground), class indices
     in AVSS.
 
-    AVSS: the colours of `labels_rgb`, or the values of `labels_semantic` (index - 1, so that 255 is
+    AVSS: from the colours of `labels_rgb`, or the values of `labels_semantic` (index - 1, so 255 is
     background).
     """
     return mask_of(open_image(path), path, subset, classes)
 
 
 def mask_of(image: Image.Image, path: Path, subset: str, classes: int) -> Tensor:
-    """`read_mask` of a picture that is open."""
+    """`read_mask` for a picture that is already open."""
     if subset != "avss":
         return _foreground(image)
     if path.parent.name == "labels_rgb":
@@ -60,16 +60,16 @@ def _foreground(image: Image.Image) -> Tensor:
 
 
 def _values(image: Image.Image) -> np.ndarray:
-    """(H, W), of any number of bits; of colours the largest of R, G and B."""
+    """(H, W) of any bit depth; for colours, the largest of R, G and B."""
     if len(image.getbands()) > 1:
         return np.array(image.convert("RGB")).max(-1)
     return np.array(image)
 
 
 def _colours_count(image: Image.Image) -> bool:
-    """Whether the colours of a binary mask with a palette say what is foreground, and not the indices: where
-    black is used, but not as index 0, or where all that is used is grey. Programs that make files smaller
-    sort the palette anew."""
+    """Whether the foreground of a binary mask with a palette is told by its colours and not by its indices:
+    if black is used, but not as index 0, or if only greys are used. Programs that shrink files reorder the
+    palette."""
     used = np.bincount(np.asarray(image).ravel(), minlength=256)[:256] > 0
     palette = np.zeros((256, 3), np.uint8)
     known = np.array(image.getpalette() or (), np.uint8).reshape(-1, 3)
@@ -91,7 +91,7 @@ def _by_colour(image: Image.Image, path: Path, classes: int) -> Tensor:
     index = np.take(known, pixels)
     if unknown := np.count_nonzero(index == NO_CLASS):
         raise UnknownClass(
-            f"{path}: {unknown} pixels have a colour that is none of the {classes} classes' in "
+            f"{path}: {unknown} pixels have a colour that belongs to none of the {classes} classes in "
             "label2idx.json."
         )
     return torch.from_numpy(index)
@@ -103,7 +103,7 @@ def _by_value(image: Image.Image, path: Path, classes: int) -> Tensor:
         index = values.astype(np.uint8)
     if not np.array_equal(index, values):
         raise UnknownClass(
-            f"{path}: holds values that are no class, up to {values.max()}; labels_semantic has 0 to "
+            f"{path}: holds values of no class, up to {values.max()}; labels_semantic has 0 to "
             f"{classes - 2}, and 255."
         )
     index += np.uint8(1)  # 255 becomes 0
@@ -113,8 +113,8 @@ def _by_value(image: Image.Image, path: Path, classes: int) -> Tensor:
 
 
 def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether a picture of one (width, height) could be the other's, made at most 16 times larger or smaller,
-    and rounded to whole pixels."""
+    """Whether one (width, height) could be the other, scaled by at most 16 up or down and rounded to whole
+    pixels."""
     if any(max(a, b) > 16 * min(a, b) for a, b in zip(size, other, strict=True)):
         return False
     return abs(size[0] * other[1] - size[1] * other[0]) <= max(*size, *other)

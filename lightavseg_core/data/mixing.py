@@ -1,5 +1,5 @@
-"""What is heard: a clip's sound made again from its tracks, each at its volume, with white noise and another
-clip's sound. Pure functions."""
+"""The mixer: a clip's sound from its tracks, each at its own volume, with white noise and another clip's
+sound. Pure functions."""
 from __future__ import annotations
 
 import math
@@ -20,8 +20,8 @@ from .scenes import SoundingObject
 
 
 class Track(NamedTuple):
-    """One sound of a clip. object: whose sound it is; None for what is out of view, for the noise floor, and
-    for the one track of a clip without stems."""
+    """One sound of a clip. object: its source; None for a source out of view, for the noise floor, and for
+    the only track of a clip without stems."""
 
     name: str
     sound: Tensor  # (samples,) float32
@@ -29,14 +29,14 @@ class Track(NamedTuple):
 
 
 def tracks(dataset: AVSBench, index: int, sample_rate: int = RATE) -> list[Track]:
-    """The tracks of clip `index` at sample_rate (Hz): of a generated clip each object's sound, what is out of
-    view, if something is, and the noise floor; else the WAV alone.
+    """The tracks of clip `index` at sample_rate (Hz). A generated clip has a track for each object, one for a
+    source out of view, if any, and the noise floor; any other clip has its WAV alone.
 
-    Their sum is the WAV, at 16 kHz to 1 LSB of its 16 bits. Raises ValueError for an index that the dataset
-    has not, and what reading raises.
+    Their sum is the WAV, at 16 kHz to 1 LSB of its 16 bits. Raises ValueError for an index out of range, and
+    what reading raises.
     """
     if not 0 <= index < len(dataset):
-        raise ValueError(f"clip {index}: the dataset has {len(dataset)}, numbered from 0.")
+        raise ValueError(f"clip {index}: the dataset has {len(dataset)} clips, numbered from 0.")
     clip = dataset.clips[index]
     try:
         sounding_shapes.read_recipe(dataset.root, dataset.subset)
@@ -60,18 +60,18 @@ def mix(
     donor_gain: float = 1.0,
     seed: int = 0,
 ) -> tuple[Tensor, float]:
-    """Waveform (samples,) float32 in [-1, 1], and the factor by which the whole was turned down, 1 where it
+    """Waveform (samples,) float32 in [-1, 1], and the factor by which the whole mix was turned down, 1 if it
     fitted.
 
-    sounds (K, samples): the tracks, times their gains, amplitude factors of at least 0. noise: of white
-    noise, 1 is as loud as the clip is with all gains 1 (what `AVSBench(sound="noise")` hears, where the seeds
-    agree). donor (any length): cut, or followed by silence.
+    sounds (K, samples): the tracks. gains: their amplitude factors, at least 0. noise: level of the white
+    noise; 1 is as loud as the clip with all gains at 1 (what `AVSBench(sound="noise")` hears, with the same
+    seed). donor (any length): cut, or followed by silence.
     A mix that would overload is turned down as a whole: clipping would add overtones that none of its
-    sources made. Raises ValueError for gains of another number, and for negative or infinite ones.
+    sources made. Raises ValueError for a wrong number of gains, and for negative or infinite ones.
     """
     if sounds.ndim != 2 or len(gains) != len(sounds):
         found = f"{len(gains)} gains for sounds of shape {tuple(sounds.shape)}"
-        raise ValueError(f"{found}; expected (tracks, samples), and a gain for each track.")
+        raise ValueError(f"{found}; expected (tracks, samples) and one gain for each track.")
     if not all(0 <= gain < math.inf for gain in (*gains, noise, donor_gain)):
         factors = f"gains {list(gains)}, noise {noise}, donor_gain {donor_gain}"
         raise ValueError(f"{factors}: expected factors of at least 0.")

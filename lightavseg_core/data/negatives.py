@@ -1,5 +1,5 @@
-"""Clips that are heard with what is not theirs, so that a model learns to stay dark: silence, noise, another
-clip's sound, or another beside their own. The truth is what sounds and is seen."""
+"""Negatives: clips with a sound that is not theirs, so that a model learns to stay dark: silence, noise,
+another clip's sound, or that beside their own. The ground truth is what both sounds and is seen."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -18,18 +18,18 @@ KINDS = ("silent", "noise", "swapped", "offscreen")
 
 
 def with_negatives(clips: AVSBench, share: float) -> AVSBench | Negatives:
-    """share: 0 to 1, of the clips that are heard with something else. Raises ValueError for clips that are
-    not heard with their own sound anyway, and what `cast_of` raises."""
+    """share: 0 to 1, of the clips that get another sound. Raises ValueError for clips that are not heard with
+    their own sound, and what `cast_of` raises."""
     if share and clips.sound != "normal":
         found = f"clips are heard as {clips.sound!r}"
-        raise ValueError(f"{found}; negatives need their own sounds. Give one of the two.")
+        raise ValueError(f"{found}; negatives need their own sounds. Use only one of the two.")
     return Negatives(clips, share) if share else clips
 
 
 class Negatives(Dataset):
-    """A dataset of which a share of the clips is such a negative; which ones and of what kind, torch's
-    generator draws. Of clips that no generator made, or whose events.csv is gone, nobody knows what is seen
-    and what sounds: they are heard with silence or noise alone."""
+    """A dataset in which a share of the clips are negatives; torch's generator draws which ones and of what
+    kind. For clips that were not generated, or whose events.csv is missing, what sounds is not known: their
+    negatives are silence and noise only."""
 
     def __init__(self, clips: AVSBench, share: float):
         self.clips, self.share, self.kinds = clips, share, KINDS[:2]
@@ -54,7 +54,7 @@ class Negatives(Dataset):
         return self.negative(index, kind, donor)
 
     def negative(self, index: int, kind: str, donor: int) -> dict:
-        """The item of a clip with a sound of that kind, of which a donor, another clip, gives its own."""
+        """A clip's item with a sound of this kind; donor: the other clip whose sound may be used."""
         own = self.clips.stored_mask(index)
         if kind in ("silent", "noise"):
             return self.clips.item(index, self.clips.with_sound(kind).waveform(index), torch.zeros_like(own))
@@ -66,8 +66,8 @@ class Negatives(Dataset):
         return self.clips.item(index, both, self._also(index, own.clone(), donor))
 
     def _also(self, index: int, mask: Tensor, donor: int) -> Tensor:
-        """A clip's mask (T, H, W), with what is visible in it and sounds in the donor; nothing where frames
-        are not annotated."""
+        """A clip's mask (T, H, W), plus what is visible in it and sounds in the donor; 0 in frames that are
+        not annotated."""
         names, visible = self._visible(index)
         visible = visible[: len(mask)]
         if visible.shape != mask.shape:
@@ -80,7 +80,7 @@ class Negatives(Dataset):
         return mask
 
     def _visible(self, index: int) -> tuple[dict[str, int], Tensor]:
-        """Categories, by their class; and (T, size, size) uint8, the class that is seen, 0 for none."""
+        """The class of each category, and (T, size, size) uint8, the class that is visible, 0 for none."""
 
         def make():
             number = clip_number(self.clips.clips[index].name)

@@ -1,12 +1,12 @@
-"""The colours of classes. Without torch, which the generator's processes do not load."""
+"""The colours of classes. It needs no torch, which the generator's processes do not load."""
 from __future__ import annotations
 
 import numpy as np
 
 
 def voc_palette(classes: int) -> np.ndarray:
-    """Colours of class indices by interleaving their bits over R, G, B (PASCAL VOC's rule). (classes, 3)
-    uint8."""
+    """Colours of class indices, made by spreading their bits over R, G and B (PASCAL VOC's rule):
+    (classes, 3) uint8."""
     index = np.arange(classes)
     palette = np.zeros((classes, 3), np.uint8)
     for bit in range(8):

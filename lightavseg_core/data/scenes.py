@@ -1,9 +1,9 @@
-"""What a generated clip is: things of a cast that move, the seconds in which each sounds, its pictures and
-its sound.
+"""Scenes of generated clips: things of a cast that move, the seconds in which each sounds, the pictures and
+the sound.
 
 Everything is a function of (cast, seed, subset, split, clip index). Size, place, motion and background are
-random and never tell the category; gains vary by 6 dB either way and the noise floor lies 10 to 30 dB below,
-so that a score means something.
+random and never reveal the category; gains vary by 6 dB either way and the noise floor lies 10 to 30 dB
+below, so that a score means something.
 """
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ TRIES = 10_000  # to find places for a clip's things
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a folder was generated from; written beside the data, so that stems and objects can be made
-    again."""
+    """What a folder was generated from; stored beside the data, so that stems and objects can be regenerated
+    from it."""
 
     subset: str
     clips: dict[str, int]
@@ -44,8 +44,8 @@ class Recipe:
 
 
 class SoundingObject(NamedTuple):
-    """One visible object. Boxes (T, 4) are x0, y0, x1, y1 in pixels of what is visible, masks (T, size, size)
-    bool, sounding (T,) bool."""
+    """One visible object. boxes (T, 4): x0, y0, x1, y1 of the visible part in pixels; masks (T, size, size)
+    bool; sounding (T,) bool."""
 
     category: int
     sounding: np.ndarray
@@ -55,8 +55,8 @@ class SoundingObject(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """The draws of a clip, in units of the frame's side and seconds: the same at every size. Of its things
-    the last may be out of view: then `sounding` and `gains` have one row more than the others."""
+    """The random draws of a clip, in units of the frame's side and seconds: the same at every size. The last
+    thing may be out of view: then `sounding` and `gains` have one row more than the others."""
 
     kind: str
     things: list[int]  # of the cast
@@ -75,8 +75,8 @@ def _rng(recipe: Recipe, split: str, index: int, purpose: str) -> np.random.Gene
 
 
 def _paths(rng: np.random.Generator, radii: np.ndarray, seconds: int) -> np.ndarray | None:
-    """Centers (objects, T, 2) of discs that move on straight lines, bouncing off the frame's edges, and stay
-    apart; None where none was found."""
+    """Centres (objects, T, 2) of discs that move in straight lines, bounce off the frame's edges and stay
+    apart; None if no such paths were found."""
     placed: list[np.ndarray] = []
     for radius in radii:
         span = 1 - 2 * radius
@@ -98,7 +98,7 @@ def _paths(rng: np.random.Generator, radii: np.ndarray, seconds: int) -> np.ndar
 
 
 def _radii(area: np.ndarray, cast: Cast, things: list[int]) -> np.ndarray:
-    """Radius of each thing's disc, in units of the frame's side, that gives it its area."""
+    """The radius of each thing's disc, in units of the frame's side, that gives the thing its area."""
     return np.sqrt(area / np.array([cast.things[k].area for k in things]))
 
 
@@ -122,7 +122,7 @@ def draw_scene(recipe: Recipe, cast: Cast, split: str, index: int) -> Scene:
             break
     else:
         names = ", ".join(cast.categories[cast.things[k].category] for k in things)
-        raise ValueError(f"no room in a frame for {names}. Leave out what is long and thin.")
+        raise ValueError(f"a frame has no room for {names}. Leave out long and thin things.")
     turn = rng.uniform(0, 2 * np.pi, (count, 1))
     drift = rng.uniform(-0.4, 0.4, (count, 1)) * np.arange(seconds)  # (count, T)
     angles = turn + drift if cast.turns else UPRIGHT * (turn / np.pi - 1 + drift)
@@ -146,8 +146,8 @@ def draw_scene(recipe: Recipe, cast: Cast, split: str, index: int) -> Scene:
 
 
 def at_times(scene: Scene, times: Sequence[float]) -> Scene:
-    """The scene at other times than the whole seconds, for a film: things move on straight lines between the
-    places where they were drawn. Its sound is the first scene's."""
+    """The scene at times other than whole seconds, for a film: things move in straight lines between their
+    drawn places. Its sound is that of the given scene."""
 
     def along(values: np.ndarray) -> np.ndarray:
         return np.interp(times, np.arange(values.shape[-1]), values)
@@ -159,7 +159,7 @@ def at_times(scene: Scene, times: Sequence[float]) -> Scene:
 
 
 def draw_tracks(scene: Scene, cast: Cast) -> tuple[np.ndarray, np.ndarray]:
-    """Each thing's sound (things, samples), and the noise floor (samples,)."""
+    """The sound of each thing (things, samples), and the noise floor (samples,)."""
     seconds = scene.sounding.shape[1]
     time = np.arange(seconds * RATE) / RATE
     ramp = np.linspace(0, 1, int(FADE * RATE))
@@ -183,7 +183,7 @@ def draw_tracks(scene: Scene, cast: Cast) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_pictures(scene: Scene, cast: Cast, size: int) -> tuple[np.ndarray, list[SoundingObject]]:
-    """Frames (T, size, size, 3) uint8, and the objects with what is visible of each."""
+    """Frames (T, size, size, 3) uint8, and the objects with their visible parts."""
     rng, seconds, count = scene.rngs["picture"], scene.sounding.shape[1], len(scene.area)
     things = scene.things[:count]
     background, painters = cast.dress(things, size, rng)

@@ -1,4 +1,4 @@
-"""What is taken as clips to be scored."""
+"""The clips that `evaluate` accepts for scoring."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ AS_GIVEN = "as given"  # what is heard with items: nobody knows whose sound it i
 
 
 def scored(model: nn.Module, data: Clips, sound: str | None) -> tuple[Dataset | Sequence[dict], str]:
-    """Clips with the sound that is asked for, None: their own; and its name.
+    """The clips with the given sound (None: their own), and the name of that sound.
 
-    data: as of `evaluate`. Raises ValueError, in one line, for anything else, and for a model that is none.
+    data: as in `evaluate`. Raises ValueError, in one line, for anything else, and if model is not a model.
     """
     if not isinstance(model, nn.Module):
         found = f"model is a {type(model).__name__}"
-        raise ValueError(f"{found}; expected a model, as create_model or load_model give one.")
+        raise ValueError(f"{found}; expected a model from create_model or load_model.")
     if hasattr(data, "with_sound"):
         heard = data.with_sound(sound or data.sound)
         return heard, heard.sound
@@ -32,11 +32,11 @@ def scored(model: nn.Module, data: Clips, sound: str | None) -> tuple[Dataset | 
         return ConcatDataset(parts), " and ".join(dict.fromkeys(names))
     if isinstance(data, DataLoader):
         if not isinstance(data.sampler, (SequentialSampler, RandomSampler)):
-            raise ValueError("dataset is a DataLoader with its own sampler; give Subset(dataset, indices).")
+            raise ValueError("dataset is a DataLoader with a custom sampler; give Subset(dataset, indices).")
         return scored(model, data.dataset, sound)
     _check_items(data)
     if sound is not None:
-        raise ValueError(f"sound is {sound!r}, but items are heard as they are; give the dataset itself.")
+        raise ValueError(f"sound is {sound!r}, but items come with their own; give the dataset itself.")
     return data, AS_GIVEN
 
 
@@ -50,14 +50,14 @@ def _check_items(data: Sequence[dict]) -> None:
         found = type(data).__name__ + ("" if wrong[0] is data else f" of {type(wrong[0]).__name__}")
         raise ValueError(
             f"dataset is a {found}; expected an AVSBench dataset, a Subset or DataLoader of one, or a list "
-            f"of its items, which have {', '.join(sorted(KEYS))}."
+            f"of its items, with the keys {', '.join(sorted(KEYS))}."
         )
     if not items:
-        raise ValueError("dataset has no clips; expected one at least.")
+        raise ValueError("dataset has no clips; expected at least one.")
 
 
 def check_datasets(**named: AVSBench) -> None:
-    """Raises ValueError for what is no dataset with its files, of which more is asked than its items."""
+    """Raises ValueError for anything but a dataset with its files: here its items are not enough."""
     for name, data in named.items():
         if not hasattr(data, "clips"):
             raise ValueError(f"{name} is a {type(data).__name__}; expected an AVSBench dataset.")

@@ -1,4 +1,4 @@
-"""Silhouettes and timbres of SoundingShapes: a category is one of each, and nothing else tells what it is."""
+"""Silhouettes and timbres of SoundingShapes: a category is a pair of them, and nothing else reveals it."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -43,14 +43,14 @@ def _crescent(x, y):
 
 
 def _tone(hertz, time, harmonics, rng):
-    """Harmonics (number, amplitude) of a frequency in Hz, constant or one value per sample, each with a
-    random phase."""
+    """The sum of harmonics (number, amplitude) of a frequency in Hz, constant or one value per sample, each
+    with a random phase."""
     turns = np.cumsum(np.broadcast_to(hertz, time.shape)) / RATE
     return sum(a * np.sin(2 * np.pi * (n * turns + rng.random())) for n, a in harmonics)
 
 
 def _strikes(time, per_second, decay, rng):
-    """An envelope of strikes that die away: 1 at each strike, then exp(-decay t)."""
+    """An envelope of decaying strikes: 1 at each strike, then exp(-decay t)."""
     return np.exp(-decay * ((time + rng.random()) * per_second % 1) / per_second)
 
 
@@ -121,7 +121,7 @@ UNIT_AREA = [_unit_area(category) for category in CATEGORIES]
 def coverage(
     category: int, center: tuple[float, float], radius: float, angle: float, size: int
 ) -> np.ndarray:
-    """How much of each pixel a silhouette covers. center and radius in pixels (the unit disc's), angle in
+    """How much of each pixel a silhouette covers. center and radius of its unit disc in pixels, angle in
     radians -> (size, size), 0 to 1."""
     result = np.zeros((size, size), np.float32)
     x0, y0 = (max(int(c - radius) - 1, 0) for c in center)
@@ -138,7 +138,7 @@ def coverage(
 
 
 class Shapes(Cast):
-    """Colour and shading are random, and visible against a background of soft colours."""
+    """Silhouettes of random colour and shading that stand out from a background of soft colours."""
 
     name = "shapes"
     categories = [category.name for category in CATEGORIES]

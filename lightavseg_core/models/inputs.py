@@ -35,7 +35,7 @@ def check_tensor(name: str, given: Tensor, dtype: torch.dtype) -> None:
     """Raises ValueError for what is no tensor, and for another dtype than the weights have."""
     if not isinstance(given, Tensor):
         found = f"{name} is {type(given).__name__}"
-        raise ValueError(f"{found}; expected a tensor: torch.from_numpy makes one of an array.")
+        raise ValueError(f"{found}; expected a tensor: convert an array with torch.from_numpy.")
     lower = given.dtype in (torch.float16, torch.bfloat16)
     if given.dtype == dtype or (lower and torch.is_autocast_enabled(given.device.type)):
         return

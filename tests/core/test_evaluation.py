@@ -72,7 +72,7 @@ WRONG = {
     "other items": (lambda data: [{"frames": 1}], "dataset is a list of dict; .*annotated, frames, log_mel"),
     "no clips": (lambda data: [], "dataset has no clips"),
     "no part": (lambda data: Subset([], []), "dataset has no clips"),
-    "a sampler": (lambda data: DataLoader(data, sampler=[1, 2]), r"its own sampler; give Subset\("),
+    "a sampler": (lambda data: DataLoader(data, sampler=[1, 2]), r"a custom sampler; give Subset\("),
 }
 
 
@@ -87,9 +87,9 @@ def test_what_evaluate_does_not_take(shapes, what):
 
 def test_what_needs_a_dataset_with_its_files(shapes, tmp_path):
     data, model = AVSBench(shapes, "ms3", "test", 64), create()
-    with pytest.raises(ValueError, match="items are heard as they are; give the dataset"):
+    with pytest.raises(ValueError, match="items come with their own; give the dataset"):
         evaluate(model, clips(data, [0]), "silent")
-    with pytest.raises(ValueError, match="model is a str; expected a model, as create_model or load_model"):
+    with pytest.raises(ValueError, match="model is a str; expected a model from create_model or load_model"):
         evaluate("checkpoints/tiny", data)
     part = Subset(data, [0])
     for needs in (deaf_oracle, lambda part: MixingDesk(model, part)):

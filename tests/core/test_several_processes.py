@@ -168,7 +168,7 @@ def test_a_score_that_is_no_sum_is_refused():
 def test_too_few_clips_for_a_step(root, tmp_path):
     train, validation = (AVSBench(root, "ms3", split, 64) for split in ("train", "val"))
     trainer = Trainer(create(size=64), TrainConfig(batch_size=2, accumulate=6), tmp_path / "run")
-    said = r"11 clips make 5 batches of 2, and a step takes 6 \(6 in each of 1 processes\)"
+    said = r"11 clips make 5 batches of 2, but a step takes 6 \(6 in each of 1 processes\)"
     with pytest.raises(ValueError, match=said):
         trainer.fit(train, validation)
     assert not (tmp_path / "run").exists()

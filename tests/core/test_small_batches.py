@@ -36,14 +36,14 @@ def trained(root, batch_size, out=None, size=32):
 def test_the_clip_and_the_remedy(short, tmp_path, capsys):
     """Also where it comes second, and after a start that failed: nothing is left, and the remedies help."""
     name, out = read_clips(short, "ms3", "train")[1].name, tmp_path / "run"
-    said = rf"^clip {name}: its one frame of 32 x 32 pixels, .*batch_size of 2 or more.*--batch-size, --size"
+    said = rf"^clip {name}: its single frame of 32 x 32 .*batch_size of 2 or more.*--batch-size, --size"
     with pytest.raises(ValueError, match=said):
         trained(short, 1, out)
     command = f"train --data {short} --size 32 --batch-size 1 --epochs 1 --audio-weights joint --out {out}"
     with pytest.raises(SystemExit) as end:
         main(command.split())
     (line,) = capsys.readouterr().err.splitlines()
-    assert end.value.code == 2 and line.startswith(f"lightavseg: clip {name}: its one frame")
+    assert end.value.code == 2 and line.startswith(f"lightavseg: clip {name}: its single frame")
     assert not out.exists()
     trained(short, 2, out)
     assert (out / "best").is_dir(), "a remedy"
@@ -62,7 +62,7 @@ def test_what_a_batch_holds_at_least(short):
 def test_every_method_is_told_of(method):
     model = lav.create_model(method, preset="tiny").train()
     batch = {"name": ["a"], "frames": torch.randn(1, 1, 3, 32, 32)}
-    with pytest.raises(ValueError, match="^clip a: its one frame of 32 x 32 pixels"), large_enough(batch):
+    with pytest.raises(ValueError, match="^clip a: its single frame of 32 x 32 pixels"), large_enough(batch):
         model(batch["frames"], torch.randn(1, 1, 1, *model.front_end.shape))
     with large_enough(batch):
         model(torch.randn(1, 1, 3, 65, 65), torch.randn(1, 1, 1, *model.front_end.shape))

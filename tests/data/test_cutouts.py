@@ -170,7 +170,7 @@ def test_what_is_no_cast_is_told(cast_folder, tmp_path):
     (folder / "be.wav").rename(folder / "bee.wav")
     assert str(folder / "bee.wav") in refused((ValueError, FileNotFoundError), "bee.wav", folder)
     call(folder / "bee.wav", 0)
-    assert str(folder / "bee.wav") in refused(ValueError, "holds no sound", folder)
+    assert str(folder / "bee.wav") in refused(ValueError, "is silent", folder)
     call(folder / "bee.wav", 300)
     Image.new("RGB", (9, 9)).save(folder / "dog.png")
     assert "dog.png" in refused(ValueError, "no transparent part.*Cut it out first", folder)

@@ -99,25 +99,25 @@ DAMAGE = {  # what happens to a file of a clip, which of them it is, what is sai
     "frame cut": (cut, 0, "not a readable picture"),
     "frame is text": (text("<html>not found</html>"), 1, "not a readable picture"),
     "frame is empty": (shortened(0), 4, "not a readable picture"),
-    "frame is a folder": (folder, 4, "missing; in its place is a folder"),
+    "frame is a folder": (folder, 4, "missing; a folder, a pipe or a device is in its place"),
     "frame is huge": (huge_png, 3, HUGE),
     "frame with a huge note": (huge_note, 3, "too large"),
     "frame with a huge profile": (huge_profile, 3, "too large"),
     "frame is a program": (text(PROGRAM), 3, "cannot identify"),
     "frame is a pipe": (pipe, 2, "missing"),
-    "frame is a device": (device, 2, "missing; in its place is a folder, a pipe or a device"),
+    "frame is a device": (device, 2, "missing; a folder, a pipe or a device is in its place"),
     "frame is a link to a bomb": (linked_bomb, 4, HUGE),
     "no mask": (gone, 1, "missing"),
     "mask cut": (cut, 1, "not a readable picture"),
     "mask is huge": (huge_png, 0, HUGE),
     "mask is a pipe": (pipe, 1, "missing"),
-    "mask is a device": (device, 0, "missing; in its place is a folder, a pipe or a device"),
+    "mask is a device": (device, 0, "missing; a folder, a pipe or a device is in its place"),
     "no sound": (gone, None, "no such sound file"),
     "sound is empty": (shortened(44), None, "no sound samples"),
     "sound has no bytes": (shortened(0), None, "cannot be decoded"),
     "sound is text": (text("Sorry, this video is not available.\n" * 20), None, "cannot be decoded"),
-    "sound is a pipe": (pipe, None, "not a regular file"),
-    "sound is a device": (device, None, "not a regular file but a pipe or a device"),
+    "sound is a pipe": (pipe, None, "expected a regular file"),
+    "sound is a device": (device, None, "is a pipe or a device"),
 }
 
 
@@ -282,5 +282,5 @@ def test_one_rule_for_the_exit_code(shapes, tmp_path, capsys, options):
             assert error.startswith("lightavseg: ") and len(error.splitlines()) == 1 and not out
         if code == 1 and "--json" not in options:
             folder = tmp_path / "Multi-sources"
-            assert out.startswith(f"ms3 in {folder}: its clips are unknown, and no file was read\n")
+            assert out.startswith(f"ms3 in {folder}: clips unknown, no file read\n")
             assert out.endswith(f"ms3: 1 problem; paths are under {folder}\n")

@@ -81,7 +81,7 @@ def test_many_links_are_few_lines(own_copy, tmp_path):
     for number, path in enumerate(frames):
         moved(path, tmp_path / "store" / f"{number}.png")
     *first, last = links_noted(own_copy, "ms3")
-    assert len(frames) == 15 and last == "so are 5 more links"
+    assert len(frames) == 15 and last == "and 5 more links out of the dataset"
     expected = [f"{path} is a link out of the dataset, to {path.resolve()}" for path in sorted(frames)[:10]]
     assert first == expected
 
@@ -97,11 +97,11 @@ def test_a_disk_that_is_not_there(own_copy, tmp_path):
     (own_copy / "Multi-sources" / "ms3_data").symlink_to(tmp_path / "disk")
     report = check(own_copy, "ms3")
     assert {problem.kind for problem in report.problems} == {"missing"} and len(report.problems) == 13 * 11
-    assert f"is a link out of the dataset, to {tmp_path / 'disk'}, where nothing is" in report.notes[-1]
+    assert f"is a link out of the dataset, to {tmp_path / 'disk'}, which does not exist" in report.notes[-1]
     shutil.rmtree(own_copy / "Multi-sources")
     (own_copy / "Multi-sources").symlink_to(tmp_path / "disk")
     with pytest.raises(
-        FileNotFoundError, match=rf"Multi-sources is a link to {tmp_path}/disk, where nothing is\."
+        FileNotFoundError, match=rf"Multi-sources is a link to {tmp_path}/disk, which does not exist\."
     ):
         AVSBench(own_copy, "ms3")
 
@@ -158,7 +158,7 @@ def test_another_datasets_table_at_root_is_left_alone(own_copy, tmp_path):
     shutil.copytree(own_copy / "Multi-sources", root := tmp_path / "root", dirs_exist_ok=True)
     (root / "metadata.csv").write_text("file,caption\na.png,a cat\n")
     assert [report.subset for report in check_all(root)] == ["ms3"]
-    words = "its metadata.csv is another dataset's: it has no columns uid, label, split"
+    words = "its metadata.csv belongs to another dataset: it lacks the columns uid, label, split"
     with pytest.raises(FileNotFoundError, match=words):
         AVSBench(root, "avss")
 

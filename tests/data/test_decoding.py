@@ -220,9 +220,9 @@ BROKEN = {
     "header cut": (WHOLE[:30], "cannot be decoded"),
     "header alone": (WHOLE[:44], "no sound samples"),
     "no samples": (wav_bytes([[]], RATE), "no sound samples"),
-    "unknown codec": (wav_bytes([tone(1000, RATE)], RATE, codec=0xFFF1), "coded in a way that FFmpeg does"),
+    "unknown codec": (wav_bytes([tone(1000, RATE)], RATE, codec=0xFFF1), "does not know the codec"),
     "not a number": (wav_bytes([[0.0, np.nan, 0.5]], RATE, "float"), "not finite"),
-    "one sample per second": (wav_bytes([tone(1000, RATE)], 1), "samples per second"),
+    "one sample per second": (wav_bytes([tone(1000, RATE)], 1), "a sample rate of 1 Hz"),
 }
 
 

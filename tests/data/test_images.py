@@ -93,11 +93,11 @@ def test_sizes_are_compared_after_turning(own_copy):
             Image.new("L", (96, 48), 255).save(mask)
     assert check(own_copy, "ms3").ok and AVSBench(own_copy, "ms3", "val")[0]["frames"].shape == (5, 3, 48, 96)
     Image.new("L", (48, 96), 255).save(second.masks[2])  # as its frame is stored, not as it is shown
-    with pytest.raises(ValueError, match="48 x 96 pixels, which is not the shape of its frame, 96 x 48"):
+    with pytest.raises(ValueError, match="48 x 96 pixels, but its frame is 96 x 48"):
         AVSBench(own_copy, "ms3", "val")[1]
     (problem,) = check(own_copy, "ms3").problems
     assert (problem.kind, problem.part) == ("size", "mask")
-    assert problem.found.endswith("is 48 x 96 pixels, its frame 96 x 48")
+    assert problem.found.endswith("is 48 x 96 pixels, but its frame is 96 x 48")
 
 
 @pytest.mark.parametrize("orientation", STORED)
@@ -214,12 +214,12 @@ def test_numbers_without_a_range_are_refused_in_one_line(own_copy, case):
     clip = read_clips(own_copy, "ms3", "val")[0]
     path = clip.frames[2]
     path.write_bytes(content)
-    expected = f"{path}: its grey is {words}, so white is not known. Save it with 8 or 16 bits."
+    expected = f"{path}: stores grey as {words}, so white is unknown. Save it with 8 or 16 bits."
     for use in (read_picture, frame_size, lambda path: next(pictures_of(path, Fraction(1)))):
         with pytest.raises(ValueError) as caught:
             use(path)
         assert str(caught.value) == expected
-    with pytest.raises(ValueError, match="so white is not known"):
+    with pytest.raises(ValueError, match="so white is unknown"):
         AVSBench(own_copy, "ms3", "val")[0]
     (problem,) = check(own_copy, "ms3").problems
     assert (problem.kind, problem.part, f"{problem.found}.") == ("range", "frame", expected)

@@ -125,7 +125,7 @@ def test_an_unknown_colour_or_class_is_an_error(own_copy):
     picture = np.array(Image.open(path).convert("RGB"))
     picture[3, 4] = 1, 2, 3
     Image.fromarray(picture).save(path)
-    with pytest.raises(ValueError, match=r"2\.png: 1 pixels have a colour that is none of the 8"):
+    with pytest.raises(ValueError, match=r"2\.png: 1 pixels have a colour that belongs to none of the 8"):
         AVSBench(own_copy, "avss", "val")[0]
     folder = path.parent.rename(path.parent.with_name("labels_semantic"))
     path = folder / "2.png"
@@ -134,7 +134,7 @@ def test_an_unknown_colour_or_class_is_an_error(own_copy):
         read_mask(path, "avss", 8)
     for value in (256, 300, 65535):  # of 16 bits: not taken for their last eight
         Image.fromarray(np.full((64, 64), value, np.uint16)).save(path)
-        said = f"{path}: holds values that are no class, up to {value}; labels_semantic has 0 to 6, and 255."
+        said = f"{path}: holds values of no class, up to {value}; labels_semantic has 0 to 6, and 255."
         with pytest.raises(ValueError) as caught:
             read_mask(path, "avss", 8)
         assert str(caught.value) == said

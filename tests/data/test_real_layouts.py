@@ -148,7 +148,7 @@ def test_masks_of_another_size_but_of_the_same_shape(tmp_path, size):
         assert AVSBench(tmp_path, "ms3", "val")[0]["mask"][2].all() and report.ok
         return
     is_large = f"is {size[0]} x {size[1]} pixels"
-    words = rf"clip_0_3\.png: {is_large}, which is not the shape of its frame, 512 x 600"
+    words = rf"clip_0_3\.png: {is_large}, but its frame is 512 x 600"
     with pytest.raises(ValueError, match=words):
         AVSBench(tmp_path, "ms3", "val", size=32)[0]
     (problem,) = report.problems

@@ -38,7 +38,7 @@ WRONG = {
     "float64 sound": (FRAMES, LOG_MEL.double(), r"log_mel is torch.float64.*: log_mel.to\(torch.float32\)"),
     "whole numbers of sound": (FRAMES, LOG_MEL.long(), "log_mel is torch.int64"),
     "half of it": (FRAMES.half(), LOG_MEL, "frames is torch.float16"),
-    "an array": (FRAMES.numpy(), LOG_MEL, "frames is ndarray; expected a tensor: torch.from_numpy"),
+    "an array": (FRAMES.numpy(), LOG_MEL, "frames is ndarray; expected a tensor: convert an array"),
     "an array of sound": (FRAMES, LOG_MEL.numpy(), "log_mel is ndarray"),
     "no clips": (FRAMES[:0], LOG_MEL[:0], r"frames has shape \(0, 2, 3, 64, 64\); .*B and T at least 1"),
     "no seconds": (FRAMES[:, :0], LOG_MEL[:, :0], r"frames has shape \(1, 0, 3, 64, 64\)"),
