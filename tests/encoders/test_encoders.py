@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from lightavseg_core import encoders
 from lightavseg_core.encoders import checkpoints
+from lightavseg_core.profiling import flops
 
 CHANNELS = {
     "t": [16, 32, 64, 128, 160],
@@ -113,6 +114,21 @@ def test_parameter_counts():
     assert count["t"] < count["s"] < count["b"] < count["l"]
 
 
+@pytest.mark.slow
+def test_the_page_about_methods_has_their_sizes():
+    """Its table is what is counted."""
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    rows = []
+    with torch.device("meta"):
+        for name in encoders.VISUAL:
+            encoder = encoders.create_visual_encoder(name).eval()
+            count = sum(p.numel() for p in encoder.parameters()) / 1e6
+            macs = flops.count(encoder, torch.empty(1, 3, 224, 224)).total_macs / 1e6
+            first, last = encoder.strides[0], encoder.strides[-1]
+            rows.append(f"| `{name}` | {count:.2f} | {macs:,.0f} | {first} to {last} |")
+    assert len(rows) == 6 and all(row in page for row in rows), "\n".join(rows)
+
+
 def test_attention_starts_closed():
     """The published initialisation: the norms after attention start at weight 0, so that attention does not
     reach the output."""
@@ -149,7 +165,7 @@ def test_unknown_names_are_answered_with_a_suggestion():
                                (audio, "mobilenet_v2_100", "mobilenetv2_100")):
         with pytest.raises(ValueError, match=f"{name}.*did you mean '{near}"):
             create(name)
-    with pytest.raises(ValueError, match="Known: resnet50, seaformer_b"):
+    with pytest.raises(ValueError, match="Known: efficientnet_lite0, resnet50, seaformer_b"):
         encoders.create_visual_encoder("zzz")
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -15,6 +16,7 @@ from lightavseg_core.data.palette import voc_palette
 from lightavseg_core.data.writing import wav
 from lightavseg_core.encoders import create_audio_encoder, create_visual_encoder
 from lightavseg_core.encoders.checkpoints import PUBLISHED
+from lightavseg_core.encoders.downloads import kept_at
 
 # Train, val, test: reported, but for AVSS, of which a part stands for 11,356 clips.
 COUNTS = {"s4": (3452, 740, 740), "ms3": (296, 64, 64), "avss": (600, 60, 60)}
@@ -89,3 +91,13 @@ def weights(folder: Path) -> Path:
         tensors = {encoder.published_name(ours): value for ours, value in encoder.state_dict().items()}
         torch.save(tensors, folder / file)
     return folder
+
+
+def imagenet_weights() -> Path:
+    """EfficientNet-Lite0's, the real ones. Skips where they were not downloaded, and fails where continuous
+    integration has not done it."""
+    path = kept_at("efficientnet_lite0")
+    if not path.is_file():
+        missing = "ImageNet weights are missing: `lightavseg download efficientnet_lite0` fetches them"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    return path

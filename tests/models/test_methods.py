@@ -1,4 +1,4 @@
-"""Every method on both pairs of encoders: any size, frames that stand alone, a loss that falls, saving,
+"""Every method on three pairs of encoders: any size, frames that stand alone, a loss that falls, saving,
 export; and on a few clips it can learn all there is. Beside them, how a method gets its name and its
 presets."""
 
@@ -18,7 +18,11 @@ from lightavseg_core.metrics import MaskScore
 from lightavseg_core.models import base
 from lightavseg_core.models.presets import PRESETS
 
-PAIRS = {"light": {}, "heavy": {"visual": "resnet50", "audio": "vggish"}}
+PAIRS = {
+    "light": {},
+    "heavy": {"visual": "resnet50", "audio": "vggish"},
+    "lite": {"visual": "efficientnet_lite0"},
+}
 METHODS = ["lightavseg", "avesformer", "avsbench", "avsegformer", "selm"]
 STRIDES = {  # of each scale, coarse to fine
     "avesformer": (32, 16, 8),
@@ -212,7 +216,7 @@ def test_it_trains_by_another_methods_loss_too():
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("pair", ["light", pytest.param("heavy", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.slow
 def test_a_step_lowers_the_loss_and_all_is_saved(method, pair, shapes, tmp_path):
@@ -231,7 +235,7 @@ def test_a_step_lowers_the_loss_and_all_is_saved(method, pair, shapes, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", ["light", "heavy", pytest.param("lite", marks=pytest.mark.long)])
 @pytest.mark.parametrize("method", METHODS)
 def test_export(method, pair):
     model, given = perturbed(create(method, pair, num_classes=2)).eval(), inputs(1, 2)
