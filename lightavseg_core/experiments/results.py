@@ -40,9 +40,12 @@ def _some(found: dict, experiment: str, folder: str | Path) -> dict:
     return found
 
 
-def values(seeds: Mapping[int, dict], score: str = "M_J", sound: str = "normal") -> dict[int, float]:
-    """A score by seed, as `statistics.paired` takes it. seeds: what `load` gives for a label."""
-    return {seed: result["scores"][sound][score] for seed, result in seeds.items()}
+def values(
+    seeds: Mapping[int, dict], score: str = "M_J", sound: str = "normal", place: str = "scores"
+) -> dict[int, float]:
+    """A score by seed, as `statistics.paired` takes it. seeds: what `load` gives for a label. place: on which
+    test clips (`training.tested_on`)."""
+    return {seed: result[place][sound][score] for seed, result in seeds.items()}
 
 
 def load_maps(experiment: str, folder: str | Path = "results/sweep") -> dict[str, scales.Maps]:

@@ -52,6 +52,8 @@ class Run:
     preset: str = "tiny"
     data: str = ""                               # a dataset's folder; without, SoundingShapes are generated
     files: dict = field(default_factory=dict)    # SHA-256 by name: a method's own file, tables in `data`
+    cast: str = "shapes"                         # of the generated data; with photos, their shipped ear
+    visual_weights: str = ""                     # the published file (`download`) that the eyes begin with
 
 
 def short_digest(values: dict) -> str:
@@ -71,6 +73,9 @@ METHODS = ("lightavseg", "avesformer", "avsbench", "avsegformer", "selm")  # wha
 TWINS = Budget(1600, 80, 80, 128, 7, 2, 8, 8e-3, half=0.3, three_quarters=0.75)
 TWIN = Run(budget=TWINS, train={"audio_weights": "pretrain"}, seeds=1)
 ONE_LARGER = Run(budget=LARGER, seeds=1)  # to be looked into, clip by clip
+# Of photographs: six rows take three hours on two cores, of which one row takes one.
+EYES = Budget(2400, 80, 160, 128, 8, batch_size=8, half=0.3, three_quarters=0.75)
+LITE = Run(options={"visual": "efficientnet_lite0"}, train={"weight_decay": 0.01}, budget=EYES, cast="photos")
 DECODERS = ("ttt", "ctt", "cct", "tcc")
 LOSSES = ("none", "alignment_kl", "matching", "mixing")
 
@@ -99,6 +104,8 @@ RUNS: dict[str, Run] = {
     "twin_listening": TWIN,
     "twin_deaf": replace(TWIN, sound="silent"),
     "twin_salience": replace(TWIN, distractors=False),
+    "eyes_imagenet": replace(LITE, visual_weights="efficientnet_lite0"),
+    "eyes_random": LITE,
 }
 
 # Experiment -> label -> run. Every row of the ablation is trained with L_msa, so that rows differ in one part
@@ -139,6 +146,7 @@ EXPERIMENTS: dict[str, dict[str, str]] = {
         "AVSegFormer": "scales_avsegformer",
     },
     "twins": {"listening": "twin_listening", "deaf": "twin_deaf", "salience": "twin_salience"},
+    "eyes": {"ImageNet": "eyes_imagenet", "random": "eyes_random"},
 }
 
 # Runs and seeds of which the maps of the test clips are kept.

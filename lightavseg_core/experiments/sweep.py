@@ -108,10 +108,11 @@ def run_all(
 
 
 def _prepare(work: Path, runs: Sequence[Run]) -> None:
-    """What runs share: data, and ears."""
+    """What runs share: data, ears, and the files that eyes begin with, which must be there."""
     for run in runs:
-        for distractors in {True, run.distractors}:
-            training.data_folder(work, run, distractors)
+        training.visual_file(run)
+    for run in runs:
+        training.tested_on(work, run)
         ear = training.ear_of(work, run)
         if "audio_weights" in run.train or ear.exists():
             continue

@@ -2,7 +2,7 @@
 
 The data are the same for all seeds; a seed draws the weights and the order of the clips. All runs but the
 twins share one audio encoder, the ear, trained once to tag sounds and then frozen: it stands for the AudioSet
-pretraining that the published methods share.
+pretraining that the published methods share. Runs on photographs share that of `checkpoints/photos`.
 """
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch.utils.data import Subset
 from torchmetrics import MetricCollection
 
 from .._common.files import sha256, whole
 from .._common.records import provenance, write
-from .._common.shipped import SHIPPED
+from .._common.shipped import PHOTOS, SHIPPED
 from ..audio_pretraining import pretrain_audio
 from ..config import TrainConfig
 from ..data.avsbench import AVSBench
+from ..data.cast import Individuals
 from ..data.sounding_shapes import generate
 from ..encoders import create_audio_encoder
+from ..encoders.downloads import kept_at
 from ..encoders.weights import read_metadata
 from ..evaluation import deaf_oracle, evaluate
 from ..inspection import attention, scales
@@ -38,20 +41,40 @@ SOUNDS = ("normal", "silent", "swapped", "noise", "noisy")
 # Fields of a budget that are those of TrainConfig.
 TRAINED = ("epochs", "batch_size", "half", "three_quarters", "learning_rate", "audio_epochs")
 EAR = SHIPPED / "checkpoints" / "ear" / "ear.safetensors"
+EAR_OF_PHOTOS = SHIPPED / PHOTOS / "model.safetensors"
 
 
 # --- data ---
 
 
-def data_folder(work: Path, run: Run, distractors: bool = True) -> Path:
-    """The folder of a run's data, generated where none is given and it is not there yet."""
+def data_folder(
+    work: Path, run: Run, distractors: bool = True, individuals: Individuals = "seen"
+) -> Path:
+    """The folder of a run's data, generated where none is given and it is not there yet; of other individuals
+    than the seen ones, test clips alone."""
     if run.data:
         return Path(run.data)
     budget = run.budget
     clips = {"train": budget.train, "val": budget.val, "test": budget.test}
+    if individuals != "seen":
+        clips |= {"train": 0, "val": 0}
     kind = "mixed" if distractors else "alone"
-    root = work / "data" / f"{run.subset}_{kind}_{budget.train}_{budget.val}_{budget.test}_{budget.size}"
-    return generate(root, run.subset, clips, budget.size, seed=0, distractors=distractors)
+    name = f"{run.subset}_{kind}_{clips['train']}_{clips['val']}_{clips['test']}_{budget.size}"
+    if run.cast != "shapes":
+        name = f"{run.cast}_{individuals}_{name}"
+    scene = {"distractors": distractors, "cast": run.cast, "individuals": individuals}
+    return generate(work / "data" / name, run.subset, clips, budget.size, seed=0, **scene)
+
+
+def tested_on(work: Path, run: Run) -> dict[str, Path]:
+    """The folders of test clips on which a run is scored, by what the scores are called in its result."""
+    found = {"scores": data_folder(work, run)}
+    if not run.distractors:
+        found["scores_alone"] = data_folder(work, run, distractors=False)
+    if run.cast == "photos":  # the same scenes with individuals that it knows, and with others
+        for individuals in ("siblings", "unseen"):
+            found[f"scores_{individuals}"] = data_folder(work, run, individuals=individuals)
+    return found
 
 
 def dataset(root: Path, run: Run, split: str, front_end=None, sound: str = "normal") -> AVSBench:
@@ -85,6 +108,8 @@ def ear_recipe(run: Run) -> dict[str, str]:
 
 def ear_of(work: Path, run: Run) -> Path:
     """The file of a run's ear: the workbook's if that was made so, else one of `work`'s own."""
+    if run.cast == "photos":
+        return EAR_OF_PHOTOS
     recipe = ear_recipe(run)
     if EAR.is_file():
         if recipe.items() <= read_metadata(EAR).items():
@@ -107,6 +132,20 @@ def pretrain(path: Path, work: Path, run: Run) -> None:
         save_file(audio.state_dict(), staging, {**recipe, **scores})
 
 
+# --- the eyes ---
+
+
+def visual_file(run: Run) -> Path | None:
+    """The published file that a run's visual encoder begins with. Raises FileNotFoundError where it was not
+    downloaded."""
+    if not run.visual_weights:
+        return None
+    path = kept_at(run.visual_weights)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: missing. `lightavseg download {run.visual_weights}` fetches it.")
+    return path
+
+
 # --- the run ---
 
 
@@ -121,19 +160,20 @@ def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str)
     parameters = {}
     for part, module in model.named_children():
         parameters[part] = sum(p.numel() for p in module.parameters())
-    ear = {}
+    given = {}
     if "audio_weights" not in run.train:
         _check_ear(model, ear_recipe(run)["encoder"])
-        ear["ear"] = sha256(ear_of(work, run))
+        given["ear"] = sha256(ear_of(work, run))
+    if eyes := visual_file(run):
+        model.visual.load_published(eyes)
+        given["eyes"] = sha256(eyes)
     train, validation = (dataset(root, run, split, model.front_end, run.sound) for split in ("train", "val"))
     how = {name: getattr(budget, name) for name in TRAINED}
     how |= {"seed": seed, "validate_every": budget.epochs, "audio_weights": str(ear_of(work, run))}
     how["workers"] = 0  # this process may have none of its own
     trainer = Trainer(model, TrainConfig(**how | run.train))
     trainer.fit(train, validation)
-    state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-    with whole(work / f"{name}_seed{seed}.safetensors") as staging:
-        save_file(state, staging)
+    model.save_pretrained(work / f"{name}_seed{seed}")
     steps = [entry for entry in trainer.log if entry["event"] == "step"]
     losses = {}
     for step in steps:
@@ -141,7 +181,7 @@ def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str)
     result = {
         "name": name,
         "run": asdict(run),
-        **ear,
+        **given,
         "steps": len(steps),
         "train_seconds": time.perf_counter() - start,
         "parameters": parameters,
@@ -159,20 +199,22 @@ def _check_ear(model: AVSModel, encoder: str) -> None:
 
 
 def _scores(model: AVSModel, run: Run, work: Path, maps_file: Path | None) -> dict:
-    """Scores by sound; of binary masks also the deaf oracle's, and what there is to see inside the model."""
+    """Scores by sound; of binary masks also the deaf oracle's, and what there is to see inside the model; of
+    photographs also the M_J of each clip, for intervals."""
     binary = model.config.num_classes == 1
     metric = MetricCollection([MaskScore(), BoundaryScore(), FalsePositiveShare()], compute_groups=False)
     found = {}
-    for place, distractors in {"scores": True, "scores_alone": False}.items():
-        if not distractors and run.distractors:
-            continue
-        test = dataset(data_folder(work, run, distractors), run, "test", model.front_end)
+    for place, root in tested_on(work, run).items():
+        test = dataset(root, run, "test", model.front_end)
         found[place] = {}
         for sound in SOUNDS:
             found[place][sound] = evaluate(model, test, sound, score=metric.clone() if binary else None)
-        if binary and distractors and not run.data:
-            found["deaf_oracle"] = deaf_oracle(test)
-        if binary and distractors and not run.files:  # another's decoder may have nothing to show
+        if binary and not run.data and place != "scores_alone":
+            found[place.replace("scores", "deaf_oracle")] = deaf_oracle(test)
+        if run.cast == "photos":
+            each = (Subset(test, [index]) for index in range(len(test)))
+            found[place.replace("scores", "clips")] = [evaluate(model, clip)["M_J"] for clip in each]
+        elif binary and place == "scores" and not run.files:  # another's decoder may have nothing to show
             found |= _look_inside(model, test, maps_file)
     return found
 

@@ -55,6 +55,13 @@ def test_committed_results_are_of_the_declared_runs():
         assert {"command", "commit", "date", "machine", "versions", "seconds"} <= set(result)
 
 
+def test_eyes_are_compared_with_one_ear():
+    """Which checkpoints/photos gives: were it trained anew between two rows, they could not be compared."""
+    found = [records.read(path) for path in (COMMITTED / "sweep").glob("eyes_*.json")]
+    assert len({result["ear"] for result in found}) <= 1
+    assert all(("eyes" in result) == bool(result["run"]["visual_weights"]) for result in found)
+
+
 def test_a_field_that_comes_later_leaves_stored_results_valid():
     @dataclass(frozen=True)
     class LongerBudget(runs.Budget):
