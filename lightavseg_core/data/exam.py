@@ -86,11 +86,7 @@ def questions() -> list[Question]:
 def drawing(which: str) -> dict[str, dict]:
     """The first or the second drawing: name -> size, [width, height], and objects, of which each has an
     outline and holes, polygons [[x, y], ...] in the picture's pixels."""
-    return json.loads(_stored(which))
-
-
-def _stored(which: str) -> bytes:
-    return (files(__package__) / f"exam_{which}.json").read_bytes()
+    return json.loads((files(__package__) / f"exam_{which}.json").read_text(encoding="utf-8"))
 
 
 def outlined(name: str, which: str = "first") -> np.ndarray:
@@ -146,7 +142,8 @@ def write(root: str | Path, subset: str = "ms3", size: int = 128) -> Path:
         raise ValueError("the exam's masks are binary, and avss asks for classes. Give s4 or ms3.")
     within(*SIDE, size=size)
     asked = questions()
-    recipe = json.dumps({"drawing": hashlib.sha256(_stored("first")).hexdigest(), "size": size})
+    truth = hashlib.sha256(json.dumps(drawing("first")).encode()).hexdigest()
+    recipe = json.dumps({"exam": truth, "size": size})
     if stands(root, subset, RECIPE, lambda: (root / spec.folder / RECIPE).read_text() == recipe):
         return root
     with new_subset(root, subset, RECIPE) as folder:

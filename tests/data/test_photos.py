@@ -1,9 +1,7 @@
 """The photographs: fetched from whatever holds them, only what is known, and clips that are made of them."""
 
 import hashlib
-import io
 import json
-import lzma
 import os
 import shutil
 import tarfile
@@ -11,6 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 from helpers.casts import call, cutout, photographs
+from helpers.packages import deb
 
 from lightavseg_core.cli import main
 from lightavseg_core.data import AVSBench, fetching, photos
@@ -52,23 +51,6 @@ def installed(tmp_path, monkeypatch):
     monkeypatch.setattr(photos, "photos_folder", lambda: tmp_path / "cache" / "photos")
     monkeypatch.setattr(photos, "FEWEST", 5)
     return root
-
-
-def deb(path, root, name="data.tar.xz", extra=()):
-    """A Debian package of a folder."""
-    inner = io.BytesIO()
-    with tarfile.open(fileobj=inner, mode="w") as archive:
-        archive.add(root, "./usr/share/tuxpaint")
-        for member, content in extra:
-            archive.addfile(member, content and io.BytesIO(content))
-    content = lzma.compress(inner.getvalue())
-    parts = [("debian-binary", b"2.0\n"), ("control.tar.xz", b"odd"), (name, content)]
-    with path.open("wb") as file:
-        file.write(b"!<arch>\n")
-        for part, data in parts:
-            header = f"{part:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode()
-            file.write(header + data + b"\n" * (len(data) % 2))
-    return path
 
 
 def kept(tmp_path):

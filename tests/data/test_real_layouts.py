@@ -117,6 +117,19 @@ def test_a_clip_that_ends_early_is_shorter(tmp_path, gone):
     assert len(as_stored(clips[1]).frames) == 5
 
 
+@pytest.mark.parametrize("seconds, ends_there", [(3.0, True), (3.3, True), (4.8, False)])
+def test_a_clip_whose_sound_ends_with_its_frames_is_whole(tmp_path, seconds, ends_there):
+    binary_tree(tmp_path, "ms3", ["0 and 255"])
+    (clip,) = read_clips(tmp_path, "ms3")
+    tone(clip.audio, seconds)
+    for path in (*clip.frames[3:], *clip.masks[3:]):
+        path.unlink()
+    assert len(AVSBench(tmp_path, "ms3", "val")[0]["frames"]) == 3
+    assert check(tmp_path, "ms3").ok == ends_there
+    clip.audio.unlink()
+    assert len(check(tmp_path, "ms3").problems) == 5
+
+
 def test_a_frame_or_a_mask_that_is_missing_in_between(tmp_path):
     binary_tree(tmp_path, "s4", ["0 and 255", "palette", "RGBA"], split="val")
     clips = read_clips(tmp_path, "s4")
