@@ -22,6 +22,7 @@ from .._common.names import at_home, printable, unknown
 from .._common.stopping import terminated_cleanly
 from .compare import Compare
 from .data import Data
+from .exam import Exam, Unseen
 from .machine import Check, Download, Notebooks
 from .options import is_first
 from .predict import Export, Predict
@@ -30,8 +31,8 @@ from .sweep import Rehearse, Sweep
 from .train import Evaluate, Train
 
 COMMANDS = (
-    Check, Notebooks, Data, Train, Evaluate, Compare, Predict, Profile, Export, Bench, Sweep, Rehearse,
-    Download,
+    Check, Notebooks, Data, Train, Evaluate, Exam, Unseen, Compare, Predict, Profile, Export, Bench, Sweep,
+    Rehearse, Download,
 )
 
 

@@ -12,6 +12,7 @@ from .._common.files import alone, digests
 from .._common.intervals import Interval
 from .._common.records import provenance, read, write
 from .._common.shipped import SHIPPED
+from .._common.tables import in_columns
 from ..data.avsbench import AVSBench
 from ..data.layout import SPLITS, SUBSETS, is_generated, read_labels, subset_folder
 from ..data.scenes import Recipe
@@ -207,6 +208,4 @@ def lines(found: Comparison) -> list[str]:
         latency = f"{row.latency:.1f} ({row.latency_low:.1f} to {row.latency_high:.1f})"
         times = "{:.2f} ({:.2f} to {:.2f})".format(*row.times)
         table.append([name, score, f"{row.swapped:.3f}", f"{row.parameters / 1e6:.2f}", latency, times])
-    widths = [max(map(len, column)) for column in zip(*table)]
-    padded = ([cell.ljust(width) for cell, width in zip(line, widths)] for line in table)
-    return [*("  ".join(line).rstrip() for line in padded), "", *found.notes]
+    return [*in_columns(table), "", *found.notes]

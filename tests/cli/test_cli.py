@@ -20,6 +20,8 @@ COMMANDS = {
     "data check": cli.data.DataCheck,
     "train": cli.train.Train,
     "evaluate": cli.train.Evaluate,
+    "exam": cli.exam.Exam,
+    "unseen": cli.exam.Unseen,
     "compare": cli.compare.Compare,
     "predict": cli.predict.Predict,
     "profile": cli.profile.Profile,
@@ -94,7 +96,7 @@ def test_sweep_names_every_experiment(capsys):
     assert f"The experiments: {', '.join(EXPERIMENTS)}." in " ".join(out.split())
 
 
-WITH_IMPORT = {"train", "evaluate", "predict", "profile", "export", "sweep"}
+WITH_IMPORT = {"train", "evaluate", "exam", "unseen", "predict", "profile", "export", "sweep"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,0 +1,74 @@
+"""Models on what they have never seen or heard: `lightavseg exam` and `unseen`."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .options import Import
+
+Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+
+
+@dataclass
+class Exam:
+    """Score a model on real photographs with recordings of another origin: nine farm animals.
+
+    Each picture is heard with its own recording, with the others', and in silence. Crosswise with
+    SoundingPhotos, the scores tell whether the eye or the ear fails. Needs `data fetch photos` and
+    `data fetch exam`.
+
+    Example: lightavseg exam checkpoints/photos
+    """
+
+    folder: Run
+    """What `train` wrote with --out, or a model folder such as checkpoints/photos."""
+    out: Path = Path("results/exam")
+    """Folder for a JSON file with the name of the model's folder."""
+    scenes: int = 20
+    """Scenes of SoundingPhotos for each kind of animal."""
+    seed: int = 0
+    imports: Import = None
+
+    def run(self) -> int:
+        from .._common.ranges import within
+        from ..experiments.exam import examine, lines
+
+        within(1, scenes=self.scenes)
+        path = self.out / f"{self.folder.resolve().name}.json"
+        print("\n".join(lines(examine(self.folder, path, self.scenes, self.seed))))
+        print(f"{path}: the scores, also with each recording")
+        return 0
+
+
+@dataclass
+class Unseen:
+    """Score a model on individuals of SoundingPhotos that it has never seen or heard, and on their siblings
+    that it was trained on.
+
+    Six categories have several individuals. Eye and ear are changed one by one, which tells what each loses.
+    Needs `data fetch photos`.
+
+    Example: lightavseg unseen checkpoints/photos
+    """
+
+    folder: Run
+    """What `train` wrote with --out, or a model folder such as checkpoints/photos."""
+    out: Path = Path("results/unseen")
+    """Folder for a JSON file with the name of the model's folder."""
+    clips: int = 160
+    """Scenes, each shown and heard with either."""
+    seed: int = 0
+    imports: Import = None
+
+    def run(self) -> int:
+        from .._common.ranges import within
+        from ..experiments.unseen import compare_individuals, lines
+
+        within(2, clips=self.clips)
+        path = self.out / f"{self.folder.resolve().name}.json"
+        print("\n".join(lines(compare_individuals(self.folder, path, self.clips, self.seed))))
+        print(f"{path}: the scores, also of each clip")
+        return 0
