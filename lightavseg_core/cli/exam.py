@@ -30,15 +30,26 @@ class Exam:
     scenes: int = 20
     """Scenes of SoundingPhotos for each kind of animal."""
     seed: int = 0
+    figure: Path | None = None
+    """Picture to write (.png, .svg, .pdf): what the model marks in each photograph."""
     imports: Import = None
 
     def run(self) -> int:
+        from .._common.files import check_file
         from .._common.ranges import within
-        from ..experiments.exam import examine, lines
+        from ..experiments.exam import examine, lines, marks
+        from ..plots import prediction_grid
+        from ..plots.common import save
 
         within(1, scenes=self.scenes)
+        if self.figure:
+            check_file(self.figure)
         path = self.out / f"{self.folder.resolve().name}.json"
-        print("\n".join(lines(examine(self.folder, path, self.scenes, self.seed))))
+        found = examine(self.folder, path, self.scenes, self.seed)
+        print("\n".join(lines(found)))
+        if self.figure:
+            titles = [f"{row['name']}, IoU {row['own']['M_J']:.2f}" for row in found["animals"]]
+            save(prediction_grid(marks(self.folder), titles), self.figure, dpi=110, bbox_inches="tight")
         print(f"{path}: the scores, also with each recording")
         return 0
 

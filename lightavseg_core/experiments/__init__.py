@@ -1,7 +1,10 @@
-"""Many runs, declared and resumable, and what they say over seeds; a method of one's own beside the five."""
+"""Many runs, declared and resumable, and what they say over seeds; a method of one's own beside the five; how
+models do on what they have never seen or heard."""
 from importlib import import_module
 
-__all__ = ["compare", "outside", "results", "runs", "statistics", "sweep", "training"]
+__all__ = [
+    "compare", "exam", "outside", "probe", "results", "runs", "statistics", "sweep", "training", "unseen",
+]
 
 
 def __getattr__(name: str):

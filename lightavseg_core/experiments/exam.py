@@ -19,6 +19,7 @@ from ..data import exam
 from ..data.cast import RATE, Cast
 from ..data.casting import cast_named
 from ..data.scenes import LEVEL, Recipe, Scene, draw_scene
+from ..evaluation import predict
 from ..models.base import AVSModel
 from .composed import Pictures, clip, model_with_files, pictures_of, scores, sound_of
 
@@ -47,10 +48,9 @@ def examine(folder: str | Path, out: Path, scenes: int = SCENES, seed: int = 0) 
     drawn = _scenes({one.category for one in asked} & {*cast.categories}, cast, scenes, seed)
     animals = []
     for one in asked:
-        picture, truth = exam.still(one, size)
-        still = picture.expand(exam.LONGEST, -1, -1, -1), truth.expand(exam.LONGEST, -1, -1)
+        still = _held(one, size)
         row = {"name": one.name, "category": one.category, "seconds": len(sounds[one.name]) // RATE}
-        row |= {"agreement": exam.agreement(one.name), "share": truth.float().mean().item()}
+        row |= {"agreement": exam.agreement(one.name), "share": still[1].float().mean().item()}
         row |= _alone(model, one.name, still, sounds)
         if one.category in drawn:
             row |= _crosswise(model, cast, still, sounds[one.name], drawn[one.category], size)
@@ -78,6 +78,26 @@ def lines(found: Mapping) -> list[str]:
         cells += [f"{row[score]['foreground_share']:.1%}" for score in ("own", "silent")]
         table.append([name, *cells, f"{row['agreement']:.3f}" if "agreement" in row else ""])
     return in_columns(table)
+
+
+def marks(folder: str | Path) -> list[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    """What a model marks in the first second of each picture, as `plots.prediction_grid` shows it: the frame,
+    the truth, and the masks with its own sound and in silence. Raises as `examine`."""
+    model, _ = model_with_files(folder)
+    shown = []
+    for one in exam.questions():
+        still, own = _held(one, model.config.size), exam.heard(one)
+        sounds = {"own sound": own, "silence": torch.zeros_like(own)}
+        items = {name: clip(model, one.name, still, sound) for name, sound in sounds.items()}
+        masks = {name: predict(model, item)[0] for name, item in items.items()}
+        shown.append((items["silence"]["frames"][0], still[1][0], masks))
+    return shown
+
+
+def _held(question: exam.Question, size: int) -> Pictures:
+    """A picture and its truth, as long as the longest recording."""
+    picture, truth = exam.still(question, size)
+    return picture.expand(exam.LONGEST, -1, -1, -1), truth.expand(exam.LONGEST, -1, -1)
 
 
 def _means(animals: Sequence[Mapping], names: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -9,6 +9,7 @@ from helpers.casts import folder_cast
 from helpers.command import run
 from helpers.farm import kept_here
 from helpers.tiny import create
+from PIL import Image
 
 import lightavseg_core as lav
 from lightavseg_core.data import AVSBench, exam
@@ -28,7 +29,9 @@ def farm(tmp_path, monkeypatch):
 
 
 def test_what_a_result_holds(farm, tmp_path, capsys):
-    code, out, _ = run(capsys, "exam", tmp_path / "model", "--out", tmp_path / "results", "--scenes", 1)
+    figure = tmp_path / "exam.png"
+    given = "--out", tmp_path / "results", "--scenes", 1, "--figure", figure
+    code, out, _ = run(capsys, "exam", tmp_path / "model", *given)
     result = json.loads((tmp_path / "results" / "model.json").read_text())
     assert code == 0 and str(tmp_path / "results" / "model.json") in out
     assert result["command"] == f"lightavseg exam {tmp_path / 'model'}" and result["seed"] == 0
@@ -43,6 +46,15 @@ def test_what_a_result_holds(farm, tmp_path, capsys):
     silent = [row["silent"]["M_J"] for row in (cat, yak)]
     assert means["of all"]["silent"]["M_J"] == pytest.approx(sum(silent) / 2)
     assert f"{cat['own']['M_J']:.3f}" in out and "of all" in out
+    assert Image.open(figure).size[0] > 300
+
+
+def test_what_is_marked_is_what_is_scored(farm, tmp_path):
+    result = experiment.examine(tmp_path / "model", tmp_path / "result.json", scenes=1)
+    for row, (frame, truth, masks) in zip(result["animals"], experiment.marks(tmp_path / "model")):
+        assert frame.shape == (3, 64, 64) and truth.float().mean().item() == pytest.approx(row["share"])
+        silent = masks["silence"].float().mean().item()
+        assert silent == pytest.approx(row["silent"]["foreground_share"], abs=1e-6)
 
 
 def test_its_scores_are_those_of_the_written_clips(farm, tmp_path):
