@@ -1,4 +1,4 @@
-"""How a model is trained: one dataclass, from which the command line is made too."""
+"""How a model is trained: one dataclass, which also defines the options of the command line."""
 
 import math
 from dataclasses import dataclass
@@ -11,61 +11,61 @@ Subset = Literal["s4", "ms3", "avss"]
 
 @dataclass
 class TrainConfig:
-    """How to train. Defaults: what two cores do in about eight minutes with preset `tiny` and 1,600 clips."""
+    """How to train. With preset `tiny` and 1,600 clips the defaults take about eight minutes on two cores."""
 
     epochs: int = 7
     batch_size: int = 8
-    """Clips."""
+    """Clips in a batch."""
     accumulate: int = 1
-    """Batches of a step, one after the other, in each process."""
+    """Batches of a step in each process, one after the other (gradient accumulation)."""
     recompute: bool = False
-    """Blocks keep their input alone and are computed again in the backward pass: the same in less memory."""
+    """Keep only the inputs of blocks and recompute them in the backward pass: same result, less memory."""
     half: float = 0.3
-    """Until this share of the epochs is over, frames have half their sides: what sounds and roughly where is
-    learned in less than half of the time."""
+    """Up to this share of the epochs, frames have half their sides: the model learns what sounds, and roughly
+    where, in less than half the time."""
     three_quarters: float = 0.75
-    """Until this share is over, three quarters of them."""
+    """Up to this share of the epochs, frames have three quarters of their sides."""
     learning_rate: float = 8e-3
-    """With one_cycle, its peak."""
+    """The peak of one_cycle."""
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
     weight_decay: float = 0.05
     clip_norm: float = 1.0
-    """Gradients are scaled down to this norm; 0: never."""
+    """Gradients are clipped to this norm; 0: never."""
     segmentation: Literal["dice_bce", "bce", "squared_dice", "squared_dice_bce"] = "dice_bce"
-    """Loss of the masks: LightAVSeg's, AVSBench's, AVSegFormer's, SelM's."""
+    """The mask loss: LightAVSeg's, AVSBench's, AVSegFormer's or SelM's."""
     auxiliary: Literal["own", "alignment", "alignment_kl", "matching", "mixing", "selection", "none"] = "own"
-    """What is added to it: the method's own, or another's: LightAVSeg's (and with KL) and so on."""
+    """The auxiliary loss: the method's own, LightAVSeg's (or with KL), AVSBench's, AVSegFormer's, SelM's."""
     alignment_weight: float = 0.5
-    """Lambda of L_msa; the others have their published weights."""
+    """Lambda of L_msa; the other auxiliary losses have their published weights."""
     freeze_visual: int = 0
-    """Epochs at the start in which the visual encoder learns nothing (its batch norms' statistics move)."""
+    """First epochs with a frozen visual encoder (its batch norms still update their statistics)."""
     flip: bool = True
     """Mirror clips at random."""
     negatives: float = 0.0
-    """Share of the clips that are heard with silence, noise, another sound, or another beside their own."""
+    """Share of the clips that get silence, noise, another clip's sound, or that beside their own."""
     audio_weights: str = "auto"
     """pretrain (needs events.csv), joint, or a checkpoint's path; auto: pretrain if possible, else joint."""
     audio_epochs: int = 2
-    """Of pretraining."""
+    """Epochs of audio pretraining."""
     validate_every: int = 2
-    """Epochs."""
+    """Epochs between validations."""
     save_minutes: float = 5.0
-    """Between checkpoints, from which a training that was stopped goes on; each epoch ends with one too."""
+    """Minutes between checkpoints, from which a stopped training resumes; each epoch ends with one too."""
     seed: int = 0
     precision: Literal["no", "bf16"] = "no"
-    """bf16: autocast, on a device that has it."""
+    """bf16: autocast, on a device that supports it."""
     workers: int | None = None
-    """Processes that load data; by default none on a CPU, whose cores the model needs, and on a GPU one for
+    """Processes that load data. By default none on a CPU, where the model needs the cores; on a GPU one for
     each core, at most 8."""
 
     def sides(self, epoch: int) -> float:
-        """What of their sides frames have in an epoch, from 1 on."""
+        """The share of their sides that frames have in an epoch, counted from 1."""
         if epoch <= self.half * self.epochs:
             return 1 / 2
         return 3 / 4 if epoch <= self.three_quarters * self.epochs else 1
 
     def check(self) -> None:
-        """Raises ValueError for values that cannot be trained with."""
+        """Raises ValueError for values that training cannot use."""
         least = dict.fromkeys(("batch_size", "accumulate", "validate_every", "audio_epochs"), 1)
         most = {"seed": 2**32 - 1, "clip_norm": math.inf, "half": 1, "three_quarters": 1, "negatives": 1}
         check_fields(self, least=least, most=most)

@@ -1,4 +1,4 @@
-"""Scores of a model on a dataset, also with another sound; the deaf oracle; masks of single clips."""
+"""Scores of a model on a dataset, with its own or another sound; the deaf oracle; masks of single clips."""
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,9 @@ def score_for(num_classes: int) -> Metric:
 
 
 def update_score(score: Metric, logits: Tensor, batch: dict) -> None:
-    """Adds a batch's annotated frames; padding and the others are never scored. logits (B, T, C, H, W).
+    """Adds a batch's annotated frames; padding and other frames are never scored. logits (B, T, C, H, W).
 
-    Raises ValueError, naming clip and second, where they are not finite.
+    Raises ValueError, with clip and second, if they are not finite.
     """
     annotated = batch["annotated"].to(logits.device)
     logits, mask = logits[annotated], batch["mask"].to(logits.device)[annotated]
@@ -38,7 +38,7 @@ def update_score(score: Metric, logits: Tensor, batch: dict) -> None:
 
 
 def computed(score: Metric) -> dict[str, float]:
-    """What a metric gives as numbers; those per class stay out."""
+    """A metric's results as numbers, without those per class."""
     return {name: value.item() for name, value in score.compute().items() if value.ndim == 0}
 
 
@@ -49,14 +49,14 @@ def evaluate(
 ) -> dict:
     """M_J, M_F and M_F_batch (with its batch_size), foreground_share, frames and sound.
 
-    dataset: also a Subset, ConcatDataset or DataLoader of one, or a list of its items. sound: None, the
-    dataset's own; "normal"; or, with the truth as it is, "silent" (a zero waveform), "swapped" (another
-    clip's), "noise" (white, at the clip's level), "noisy" (its own and that noise). *Going dark* with silence
-    means a foreground_share near 0, not M_J, which an empty prediction raises on silent seconds. score: what
-    is measured instead, a metric or a collection whose update takes logits and masks.
+    dataset: also a Subset, ConcatDataset or DataLoader of one, or a list of its items. sound: None for the
+    dataset's own; "normal"; or, with the same ground truth, "silent" (a zero waveform), "swapped" (another
+    clip's), "noise" (white, at the clip's level), "noisy" (its own plus that noise). *Going dark* in silence
+    means a foreground_share near 0, not a low M_J: an empty prediction scores well on silent seconds. score:
+    what to measure instead, a metric or a collection whose update takes logits and masks.
 
-    In several processes (torchrun), all of which are to call it, each sees its share of the batches; all
-    return the same, to the last bit what one process returns. There `score` must keep sums (ValueError).
+    With several processes (torchrun), all must call it. Each sees its share of the batches, and all return
+    what a single process would, to the last bit. There `score` must keep only sums (ValueError).
     """
     clips, heard = scored(model, dataset, sound)
     device = next(model.parameters()).device
@@ -78,13 +78,13 @@ def evaluate(
 
 
 def deaf_oracle(dataset: AVSBench) -> dict:
-    """What a perfect mask of all visible objects scores, the sound ignored; who listens must beat it.
+    """The score of perfect masks of all visible objects, without sound; a model that listens must beat it.
 
-    Only for binary masks of data that SoundingShapes made, whole frames (FileNotFoundError, ValueError else).
+    Only for binary masks of whole frames that SoundingShapes made (otherwise FileNotFoundError, ValueError).
     """
     check_datasets(dataset=dataset)
     if dataset.num_classes > 1:
-        raise ValueError(f"{dataset.subset} scores categories; the deaf oracle knows none. Use s4 or ms3.")
+        raise ValueError(f"{dataset.subset} scores categories, which the deaf oracle ignores. Use s4 or ms3.")
     score = MaskScore()
     for index, clip in enumerate(dataset.clips):
         item = dataset[index]
@@ -100,9 +100,9 @@ def deaf_oracle(dataset: AVSBench) -> dict:
 
 
 def predict(model: nn.Module, item: dict, log_mel: Tensor | None = None) -> Tensor:
-    """Binary masks (T, H, W) bool of a dataset's item, hearing its own log-mel (T, 1, F, M) or another.
+    """Binary masks (T, H, W) bool of a dataset's item, for its own log-mel (T, 1, F, M) or another.
 
-    Raises ValueError, naming clip and second, where the model's logits are not finite.
+    Raises ValueError, with clip and second, if the model's logits are not finite.
     """
     heard = item["log_mel"] if log_mel is None else log_mel
     device = next(model.parameters()).device
@@ -114,7 +114,7 @@ def predict(model: nn.Module, item: dict, log_mel: Tensor | None = None) -> Tens
 
 
 def frame_iou(predicted: Tensor, truth: Tensor) -> Tensor:
-    """IoU of each frame, (T,): predicted (T, H, W) bool, truth (T, H, W); 1 where both are empty."""
+    """IoU of each frame, (T,): predicted (T, H, W) bool, truth (T, H, W); 1 if both are empty."""
     truth = truth > 0
     overlap = (predicted & truth).flatten(1).sum(1)
     union = (predicted | truth).flatten(1).sum(1)
@@ -122,7 +122,7 @@ def frame_iou(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 def ranked_frames(model: nn.Module, dataset: AVSBench) -> list[tuple[float, int, int]]:
-    """The frames in which something sounds, from the worst to the best: (IoU, clip index, second)."""
+    """The frames in which something sounds, worst first: (IoU, clip index, second)."""
     ranked = []
     for index in range(len(dataset)):
         item = dataset[index]

@@ -39,7 +39,7 @@ SEGMENTATION = {
 
 
 def segmentation_loss(logits: Tensor, target: Tensor, kind: str = "dice_bce") -> Tensor:
-    """Dice + BCE of the mask; with several classes cross-entropy + Dice over the classes present.
+    """Dice + BCE of the mask; with several classes, cross-entropy + Dice over the classes present.
 
     logits (N, C, H, W), target (N, H, W). kind: a name of `SEGMENTATION` (ValueError otherwise).
     """
@@ -71,15 +71,15 @@ def segmentation_loss(logits: Tensor, target: Tensor, kind: str = "dice_bce") ->
 
 
 def _resized(maps: Tensor, foreground: Tensor, mode: str = "bilinear") -> Tensor:
-    """(N, h, w) -> (N, H, W), the masks' size."""
+    """(N, h, w) -> (N, H, W), the size of the masks."""
     corners = None if mode == "nearest" else False
     # As N channels of one picture: the gradient of N pictures of one channel takes twice as long.
     return F.interpolate(maps[None], size=foreground.shape[-2:], mode=mode, align_corners=corners)[0]
 
 
 def alignment_loss(scales: list[Scale], foreground: Tensor, annotated: Tensor, *_: Tensor) -> Tensor:
-    """L_msa (LightAVSeg, Section 3.4): at each scale, sigmoid(cosine / tau), resized to the mask, binary
-    cross-entropy with it; the mean."""
+    """L_msa (LightAVSeg, Section 3.4): the mean over scales of the binary cross-entropy between the mask and
+    sigmoid(cosine / tau), resized to it."""
     losses = []
     for scale in scales[-SCALES:]:
         agreement = torch.sigmoid(scale.similarity[annotated].float() / TEMPERATURE)  # (N, h, w)
@@ -91,9 +91,9 @@ def alignment_loss(scales: list[Scale], foreground: Tensor, annotated: Tensor, *
 
 
 def alignment_kl_loss(scales: list[Scale], foreground: Tensor, annotated: Tensor, *_: Tensor) -> Tensor:
-    """The ablation's "alignment by KL" of LightAVSeg, whose formula the paper does not give. Chosen:
-    KL(mask || softmax), where the softmax of cosine / tau, resized to the mask, runs over positions, and the
-    mask is normalised to sum 1; frames without foreground are left out."""
+    """"Alignment by KL" of LightAVSeg's ablation, for which the paper gives no formula. Chosen: KL(mask ||
+    softmax), where the softmax of cosine / tau, resized to the mask, runs over positions, and the mask is
+    normalized to sum 1; frames without foreground are left out."""
     sounding = foreground.flatten(1).any(1)
     if not sounding.any():
         return foreground.new_zeros(())
@@ -108,9 +108,9 @@ def alignment_kl_loss(scales: list[Scale], foreground: Tensor, annotated: Tensor
 
 
 def matching_loss(scales: list[Scale], foreground: Tensor, annotated: Tensor, logits: Tensor) -> Tensor:
-    """L_AVM (AVSBench): KL(softmax(a) || softmax(v)), v the features' spatial mean weighted by the predicted
-    mask. As in the published code it is summed over frames and channels, so it grows with the batch; the mean
-    over scales."""
+    """L_AVM (AVSBench): KL(softmax(a) || softmax(v)), with v the features' spatial mean weighted by the
+    predicted mask. It is averaged over scales but, as in the published code, summed over frames and channels,
+    so it grows with the batch."""
     if logits.shape[1] > 1:  # the logit of "any but the background"
         logits = logits[:, 1:].logsumexp(1, keepdim=True) - logits[:, :1]
     losses = []
@@ -124,15 +124,15 @@ def matching_loss(scales: list[Scale], foreground: Tensor, annotated: Tensor, lo
 
 
 def mixing_loss(scales: list[Scale], foreground: Tensor, annotated: Tensor, *_: Tensor) -> Tensor:
-    """L_mix (AVSegFormer): the channels' mean of the finest features that audio has gated, resized, is to be
-    the mask by itself."""
+    """L_mix (AVSegFormer): the channel mean of the finest features that audio has gated, resized, should
+    match the mask."""
     mean = scales[-1].visual[annotated].float().mean(1)  # (N, h, w)
     return squared_dice_loss(_resized(mean, foreground).sigmoid(), foreground)
 
 
 def selection_loss(scales: list[Scale], foreground: Tensor, annotated: Tensor, *_: Tensor) -> Tensor:
-    """SelM's: the maps of pixels that the audio token selects, Dice of their sigmoid with the mask; finer
-    scales weigh more."""
+    """SelM's loss: Dice of the mask with the sigmoid of the maps of pixels that the audio token selects;
+    finer scales weigh more."""
     losses = []
     for weight, scale in zip(SELECTION_WEIGHTS[::-1], scales[::-1]):
         selected = _resized(scale.similarity[annotated].float(), foreground, "nearest")  # (N, H, W)
@@ -158,8 +158,8 @@ def total_loss(
     """L = L_dice + L_bce + lambda L_msa on annotated frames, or with another method's losses.
 
     mask (B, T, H, W) class indices, annotated (B, T). auxiliary: a name of `AUXILIARY`; its foreground is
-    what is not class 0. segmentation: a name of `SEGMENTATION`. Returns the loss and its parts (detached,
-    without weights). Raises ValueError where no frame is annotated, and for unknown names.
+    everything but class 0. segmentation: a name of `SEGMENTATION`. Returns the loss and its parts (detached,
+    unweighted). Raises ValueError if no frame is annotated, and for unknown names.
     """
     if auxiliary not in AUXILIARY:
         raise unknown("auxiliary loss", auxiliary, AUXILIARY)

@@ -1,4 +1,4 @@
-"""M_J and M_F of AVSBench, boundaries and false positives: exact over a split, whatever the batch size."""
+"""M_J and M_F of AVSBench, boundary F and false positives: exact over a split, whatever the batch size."""
 
 import math
 
@@ -15,20 +15,20 @@ TOLERANCE = 0.008  # of a contour, as a share of the frame's diagonal
 
 
 def f_measure(precision: Tensor, recall: Tensor) -> Tensor:
-    """With beta squared 0.3, which weighs precision; 0 where both are 0."""
+    """F-measure with beta squared 0.3, which favours precision; 0 where both are 0."""
     score = (1 + BETA_SQUARED) * precision * recall / (BETA_SQUARED * precision + recall)
     return torch.nan_to_num(score, nan=0.0)
 
 
 def histogram(values: Tensor, bins: int, keep: Tensor | None = None) -> Tensor:
-    """How many pixels of a frame, of those to keep (bool), have each value: (N, P) -> (N, bins) float64."""
+    """How many of a frame's pixels, of those to keep (bool), have each value: (N, P) -> (N, bins) float64."""
     flat = values + bins * torch.arange(len(values), device=values.device).unsqueeze(1)
     chosen = flat.flatten() if keep is None else flat[keep]
     return torch.bincount(chosen, minlength=len(values) * bins).view(-1, bins).double()
 
 
 def f_curve(probability: Tensor, target: Tensor) -> Tensor:
-    """F-measure of each frame at 255 thresholds linspace(0, 1 - 1e-10), prediction p >= t.
+    """F-measure of each frame for p >= t at the 255 thresholds t of linspace(0, 1 - 1e-10).
 
     probability (N, P), target (N, P) bool -> (N, 255).
     """
@@ -43,7 +43,7 @@ def f_curve(probability: Tensor, target: Tensor) -> Tensor:
 class Sums(Metric):
     """A metric whose states are sums over frames, so that batches, and processes, add up exactly.
 
-    `update` raises ValueError for shapes that do not go together, and for logits that are not finite.
+    `update` raises ValueError for shapes that do not match, and for logits that are not finite.
     """
 
     full_state_update = False
@@ -62,12 +62,12 @@ class Sums(Metric):
 class MaskScore(Sums):
     """M_J and M_F of binary masks over a whole split, and the reference's M_F, which depends on the batch.
 
-    update(logits (..., H, W), target (..., H, W) 0 or 1): call it once a batch with annotated frames only.
+    update(logits (..., H, W), target (..., H, W) 0 or 1): once per batch, with annotated frames only.
     compute() -> dict of float tensors, 0 to 1:
-    M_J: mean over frames of IoU at sigmoid(logit) > 0.5; a frame with an empty truth scores the share of
-    pixels predicted as background.
-    M_F: the maximum over 255 thresholds of the F-measure averaged over all frames with a non-empty truth.
-    M_F_batch: the reference's rule: that maximum per update, averaged over updates (a batch without
+    M_J: mean over frames of IoU at sigmoid(logit) > 0.5; a frame with an empty ground truth scores the share
+    of pixels predicted as background.
+    M_F: F-measure averaged over all frames with a non-empty ground truth, at the best of 255 thresholds.
+    M_F_batch: the reference's rule: that value per update, averaged over updates (a batch without
     foreground counts 0).
     foreground_share: the share of pixels predicted as foreground.
     Source: AVSBench (Zhou et al., ECCV 2022), Section 5.1, and its published evaluation.
@@ -113,11 +113,11 @@ class MaskScore(Sums):
 class SemanticScore(Sums):
     """M_J and M_F of AVSBench-semantic over a whole split.
 
-    update(logits (..., C, H, W), target (..., H, W) class indices): annotated frames only, padding left out
-    by the caller. Per frame and class IoU and F are summed, divided by the number of frames in which the
-    class occurs in prediction or truth, and averaged over all classes, background included; a class that
-    never occurs counts 0, as in the reference. compute() -> M_J, M_F, foreground_share, and iou, f (C,) per
-    class. The states iou_sum, f_sum and count (C,) are the reference's.
+    update(logits (..., C, H, W), target (..., H, W) class indices): annotated frames only, without padding.
+    IoU and F of each class are summed over frames, divided by the number of frames in which the class occurs
+    in prediction or ground truth, and averaged over all classes, background included. A class that never
+    occurs counts 0, as in the reference. compute() -> M_J, M_F, foreground_share, and iou, f (C,) per class.
+    The states iou_sum, f_sum and count (C,) are the reference's.
     """
 
     numbers = ("foreground", "pixels")
@@ -158,7 +158,7 @@ class SemanticScore(Sums):
 
 
 def contour(mask: Tensor) -> Tensor:
-    """Pixels that differ from their right, lower or lower right neighbour, (N, H, W) bool."""
+    """Pixels that differ from their right, lower or lower-right neighbour, (N, H, W) bool."""
     padded = F.pad(mask[:, None].float(), (0, 1, 0, 1), mode="replicate")[:, 0] > 0
     right, lower, lower_right = padded[:, :-1, 1:], padded[:, 1:, :-1], padded[:, 1:, 1:]
     return (mask ^ right) | (mask ^ lower) | (mask ^ lower_right)
@@ -171,16 +171,16 @@ def share_within(edge: Tensor, other: Tensor, disk: Tensor) -> Tensor:
 
 
 class BoundaryScore(Sums):
-    """How well the contour of a binary mask runs along that of the truth, the boundary measure F of DAVIS.
+    """How well the contour of a binary mask follows that of the ground truth: the boundary F of DAVIS.
 
     update(logits (..., H, W), target (..., H, W) 0 or 1): annotated frames only. Precision is the share of
     the predicted contour (of sigmoid(logit) > 0.5) within a tolerance of the true one, recall the share of
     the true contour within that of the predicted one; the tolerance is a disk of 0.8% of the frame's
-    diagonal, rounded up to pixels (2 at 128 x 128). compute() -> boundary_F: the mean over frames with a
-    non-empty truth of 2 P R / (P + R), 0 to 1; a frame left dark counts 0.
+    diagonal, rounded up to whole pixels (2 at 128 x 128). compute() -> boundary_F: 2 P R / (P + R), 0 to 1,
+    averaged over frames with a non-empty ground truth; a frame left dark counts 0.
     Source: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation",
-    CVPR 2016, with the tolerance of its published evaluation. DAVIS averages over all frames; here an empty
-    truth has no contour to find, as in M_F.
+    CVPR 2016, with the tolerance of its published evaluation. DAVIS averages over all frames; here frames
+    with an empty ground truth, which has no contour, are left out, as in M_F.
     """
 
     numbers = ("total", "frames")
@@ -206,7 +206,7 @@ class BoundaryScore(Sums):
 
 
 class FalsePositiveShare(Sums):
-    """What is marked and does not sound.
+    """How much is marked that does not sound.
 
     update(logits (..., H, W), target (..., H, W) 0 or 1): annotated frames only.
     compute() -> false_positive_share: of all background pixels, the share with sigmoid(logit) > 0.5.

@@ -43,18 +43,18 @@ from .run_folder import RunFolder
 
 
 class Trainer:
-    """Trains a model and keeps what it needs to be looked at later.
+    """Trains a model and keeps what is needed to study the training later.
 
-    out: a folder for train.json (configuration, and what is given as `about`), log.jsonl (a line for each
-    step, epoch and validation), `best` and `last` (model folders), which replace those of an earlier run, and
-    until it is through its last checkpoints; None writes nothing. On a CPU the same seed, data and threads
-    give the same weights, bit for bit, whatever stood before, however clips are loaded and validated, and
-    however often it was stopped and went on. What an earlier training froze learns if the configuration says
-    so; what was frozen by hand stays so.
+    out: a folder for train.json (the configuration and `about`), log.jsonl (a line for each step, epoch and
+    validation), `best` and `last` (model folders), which replace those of an earlier run, and, until the
+    training is done, its last checkpoints; None writes nothing. On a CPU the same seed, data and threads give
+    the same weights, bit for bit, whatever the folder held before, however clips are loaded and validated,
+    and however often the training was stopped and resumed. What an earlier training froze learns if the
+    configuration says so; what was frozen by hand stays frozen.
 
     Under `torchrun` a step takes `accumulate` batches from each process, weighted by their annotated frames:
-    but for rounding, the same as so many more, one after the other, in one process. Batch norms see one batch
-    at a time, and their running statistics move once a step, by the mean over its batches.
+    up to rounding, the same as taking all of them in one process, one after the other. Batch norms see one
+    batch at a time; their running statistics are updated once a step, with the mean over its batches.
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class Trainer:
     @no_settings_from_outside()
     @bars_closed()
     def fit(self, train: AVSBench, validation: AVSBench, resume: bool = False) -> dict:
-        """Returns the last validation's scores. resume: go on from the last checkpoint in `out`; if there is
-        none, as after a run that is through, begin anew. Ctrl-C and SIGTERM stop it after a step and a
+        """Returns the scores of the last validation. resume: continue from the last checkpoint in `out`; if
+        there is none, as after a finished run, start anew. Ctrl-C and SIGTERM stop it after a step and a
         checkpoint (`Stopped`).
 
-        Raises FloatingPointError, naming the clips, when the loss or its gradient is not finite: nothing was
-        learned from them, and what was saved until then stays; and ValueError for what cannot be trained or
-        validated with, for a folder that another process writes, or in which something else was trained;
-        ConnectionError where another process of this training has ended.
+        Raises FloatingPointError, with the names of the clips, if the loss or its gradient is not finite:
+        nothing was learned from them, and what was saved before remains; ValueError for what cannot be used
+        to train or validate, for a folder that another process writes, or that holds another training;
+        ConnectionError if another process of this training has ended.
 
-        Torch's switches are as before afterwards. The random generators, which start from the seed, are not,
+        Torch's settings are restored afterwards. The random generators, which start from the seed, are not,
         nor is glibc, which keeps freed memory until the process ends.
         """
         # An ablation's switch, or lambda = 0, leaves some parameters without gradient.
@@ -184,10 +184,10 @@ class Trainer:
         return scores
 
     def _try(self, train: AVSBench, validation: AVSBench) -> None:
-        """Raises now what the first batch or validation would raise. The model stays as it is."""
+        """Raises now what the first batch or validation would raise. The model does not change."""
         unfreeze(self.model.visual)
         if not learns(self.model):
-            raise ValueError("nothing can learn: all of the model is frozen. Unfreeze it (requires_grad_).")
+            raise ValueError("nothing can learn: the whole model is frozen. Unfreeze it (requires_grad_).")
         self.model.to(self.accelerator.device)
         if self.folder.path:
             self.model.check_saveable()
@@ -198,8 +198,8 @@ class Trainer:
             self._loss(self.model.train(), send_to_device(batch, self.accelerator.device))
 
     def _learn_from(self, model: torch.nn.Module, step: list[dict], place: tuple) -> dict[str, float]:
-        """Gradients of the mean over all annotated frames of a step, in all processes; what the log says.
-        place: the step's, in the training."""
+        """Gradients of the mean over all annotated frames of a step, in all processes; returns what to log.
+        place: of the step in the training."""
         frames = [int(batch["annotated"].sum()) for batch in step]
         (total,), last = summed(sum(frames)), len(step) - 1
         means = {"clips": sum(len(batch["name"]) for batch in step)}
@@ -214,7 +214,7 @@ class Trainer:
         return dict(zip(means, summed(*means.values())))
 
     def _loss(self, model: torch.nn.Module, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss of a batch, and what the log says of it: itself and its parts."""
+        """The loss of a batch, and what is logged: the loss and its parts."""
         config, device = self.config, self.accelerator.device
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             output = model(batch["frames"], batch["log_mel"])
@@ -225,8 +225,8 @@ class Trainer:
         return loss, {"loss": loss, **parts}
 
     def _not_finite(self, loss: float, epoch: int, step: list[dict]) -> str:
-        """The message for a loss or gradient that is not finite: the clips whose input is not, or else all of
-        the step."""
+        """The message for a loss or gradient that is not finite: the clips whose input is not finite, or all
+        clips of the step."""
         names, broken = (sum(found, []) for found in zip(*gathered(names_in(step))))
         kept = "There is no checkpoint yet."
         if self.out and (self.out / "last").is_dir():

@@ -1,4 +1,4 @@
-"""One file per paper, in one factory."""
+"""One file per paper, and one factory for all methods."""
 
 from .._common.names import unknown
 from .base import METHODS, AVSModel, ModelConfig, Output, Scale, build, class_of, load_model, register
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def list_methods() -> list[str]:
-    """Names that `create_model` knows, sorted."""
+    """The names that `create_model` knows, sorted."""
     return sorted(METHODS)
 
 

@@ -1,11 +1,11 @@
-"""AVESFormer (Wang et al., 2024, arXiv 2408.01708): what a transformer for audio-visual segmentation spends
-attention on, and where it need not.
+"""AVESFormer (Wang et al., 2024, arXiv 2408.01708): where a transformer for audio-visual segmentation needs
+attention, and where it does not.
 
-Its two findings. *Attention dissipation*: with sound as key and value, cross-attention has one key for a
-frame. The softmax over one key is 1, so every position gets the same vector, a bias per channel, and the
-query and key projections get no gradient. *Narrow attention*: in early decoder stages attention looks at
-neighbours, which a convolution does for less. Its two remedies: the prompt query generator makes many keys of
-the one sound, and the early focus decoder begins with convolutions and ends with transformer blocks.
+Its two findings. *Attention dissipation*: with sound as key and value, cross-attention has one key per frame.
+The softmax over one key is 1, so every position gets the same vector, a bias per channel, and the query and
+key projections get no gradient. *Narrow attention*: in early decoder stages attention looks at neighbours,
+which a convolution does at a lower cost. Its two remedies: the prompt query generator makes many keys from
+one sound, and the early focus decoder begins with convolutions and ends with transformer blocks.
 """
 
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ def feed_forward(width: int) -> nn.Sequential:
 
 
 class PromptQueryGenerator(nn.Module):
-    """Many keys of one sound: the audio is added to learned prompts p_k, then each token passes a
-    feed-forward.
+    """Many keys from one sound: the audio is added to learned prompts p_k, then each token passes through a
+    feed-forward network.
 
-    The feed-forward is ours, for the sum alone is not enough. A softmax does not see what all keys share, and
-    q W_K (a + p_k) has q W_K a in common: the weights would be those of the prompts, the same in silence, and
-    the output W_V a + sum_k w_k W_V p_k, in which the sound is again one bias per channel. What is not linear
-    in a + p_k lets the sound decide which positions look where.
+    The feed-forward network is ours, since the sum alone is not enough. A softmax ignores what all keys
+    share, and q W_K (a + p_k) shares q W_K a: the weights would be those of the prompts, even in silence, and
+    the output W_V a + sum_k w_k W_V p_k, in which the sound is again one bias per channel. A function that is
+    not linear in a + p_k lets the sound decide which positions look where.
     """
 
     def __init__(self, width: int, prompts: int):
@@ -56,8 +56,8 @@ class PromptQueryGenerator(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Positions attend to each other, then to the sound, then a feed-forward; layer norm before each
-    (chosen). No position code: any size fits."""
+    """Positions attend to each other, then to the sound, then a feed-forward network; layer norm before each
+    (chosen). Without positional encoding, any size works."""
 
     def __init__(self, width: int, temperature: float = 1.0):
         super().__init__()
@@ -80,16 +80,15 @@ class TransformerBlock(nn.Module):
 class AVESFormer(AVSModel):
     """AVESFormer. Wang et al., "AVESFormer: Efficient Transformer Design for Real-Time Audio-Visual
     Segmentation" (arXiv 2408.01708). An implementation in its spirit: there is no public code, and its sizes,
-    losses and recipe were not at hand. From the abstract, the captions and the public reviews: visual
+    losses and recipe were not available. From the abstract, the captions and the public reviews: visual
     queries, audio keys and values, prompts to which the audio is added, convolutions first and transformer
-    blocks last, frames that know nothing of each other. Chosen here: all numbers, the generator's
-    feed-forward, self-attention in the transformer blocks, and a decoder like a feature pyramid's. That
-    starts at the coarsest of four maps (strides 4 to 32), and each stage adds the next finer one; the finest
-    map takes part in a last convolution only, because attention among its positions would be most of the
-    cost.
+    blocks last, frames without exchange between them. Chosen here: all numbers, the generator's feed-forward
+    network, self-attention in the transformer blocks, and a decoder like a feature pyramid. It starts at the
+    coarsest of four maps (strides 4 to 32), and each stage adds the next finer one. The finest map takes part
+    only in a last convolution, because attention among its positions would be most of the cost.
 
     scales: one for each stage. visual is its map, audio the projected A, the same in all, similarity their
-    cosine, -1 to 1. The paper's own losses are unknown, so none is added to the masks'.
+    cosine, -1 to 1. The paper's own losses are unknown, so there is no auxiliary loss.
     """
 
     config_class = AVESFormerConfig
@@ -99,7 +98,7 @@ class AVESFormer(AVSModel):
     def __init__(self, config: AVESFormerConfig):
         super().__init__(config)
         if config.width < 8 or config.width % 8:
-            raise ValueError(f"width is {config.width}; expected a multiple of 8: it has 8 attention heads.")
+            raise ValueError(f"width is {config.width}; expected a multiple of 8, for 8 attention heads.")
         if config.prompts < 0:
             raise ValueError(f"prompts is {config.prompts}; expected at least 0.")
         if not 0 < config.temperature < float("inf"):
@@ -108,8 +107,8 @@ class AVESFormer(AVSModel):
         if len(kinds) != self.stages - 1 or set(kinds) - set(STAGES) or "t" not in kinds:
             raise ValueError(
                 f"decoder is {kinds!r}; expected {self.stages - 1} letters, one for each stage, coarse to "
-                "fine: 'c' for a convolution, 't' for a transformer block, of which it needs at least one "
-                "to hear anything."
+                "fine: 'c' for a convolution, 't' for a transformer block. At least one must be 't', since "
+                "only those blocks hear the sound."
             )
         width = config.width
         self.audio_projection = nn.Linear(self.audio.channels, width)
@@ -129,7 +128,7 @@ class AVESFormer(AVSModel):
         self.fusion = ("audio_projection", "generator", *attending)
 
     def all_seconds(self, sound: Tensor, seconds: int) -> Tensor:
-        """Keys of each frame (B*T, K, D) -> keys of all frames of its clip (B*T, T*K, D), its own marked."""
+        """Keys of each frame (B*T, K, D) -> keys of all frames of its clip (B*T, T*K, D), own ones marked."""
         keys = sound.unflatten(0, (-1, 1, seconds))                       # (B, 1, T, K, D)
         keys = keys.repeat(1, seconds, 1, 1, 1)                           # (B, T, T, K, D)  frame, second
         own = torch.eye(seconds, device=sound.device, dtype=sound.dtype)  # (T, T)
@@ -137,8 +136,8 @@ class AVESFormer(AVSModel):
         return marked.flatten(2, 3).flatten(0, 1)
 
     def decode(self, maps: list[Tensor], sound: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The early focus decoder: maps fine to coarse, sound (B, K, D) -> mask feature (B, D, h, w) of the
-        finest, and each stage's map."""
+        """The early focus decoder: maps, fine to coarse, and sound (B, K, D) -> mask feature (B, D, h, w) at
+        the finest scale, and each stage's map."""
         finest, *coarser = (lateral(x) for lateral, x in zip(self.lateral, maps, strict=True))
         x, stages = None, []
         for stage, kind, lateral in zip(self.decoder, self.config.decoder, reversed(coarser), strict=True):

@@ -1,15 +1,16 @@
 """AVSBench's TPAVI (Zhou et al., ECCV 2022, "Audio-Visual Segmentation", arXiv 2207.05042): every pixel of
-the clip meets every pixel.
+a clip meets every other.
 
-Temporal pixel-wise audio-visual interaction reads like attention over all N = T h w positions of a clip, but
+Temporal pixel-wise audio-visual interaction looks like attention over all N = T h w positions of a clip, but
 it has no softmax:
 
     y = theta(V) phi(A)^T g(V) / N        (N, C) = (N, C) (C, N) (N, C)
 
-A product of three matrices may be taken in either order. The authors take the left one first: N x N numbers,
-15,680 squared for five frames of 224 pixels at stride 4. Taking phi(A)^T g(V) first needs C x C numbers and a
-cost linear in N, and gives the same y, to rounding. So the quadratic cost belongs to the order of evaluation,
-not to the function; softmax attention, where each row is normalised before it meets g, has no such choice.
+A product of three matrices can be computed in either order. The authors compute the left one first: N x N
+numbers, 15,680 squared for five frames of 224 pixels at stride 4. Starting with phi(A)^T g(V) needs C x C
+numbers, has a cost linear in N, and gives the same y up to rounding. So the quadratic cost comes from the
+order of evaluation, not from the function. Softmax attention, which normalizes each row before it meets g,
+has no such choice.
 """
 
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class AVSBenchConfig(ModelConfig):
 
 
 class Context(nn.ModuleList):
-    """Four 3x3 convolutions of one map, summed: dilation 3, 6, 12, 18 look near and far.
+    """The sum of four 3x3 convolutions of one map, with dilations 3, 6, 12 and 18, to look near and far.
     (B, C, h, w) -> (B, width, h, w)."""
 
     def __init__(self, channels: int, width: int):
@@ -60,9 +61,8 @@ class TPAVI(nn.Module):
     h w; mu is linear with a batch norm.
 
     order: "published" or "associative", see the module's docstring. The published order holds all N x N
-    products at once while they are few; where they are many it takes the queries in turns, and in training
-    computes each turn's products again in the backward pass, so that memory stays bounded and the cost
-    quadratic.
+    products at once while they are few. If they are many, it takes the queries in chunks, and in training
+    recomputes each chunk's products in the backward pass: memory stays bounded, the cost stays quadratic.
     """
 
     def __init__(self, audio_channels: int, width: int, order: str = "published", bias: bool = True):
@@ -106,8 +106,8 @@ class TPAVI(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """relu(x) + conv(relu(conv(relu(x)))). The skip carries the rectified map: the authors rectify x in place
-    before they add it."""
+    """relu(x) + conv(relu(conv(relu(x)))). The skip connection carries the rectified map: the authors rectify
+    x in place before they add it."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -119,7 +119,7 @@ class ResidualUnit(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """One map joins what comes from the coarser ones; the result goes to the size of the next finer map."""
+    """Adds one map to the result of the coarser ones and resizes the sum to the next finer map."""
 
     def __init__(self, width: int, coarsest: bool):
         super().__init__()
@@ -135,14 +135,14 @@ class DecoderStage(nn.Module):
 @register
 class AVSBench(AVSModel):
     """AVSBench. Paper: Zhou et al., ECCV 2022: dilated convolutions bring four maps to one width, TPAVI lets
-    each meet the sound of all seconds, a decoder of residual units goes from coarse to fine. With ResNet-50
-    and VGGish it is the authors' function on their checkpoints; of SeaFormer it has the first four stages.
-    Frames of one clip see each other, clips do not; frames that pad a clip, beside a longer one in its batch,
-    count as its own.
+    each meet the sound of all seconds, and a decoder of residual units goes from coarse to fine. With
+    ResNet-50 and VGGish it computes the authors' function on their checkpoints; of SeaFormer it uses the
+    first four stages. Frames of one clip see each other, clips do not; frames that pad a clip to the length
+    of its batch count as its own.
 
-    scales: the rectified Z_i, A_i and their cosine. Chosen here: any T and any size (the authors' code runs
-    for five frames, whose maps halve exactly), each map upsampled to the next finer one's size; a last resize
-    where the strides do not lead back to the frame's size.
+    scales: the rectified Z_i, A_i and their cosine. Chosen here: any T and any size (the authors' code takes
+    five frames whose maps halve exactly), each map upsampled to the size of the next finer one, and a last
+    resize if the strides do not lead back to the frame's size.
     """
 
     config_class = AVSBenchConfig

@@ -1,9 +1,9 @@
-"""AVSegFormer (Gao et al., AAAI 2024, arXiv 2307.01146): a transformer whose queries are made from sound, and
-features gated by it.
+"""AVSegFormer (Gao et al., AAAI 2024, arXiv 2307.01146): a transformer whose queries are made from the sound,
+which also gates its features.
 
-Sound comes in twice: it makes the queries of the decoder (the paper's "sparse" way), and it gates the
-channels of the mask feature ("dense"). Each query's product with that feature is a map. Frames are
-independent: nothing is exchanged over time.
+Sound enters twice: it makes the queries of the decoder (the paper's "sparse" way), and it gates the channels
+of the mask feature ("dense"). Each query's product with that feature is a map. Frames are independent:
+nothing is exchanged over time.
 """
 
 import re
@@ -53,10 +53,10 @@ def mask_head(width: int, classes: int) -> nn.Sequential:
 
 
 def sine_positions(shapes: list[tuple[int, int]], width: int, like: Tensor) -> Tensor:
-    """Sine positions of maps of (h, w), map after map -> (S, D): D/2 channels for y, then D/2 for x (Carion
-    et al., "DETR", ECCV 2020).
+    """Sine positional encoding of maps of (h, w), map after map -> (S, D): D/2 channels for y, then D/2 for x
+    (Carion et al., "DETR", ECCV 2020).
 
-    Channels 2k and 2k + 1 are the sine and cosine of p / 10000^(2k / (D/2)), p counted from 1 as in the
+    Channels 2k and 2k + 1 are the sine and cosine of p / 10000^(2k / (D/2)), with p counted from 1 as in the
     published code.
     """
     half = width // 2
@@ -75,7 +75,7 @@ def sine_positions(shapes: list[tuple[int, int]], width: int, like: Tensor) -> T
 
 
 class QueryLayer(nn.Module):
-    """A layer of queries: attention among themselves, attention to a context, feed-forward; layer norm after
+    """A layer for queries: self-attention, attention to a context, feed-forward network; layer norm after
     each (post-norm)."""
 
     def __init__(self, width: int, hidden: int, bias: bool = True, dropout: float = 0.0):
@@ -87,7 +87,7 @@ class QueryLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def reset_parameters(self) -> None:
-        """As published, where query, key and value are one matrix (3 D, D): its Xavier bound is smaller by
+        """As published, where query, key and value are one matrix (3 D, D), so the Xavier bound is smaller by
         the square root of 2."""
         for attention in (self.self_attn, self.cross_attn):
             for linear in (attention.query, attention.key, attention.value):
@@ -108,8 +108,8 @@ class QueryGenerator(nn.Module):
 
     The softmax over one key is 1, whatever query and key are. So the cross-attention adds one vector, W_out
     W_value A, to every query; its query and key projections change nothing and get no gradient. They are kept
-    because the published checkpoints hold them, and as the lesson that they are. What tells the queries apart
-    is their embedding, in what self-attention and feed-forward make of the sum.
+    because the published checkpoints hold them, and because they teach this. Only their embeddings, through
+    self-attention and the feed-forward network, tell the queries apart.
     """
 
     def __init__(self, width: int, layers: int, queries: int):
@@ -126,7 +126,7 @@ class QueryGenerator(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Deformable attention over all positions of all levels, feed-forward; layer norm after each."""
+    """Deformable attention over all positions of all levels, feed-forward network; layer norm after each."""
 
     def __init__(self, width: int, dropout: float):
         super().__init__()
@@ -145,8 +145,8 @@ class EncoderLayer(nn.Module):
 
 
 class Mixer(nn.Module):
-    """Gates channels by sound: the audio, as the one query, looks over all pixels, and what it gathers
-    becomes a gate per channel.
+    """Gates channels by sound: the audio, as the only query, attends to all pixels, and the result becomes a
+    gate per channel.
 
     Here the softmax runs over pixels, so query and key matter; in the query generator it runs over one token.
     """
@@ -172,14 +172,14 @@ class AVSegFormer(AVSModel):
         M = mixer(conv(lateral(f0) + up(memory_1)), A)    Z = decoder(Q, memory)
         E_q = <Z_q, M>: a map per query                   logits = head(M + mlp(E))
 
-    It is the published code's computation, and loads its tensors. Chosen: any size of frames, `num_classes`,
-    and narrower models, whose hidden sizes are in proportion to `width` (256 is the published one). Of
-    SeaFormer the first four stages are read: strides 4 to 32, as of ResNet-50. The published scores on S4 and
+    It computes what the published code computes, and loads its tensors. Chosen: any size of frames,
+    `num_classes`, and narrower models, whose hidden sizes are in proportion to `width` (published: 256). Of
+    SeaFormer it uses the first four stages: strides 4 to 32, as in ResNet-50. The published scores on S4 and
     MS3 were computed on frames of 512 px, though the configuration says 224: compare costs at 512.
 
-    scales: one. visual = M, audio = A, similarity = their cosine, -1 to 1. The auxiliary loss ("mixing") asks
-    that M's mean over channels be the mask by itself. M is a ReLU times a gate, so the sigmoid of that mean
-    is at least 0.5, and the loss stays high: it can ask for contrast only.
+    scales: one. visual = M, audio = A, similarity = their cosine, -1 to 1. The auxiliary loss ("mixing")
+    makes M's mean over channels match the mask. M is a ReLU times a gate, so the sigmoid of that mean is at
+    least 0.5, and the loss stays high: it can only increase contrast.
     """
 
     config_class = AVSegFormerConfig
@@ -193,12 +193,12 @@ class AVSegFormer(AVSModel):
         super().__init__(config)
         if config.width < GROUP or config.width % GROUP:
             raise ValueError(
-                f"width is {config.width}; expected a multiple of {GROUP}: it has 8 heads, and group norms "
-                f"of {GROUP} channels."
+                f"width is {config.width}; expected a multiple of {GROUP}, for 8 heads and group norms of "
+                f"{GROUP} channels."
             )
         if not 1 <= config.layers <= 64 or config.queries < 1:
             raise ValueError(
-                f"layers is {config.layers} and queries is {config.queries}; expected 1 to 64 layers, and at "
+                f"layers is {config.layers} and queries is {config.queries}; expected 1 to 64 layers and at "
                 "least 1 query."
             )
         if not 0 <= config.dropout < 1:
@@ -227,7 +227,7 @@ class AVSegFormer(AVSModel):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The published initialisation of all but the encoders and the audio's projection."""
+        """The published initialization of everything but the encoders and the audio projection."""
         for name, parameter in self.named_parameters():
             if parameter.ndim > 1 and not name.startswith(("visual.", "audio.", "audio_projection.")):
                 nn.init.xavier_uniform_(parameter)
@@ -275,7 +275,7 @@ class AVSegFormer(AVSModel):
         """Our name of a tensor -> the authors': decoder.0.ffn.3.bias ->
         head.transformer.decoder.layers.0.linear2.bias.
 
-        Query, key and value are parts of one packed tensor there; in the mixer only key and value are.
+        There, query, key and value are parts of one packed tensor; in the mixer only key and value are.
         """
         for ours, theirs in _PUBLISHED:
             name = re.sub(ours, theirs, name)

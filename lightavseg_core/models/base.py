@@ -32,7 +32,7 @@ MOST = 4096
 
 
 class Scale(NamedTuple):
-    """One scale of a decoder, for analysis and for losses; which maps these are, each method says."""
+    """One scale of a decoder, for analysis and for losses; each method says which maps these are."""
 
     visual: Tensor      # (B, T, D, h, w)  V_dec
     audio: Tensor       # (B, T, D)        the audio state that it is compared with
@@ -40,7 +40,7 @@ class Scale(NamedTuple):
 
     @classmethod
     def compared(cls, visual: Tensor, audio: Tensor, clips: tuple[int, int]) -> Scale:
-        """By their cosine: visual (B*T, D, h, w), audio (B*T, D), clips (B, T)."""
+        """The scale of visual (B*T, D, h, w) and audio (B*T, D), with their cosine; clips: (B, T)."""
         seen, heard = visual.unflatten(0, clips), audio.unflatten(0, clips)
         similarity = cosine(visual, audio[..., None, None])  # (B*T, h, w)
         return cls(seen, heard, similarity.unflatten(0, clips))
@@ -55,7 +55,7 @@ class Output(NamedTuple):
 
 @dataclass
 class ModelConfig:
-    """What every method is configured by; a method adds its own fields in a subclass."""
+    """The configuration of every method; a method adds its own fields in a subclass."""
 
     method: str = ""
     visual: str = "seaformer_l"
@@ -67,30 +67,31 @@ class ModelConfig:
 def register(cls: type[AVSModel]) -> type[AVSModel]:
     """Class decorator: makes a method known to `create_model` by its configuration's default `method`.
 
-    Raises ValueError for no name, and for the name of another class. A class that is defined again, as by a
-    notebook's cell that runs twice, replaces itself: it has the same name in the same module.
+    Raises ValueError for a missing name, and for the name of another class. A class that is defined again, as
+    when a notebook cell runs twice, replaces itself: it has the same name in the same module.
     """
     name = cls.config_class.method
     if not name:
         raise ValueError(
-            f"{cls.__name__} is called {name!r}; expected a name of its own: set config_class to a dataclass "
-            "of which the field `method` has it as default."
+            f"the method of {cls.__name__} is {name!r}; expected a name of its own: set config_class to a "
+            "dataclass whose field `method` has that name as default."
         )
     known = METHODS.get(name, cls)
     if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(
-            f"{cls.__name__} is called {name!r}, as {known.__name__} is, which {known.__module__} holds; "
-            "expected a name of its own: give the field `method` of its configuration another default."
+            f"the method of {cls.__name__} is {name!r}, a name taken by {known.__name__} in "
+            f"{known.__module__}; expected a name of its own: give the field `method` of its configuration "
+            "another default."
         )
     METHODS[name] = cls
     return cls
 
 
 class AVSModel(nn.Module, PyTorchModelHubMixin):
-    """Frames and their sound to mask logits.
+    """Maps frames and their sound to mask logits.
 
-    Subclasses set `config_class` and implement `segment`. `visual` and `audio` are the encoders; any module
-    of the audio encoder's shape, (B, 1, F, M) -> (B, D), may replace `audio`; such a model cannot be saved.
+    Subclasses set `config_class` and implement `segment`. `visual` and `audio` are the encoders. Any module
+    with the audio encoder's shapes, (B, 1, F, M) -> (B, D), may replace `audio`; that model cannot be saved.
     """
 
     config_class: type[ModelConfig] = ModelConfig
@@ -119,8 +120,8 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
         """frames (B, T, 3, H, W) with ImageNet mean and std, any H, W >= 32; log_mel (B, T, 1, F, M) from
         `front_end` -> Output.
 
-        In training, batch norms need more than one position at the coarsest map: B T > 1 for small frames.
-        `scales` are returned in training and where asked for. Raises ValueError for other shapes and dtypes.
+        In training, batch norms need more than one position in the coarsest map: B T > 1 for small frames.
+        `scales` are returned in training and on request. Raises ValueError for other shapes and dtypes.
         """
         check_inputs(self, frames, log_mel)
         try:
@@ -132,7 +133,7 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
         return Output(logits, scales)
 
     def hear(self, log_mel: Tensor) -> Tensor:
-        """log_mel (N, 1, F, M) -> (N, D). Raises ValueError where an encoder put in place gives another D."""
+        """log_mel (N, 1, F, M) -> (N, D). Raises ValueError if a replaced encoder returns another D."""
         return check_heard(self.audio(log_mel), log_mel, self.audio_channels)
 
     def segment(
@@ -141,11 +142,11 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
         raise NotImplementedError
 
     def published_name(self, name: str) -> str | Part:
-        """Our name of a tensor that is in neither encoder -> the authors'."""
+        """Our name of a tensor outside both encoders -> the authors'."""
         raise NotImplementedError
 
     def published_names(self) -> dict[str, str | Part]:
-        """Our tensors' names -> the authors'."""
+        """The names of our tensors -> the authors'."""
         names = {}
         for name in self.state_dict():
             part, _, rest = name.partition(".")
@@ -158,22 +159,22 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
         return names
 
     def published_dead(self) -> dict[str, nn.Module]:
-        """What the authors' code builds, counts and saves but never runs: the published prefix -> a module of
-        the same tensors. The second branch of their ResNet-50; a method adds its own."""
+        """What the authors' code builds, counts and saves but never runs: the published prefix -> a module
+        with the same tensors. Here, the second branch of their ResNet-50; a method adds its own."""
         if self.published_visual is None:
             return {}
         return {f"{self.published_visual}.layer{i + 1}_2": self.visual.stages[i] for i in (2, 3)}
 
     def load_published(self, source: Source) -> LoadReport:
-        """Loads the authors' checkpoint by its tensor names. VGGish's tensors, which not every checkpoint
-        holds, may be absent.
+        """Loads the authors' checkpoint by its tensor names. VGGish's tensors may be absent: not every
+        checkpoint holds them.
 
-        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, other shapes, a
+        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, wrong shapes, a
         method without a checkpoint).
         """
         config = self.config
         if self.published_visual is None:
-            raise ValueError(f"{config.method}: its authors published no checkpoint.")
+            raise ValueError(f"{config.method}: its authors have published no checkpoint.")
         if config.visual != "resnet50":
             raise ValueError(
                 f"the published checkpoint of {config.method} is for visual='resnet50', audio='vggish'; this "
@@ -187,8 +188,8 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
         return load_renamed(self, read_tensors(source), names, f"{config.method} checkpoint", audio, dead)
 
     def check_saveable(self) -> None:
-        """Raises ValueError where the model is not what its configuration builds, as it is when it is loaded:
-        after a part was replaced by one with other tensors."""
+        """Raises ValueError if loading could not rebuild the model from its configuration: after a part was
+        replaced by one with other tensors."""
         shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
         if vars(self).get("_saveable") != shapes:
             check_built(self, shapes)
@@ -197,10 +198,10 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
     def save_pretrained(
         self, save_directory: str | Path, *, config: dict | None = None, model_card_kwargs: dict | None = None
     ) -> None:
-        """Writes config.json, model.safetensors and, where there is none, a README.md into a folder.
+        """Writes config.json, model.safetensors and, if there is none, a README.md into a folder.
 
-        Each file is complete before it takes the place of the old one: whoever is killed here, or finds the
-        disk full, leaves the old model, not a broken one. Raises OSError, and what `check_saveable` raises.
+        Each file is complete before it replaces the old one: if this is killed, or the disk is full, the old
+        model remains, not a broken one. Raises OSError, and what `check_saveable` raises.
         """
         self.check_saveable()
         folder = Path(save_directory)
@@ -221,19 +222,19 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> Self:
-        """What `load_model` gives, where it is of this class. Raises ValueError where it is not, and what
+        """`load_model` for a model of this class. Raises ValueError for a model of another class, and what
         `load_model` raises."""
         model = load_model(pretrained_model_name_or_path)
         if not isinstance(model, cls):
             raise ValueError(
-                f"{pretrained_model_name_or_path}: holds a model of {type(model).__name__}; expected one of "
+                f"{pretrained_model_name_or_path}: holds a {type(model).__name__} model; expected "
                 f"{cls.__name__}. load_model loads either."
             )
         return model
 
     def freeze_audio(self) -> None:
-        """No gradient to the audio encoder, and its batch norms keep their statistics (also after
-        `train()`)."""
+        """Freezes the audio encoder: it gets no gradient, and its batch norms keep their statistics (even
+        after `train()`)."""
         freeze(self.audio)
         self.audio.eval()
 
@@ -245,7 +246,7 @@ class AVSModel(nn.Module, PyTorchModelHubMixin):
 
 
 def class_of(method: str) -> type[AVSModel]:
-    """Raises ValueError, with a suggestion, for a name that is not known."""
+    """The class of a method. Raises ValueError, with a suggestion, for an unknown name."""
     if not isinstance(method, str) or method not in METHODS:
         raise unknown("method", method, METHODS)
     return METHODS[method]
@@ -271,7 +272,7 @@ def build(method: str, options: dict) -> AVSModel:
 
 
 def model_file(model: str | Path, name: str) -> Path:
-    """A file of a model, config.json or model.safetensors, from wherever `load_model` takes models."""
+    """A file of a model, config.json or model.safetensors, from any place that `load_model` accepts."""
     if repository := hub_id(model):
         return fetched(repository, name)
     folder = Path(model)
@@ -283,22 +284,22 @@ def model_file(model: str | Path, name: str) -> Path:
         return folder / name
     if folder.is_dir():
         raise FileNotFoundError(
-            f"{folder / name}: missing. A model folder holds config.json and model.safetensors; without "
-            "weights, or without a configuration, it is none. Write one with save_pretrained."
+            f"{folder / name}: missing. A model folder needs both config.json and model.safetensors. Write "
+            "one with save_pretrained."
         )
-    found = "a file" if folder.exists() else "no such folder"
+    found = "is a file" if folder.exists() else "no such folder"
     raise FileNotFoundError(
-        f"{folder}: {found}, so not a model folder (config.json and model.safetensors). A model of the "
-        "Hugging Face Hub is written hf:owner/name."
+        f"{folder}: {found}; expected a model folder (config.json and model.safetensors), or hf:owner/name "
+        "for a model on the Hugging Face Hub."
     )
 
 
 def load_model(folder_or_hub_id: str | Path) -> AVSModel:
-    """A model that `save_pretrained` wrote: a folder with config.json and model.safetensors, a run of `train`
-    (its best), or `hf:owner/name` of the Hugging Face Hub. "checkpoints/tiny", which comes with the package,
-    is found from every folder.
+    """Loads a model that `save_pretrained` wrote: a folder with config.json and model.safetensors, a run of
+    `train` (its best model), or `hf:owner/name` on the Hugging Face Hub. "checkpoints/tiny", which ships with
+    the package, is found from any folder.
 
-    Nothing in the files is executed. Raises FileNotFoundError or ValueError, naming the file.
+    Nothing in the files is executed. Raises FileNotFoundError or ValueError, with the name of the file.
     """
     config = model_file(folder_or_hub_id, "config.json")
     try:
@@ -320,7 +321,7 @@ def load_model(folder_or_hub_id: str | Path) -> AVSModel:
     if unexpected:
         raise ValueError(
             f"{weights}: holds {len(unexpected)} tensors that {config.name} has no place for, first "
-            f"{unexpected[0]}. The two files are not of one model."
+            f"{unexpected[0]}. The two files do not belong to the same model."
         )
     model = build(method, options)
     model.load_state_dict(present, strict=False)

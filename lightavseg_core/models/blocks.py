@@ -1,11 +1,11 @@
-"""Small blocks that methods share."""
+"""Small blocks that the methods share."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 def conv_block(inputs: int, outputs: int, separable: bool = False) -> nn.Sequential:
-    """3x3 convolution, batch norm, ReLU; separable: a depthwise 3x3 and then a 1x1 that mixes channels."""
+    """3x3 convolution, batch norm, ReLU; separable: a depthwise 3x3, then a 1x1 that mixes channels."""
     if separable:
         layers = [
             nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False),
@@ -21,9 +21,9 @@ class Attention(nn.Module):
     """Multi-head attention (Vaswani et al., NeurIPS 2017). Query, key, value and output projections are
     submodules, so that hooks see them.
 
-    forward: query (B, Q, C), key (B, K, C), and value like key where it differs -> (B, Q, C); softmax over
-    the K keys. dropout: of the softmax's weights, in training. temperature: divides the scores, beside the
-    usual square root of the head's width; a plain attribute, so that it may be turned on a trained model.
+    forward: query (B, Q, C), key (B, K, C), and value, shaped like key, if it differs -> (B, Q, C); softmax
+    over the K keys. dropout: of the attention weights, in training. temperature: divides the scores, beside
+    the usual square root of the head's width; a plain attribute, so it can be changed in a trained model.
     """
 
     def __init__(
@@ -31,13 +31,13 @@ class Attention(nn.Module):
     ):
         super().__init__()
         if channels % heads:
-            raise ValueError(f"width {channels} does not divide into {heads} attention heads.")
+            raise ValueError(f"width is {channels}; expected a multiple of {heads}, the attention heads.")
         self.heads, self.dropout, self.temperature = heads, dropout, temperature
         self.query, self.key, self.value, self.out = (nn.Linear(channels, channels, bias) for _ in range(4))
 
     @property
     def scale(self) -> float:
-        """What the products of queries and keys are multiplied by before the softmax."""
+        """The factor of the query-key products before the softmax."""
         return (self.query.out_features // self.heads) ** -0.5 / self.temperature
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor | None = None) -> Tensor:
@@ -60,9 +60,9 @@ def cosine(visual: Tensor, audio: Tensor) -> Tensor:
     """Cosine similarity of every position with one vector: visual (B, C, H, W), audio (B, C, 1, 1)
     -> (B, H, W) float32.
 
-    The same numbers as F.cosine_similarity, which broadcasts the vector over all positions first and takes
-    three times as long. In float32 also under autocast: divided by tau = 0.1 a cosine does not survive
-    bfloat16.
+    The same numbers as F.cosine_similarity, which first broadcasts the vector to all positions and takes
+    three times as long. In float32 even under autocast: divided by tau = 0.1, a cosine needs more precision
+    than bfloat16 has.
     """
     visual, audio = visual.float(), audio.float()
     return (visual * F.normalize(audio, dim=1)).sum(1) / visual.square().sum(1).clamp_min(1e-16).sqrt()

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 
 def pixel_centres(shapes: list[tuple[int, int]], like: Tensor) -> Tensor:
-    """Where the positions of maps of (h, w) lie: their pixels' centres as (x, y), 0 to 1 across the map, map
-    after map -> (S, 2)."""
+    """Centres of the pixels of maps of (h, w) as (x, y), 0 to 1 across the map, map after map -> (S, 2)."""
     centres = []
     for h, w in shapes:
         y = (torch.arange(h, device=like.device, dtype=like.dtype) + 0.5) / h
@@ -19,13 +18,13 @@ def pixel_centres(shapes: list[tuple[int, int]], like: Tensor) -> Tensor:
 
 
 class DeformableAttention(nn.Module):
-    """Each query looks at a few places around itself, in maps of several scales, instead of at every
+    """Each query looks at a few points around itself, in maps of several scales, instead of at every
     position.
 
-    Where to look and how much each place weighs come from the query alone, not from a product with keys: per
+    The query alone, without a product with keys, determines where to look and how much each point weighs: per
     head, `points` offsets for each of `levels` maps, in pixels of that map, and a softmax over all these
-    places; the values there are read bilinearly, zero outside the map (Eq. 3 of the paper). Over S positions
-    that is O(S C^2) where full attention takes O(S^2 C).
+    points. The values there are read bilinearly, zero outside the map (Eq. 3 of the paper). Over S positions
+    this takes O(S C^2), full attention O(S^2 C).
     """
 
     def __init__(self, channels: int, levels: int = 3, heads: int = 8, points: int = 4):
@@ -38,8 +37,8 @@ class DeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """As in the paper's appendix: at first each head looks 1, 2, ... pixels into a direction of its own,
-        and weighs all places alike."""
+        """As in the paper's appendix: at first each head looks 1, 2, ... pixels in its own direction and
+        weighs all points equally."""
         for linear in (self.sampling_offsets, self.attention_weights):
             nn.init.zeros_(linear.weight)
         for linear in (self.value, self.output):
@@ -57,8 +56,8 @@ class DeformableAttention(nn.Module):
     def forward(
         self, query: Tensor, source: Tensor, centres: Tensor, shapes: list[tuple[int, int]]
     ) -> Tensor:
-        """query (B, Q, C) at centres (Q, 2), source (B, S, C): the maps' positions, row by row, map after
-        map; shapes their (h, w). -> (B, Q, C)."""
+        """query (B, Q, C) at centres (Q, 2); source (B, S, C): the maps' positions, row by row, map after
+        map; shapes: their (h, w). -> (B, Q, C)."""
         split = (self.heads, self.levels, self.points)
         offsets = self.sampling_offsets(query).unflatten(-1, (*split, 2))  # (B, Q, heads, levels, points, 2)
         offsets = offsets.permute(3, 0, 2, 4, 1, 5).flatten(1, 2)          # (levels, B * heads, points, Q, 2)

@@ -1,5 +1,5 @@
-"""What a model is given, what an encoder of one's own gives it, and whether it can be built again: an error
-names what is wrong."""
+"""Checks of a model's inputs, of what a replaced encoder returns, and of whether a model can be rebuilt: each
+error names what is wrong."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def check_inputs(model: nn.Module, frames: Tensor, log_mel: Tensor) -> None:
-    """Raises ValueError for what `AVSModel.forward` does not take."""
+    """Raises ValueError for inputs that `AVSModel.forward` does not accept."""
     if not torch.compiler.is_compiling():  # which knows tensors only
         dtype = next(model.parameters()).dtype
         check_tensor("frames", frames, dtype)
@@ -26,13 +26,13 @@ def check_inputs(model: nn.Module, frames: Tensor, log_mel: Tensor) -> None:
     expected = (*clips, 1, *heard)
     if log_mel.shape != expected:
         raise ValueError(
-            f"log_mel has shape {tuple(log_mel.shape)}; expected {expected}: one log-mel for each frame, as "
-            "front_end(waveform, times) gives of a clip's sound (samples,), mono: waveform.mean(0) of stereo."
+            f"log_mel has shape {tuple(log_mel.shape)}; expected {expected}: one log-mel per frame, from "
+            "front_end(waveform, times) with a mono waveform (samples,); for stereo, take waveform.mean(0)."
         )
 
 
 def check_tensor(name: str, given: Tensor, dtype: torch.dtype) -> None:
-    """Raises ValueError for what is no tensor, and for another dtype than the weights have."""
+    """Raises ValueError for anything but a tensor with the dtype of the weights."""
     if not isinstance(given, Tensor):
         found = f"{name} is {type(given).__name__}"
         raise ValueError(f"{found}; expected a tensor: convert an array with torch.from_numpy.")
@@ -41,27 +41,27 @@ def check_tensor(name: str, given: Tensor, dtype: torch.dtype) -> None:
         return
     todo = f"{name}.to({dtype})"
     if name == "frames" and not given.is_floating_point():
-        todo = "data.images.prepare_frame makes them of 8-bit pictures, with ImageNet's mean and std"
-    raise ValueError(f"{name} is {given.dtype}; expected {dtype}, as the weights are: {todo}.")
+        todo = "data.images.prepare_frame makes them from 8-bit pictures, with ImageNet's mean and std"
+    raise ValueError(f"{name} is {given.dtype}; expected {dtype}, like the weights: {todo}.")
 
 
 def check_heard(heard: Tensor, log_mel: Tensor, channels: int) -> Tensor:
-    """What an audio encoder gave of log_mel (N, 1, F, M). Raises ValueError unless it is (N, channels)."""
+    """Returns an audio encoder's output for log_mel (N, 1, F, M); ValueError unless it is (N, channels)."""
     if heard.ndim != 2 or heard.shape[1] != channels:
         raise ValueError(
-            f"audio gives {tuple(heard.shape)}; expected ({log_mel.shape[0]}, {channels}), for which this "
-            "model was built. Let your encoder end in a layer of that width."
+            f"audio returns shape {tuple(heard.shape)}; expected ({log_mel.shape[0]}, {channels}), for which "
+            "this model was built. Let your encoder end in a layer of that width."
         )
     return heard
 
 
 def one_position(error: ValueError, frames: Tensor) -> str | None:
-    """Of the error of a batch norm that has a single position to learn from, what to do."""
+    """What to do, if the error comes from a batch norm with a single position to learn from; else None."""
     if "more than 1 value per channel" not in str(error):
         return None
     return (
-        f"frames has shape {tuple(frames.shape)}, and in training batch norms need more than 1 value per "
-        "channel: call model.eval(), or give more clips or seconds (B T > 1), or larger frames (H, W > 64)."
+        f"frames has shape {tuple(frames.shape)}, but in training batch norms need more than 1 value per "
+        "channel: call model.eval(), or give more clips or seconds (B T > 1) or larger frames (H, W > 64)."
     )
 
 
@@ -74,7 +74,7 @@ def check_built(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None
         parts = ", ".join(dict.fromkeys(name.partition(".")[0] for name in wrong))
         found, wanted = shapes.get(wrong[0], "missing"), expected.get(wrong[0], "none")
         raise ValueError(
-            f"{parts}: not as the configuration of {model.config.method} builds it ({wrong[0]} is {found}, "
-            f"expected {wanted}), so it could not be loaded. Make it a method of its own "
+            f"{parts}: differs from what the configuration of {model.config.method} builds ({wrong[0]} is "
+            f"{found}, expected {wanted}), so it could not be loaded again. Make it a method of its own "
             "(docs/adding_a_method.md), or torch.save its state_dict()."
         )

@@ -1,7 +1,7 @@
 """LightAVSeg (ICML 2026, arXiv 2605.08805): audio tells what is sounding, vision tells where.
 
-A global audio vector meets the visual features only as one number per channel: it is refined by what is seen,
-stage by stage (RAVE), added to the features, and refined again from coarse to fine in the decoder (CMFD).
+A global audio vector meets the visual features only as one number per channel: what is seen refines it, stage
+by stage (RAVE); it is added to the features, and refined again from coarse to fine in the decoder (CMFD).
 Only visual features keep positions, so the cost is O(H W). The paper has no public code; where it leaves a
 choice, the comment says "chosen".
 """
@@ -81,9 +81,9 @@ class CMFDStage(nn.Module):
 
 @register
 class LightAVSeg(AVSModel):
-    """LightAVSeg. Paper: arXiv 2605.08805, Section 3. Chosen here: five stages where the encoder has five,
-    the decoder's width and its 3x3 blocks, the head, and where static fusion (agve = har = cmfd = False) adds
-    the audio: once, at the decoder's coarsest scale."""
+    """LightAVSeg. Paper: arXiv 2605.08805, Section 3. Chosen here: five stages if the encoder has five, the
+    decoder's width and its 3x3 blocks, the head, and where static fusion (agve = har = cmfd = False) adds the
+    audio: once, at the decoder's coarsest scale."""
 
     config_class = LightAVSegConfig
     auxiliary = "alignment"
@@ -113,7 +113,7 @@ class LightAVSeg(AVSModel):
         self.head = nn.Sequential(block, nn.Conv2d(width, config.num_classes, 1))
 
     def encode(self, frames: Tensor, audio: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """RAVE: frames (B, 3, H, W), A_0 (B, C_a, 1, 1) -> V_i^enc and A_i of every stage, fine to coarse."""
+        """RAVE: frames (B, 3, H, W), A_0 (B, C_a, 1, 1) -> V_i^enc and A_i of each stage, fine to coarse."""
         visuals, audios, visual, state = [], [], frames, audio
         for stage, rave in zip(self.visual.stages, self.rave, strict=True):
             visual, refined = rave(stage(visual), state)  # the next stage reads V_i^enc
@@ -125,7 +125,7 @@ class LightAVSeg(AVSModel):
     def decode(
         self, visuals: list[Tensor], audios: list[Tensor], audio: Tensor, with_scales: bool = False
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor | None]]]:
-        """CMFD, coarse to fine -> the finest map (B, D, h, w), and (V_dec, Â) of every scale."""
+        """CMFD, coarse to fine -> the finest map (B, D, h, w), and (V_dec, Â) of each scale."""
         scales, x, state = [], None, None
         for i in reversed(range(len(visuals))):
             lateral = self.lateral[i](visuals[i])    # (B, D, h, w)

@@ -1,5 +1,4 @@
-"""Mamba (Gu and Dao, COLM 2024, arXiv 2312.00752): a state-space model that selects what to keep by what it
-reads."""
+"""Mamba (Gu and Dao, COLM 2024, arXiv 2312.00752): a state-space model whose input selects what it keeps."""
 
 import math
 
@@ -12,8 +11,8 @@ STEPS = (1e-3, 1e-1)  # range of the step size at the start of training
 
 
 class Mamba(nn.Module):
-    """One Mamba block, inner width 2 C. Its names are those of the authors' code. The scan is a loop over
-    time: clips last seconds.
+    """One Mamba block of inner width 2 C, with the names of the authors' code. The scan is a loop over time,
+    since clips last only seconds.
 
     forward: (B, T, C) -> (B, T, C), causal: no second hears a later one.
     """

@@ -1,5 +1,4 @@
-"""What the presets of `create_model` have in common; what a method's own options are in them, its class
-says."""
+"""What the presets of `create_model` have in common; each method's class adds its own options."""
 
 # `paper` has the published sizes; `lean` gives LightAVSeg a lighter decoder on the same encoders; `tiny` is
 # what two cores train.

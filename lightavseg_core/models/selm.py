@@ -1,9 +1,9 @@
 """SelM (Li et al., ACM MM 2024): state spaces over time select what to listen to, hard token attention
 selects where.
 
-Sound meets the image three times: while the backbone runs (DAM), once per second and channel (BCSM), and in
-the decoder, where two tokens, one of which has heard the sound, share the pixels out among them. Written from
-the published code's behaviour; checked by its numbers.
+Sound meets the image three times: in the backbone (DAM), once per second and channel (BCSM), and in the
+decoder, where two tokens, one of which has heard the sound, divide the pixels between them. Written from the
+published code's behaviour and checked against its numbers.
 """
 
 from dataclasses import dataclass
@@ -30,19 +30,19 @@ class SelMConfig(ModelConfig):
 
 
 def instance_norm(x: Tensor) -> Tensor:
-    """Each channel of each frame to mean 0 and variance 1 over its positions: (N, C, L), any L >= 1. torch's
-    own refuses L = 1."""
+    """Normalizes each channel of each frame to mean 0 and variance 1 over its positions: (N, C, L), any
+    L >= 1. torch's own refuses L = 1."""
     return F.layer_norm(x, x.shape[-1:])
 
 
 class AudioToPixels(nn.Module):
     """DAM, visual side: every pixel asks the sound of its second. x (N, C, P), audio (N, D, 1) -> (N, C, P).
 
-    Computed as published, and it comes to nothing: there is one key, so the softmax over it is 1, every pixel
-    hears the same vector, and the instance norm takes the mean away from a constant. What is left is
+    Computed as published, yet without effect: there is one key, so the softmax over it is 1, every pixel
+    hears the same vector, and the instance norm subtracts the mean from a constant. What remains is
     GELU(bias of `out`), one number per channel, whatever is seen or heard: attention dissipation again, and
-    here the norm removes even the broadcast vector. (In floating point a constant misses its mean by a
-    rounding error, and the norm divides that by sqrt(1e-5): about 1e-5 instead of 0.)
+    here the norm removes even the broadcast vector. (In floating point a constant differs from its mean by a
+    rounding error, which the norm divides by sqrt(1e-5): about 1e-5 instead of 0.)
     """
 
     def __init__(self, channels: int, width: int):
@@ -64,8 +64,8 @@ class AudioToPixels(nn.Module):
 
 
 class PixelsToAudio(nn.Module):
-    """DAM, audio side: the sound asks all pixels. x (N, C, P), audio (N, D, 1) -> (N, D, 1). This is where
-    the image reaches the sound."""
+    """DAM, audio side: the sound asks all pixels. x (N, C, P), audio (N, D, 1) -> (N, D, 1). Here the image
+    reaches the sound."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
@@ -83,8 +83,8 @@ class PixelsToAudio(nn.Module):
 
 
 class DAM(nn.Module):
-    """Dual Alignment Module, after a stage of the backbone; both sides read what came in. x (N, C, h, w),
-    audio (N, D, 1) -> the same."""
+    """Dual Alignment Module, after a stage of the backbone; both sides read the module's input.
+    x (N, C, h, w), audio (N, D, 1) -> the same shapes."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
@@ -101,8 +101,8 @@ class DAM(nn.Module):
 
 
 class MambaLayer(nn.Module):
-    """Layer norm, then a Mamba block around which the *normed* signal passes (published). (B, T, D) -> the
-    same."""
+    """Layer norm, then a Mamba block whose residual is the *normed* signal (published). (B, T, D) -> the same
+    shape."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -117,10 +117,10 @@ class BCSM(nn.Module):
     """Bidirectional gates over time: at each scale the sound gates the image's channels, and the images
     together gate the sound's.
 
-    maps: four of (B*T, D, h, w), clips (B, T), audio (B*T, D) -> the same. Each frame's gate is its own. With
-    `published`, as in the authors' code, all but the first audio gate are flattened with time before clip
-    while the features are flattened with clip before time: frame k of the batch takes the gate of second
-    k // B of clip k % B. For one clip that is right; for more, clips mix, and the scores were made so.
+    maps: four of (B*T, D, h, w), clips (B, T), audio (B*T, D) -> the same shapes. Each frame has its own
+    gate. With `published`, as in the authors' code, all but the first audio gate are flattened with time
+    before clip, but the features with clip before time: frame k of the batch takes the gate of second k // B
+    of clip k % B. For one clip that is right; with more, clips mix, and the scores were measured that way.
     """
 
     def __init__(self, width: int, layers: int, published: bool):
@@ -159,15 +159,15 @@ class SelM(AVSModel):
     """SelM. Paper: Li, Yu, Wang, Wang and Lu, "SelM: Selective Mechanism based Audio-Visual Segmentation",
     ACM MM 2024.
 
-    Found in the published code, and kept: the early fusion adds one constant per channel (AudioToPixels), so
-    sound reaches the pixels only through BCSM's gates and the decoder. Found, and kept behind
-    `published=True`: clips of a batch mix in the gates, and Gumbel noise is drawn in evaluation too, so that
-    the published model is random. By default evaluation is deterministic and clips stand alone. Removed: one
-    image size only (positional embeddings are resized), five frames only, and a temperature that never
-    learned (TokenAttention). Chosen here: of SeaFormer the first four stages are read, strides 4 to 32 as of
-    ResNet-50. As published, several classes (AVSS) have one generated kernel each, without the bias that the
-    binary head generates. `scales`: at each token attention the map, the second token, which has heard the
-    sound, and its hit map: 1 where a pixel chose it, else 0.
+    Found in the published code and kept: the early fusion adds one constant per channel (AudioToPixels), so
+    sound reaches the pixels only through BCSM's gates and the decoder. Found and kept with `published=True`:
+    clips of a batch mix in the gates, and Gumbel noise is drawn in evaluation too, so the published model is
+    random. By default evaluation is deterministic and clips are independent. Removed: the restriction to one
+    image size (positional embeddings are resized) and to five frames, and a temperature that never learned
+    (TokenAttention). Chosen here: of SeaFormer the first four stages, strides 4 to 32 as in ResNet-50. As
+    published, several classes (AVSS) have one generated kernel each, without the bias that the binary head
+    generates. `scales`: at each token attention the map, the second token, which has heard the sound, and its
+    hit map: 1 where a pixel chose it, else 0.
     """
 
     config_class = SelMConfig

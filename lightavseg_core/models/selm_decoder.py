@@ -1,4 +1,4 @@
-"""SelM's decoder: two tokens share the pixels out among them, coarse to fine, and the one that has heard the
+"""SelM's decoder: two tokens divide the pixels between them, coarse to fine, and the one that has heard the
 sound becomes the mask's kernel."""
 
 import torch
@@ -22,8 +22,8 @@ def conv_norm(inputs: int, outputs: int, bias: bool = True) -> tuple[nn.Module, 
 
 
 def gumbel_noise(scores: Tensor) -> Tensor:
-    """Gumbel(0, 1) noise for each score: the highest of score + noise is a draw from their softmax. From
-    torch's global generator."""
+    """Gumbel(0, 1) noise for each score, from torch's global generator: the highest of score + noise is a
+    draw from their softmax."""
     uniform = torch.rand(scores.shape, device=scores.device).clamp_min(1e-30)  # float32 also under autocast
     return -(-uniform.log()).log()
 
@@ -43,7 +43,7 @@ class LoadAudio(nn.Module):
     tokens (N, 2, D), audio (N, D).
 
     One frame has one second of sound, so one key: its weight is 1 whatever the query. Query, key and the
-    query's norm never matter nor learn.
+    query's norm never matter and never learn.
     """
 
     def __init__(self, width: int):
@@ -62,13 +62,14 @@ class LoadAudio(nn.Module):
 
 
 class TokenAttention(nn.Module):
-    """Each pixel goes to one of two tokens, and each token becomes what its pixels are (SelM's cross-level
+    """Each pixel chooses one of two tokens, and each token gathers its pixels (SelM's cross-level
     attention; GroupViT's assignment).
 
     tokens (N, 2, D), visual (N, P, D) -> tokens, and the hit maps (N, 2, P): 1 where a pixel chose the token,
     else 0. The choice is an argmax of cosines, with Gumbel noise in training; its gradient is that of the
-    softmax (straight-through). `tau` is the softmax's temperature, exp(min(tau, 0)). Published, tau starts at
-    1, where the minimum cuts off its gradient for good; here at 0: the same temperature, and it learns.
+    softmax (straight-through). `tau` sets the softmax's temperature, exp(min(tau, 0)). In the published code
+    tau starts at 1, where the minimum cuts off its gradient for good; here at 0: the same temperature, and it
+    learns.
     """
 
     def __init__(self, width: int, dropout: float, published: bool):
@@ -96,7 +97,7 @@ class TokenAttention(nn.Module):
 
 
 class Level(nn.Module):
-    """One level: fuse the coarser map with the finer, let the second token hear, share the pixels out.
+    """One level: fuse the coarser map with the finer, let the second token hear, assign the pixels.
 
     x (N, D, h', w'), skip (N, D, h, w), tokens (N, 2, D), audio (N, D) -> map (N, D, h, w), tokens (N, 2, D),
     hits (N, 2, h, w).
@@ -122,10 +123,9 @@ class Level(nn.Module):
 
 
 class Decoder(nn.Module):
-    """maps: four of (N, D, h, w), fine to coarse; audio (N, D) -> what each of three levels gave, coarse to
-    fine.
+    """maps: four of (N, D, h, w), fine to coarse; audio (N, D) -> the outputs of the levels, coarse to fine.
 
-    sides: of the square maps of the levels at the size that the model is trained at, coarse to fine.
+    sides: of the levels' square maps at the training size, coarse to fine.
     """
 
     def __init__(self, width: int, sides: list[int], published: bool):
@@ -147,8 +147,8 @@ class DynamicHead(nn.Module):
     """Upsamples the finest map and reads it with kernels made from a token. x (N, D, h, w), token (N, D) ->
     (N, K, h', w').
 
-    Binary: one kernel of D weights and a bias. K > 1 classes: K kernels of D weights without a bias, as the
-    published AVSS model.
+    Binary: one kernel of D weights and a bias. K > 1 classes: K kernels of D weights without a bias, as in
+    the published AVSS model.
     """
 
     def __init__(self, width: int, classes: int, upsamplings: int):

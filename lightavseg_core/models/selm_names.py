@@ -55,14 +55,13 @@ BCSM_NAMES = (
 
 
 def _renamed(name: str, names: dict[str, str]) -> str:
-    """By the longest prefix that is in `names`."""
+    """The name with its longest prefix in `names` replaced."""
     prefix = max((prefix for prefix in names if f"{name}.".startswith(f"{prefix}.")), key=len)
     return names[prefix] + name.removeprefix(prefix)
 
 
 def published_name(name: str, upsamplings: int) -> str:
-    """Our name of a tensor that is in neither encoder -> the authors'; `upsamplings` as in the
-    configuration."""
+    """Our name of a tensor outside both encoders -> the authors'; `upsamplings` as in the configuration."""
     part, rest = name.split(".", 1)
     if part == "dam":
         level, rest = rest.split(".", 1)

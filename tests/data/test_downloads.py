@@ -114,7 +114,7 @@ def test_a_partial_copy_is_no_mistake(tmp_path):
     binary_tree(tmp_path, "s4", ["palette"])
     report = check(tmp_path, "s4")
     assert report.ok and report.categories == {"dog_barking": 1}
-    assert "categories: 1; published are 23" in report.notes
+    assert "categories: 1; published: 23" in report.notes
     semantic_tree(tmp_path)
     report = check(tmp_path, "avss")
     assert report.ok and report.kinds == {"v1s": 1, "v1m": 2, "v2": 1}

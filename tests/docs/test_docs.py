@@ -158,8 +158,8 @@ def test_names_of_methods_are_their_own(late_fusion):
         pass
 
     cases = {
-        LightAVSeg2: "LightAVSeg2 is called 'lightavseg', as LightAVSeg is",
-        Nameless: "Nameless is called ''; expected a name",
+        LightAVSeg2: "LightAVSeg2 is 'lightavseg', a name taken by LightAVSeg",
+        Nameless: "Nameless is ''; expected a name",
     }
     for cls, said in cases.items():
         with pytest.raises(ValueError, match=said):

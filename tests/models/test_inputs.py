@@ -32,7 +32,7 @@ class Ear(nn.Module):
 WRONG = {
     "transposed": (FRAMES, LOG_MEL.mT, r"log_mel .*\(1, 2, 1, 64, 96\); expected \(1, 2, 1, 96, 64\)"),
     "another front end's": (FRAMES, torch.randn(1, 2, 1, 101, 64), r"expected \(1, 2, 1, 96, 64\)"),
-    "of a stereo waveform": (FRAMES, torch.stack([LOG_MEL[0]] * 2)[None], "log_mel .*mean.0. of stereo"),
+    "of a stereo waveform": (FRAMES, torch.stack([LOG_MEL[0]] * 2)[None], "log_mel .*waveform.mean.0."),
     "8-bit frames": (FRAMES.byte(), LOG_MEL, "frames is torch.uint8; expected torch.float32.*prepare_frame"),
     "float64 frames": (FRAMES.double(), LOG_MEL, r"frames is torch.float64.*: frames.to\(torch.float32\)"),
     "float64 sound": (FRAMES, LOG_MEL.double(), r"log_mel is torch.float64.*: log_mel.to\(torch.float32\)"),
@@ -132,7 +132,7 @@ def test_the_checks_are_in_no_graph(model, monkeypatch):
 def test_an_encoder_of_another_width_is_told_the_width(method):
     model = lav.create_model(method, preset="tiny").eval()
     model.audio = Ear(77)
-    wanted = re.escape(f"audio gives (2, 77); expected (2, {model.audio_channels})")
+    wanted = re.escape(f"audio returns shape (2, 77); expected (2, {model.audio_channels})")
     with pytest.raises(ValueError, match=wanted):
         model(FRAMES, LOG_MEL)
     model.audio = Ear(model.audio_channels)
@@ -157,7 +157,7 @@ def test_what_could_not_be_loaded_is_not_saved(part, tmp_path):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     setattr(model, part, PARTS[part](model))
     for place in (folder, tmp_path / "new"):
-        words = f"^{part}: not as the configuration of lightavseg builds it"
+        words = f"^{part}: differs from what the configuration of lightavseg builds"
         with pytest.raises(ValueError, match=words) as error:
             model.save_pretrained(place)
         assert "could not be loaded" in str(error.value) and "\n" not in str(error.value)
@@ -174,7 +174,7 @@ def test_training_begins_with_what_can_be_saved(shapes, tmp_path):
     data = lav.data.AVSBench(shapes, "ms3", "test", 64)
     model = create()
     model.audio = Ear(model.audio_channels)
-    with pytest.raises(ValueError, match="^audio: not as the configuration"):
+    with pytest.raises(ValueError, match="^audio: differs from what the configuration"):
         lav.Trainer(model, lav.TrainConfig(epochs=1), tmp_path / "run").fit(data, data)
     assert not (tmp_path / "run").exists()
 

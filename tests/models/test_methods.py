@@ -123,8 +123,8 @@ def test_a_class_that_is_defined_again_replaces_itself(registry, module):
 @pytest.mark.parametrize("module", ["__main__", "my_method"])
 @pytest.mark.parametrize("name", ["LightAVSeg", "Other"])
 def test_the_name_of_another_modules_class_is_refused(registry, module, name):
-    holder = r"as LightAVSeg is, which lightavseg_core\.models\.lightavseg holds; expected a name of its own"
-    with pytest.raises(ValueError, match=f"{name} is called 'lightavseg', {holder}: give the field `method`"):
+    holder = r"a name taken by LightAVSeg in lightavseg_core\.models\.lightavseg; expected a name of its own"
+    with pytest.raises(ValueError, match=f"{name} is 'lightavseg', {holder}: give the field `method`"):
         define(module, name, "lightavseg")
     assert registry["lightavseg"] is lav.models.LightAVSeg
 
@@ -146,7 +146,7 @@ def test_presets_are_the_classs_own(registry):
 def test_without_published_code_nothing_of_it_is_counted():
     model = create("avesformer", "heavy")
     assert model.published_dead() == {}
-    with pytest.raises(ValueError, match="avesformer: its authors published no checkpoint"):
+    with pytest.raises(ValueError, match="avesformer: its authors have published no checkpoint"):
         model.load_published({})
 
 

@@ -85,7 +85,7 @@ def test_the_class_loads_as_strictly_as_load_model(model, tmp_path):
         assert type(loaded) is lav.models.LightAVSeg and loaded.config == model.config and not loaded.training
         values = loaded.state_dict()
         assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
-    with pytest.raises(ValueError, match=r"m: holds a model of LightAVSeg; expected one of AVESFormer\."):
+    with pytest.raises(ValueError, match=r"m: holds a LightAVSeg model; expected AVESFormer\."):
         lav.models.AVESFormer.from_pretrained(tmp_path / "m")
     weights = tmp_path / "m" / "model.safetensors"
     tensors = safetensors.torch.load_file(weights)
@@ -97,11 +97,11 @@ def test_the_class_loads_as_strictly_as_load_model(model, tmp_path):
 
 @pytest.mark.slow
 def test_folders_that_hold_no_model(model, tmp_path):
-    refused(FileNotFoundError, tmp_path / "absent", "not a model folder")
-    refused(FileNotFoundError, "/absent", "not a model folder")
+    refused(FileNotFoundError, tmp_path / "absent", "expected a model folder")
+    refused(FileNotFoundError, "/absent", "expected a model folder")
     refused(FileNotFoundError, tmp_path, "config.json")
     model.save_pretrained(tmp_path / "m")
-    refused(FileNotFoundError, tmp_path / "m" / "config.json", "not a model folder")
+    refused(FileNotFoundError, tmp_path / "m" / "config.json", "expected a model folder")
     weights = tmp_path / "m" / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-100])
@@ -110,7 +110,7 @@ def test_folders_that_hold_no_model(model, tmp_path):
     weights.write_bytes((tmp_path / "wide" / "model.safetensors").read_bytes())
     refused(ValueError, tmp_path / "m", "another shape")
     weights.unlink()
-    refused(FileNotFoundError, tmp_path / "m", "model.safetensors", "without weights")
+    refused(FileNotFoundError, tmp_path / "m", "model.safetensors", "missing. A model folder needs")
 
 
 NO_CONFIGURATIONS = ["{", "[]", "null", "{}", '"lightavseg"', "\xff"]

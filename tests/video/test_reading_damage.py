@@ -228,7 +228,7 @@ def test_broken_videos_end_in_one_line(tmp_path, monkeypatch):
     }
     for name, content in made.items():
         (tmp_path / name).write_bytes(content)
-    words = {"sound.mka": "no moving pictures", "codec.webm": "its video is coded"}
+    words = {"sound.mka": "no moving pictures", "codec.webm": "the codec of its video"}
     for name in (*made, "sound.mka"):
         for use in (probe, every_picture):
             with pytest.raises(ValueError, match=words.get(name, "cannot be decoded as video")) as caught:
