@@ -70,7 +70,7 @@ class Predict:
 
 @dataclass
 class Export:
-    """Write a model as a file for ONNX Runtime, ExecuTorch (phones) or OpenVINO.
+    """Write a model as a file for ONNX Runtime, ExecuTorch (phones), OpenVINO or the live page.
 
     It then runs without PyTorch's code. Needs the extra `edge`. The file takes frames of one size and clips
     of one length. Before it gets its name its own runtime runs it on clips, beside PyTorch.
@@ -79,9 +79,11 @@ class Export:
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """A model folder, a run of `train` (its best), or hf:owner/name of the Hugging Face Hub."""
-    runtime: Literal["onnx", "executorch", "openvino"]
-    precision: Literal["fp32", "int8"] = "fp32"
-    """int8: 8-bit integers, of which the ranges are measured on the clips."""
+    runtime: Literal["onnx", "executorch", "openvino", "web"]
+    """web: what the live page in a browser loads."""
+    precision: Literal["fp32", "int8", "smallest"] = "fp32"
+    """int8: 8-bit integers, of which the ranges are measured on the clips. smallest, of web alone: weights in
+    8 or 16 bits, where the masks stay what they were."""
     data: Path | None = None
     """A dataset whose training clips are compared on, and what int8 is measured on. Without, SoundingShapes
     are generated for it: they say whether the file does what the model does, but give the int8 of a model for
@@ -105,14 +107,19 @@ class Export:
         from .._common.ranges import SIDE, within
         from ..data.avsbench import AVSBench
         from ..data.sounding_shapes import generate
+        from ..deploy import web
         from ..deploy.export import checked, clips_of, export
         from ..deploy.runtimes import SUFFIX
         from ..models.base import load_model
 
         model, name = load_model(self.checkpoint), self.checkpoint.resolve().name
-        default = f"{name}_{self.runtime}_{self.precision}{SUFFIX[self.runtime]}"
-        out = self.out or Path("runs/export", default)
-        checked(out, self.runtime, self.precision)  # before the clips, which take their time
+        for_page = self.runtime == "web"
+        suffix = SUFFIX["onnx" if for_page else self.runtime]
+        out = self.out or Path("runs/export", f"{name}_{self.runtime}_{self.precision}{suffix}")
+        if for_page:  # before the clips, which take their time
+            web.checked(out, self.precision)
+        else:
+            checked(out, self.runtime, self.precision)
         size = model.config.size if self.size is None else self.size
         within(*SIDE, size=size)
         with TemporaryDirectory() as folder:
@@ -120,16 +127,21 @@ class Export:
                 generate(folder, self.subset, {"train": self.clips}, size)
             data = AVSBench(self.data or folder, self.subset, "train", size, model.front_end)
             clips = clips_of(data, self.seconds, self.clips)
-        found = export(model, out, self.runtime, clips, self.precision, name, self._command())
+        if for_page:
+            found = web.export(model, out, clips, self.precision, name, self._command())
+        else:
+            found = export(model, out, self.runtime, clips, self.precision, name, self._command())
         files = [out, out.with_suffix(".bin")] if self.runtime == "openvino" else [out]
         mb = sum(file.stat().st_size for file in files) / 1e6
         if self.json:
             about = {"file": str(out), "mb": round(mb, 3), "clips": len(clips), **found._asdict()}
             print(json.dumps(about))
         else:
+            form = f", weights in {found.precision}" if for_page else ""
             print(
-                f"{out}: {mb:.1f} MB; logits deviate from PyTorch's by {100 * found.deviation:.2g}% of their "
-                f"mean absolute value, {found.pixels:.2%} of the pixels are marked alike ({len(clips)} clips)"
+                f"{out}: {mb:.1f} MB{form}; logits deviate from PyTorch's by {100 * found.deviation:.2g}% "
+                f"of their mean absolute value, {found.pixels:.2%} of the pixels are marked alike "
+                f"({len(clips)} clips)"
             )
         return 0
 

@@ -1,4 +1,4 @@
 """How a model is run elsewhere: eagerly or compiled, as an exported file, in which runtime."""
-from . import eager, edge_graph, export, runtimes
+from . import eager, edge_graph, export, runtimes, web
 
-__all__ = ["eager", "edge_graph", "export", "runtimes"]
+__all__ = ["eager", "edge_graph", "export", "runtimes", "web"]

@@ -12,6 +12,7 @@ The model's own code stays as it reads; what is changed here is changed on a cop
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import reduce
 
 import torch
@@ -160,6 +161,7 @@ def pool_by_window(graph: GraphModule) -> None:
         if list(pool.args[1]) == [1, 1] and all(user in largest or not user.users for user in pool.users):
             with graph.graph.inserting_before(pool):
                 pooled = graph.graph.call_function(aten.max_pool2d.default, (pool.args[0], window, window))
+                pooled.meta = dict(largest[0].meta)
             for user in largest:
                 user.replace_all_uses_with(pooled)
 
@@ -170,7 +172,7 @@ def reshape_by_view(graph: GraphModule) -> None:
         node.target, node.args = aten.view.default, (node.args[0], list(node.meta["val"].shape))
 
 
-class _Logits(nn.Module):
+class Logits(nn.Module):
     """The model with one tensor as its result."""
 
     def __init__(self, model: AVSModel):
@@ -181,13 +183,18 @@ class _Logits(nn.Module):
         return self.model(frames, log_mel).logits
 
 
-def edge_graph(model: AVSModel, frames: Tensor, log_mel: Tensor) -> ExportedProgram:
+def edge_graph(
+    model: AVSModel,
+    frames: Tensor,
+    log_mel: Tensor,
+    results: Callable[[AVSModel], nn.Module] = Logits,
+) -> ExportedProgram:
     """The model's inference graph for inputs of exactly these shapes, (B, T, 3, H, W) and (B, T, 1, F, M).
 
-    One output, the logits. The model itself is left as it is. The graph computes the same function, up to
-    rounding.
+    results: what gives the graph's outputs; by default one, the logits. The model itself is left as it is.
+    The graph computes the same function, up to rounding.
     """
-    model = _Logits(fix_attention(model, frames, log_mel))
+    model = results(fix_attention(model, frames, log_mel))
     graph = torch.export.export(model, (frames, log_mel)).module()
     fold_batch_norms(graph)
     pool_by_window(graph)

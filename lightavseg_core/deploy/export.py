@@ -121,7 +121,7 @@ def export(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting_") as folder:
         staged = Path(folder, path.stem + SUFFIX[runtime])  # OpenVINO knows no .XML
         try:
-            with _quiet(), disk_errors(path):
+            with quiet(), disk_errors(path):
                 write(edge_graph(model, frames, log_mel), staged, precision, clips, metadata)
         except RuntimeError as error:  # torch.export's and the exporters' own are of this kind
             raise ValueError(f"{config.method}: {runtime} cannot take it ({reason(error)}).") from error
@@ -161,7 +161,7 @@ def compare(model: AVSModel, exported: Exported, clips: Iterable[Clip]) -> Agree
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporters report every step; what goes wrong they raise."""
     with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         warnings.simplefilter("ignore")

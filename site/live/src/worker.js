@@ -1,0 +1,61 @@
+// The model, in a thread of its own, so that the page stays smooth. It fetches nothing: what it needs is handed to
+// it.
+import { listen, shares } from "./profile.js";
+import * as ort from "onnxruntime-web/wasm";
+
+ort.env.wasm.numThreads = 1;
+ort.env.logLevel = "error";
+let session, bytes;
+
+const open = (options) => ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], ...options });
+
+/** A frame (1, 1, 3, H, W) and its log-mel (1, 1, 1, F, M) -> the graph's outputs by name, and milliseconds. */
+async function run(on, { frame, size, logMel, shape }) {
+  const given = {
+    frames: new ort.Tensor("float32", frame, [1, 1, 3, ...size]),
+    log_mel: new ort.Tensor("float32", logMel, [1, 1, 1, ...shape]),
+  };
+  const started = performance.now();
+  const found = await on.run(given);
+  const ms = performance.now() - started;
+  const outputs = {};
+  for (const [name, { data, dims }] of Object.entries(found)) outputs[name] = { data, dims };
+  return { ms, outputs };
+}
+
+const answers = {
+  async load({ wasm, model }) {
+    ort.env.wasm.wasmBinary ??= wasm;
+    const before = [session, bytes];
+    bytes = new Uint8Array(model);
+    try {
+      session = await open();
+    } catch (error) {
+      [session, bytes] = before;
+      throw error;
+    }
+    await before[0]?.release();
+    return { inputs: session.inputNames, outputs: session.outputNames };
+  },
+
+  run: (given) => run(session, given),
+
+  /** Of the operators' time, each part's share, over so many runs. */
+  async profile({ times, ...given }) {
+    const profiled = await open({ enableProfiling: true });
+    for (let i = 0; i <= times; i++) await run(profiled, given);
+    const heard = listen();
+    profiled.endProfiling();
+    const found = shares(heard());
+    await profiled.release();
+    return found;
+  },
+};
+
+self.onmessage = async ({ data: { id, ask, ...given } }) => {
+  try {
+    self.postMessage({ id, answer: await answers[ask](given) });
+  } catch (error) {
+    self.postMessage({ id, error: String(error?.message ?? error) });
+  }
+};
