@@ -18,6 +18,7 @@ from .._common.files import check_folder, digests
 from .._common.processes import end_with_parent, without_main
 from .._common.ranges import within
 from .._common.records import read
+from ..data import exam
 from . import training
 from .outside import import_file
 from .results import finished, load, load_maps, path_of, values, write_twins
@@ -108,9 +109,11 @@ def run_all(
 
 
 def _prepare(work: Path, runs: Sequence[Run]) -> None:
-    """What runs share: data, ears, and the files that eyes begin with, which must be there."""
+    """What runs share: data, and ears; what is to be fetched before must be there."""
     for run in runs:
         training.visual_file(run)
+        if run.cast == "photos":
+            exam.questions()
     for run in runs:
         training.tested_on(work, run)
         ear = training.ear_of(work, run)

@@ -34,6 +34,7 @@ from ..models import create_model
 from ..models.base import AVSModel
 from ..models.presets import PRESETS
 from ..trainer import Trainer
+from .exam import SCENES, examine
 from .results import maps_path, path_of
 from .runs import SHOWN, Run, short_digest
 
@@ -173,7 +174,8 @@ def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str)
     how["workers"] = 0  # this process may have none of its own
     trainer = Trainer(model, TrainConfig(**how | run.train))
     trainer.fit(train, validation)
-    model.save_pretrained(work / f"{name}_seed{seed}")
+    folder = work / f"{name}_seed{seed}"
+    model.save_pretrained(folder)
     steps = [entry for entry in trainer.log if entry["event"] == "step"]
     losses = {}
     for step in steps:
@@ -188,6 +190,8 @@ def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str)
         "loss": [statistics.fmean(epoch) for epoch in losses.values()],
         **_scores(model, run, work, maps_path(out, name) if (name, seed) in SHOWN else None),
     }
+    if run.cast == "photos":
+        result["exam"] = examine(folder, folder / "exam.json", min(SCENES, budget.test))
     seconds = time.perf_counter() - start
     write(path_of(out, name, seed), {**result, "seconds": seconds, **provenance(command, seed)})
 

@@ -4,7 +4,7 @@ and on who was not."""
 from dataclasses import replace
 
 import pytest
-from helpers.casts import photographs
+from helpers.casts import exam_questions, photographs
 from helpers.published import imagenet_weights
 
 import lightavseg_core as lav
@@ -32,6 +32,7 @@ def test_missing_weights_are_said_before_anything_runs(tmp_path, monkeypatch):
 def test_the_smallest_comparison(tmp_path):
     published = read_tensors(imagenet_weights())["_conv_stem.weight"]
     photographs()
+    exam_questions()
     shipped = lav.load_model("checkpoints/photos").state_dict()
     asked = ["eyes"], tmp_path, tmp_path / "work"
     assert sweep.sweep(*asked, workers=2, seeds=1, budget=runs.SMOKE) == []
@@ -47,6 +48,7 @@ def test_the_smallest_comparison(tmp_path):
             mean = results.values(seeds, place=place)[0]
             assert len(clips) == runs.SMOKE.test and sum(clips) / len(clips) == pytest.approx(mean, abs=1e-6)
             assert 0 < result[place.replace("scores", "deaf_oracle")]["M_J"] < 1
+        assert len(result["exam"]["animals"]) == 9 and result["exam"]["scenes"] == runs.SMOKE.test
         state = lav.load_model(tmp_path / "work" / f"eyes_{label.lower()}_seed0").state_dict()
         moved = (state["visual.stages.0.1.weight"] - published).abs().max()
         # In two steps of Adam a weight moves by twice the rate at most.
