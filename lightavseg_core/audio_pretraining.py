@@ -1,4 +1,4 @@
-"""Audio pretraining: the encoder learns to tell which categories sound in a second, from events.csv."""
+"""Audio pretraining: the encoder learns from events.csv to tell which categories sound in a second."""
 
 import math
 from pathlib import Path
@@ -31,10 +31,11 @@ def prepare_audio(
     folder: RunFolder,
     state: State | None = None,
 ) -> None:
-    """Audio weights from tagging, a file, or learned along; all but the last are frozen, as in the paper.
+    """Prepares the audio weights: from tagging, from a file, or learned jointly. In the first two cases they
+    are then frozen, as in the paper.
 
-    folder: its log gets an entry for each step of the tagging, and one for what it reached. state: of a
-    checkpoint from which the training goes on, here or, where it stood after this, later.
+    folder: its log gets an entry for each step of the tagging, and one for its result. state: of a checkpoint
+    from which the training resumes, during the tagging or after it.
     """
     choice = config.audio_weights
     if choice == "auto":
@@ -52,7 +53,8 @@ def prepare_audio(
 
 
 def load_audio(audio: nn.Module, source: str | Path) -> None:
-    """Audio weights of a model folder or its file, of the encoder alone, or of a published file.
+    """Loads audio weights from a model folder or its file, from a file of the encoder alone, or from a
+    published file.
 
     Raises FileNotFoundError or ValueError.
     """
@@ -76,13 +78,13 @@ def pretrain_audio(
 ) -> dict[str, float]:
     """Trains `audio`, (B, 1, F, M) -> (B, D), to tag seconds of sound (`data.hearing`).
 
-    folder: its log gets an entry of each step, and it keeps checkpoints; state: of one of them, to go on
-    from. Of several processes each trains the same, alike: it is small, and what it hears must not depend on
-    how many there are.
-    Returns the validation's share of seconds whose whole sounding set is right, and of single tags.
+    folder: its log gets an entry for each step, and it keeps checkpoints; state: of one of them, to resume
+    from. With several processes each does the same training: it is small, and what the encoder hears must not
+    depend on their number.
+    Returns the shares of validation seconds with all tags right, and of single tags that are right.
 
-    Raises ValueError where the dataset has no events.csv, or nothing in `audio` can learn; FloatingPointError
-    where a sound, a loss or its gradient is not finite: from that batch nothing was learned.
+    Raises ValueError if the dataset has no events.csv, or nothing in `audio` can learn; FloatingPointError if
+    a sound, a loss or its gradient is not finite: nothing was learned from that batch.
     """
     if not learns(audio):
         advice = "Unfreeze it (requires_grad_), or train with --audio-weights joint."

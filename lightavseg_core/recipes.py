@@ -1,7 +1,7 @@
-"""How the published methods were trained on AVSBench, as far as papers and code say; for `train --recipe`.
+"""How the published methods were trained on AVSBench, as far as papers and code tell; for `train --recipe`.
 
-Unverified: none of these has been run here on the real data, so whether it reaches the published scores is
-not known.
+Unverified: none of these has been run here on the real data, so it is not known whether they reach the
+published scores.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ UNVERIFIED = "unverified: it was never run on the real data here, and may not re
 
 @dataclass(frozen=True)
 class Recipe:
-    """By subset: options of `create_model` over the preset paper, and fields of `TrainConfig`."""
+    """For each subset: options of `create_model` that override preset paper, and fields of `TrainConfig`."""
 
     method: str
     source: str
@@ -19,14 +19,14 @@ class Recipe:
     train: dict[str, dict]
 
     def of(self, subset: str) -> tuple[dict, dict]:
-        """Options of the model, and fields of the training configuration.
+        """The options of the model and the fields of the training configuration for a subset.
 
-        Raises ValueError for a subset that the recipe does not know.
+        Raises ValueError for a subset that the recipe does not cover.
         """
         if subset in self.train:
             return self.model[subset], self.train[subset]
         known = " and ".join(self.train)
-        advice = "Train that without --recipe."
+        advice = "Train on it without --recipe."
         raise ValueError(f"the recipe of {self.method} is for {known}, not for {subset}. {advice}")
 
 

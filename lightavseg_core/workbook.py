@@ -1,4 +1,4 @@
-"""What every notebook leans on: checked parameters, exercises that answer, pictures that are read aloud."""
+"""What every notebook uses: checked parameters, exercises that answer, pictures with spoken descriptions."""
 
 import base64
 import difflib
@@ -29,14 +29,14 @@ PLAIN = (bool, int, float, str, list, tuple, dict, type(None))  # what a paramet
 def settings(namespace: dict[str, Any], **types: Any) -> SimpleNamespace:
     """Check the parameters cell above, and return its values: `s = settings(globals(), clips=int, seed=int)`.
 
-    namespace: the notebook's globals(). types: the type of each parameter; an int does for a float, None only
-    for `... | None`.
-    `profile` is always a parameter: "default", or "smoke" for the shortest run that touches everything.
-    The first call in a kernel, which stands before any other cell, also refuses every other plain value that
-    it finds (papermill's `-p clps 20`, a misspelt line): nobody would read it. Later calls, in a notebook
+    namespace: the notebook's globals(). types: the type of each parameter; an int passes as a float, None
+    only for `... | None`.
+    `profile` is always a parameter: "default", or "smoke" for the shortest run that covers everything.
+    The first call in a kernel, which comes before any other cell, also refuses any other plain value that it
+    finds (papermill's `-p clps 20`, a misspelled line), which nothing would read. Later calls, in a notebook
     being worked on, cannot tell.
 
-    Raises ValueError that lists all that is wrong: unknown or missing parameters, values of another type.
+    Raises ValueError with everything that is wrong: unknown or missing parameters, values of another type.
     """
     types = {"profile": str, **types}
     wrong = []
@@ -73,7 +73,7 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
-    """A Markdown table to end a cell with; what is not a string yet is shown by str()."""
+    """A Markdown table to end a cell with; cells that are not strings are shown by str()."""
     from IPython.display import Markdown
 
     lines = [columns, ["---"] * len(columns), *rows]
@@ -81,30 +81,29 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
 
 
 def took(expected: float) -> None:
-    """Print the minutes since the parameters were checked, beside those expected on two cores by default."""
+    """Print the minutes since the parameters were checked, beside those expected on two cores."""
     minutes = (time.monotonic() - _started) / 60
     print(f"minutes since the top: {minutes:.1f}; expected on 2 cores: {expected:g}")
 
 
 def record(path: Path, what: str, seed: int, **result: Any) -> None:
-    """Write a result as JSON, with what a measured number must be read with; what: how it was made."""
+    """Write a result as JSON, with its provenance; what: how it was made."""
     records.write(path, {**records.provenance(what, seed), **result})
 
 
 def show(figure, alt: str, vector: bool = False) -> None:
-    """Display a matplotlib figure, once, with alt, one sentence: what a reader sees in it.
+    """Display a matplotlib figure, once, with alt, one sentence that describes it.
 
-    The sentence goes where the notebook format keeps it, the picture's `alt` metadata, and is the picture's
-    form in plain text. Lines and letters are PNG; a figure of photograph-like pictures, which JPEG brings to
-    less than two thirds, is JPEG, or the notebooks would weigh three times as much. vector: as SVG, for
-    drawings that are to be enlarged.
-    Raises ValueError when alt is empty.
+    The sentence becomes the picture's `alt` metadata in the notebook, and its plain text form. Figures are
+    PNG; one that JPEG makes at least a third smaller, such as photographs, is JPEG, since the notebooks would
+    otherwise be three times as large. vector: as SVG, for drawings to be enlarged.
+    Raises ValueError if alt is empty.
     """
     from IPython.display import display
     from matplotlib import pyplot
 
     if not alt.strip():
-        raise ValueError("show(figure, alt): alt is empty; say in one sentence what the picture shows")
+        raise ValueError("show(figure, alt): alt is empty; describe the picture in one sentence")
     if vector:
         svg = io.StringIO()
         with pyplot.rc_context({"svg.hashsalt": "lightavseg", "svg.fonttype": "none"}):

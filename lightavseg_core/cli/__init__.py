@@ -1,6 +1,6 @@
-"""The command line, `lightavseg`: made from dataclasses by tyro. Each command says in --help what it does.
+"""The command line, `lightavseg`, made from dataclasses by tyro. `lightavseg COMMAND --help` explains each.
 
-A command imports what it needs when it runs: --help answers at once, and `check` where packages are missing.
+A command imports what it needs when it runs: --help answers at once, and `check` works without packages.
 """
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ COMMANDS = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point. A mistake of the user's, or a disk that fails, ends in one line on stderr and exit code 2,
-    not in a traceback."""
+    """Entry point. A mistake of the user or a failing disk ends in one line on stderr and exit code 2, not in
+    a traceback."""
     arguments = [at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     try:
         with _printing(), bars_closed(), terminated_cleanly():
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code)
     except KeyboardInterrupt as error:
         if is_first():
-            print(error if error.args else "stopped; what was written until now is kept", file=sys.stderr)
+            print(error if error.args else "stopped; what has been written is kept", file=sys.stderr)
         sys.exit(128 + getattr(error, "number", signal.SIGINT))
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         if (getattr(error, "name", None) or "").startswith("lightavseg_core"):
@@ -60,10 +60,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 @contextmanager
 def _printing() -> Iterator[None]:
-    """Around a command: any name can be printed, in whatever encoding, and what was printed is written out
-    before Python ends, when an error could no longer be told. Of several processes the first prints.
+    """Wraps a command: any name can be printed in any encoding, and output is flushed before Python ends,
+    while an error can still be reported. Of several processes only the first prints.
 
-    Raises OSError where standard output cannot be written.
+    Raises OSError if standard output cannot be written.
     """
     if not is_first():
         sys.stdout = open(os.devnull, "w")
@@ -82,7 +82,7 @@ def _printing() -> Iterator[None]:
 
 
 def known_command(arguments: list[str]) -> None:
-    """Raises ValueError, with a suggestion, where the first words are no command: tyro has none for these."""
+    """Raises ValueError, with a suggestion, if the first words are no command: tyro suggests none there."""
     first, second, *_ = [*arguments, "", ""]
     commands = {cls.__name__.lower(): cls for cls in COMMANDS}
     levels = [("command", first, commands)]
@@ -94,7 +94,7 @@ def known_command(arguments: list[str]) -> None:
 
 
 def _command(arguments: list[str]):
-    """The command that is asked for, with its options."""
+    """The requested command with its options."""
     subcommands = (Annotated[cls, tyro.conf.subcommand(cls.__name__.lower())] for cls in COMMANDS)
     parse = partial(
         tyro.cli, reduce(or_, subcommands), prog="lightavseg", description=__doc__, args=arguments,
@@ -113,7 +113,7 @@ def _command(arguments: list[str]):
 
 
 def of_an_import(error: Exception) -> bool:
-    """Whether it arose where a package was imported: one that does not load may raise OSError."""
+    """Whether an error arose during an import: a package that does not load may raise OSError."""
     if getattr(error, "errno", None):  # the disk's
         return False
     frames = traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""A method of one's own, beside the five: `lightavseg compare`."""
+"""A method of your own, beside the five: `lightavseg compare`."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ from ..experiments.runs import SEEDS
 
 @dataclass
 class Compare:
-    """Train a method of your own as the five were trained, and put all six into one table and one picture.
+    """Train a method of your own as the five were trained, and show all six in one table and one picture.
 
-    Scores, scores with another clip's sound, parameters, and latencies that are measured now, in turns. Where
-    the data are generated and the budget is the default one, the five's stored results are taken, and the
-    table says so. What is finished is kept: stopped, it goes on where it was.
+    Reports scores, scores with another clip's sound, parameters, and latencies, measured now and in turns.
+    With generated data and the default budget, the stored results of the five are used, and the table says
+    so. Finished runs are kept: if it is stopped, the same command resumes.
 
     Example: lightavseg compare my_method.py --seeds 1
     """
 
     file: Annotated[Path, tyro.conf.Positional]
-    """The Python file of the method, as docs/adding_a_method.md describes it; `lightavseg notebooks` writes
-    that page, too."""
+    """The Python file of the method, as described in docs/adding_a_method.md (`lightavseg notebooks` writes
+    that page too)."""
     data: Path | None = None
-    """A dataset folder; by default SoundingShapes are generated, as for `sweep`."""
+    """A dataset folder; by default SoundingShapes are generated, as in `sweep`."""
     subset: Subset = "ms3"
     budget: Literal["default", "smoke"] = "default"
-    """smoke: seconds for each run, in which nothing is learnt."""
+    """smoke: a test of a few seconds per run, in which nothing is learned."""
     preset: Literal["tiny", "lean", "paper"] = "tiny"
     seeds: int = SEEDS
-    """Runs of each method; one takes a minute or two, and gives no interval."""
+    """Runs of each method, a minute or two each; one alone gives no interval."""
     workers: int = 2
-    """Runs at a time; each takes one core."""
+    """Runs at a time, one core each."""
     out: Path = Path("runs/compare")
-    """Folder for data, runs, the table as comparison.json, and the picture."""
+    """Folder for data, runs, the table (comparison.json) and the picture."""
     plot: Path | None = None
     """Picture to write (.png, .svg, .pdf); by default OUT/comparison.png."""
 
@@ -54,5 +54,5 @@ class Compare:
         print("\n".join(lines(found)))
         plot = self.plot or self.out / "comparison.png"
         save(method_comparison(found.rows), plot, dpi=120)
-        print(f"{self.out / 'comparison.json'}, {plot}: the table, also as a picture")
+        print(f"{self.out / 'comparison.json'}, {plot}: the table and the picture")
         return 0

@@ -15,7 +15,7 @@ from ..data.cast import Individuals
 
 @dataclass
 class DataMake:
-    """Generate SoundingShapes, or SoundingPhotos, in AVSBench's layout, or write the exam.
+    """Generate SoundingShapes or SoundingPhotos in AVSBench's layout, or write the exam.
 
     Example: lightavseg data make data/shapes --subset ms3 --size 128 --seed 0
     """
@@ -24,25 +24,25 @@ class DataMake:
     """Folder to write into."""
     subset: Subset = "ms3"
     train: int = 1600
-    """Clips of each split."""
+    """Training clips; --val and --test: clips of these splits."""
     val: int = 80
     test: int = 80
     size: int = 128
     """Side of the frames, pixels."""
     seed: int = 0
     distractors: bool = True
-    """Without: the one visible object sounds, so a model can ignore the sound."""
+    """Without distractors, the only visible object sounds, so a model can ignore the sound."""
     twins: bool = False
-    """Two objects of one category, of which one sounds."""
+    """Two objects of one category, only one of which sounds."""
     offscreen: bool = False
-    """Something else is heard, too, which nobody sees."""
+    """Something that is out of view sounds too."""
     cast: str = "shapes"
     """shapes, photos (`data fetch photos`), or a folder of pictures with transparency and sounds: dog.png and
-    dog.wav, or a folder dog of several. exam (`data fetch exam`): nine test clips, which have a subset and a
-    size alone."""
+    dog.wav, or a folder dog with several of them. exam (`data fetch exam`): nine test clips, for which only
+    --subset and --size can be set."""
     individuals: Individuals = "seen"
-    """Where a category has several: those that models are trained on, others, or (siblings) of the categories
-    that have others, those that models are trained on."""
+    """In a category with several individuals: seen, those that models are trained on; unseen, the others;
+    siblings, the seen ones of only those categories that have unseen ones."""
 
     def run(self) -> int:
         if self.cast == "exam":
@@ -60,12 +60,12 @@ class DataMake:
         return 0
 
     def _write_exam(self) -> int:
-        """Raises ValueError for what nine fixed clips do not have."""
+        """Raises ValueError for options that nine fixed clips do not have."""
         from ..data import exam
 
         changed = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
         if given := sorted({*changed} - {"root", "subset", "size", "cast"}):
-            raise ValueError(f"the exam is nine fixed clips. Leave --{' and --'.join(given)} out.")
+            raise ValueError(f"the exam has nine fixed clips. Leave out --{' and --'.join(given)}.")
         exam.write(self.root, self.subset, self.size)
         print(f"{self.root}: {self.subset}, the exam's 9 test clips of {self.size} px")
         return 0
@@ -73,20 +73,20 @@ class DataMake:
 
 @dataclass
 class DataFetch:
-    """Get photographs and recordings: for SoundingPhotos some 5 MB from two packages of Tux Paint
+    """Get photographs and recordings: for SoundingPhotos about 5 MB from two packages of Tux Paint
     (GPL-2.0-or-later), for the exam 0.8 MB from one of GCompris (pictures public domain or CC0, recordings
     GPL-3.0-only).
 
-    On Debian and Ubuntu apt is asked, as you are; elsewhere give what you have. Only files that the workbook
-    knows by their SHA-256 are kept, in the user's cache.
+    On Debian and Ubuntu, apt downloads them without root; elsewhere use --from. Only files whose SHA-256 the
+    workbook knows are kept, in the user's cache.
 
     Example: lightavseg data fetch photos
     """
 
     what: Annotated[Literal["photos", "exam"], tyro.conf.Positional]
     where: Annotated[Path | None, tyro.conf.arg(name="from", metavar="FOLDER_OR_FILE")] = None
-    """A .deb, or a folder of them; for photos the folder of an installed Tux Paint that holds `stamps`; for
-    the exam explore_farm_animals.rcc, or a folder of an installed GCompris that holds it."""
+    """A .deb, or a folder of them; for photos, the folder of an installed Tux Paint that holds `stamps`; for
+    the exam, explore_farm_animals.rcc, or the folder of an installed GCompris that holds it."""
 
     def run(self) -> int:
         from ..data import exam, photos
@@ -95,7 +95,7 @@ class DataFetch:
         collection = {"photos": photos, "exam": exam}[self.what].collection()
         folder, left_out = fetch(collection, self.where)
         for path in left_out:
-            print(f"lightavseg: {path}: not there, or of another release; left out", file=sys.stderr)
+            print(f"lightavseg: {path}: missing or from another release; left out", file=sys.stderr)
         if self.what == "exam":
             exam.questions()  # or an error that says what is missing
         else:
@@ -107,7 +107,7 @@ class DataFetch:
 
 @dataclass
 class DataSample:
-    """Make a film of ten seconds to try a model on: things of a cast move, each sounding now and then.
+    """Make a film of ten seconds to try a model on: the things of a cast move and sound now and then.
 
     Example: lightavseg data sample runs/shapes.mp4 --cast shapes --seed 3
     """
@@ -130,7 +130,7 @@ class DataSample:
 class DataCheck:
     """Read every file of a dataset, real or generated, and list all that is missing or broken.
 
-    Exit code: 0 nothing is wrong, 1 something is, 2 there is no such dataset.
+    Exit code: 0 if nothing is wrong, 1 if something is, 2 if there is no such dataset.
 
     Example: lightavseg data check path/to/AVSBench
     """
@@ -138,9 +138,9 @@ class DataCheck:
     root: Annotated[Path, tyro.conf.Positional]
     """The folder that holds Single-source, Multi-sources or metadata.csv, or one above or below it."""
     subset: Subset | None = None
-    """By default all that are found."""
+    """By default all subsets that are found."""
     json: bool = False
-    """Print the report as JSON: of one --subset, or of all under `subsets`."""
+    """Print the report as JSON: of the given --subset, or of all of them under `subsets`."""
 
     def run(self) -> int:
         from ..data.check import SUBSETS, check_all
@@ -157,7 +157,7 @@ class DataCheck:
 
 @dataclass
 class Data:
-    """Make or check a dataset folder, make a film, or fetch photographs to make them of."""
+    """Make or check a dataset folder, make a film, or fetch the photographs for them."""
 
     WHAT: ClassVar = ("make", "fetch", "sample", "check")
     command: (

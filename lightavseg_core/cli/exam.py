@@ -1,4 +1,4 @@
-"""Models on what they have never seen or heard: `lightavseg exam` and `unseen`."""
+"""Models on pictures and sounds that are new to them: `lightavseg exam` and `unseen`."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 @dataclass
 class Exam:
-    """Score a model on real photographs with recordings of another origin: nine farm animals.
+    """Score a model on photographs and recordings from another source: nine farm animals.
 
-    Each picture is heard with its own recording, with the others', and in silence. Crosswise with
-    SoundingPhotos, the scores tell whether the eye or the ear fails. Needs `data fetch photos` and
+    Each picture is scored with its own recording, with the others', and in silence. Exchanging pictures or
+    recordings with SoundingPhotos tells whether the eye or the ear fails. Needs `data fetch photos` and
     `data fetch exam`.
 
     Example: lightavseg exam checkpoints/photos
@@ -26,12 +26,12 @@ class Exam:
     folder: Run
     """What `train` wrote with --out, or a model folder such as checkpoints/photos."""
     out: Path = Path("results/exam")
-    """Folder for a JSON file with the name of the model's folder."""
+    """Folder for a JSON file, named after the model's folder."""
     scenes: int = 20
     """Scenes of SoundingPhotos for each kind of animal."""
     seed: int = 0
     figure: Path | None = None
-    """Picture to write (.png, .svg, .pdf): what the model marks in each photograph."""
+    """Picture to write (.png, .svg, .pdf): the model's mask on each photograph."""
     imports: Import = None
 
     def run(self) -> int:
@@ -50,17 +50,17 @@ class Exam:
         if self.figure:
             titles = [f"{row['name']}, IoU {row['own']['M_J']:.2f}" for row in found["animals"]]
             save(prediction_grid(marks(self.folder), titles), self.figure, dpi=110, bbox_inches="tight")
-        print(f"{path}: the scores, also with each recording")
+        print(f"{path}: all scores, including those with each recording")
         return 0
 
 
 @dataclass
 class Unseen:
-    """Score a model on individuals of SoundingPhotos that it has never seen or heard, and on their siblings
-    that it was trained on.
+    """Score a model on individuals of SoundingPhotos that it has never seen or heard, and on their siblings,
+    which it was trained on.
 
-    Six categories have several individuals. Eye and ear are changed one by one, which tells what each loses.
-    Needs `data fetch photos`.
+    Six categories have several individuals. Pictures and sounds are exchanged one at a time, which tells what
+    the eye and the ear each lose. Needs `data fetch photos`.
 
     Example: lightavseg unseen checkpoints/photos
     """
@@ -68,9 +68,9 @@ class Unseen:
     folder: Run
     """What `train` wrote with --out, or a model folder such as checkpoints/photos."""
     out: Path = Path("results/unseen")
-    """Folder for a JSON file with the name of the model's folder."""
+    """Folder for a JSON file, named after the model's folder."""
     clips: int = 160
-    """Scenes, each shown and heard with either."""
+    """Scenes, each with the pictures and the sounds of either."""
     seed: int = 0
     imports: Import = None
 
@@ -81,5 +81,5 @@ class Unseen:
         within(2, clips=self.clips)
         path = self.out / f"{self.folder.resolve().name}.json"
         print("\n".join(lines(compare_individuals(self.folder, path, self.clips, self.seed))))
-        print(f"{path}: the scores, also of each clip")
+        print(f"{path}: all scores, including those of each clip")
         return 0

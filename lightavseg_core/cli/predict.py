@@ -1,4 +1,4 @@
-"""A trained model put to use: `lightavseg predict` and `export`."""
+"""Using a trained model: `lightavseg predict` and `export`."""
 from __future__ import annotations
 
 import json
@@ -14,38 +14,39 @@ from .options import Import, is_first
 
 @dataclass
 class Predict:
-    """Masks of what sounds in videos: PNG files, a video with masks and sound, manifest.json.
+    """Mark what sounds in videos: masks as PNG files, a video with masks and sound, manifest.json.
 
-    Stopped, the same command goes on where it was. Broken inputs are told of and leave nothing; what is
-    damaged in a video is skipped. Several processes (torchrun, accelerate launch) share the inputs.
+    If it is stopped, the same command resumes. Broken inputs are reported and leave no output; damaged parts
+    of a video are skipped. Several processes (torchrun, accelerate launch) share the inputs.
+
     Example: lightavseg predict runs/first concert.mp4 --out masks --fps 2
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """A model folder, a run of `train`, a file of `export`, or hf:owner/name of the Hugging Face Hub."""
+    """A model folder, a run of `train`, a file of `export`, or hf:owner/name on the Hugging Face Hub."""
     inputs: Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT [INPUT ...]")]
-    """Videos, folders of videos, lists of them (NAME.txt, a path on each line); or with --audio a folder of
-    frames, or one picture."""
+    """Videos, folders of videos, lists of them (NAME.txt, a path on each line); or, with --audio, a folder of
+    frames or one picture."""
     out: Path
-    """Folder; each input gets a folder in it."""
+    """Folder to write into; each input gets a folder of its own."""
     fps: float = 1.0
-    """Frames per second that are looked at; of a folder of frames, how many there are in a second."""
+    """Frames per second that the model sees; for a folder of frames, the frame rate."""
     audio: Path | None = None
-    """A file to hear with one input, instead of its own sound."""
+    """A sound file to use for a single input, instead of its own sound."""
     until: Literal["sound", "pictures"] = "sound"
-    """A video's last picture is held until its sound ends, as players do, or not."""
+    """sound: hold a video's last picture until its sound ends, as players do; pictures: stop there."""
     probabilities: bool = False
-    """Write them too: float16 (classes, height, width), an .npz file for each frame."""
+    """Write the probabilities too: float16 (classes, height, width), an .npz file for each frame."""
     runtime: Literal["pytorch", "onnx", "openvino", "executorch"] | None = None
-    """By default what the checkpoint is for."""
+    """By default the runtime that the checkpoint is made for."""
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: Literal["none", "default", "graphs"] = "none"
     size: int | None = None
-    """Side of the frames that the model sees, pixels; by default what it was trained at."""
+    """Side of the frames that the model sees, pixels; by default its training size."""
     threshold: float = 0.5
-    """Probability from which on a pixel is marked, of one class."""
+    """Pixels with at least this probability are marked, in models of one class."""
     overlay: bool = True
-    """Write the video with masks and sound too, which takes as long as the masks."""
+    """Write the video with masks and sound too, which takes as long as the masks themselves."""
     imports: Import = None
 
     def run(self) -> int:
@@ -72,29 +73,30 @@ class Predict:
 class Export:
     """Write a model as a file for ONNX Runtime, ExecuTorch (phones), OpenVINO or the live page.
 
-    It then runs without PyTorch's code. Needs the extra `edge`. The file takes frames of one size and clips
-    of one length. Before it gets its name its own runtime runs it on clips, beside PyTorch.
+    The file runs without PyTorch and takes frames of one size and clips of one length. Before it gets its
+    name, its runtime is compared with PyTorch on clips. Needs the extra `edge`.
+
     Example: lightavseg export checkpoints/tiny --runtime executorch --precision int8 --data data/shapes
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """A model folder, a run of `train` (its best), or hf:owner/name of the Hugging Face Hub."""
+    """A model folder, a run of `train` (its best model), or hf:owner/name on the Hugging Face Hub."""
     runtime: Literal["onnx", "executorch", "openvino", "web"]
-    """web: what the live page in a browser loads."""
+    """web: for the live page in a browser."""
     precision: Literal["fp32", "int8", "smallest"] = "fp32"
-    """int8: 8-bit integers, of which the ranges are measured on the clips. smallest, of web alone: weights in
-    8 or 16 bits, where the masks stay what they were."""
+    """int8: 8-bit integers, whose ranges are measured on the clips. smallest, only for web: weights in 8 or
+    16 bits where that does not change the masks."""
     data: Path | None = None
-    """A dataset whose training clips are compared on, and what int8 is measured on. Without, SoundingShapes
-    are generated for it: they say whether the file does what the model does, but give the int8 of a model for
-    real videos wrong ranges."""
+    """A dataset whose training clips are used for the comparison and to measure the ranges of int8. Without
+    it, SoundingShapes are generated: good enough to compare file and model, but their ranges are wrong for a
+    model of real videos."""
     subset: Subset = "ms3"
     size: int | None = None
-    """Side of the frames, pixels; by default what the model was trained at."""
+    """Side of the frames, pixels; by default the model's training size."""
     seconds: int = 1
-    """Frames of a clip, one a second."""
+    """Frames of a clip, one per second."""
     clips: int = 64
-    """How many are compared on."""
+    """Clips for the comparison."""
     out: Path | None = None
     """File to write; by default runs/export/NAME_RUNTIME_PRECISION with the runtime's suffix."""
     imports: Import = None
@@ -146,7 +148,7 @@ class Export:
         return 0
 
     def _command(self) -> str:
-        """With all that was given, for the file's own record."""
+        """The command with all given options, for the file's own record."""
         words = ["lightavseg export", str(self.checkpoint)]
         for option in fields(self)[1:]:
             value, flag = getattr(self, option.name), {"imports": "import"}.get(option.name, option.name)

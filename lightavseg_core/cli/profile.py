@@ -1,4 +1,4 @@
-"""The clock: `lightavseg profile` and `bench`."""
+"""Measuring latency: `lightavseg profile` and `bench`."""
 from __future__ import annotations
 
 import json
@@ -13,7 +13,7 @@ from .options import Import
 
 @dataclass
 class Profile:
-    """Time models in turns: medians with intervals, ratios by pairs, counts, distance from what is possible.
+    """Time models in turns: medians with intervals, paired ratios, operation counts, and the roofline.
 
     Example: lightavseg profile lightavseg avesformer --preset lean --threads 1 --parts --plot latency.png
     """
@@ -22,25 +22,25 @@ class Profile:
         list[str], tyro.conf.Positional, tyro.conf.arg(metavar="[METHOD_OR_CHECKPOINT ...]")
     ] = field(default_factory=lambda: ["lightavseg"])
     """Methods, with random weights; model folders; hf:owner/name; exported files (.onnx, .xml, .pte). The
-    first is what the others are compared with."""
+    others are compared with the first."""
     preset: Literal["tiny", "lean", "paper"] = "lean"
-    """Of the methods."""
+    """Preset of the methods."""
     size: int = 224
     """Side of the frames, pixels."""
     seconds: int = 1
-    """Frames of a clip, one a second."""
+    """Frames of a clip, one per second."""
     batch: int = 1
     threads: int | None = None
-    """Of torch; by default as many as it takes."""
+    """Threads of torch; by default its own choice."""
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: Literal["none", "default", "graphs"] = "none"
     """default: torch.compile; graphs: with CUDA graphs."""
     repeats: int = 30
-    """Rounds, in each of which every model takes its turn."""
+    """Rounds; every model runs once in each."""
     imports: Import = None
     parts: bool = False
-    """Also the shares of the encoders, of fusion and of the rest; without --compile."""
+    """Show the shares of the encoders, the fusion and the rest too; not with --compile."""
     json: bool = False
     """Print JSON, with the time of every round."""
     out: Path | None = None
@@ -81,22 +81,23 @@ class Profile:
 
 @dataclass
 class Bench:
-    """Measure what the README shows: every method, every runtime, the trained small model, growth.
+    """Measure what the README shows: every method, every runtime, the trained small model, growth with size.
 
-    40 minutes on 2 cores; what is done is kept.
+    Takes 40 minutes on 2 cores. Finished runs are kept.
+
     Example: lightavseg bench --figure figures/latency.png
     """
 
     out: Path | None = None
     """JSON file to write; by default results/latency.json, and on a GPU results/latency_gpu.json."""
     figure: Path | None = None
-    """Picture to write, of the runs on the processor; of a training's growth one beside it, growth.png."""
+    """Picture to write of the runs on the processor; beside it, growth.png shows a training's growth."""
     device: Literal["cpu", "cuda"] | None = None
-    """By default a GPU where there is one."""
+    """By default a GPU if there is one."""
     repeats: int = 30
-    """Rounds; each candidate runs once in each."""
+    """Rounds; every candidate runs once in each."""
     only: Annotated[list[str], tyro.conf.arg(metavar="NAME ...")] = field(default_factory=list)
-    """Runs to measure again, such as methods, runtimes, tiny, scaling; the others stay as they are."""
+    """Runs to measure again, such as methods, runtimes, tiny, scaling; the others are kept."""
 
     def run(self) -> int:
         from .._common.files import check_file

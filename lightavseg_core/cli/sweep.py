@@ -14,9 +14,9 @@ from ..experiments.runs import BUDGETS, EXPERIMENTS, SEEDS
 
 @dataclass
 class Sweep:
-    __doc__ = f"""Run the experiments that the notebooks show, on generated data and over seeds.
+    __doc__ = f"""Run the experiments that the notebooks show, on generated data and with several seeds.
 
-    What is finished is kept: stopped, it goes on where it was.
+    Finished runs are kept: if it is stopped, the same command resumes.
     The experiments: {", ".join(EXPERIMENTS)}.
 
     Example: lightavseg sweep ablation loss --workers 2
@@ -25,7 +25,7 @@ class Sweep:
     names: Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME ...]")] = field(
         default_factory=list
     )
-    """Experiments; without any, all of them."""
+    """Experiments; by default all of them."""
     subset: Subset | None = None
     """Only the runs on this subset."""
     method: str | None = None
@@ -33,15 +33,15 @@ class Sweep:
     file: Annotated[Path | None, tyro.conf.arg(name="import", metavar="FILE")] = None
     """A Python file with a method of your own, which takes part in the experiment `methods`."""
     out: Path | None = None
-    """A JSON file for each run lands in its folder `sweep`; by default results, and for the smoke budget
-    WORK/results."""
+    """Folder for a JSON file of each run, in its subfolder `sweep`; by default results, or WORK/results for
+    the smoke budget."""
     work: Path = Path("runs/sweep")
-    """Data and the shared audio encoder, made again where they are missing."""
+    """Folder for data and the shared audio encoder, which are made if missing."""
     workers: int = 2
-    """Runs at a time; each takes one core."""
+    """Runs at a time, one core each."""
     seeds: int = SEEDS
     budget: Literal["default", "smoke"] = "default"
-    """smoke: seconds for each run, in which nothing is learnt."""
+    """smoke: a test of a few seconds per run, in which nothing is learned."""
 
     def run(self) -> int:
         from ..experiments.sweep import sweep
@@ -58,26 +58,27 @@ class Sweep:
 
 @dataclass
 class Rehearse:
-    """Go the whole published way on AVSBench for a few steps, before it is gone for days.
+    """Run the published trainings on AVSBench for a few steps, before they run for days.
 
-    Every file is checked; each recipe trains at its own size, is stopped, goes on, and is scored with each
-    sound. Says the memory and the time of a step, and the hours of the whole.
+    Checks every file; then each recipe trains at its own size, stops, resumes, and is scored with each sound.
+    Reports the memory and the time of a step, and computes the hours of the whole training.
+
     Example: lightavseg rehearse path/to/AVSBench --weights weights
     """
 
     data: Annotated[Path, tyro.conf.Positional]
-    """Folder of the dataset: of S4, MS3 and AVSS those that are there."""
+    """Folder of the dataset; whichever of S4, MS3 and AVSS are there are used."""
     weights: Path = Path("weights")
     """Folder with the encoders' published files, under their own names or as ENCODER.pth; an encoder without
-    one starts at random."""
+    one starts from random weights."""
     out: Path = Path("runs/rehearsal")
     """Folder for a run of each recipe and for rehearsal.json."""
     steps: int = 3
-    """Of each of two epochs."""
+    """Steps in each of two epochs."""
     recipe: str | None = None
-    """One published recipe, as in `train`; without it, every one."""
+    """One published recipe, as in `train`; by default every one."""
     recompute: bool = False
-    """As in `train`: less memory for more time."""
+    """As in `train`: less memory, more time."""
 
     def run(self) -> int:
         from ..experiments.rehearsal import rehearse

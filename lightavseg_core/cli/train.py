@@ -21,7 +21,7 @@ PATHS = ("data", "visual_weights")
 
 
 def _said(value: object) -> object:
-    """As train.json has it."""
+    """A value as train.json holds it."""
     return str(value.resolve()) if isinstance(value, Path) else value
 
 
@@ -30,39 +30,39 @@ class _TrainOptions:
     data: Path | None = None
     """Folder of the dataset."""
     out: Path | None = None
-    """Folder for configuration, log, best and last checkpoint."""
+    """Folder for configuration, log, and best and last model."""
     resume: Path | None = None
-    """In place of all else: a run that was stopped, which goes on from its last checkpoint."""
+    """Instead of all other options: a stopped run, which continues from its last checkpoint."""
     subset: Subset = "ms3"
     recipe: str | None = None
-    """A published training recipe: paper (LightAVSeg), avsbench, avsegformer or selm. What is given beside it
-    wins."""
+    """A published training recipe: paper (LightAVSeg), avsbench, avsegformer or selm. Other options override
+    it."""
     method: str = "lightavseg"
     preset: Literal["tiny", "lean", "paper"] = "tiny"
     visual: str | None = None
-    """Visual encoder; by default the preset's, or the recipe's."""
+    """Visual encoder; by default that of the preset or the recipe."""
     audio: str | None = None
     """Audio encoder, likewise."""
     visual_weights: Path | None = None
-    """A published ImageNet checkpoint of the visual encoder; by default it starts at random. For the audio
-    encoder: --audio-weights."""
+    """A published ImageNet checkpoint of the visual encoder; by default it starts from random weights. For
+    the audio encoder use --audio-weights."""
     size: int | None = None
-    """Side of the frames, pixels; by default what the preset, or the recipe, is meant for."""
+    """Side of the frames, pixels; by default that of the preset or the recipe."""
     sound: Sound = "normal"
-    """What is heard in training; `silent` trains a deaf twin."""
+    """The sound in training; `silent` trains a deaf twin."""
     imports: Import = None
 
 
 @dataclass
 class Train(TrainConfig, _TrainOptions):
-    """Train a model on a dataset folder. Ctrl-C and SIGTERM stop it after a step, from which --resume goes
-    on; it does so too, from the last checkpoint, after whatever else ended it.
+    """Train a model on a dataset folder. Ctrl-C and SIGTERM stop it after a step, from which --resume
+    continues; after any other end, --resume continues from the last checkpoint.
 
     Example: lightavseg train --data data/shapes --subset ms3 --preset tiny --out runs/first
     """
 
     def with_recipe(self) -> Train:
-        """This command with the recipe's values as defaults. Raises ValueError where the subset has none."""
+        """This command with the recipe's values as defaults. Raises ValueError if the subset has none."""
         from .._common.names import unknown
 
         if self.recipe not in RECIPES:
@@ -107,18 +107,18 @@ class Train(TrainConfig, _TrainOptions):
         return 0
 
     def _command(self) -> dict:
-        """What was given beside the configuration, by name, with whole paths; for `--resume`."""
+        """The options beside the configuration, by name, with absolute paths; for `--resume`."""
         given = {f.name: getattr(self, f.name) for f in fields(_TrainOptions)}
         return {name: _said(value) for name, value in given.items() if name not in ("out", "resume")}
 
     def begun(self) -> Train:
-        """The command by which the run that is to go on was begun. Raises FileNotFoundError or ValueError:
-        there is no such run, or another option was given. Where it is through the program ends, well."""
+        """The command that started the run to resume. Raises FileNotFoundError or ValueError if there is no
+        such run, or if another option was given. If the run is finished, the program ends with success."""
         from ..run_folder import FREE, RunFolder, read_about
 
         about = read_about(self.resume)
         if (self.resume / "last").is_dir() and not RunFolder(self.resume, about, 0).checkpoints:
-            print(f"{self.resume}: is through; there is nothing left to go on with.")
+            print(f"{self.resume}: the training is finished; there is nothing to resume.")
             sys.exit()  # no mistake: a job that is begun again and again ends here
         try:
             values = about["command"] | {f.name: about[f.name] for f in fields(TrainConfig)}
@@ -128,38 +128,38 @@ class Train(TrainConfig, _TrainOptions):
             same = {"imports": imports, "out": self.resume, "resume": self.resume}
             begun = Train(**{**options, **paths, **same})
         except (KeyError, TypeError):
-            advice = "It was not begun by this version of `lightavseg train`. Start anew with another --out."
-            raise ValueError(f"{self.resume}: cannot go on. {advice}") from None
+            advice = "Another version of `lightavseg train` started it. Start anew with another --out."
+            raise ValueError(f"{self.resume}: cannot be resumed. {advice}") from None
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         told, values["out"] = [], _said(self.resume)
         for name in given.keys() - {"resume", *FREE}:
             if _said(given[name]) != values[name]:
                 flag = "import" if name == "imports" else name.replace("_", "-")
-                told.append(f"--{flag} {given[name]}, and it was {values[name]}")
+                told.append(f"--{flag} {given[name]}, which was {values[name]}")
         if told:
             found = "; ".join(sorted(told))
-            raise ValueError(f"{self.resume}: goes on as it was begun; found {found}. Leave that out.")
+            raise ValueError(f"{self.resume}: resumes with its own options; found {found}. Leave that out.")
         return replace(begun, **{name: given[name] for name in FREE if name in given})
 
     def _refuse_earlier_run(self) -> None:
         from .._common.files import alone
         if is_first() and (self.out / "log.jsonl").exists():
             with alone(self.out):  # not earlier, but running: that is refused otherwise
-                advice = f"Give another --out, or remove it; if it was stopped, --resume {self.out} goes on."
+                advice = f"Give another --out, or remove it; if it was stopped, use --resume {self.out}."
                 raise FileExistsError(f"{self.out}: holds an earlier run. {advice}")
 
     def _published_options(self) -> dict:
-        """The recipe's options of the model. Raises ValueError for what does not go with the recipe."""
+        """The recipe's options of the model. Raises ValueError for options that contradict the recipe."""
         recipe = RECIPES[self.recipe]
         if self.method != recipe.method:
             trains = f"--recipe {self.recipe} trains {recipe.method}"
-            raise ValueError(f"{trains}; found --method {self.method}. Leave one of them out.")
+            raise ValueError(f"{trains}; found --method {self.method}. Leave out one of them.")
         print(f"recipe {self.recipe} ({recipe.source}), {UNVERIFIED}")
         if self.audio_weights == "auto":
             raise ValueError(
                 f"the published run of {self.recipe} freezes an audio encoder trained on AudioSet: give "
-                "--audio-weights FILE (for VGGish see `lightavseg download vggish`; PANNs' file goes with "
-                "--audio panns_mobilenetv2), or joint, or pretrain."
+                "--audio-weights FILE (for VGGish see `lightavseg download vggish`; PANNs' file needs "
+                "--audio panns_mobilenetv2), joint, or pretrain."
             )
         if not self.visual_weights:
             print("the published run starts from ImageNet weights: give --visual-weights FILE")
@@ -168,20 +168,20 @@ class Train(TrainConfig, _TrainOptions):
 
 @dataclass
 class Evaluate:
-    """Score a run's best checkpoint, or a model folder, also with another sound.
+    """Score a run's best model, or a model folder, with its own or another sound.
 
     Example: lightavseg evaluate runs/first --data data/shapes --subset ms3 --sound swapped --json
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """What `train` wrote with --out, a model folder such as checkpoints/tiny, or hf:owner/name of the Hugging
+    """A run (the --out of `train`), a model folder such as checkpoints/tiny, or hf:owner/name on the Hugging
     Face Hub."""
     data: Path
     subset: Subset = "ms3"
     split: Split = "test"
     sound: Sound = "normal"
     size: int | None = None
-    """Side of the frames, pixels; by default what the model was trained at."""
+    """Side of the frames, pixels; by default the model's training size."""
     batch_size: int = 8
     imports: Import = None
     json: bool = False
@@ -199,7 +199,7 @@ class Evaluate:
         if dataset.num_classes != model.config.num_classes:
             raise ValueError(
                 f"{self.folder} has {model.config.num_classes} classes, {self.subset} has "
-                f"{dataset.num_classes}: evaluate it on what it was trained for."
+                f"{dataset.num_classes}. Evaluate the model on the subset it was trained for."
             )
         with meeting() as device:
             scores = evaluate(model.to(device), dataset, self.sound, self.batch_size)

@@ -92,7 +92,7 @@ def test_stopped(root, tmp_path, whole, stops):
     """Each time it goes on in a process that began with other weights."""
     for k, asks in enumerate(stops):
         told = train(root, tmp_path, resume=k > 0, weights=k, asks=asks)
-        assert told == "stopped after a step. `fit(..., resume=True)` goes on from here."
+        assert told == "stopped after a step. `fit(..., resume=True)` continues from here."
         assert len(list(tmp_path.glob("checkpoints/*"))) <= 2
     assert train(root, tmp_path, resume=True, weights=9) is None
     assert left(tmp_path) == whole
@@ -199,7 +199,7 @@ def test_a_spoiled_folder_says_so_and_stays(root, stopped, tmp_path, spoil, said
 
 def test_another_training_does_not_go_on(root, stopped, tmp_path):
     out = shutil.copytree(stopped, tmp_path / "run")
-    with pytest.raises(ValueError, match="was begun otherwise .epochs was 3, is 4; seed was 0, is 1"):
+    with pytest.raises(ValueError, match="with other settings .epochs was 3, is 4; seed was 0, is 1"):
         train(root, out, resume=True, epochs=4, seed=1)
 
 
@@ -251,7 +251,7 @@ def test_killed_in_one_place_after_the_other(root, tmp_path, capsys, command_who
     assert run(capsys, "train", "--resume", out)[0] == 0
     assert left(out) == command_whole
     code, said, _ = run(capsys, "train", "--resume", out)
-    assert (code, said) == (0, f"{out}: is through; there is nothing left to go on with.\n")
+    assert (code, said) == (0, f"{out}: the training is finished; there is nothing to resume.\n")
 
 
 @pytest.mark.slow
@@ -262,17 +262,18 @@ def test_the_command_goes_on_as_it_was_begun(root, tmp_path, capsys, monkeypatch
     out = tmp_path / "run"
     begin = ("train", "--data", root.name, "--out", out, *TRAIN, "--audio-weights", "joint")
     code, _, said = run(capsys, *begin)
-    assert code == 128 + signal.SIGTERM and f"`lightavseg train --resume {out}` goes on" in said
+    assert code == 128 + signal.SIGTERM and f"`lightavseg train --resume {out}` continues" in said
     code, _, said = run(capsys, *begin)
-    assert code == 2 and f"if it was stopped, --resume {out} goes on" in said
+    assert code == 2 and f"if it was stopped, use --resume {out}." in said
     monkeypatch.chdir(tmp_path)
     code, _, said = run(capsys, "train", "--resume", out, "--epochs", 3, "--size", 32)
     assert (code, said) == (
-        2, f"lightavseg: {out}: goes on as it was begun; found --epochs 3, and it was 2. Leave that out.\n"
+        2,
+        f"lightavseg: {out}: resumes with its own options; found --epochs 3, which was 2. Leave that out.\n",
     )
     assert run(capsys, "train", "--resume", out, "--workers", 1)[0] == 0
     code, _, said = run(capsys, "train", "--resume", tmp_path / "none")
-    assert code == 2 and "is no run of `lightavseg train`" in said
+    assert code == 2 and "is not a run of `lightavseg train`" in said
     code, _, said = run(capsys, "train")
     assert (code, said) == (2, "lightavseg: give --data and --out, or --resume RUN.\n")
 

@@ -122,14 +122,15 @@ def test_a_training_goes_on_with_another_number_of_processes(root, alone, tmp_pa
     wait_for_steps(tmp_path, 3)
     running.terminate()
     _, err = running.communicate(timeout=100)
-    assert f"`lightavseg train --resume {tmp_path}` goes on from here" in err
-    assert err.count("goes on from here") == 1
+    assert f"`lightavseg train --resume {tmp_path}` continues from here" in err
+    assert err.count("continues from here") == 1
     before = len(losses(tmp_path))
     assert 3 <= before < 2 * EPOCHS
     code, _, err = launch(3, "train", "--resume", tmp_path)
-    assert code and "was begun by 2 processes, and each step takes 2 batches, which 3 processes" in err
+    assert code and "was started with 2 processes, and each step takes 2 batches, which 3 processes" in err
     code, _, err = launch(1, "train", "--resume", tmp_path)
-    assert code == 0 and "was begun by 2 processes, and each step takes 2 batches; now 2 in each of 1" in err
+    said = "was started with 2 processes, and each step takes 2 batches; now 2 in each of 1"
+    assert code == 0 and said in err
     assert losses(tmp_path) == pytest.approx(losses(alone), abs=1e-4)
     assert scores(tmp_path) == pytest.approx(scores(alone), abs=1e-3)
 

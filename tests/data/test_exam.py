@@ -67,7 +67,7 @@ def test_what_is_broken_or_another_release(tmp_path, monkeypatch, capsys):
     assert "begins with b'<htm'" in run(capsys, "data", "fetch", "exam", "--from", tmp_path / "usr")[2]
     resource_file(tmp_path / "usr", {**paths, f"gcompris/{FOLDER}/yak.ogg": b"another release"})
     code, _, error = run(capsys, "data", "fetch", "exam", "--from", resource)
-    assert code == 2 and f"{FOLDER}/yak.ogg: not there, or of another release; left out" in error
+    assert code == 2 and f"{FOLDER}/yak.ogg: missing or from another release; left out" in error
     assert "1 of the exam's 4 files are missing. `lightavseg data fetch exam`" in error
     code, _, error = run(capsys, "data", "make", tmp_path / "data", "--cast", "exam")
     assert code == 2 and "1 of the exam's 4 files are missing" in error and not (tmp_path / "data").exists()

@@ -176,7 +176,7 @@ def test_the_command_and_its_cast(installed, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["data", "fetch", "photos", "--from", str(installed)])
     said = capsys.readouterr()
-    assert ended.value.code == 0 and "animals/thing5.ogg: not there, or of another release" in said.err
+    assert ended.value.code == 0 and "animals/thing5.ogg: missing or from another release" in said.err
     cast = cast_named("photos")
     assert cast.categories == NAMES[:5] and cast.cutouts[0].credit == "us, GPL-2.0-or-later"
 

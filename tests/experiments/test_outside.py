@@ -43,7 +43,7 @@ def test_a_file_registers_its_methods(tmp_path):
     ("x = 1\nfor in x:\n", "line 2: SyntaxError: invalid syntax"),
     ("import lightavseg_core.no_such_part", "line 1: ModuleNotFoundError: No module named"),
     ("import json\njson.loads('{')\n", "line 2: JSONDecodeError"),      # raised elsewhere, called here
-    (METHOD.format(name="selm"), "line 10: ValueError: the method of Outsider is 'selm', a name taken by SelM"),
+    (METHOD.format(name="selm"), "line 10: ValueError: the method of Outsider is 'selm', a name taken by"),
 ])
 def test_what_is_wrong_is_said_with_its_line(tmp_path, text, said):
     file = tmp_path / "my_method.py"
