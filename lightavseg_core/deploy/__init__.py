@@ -1,4 +1,4 @@
-"""How a model is run elsewhere: eagerly or compiled, as an exported file, in which runtime."""
+"""Ways to run a model: eager or compiled in PyTorch, or as an exported file in another runtime."""
 from . import eager, edge_graph, export, runtimes, web
 
 __all__ = ["eager", "edge_graph", "export", "runtimes", "web"]

@@ -1,6 +1,6 @@
-"""How a model is run: on which device, in which precision and memory layout, compiled or not.
+"""How PyTorch runs a model: on which device, in which precision and memory layout, compiled or not.
 
-Prediction and the profiler both run it so.
+Prediction and the profiler both use this.
 """
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ Compile = Literal["none", "default", "graphs"]
 
 
 def place(model: nn.Module, device: str | torch.device = "cpu", channels_last: bool = False) -> nn.Module:
-    """A copy of the model on the device, in evaluation mode, its convolutions' weights in this layout.
+    """A copy of the model on the device, in evaluation mode, with convolution weights in this layout.
 
-    The given model stays as it is. Raises ValueError for a GPU where torch finds none.
+    The given model does not change. Raises ValueError for a GPU if torch finds none.
     """
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {str(device)!r}, and torch finds no GPU here; use 'cpu'.")
+        raise ValueError(f"device is {str(device)!r}, but torch finds no GPU here; use 'cpu'.")
     copied = copy.deepcopy(model).eval().to(device)
     return copied.to(memory_format=torch.channels_last) if channels_last else copied
 
 
 def arrange(frames: Tensor, channels_last: bool) -> Tensor:
-    """Frames (B, T, 3, H, W) of which the images (B T, 3, H, W) have this layout without another copy.
-
-    Every method makes such images of them.
+    """Frames (B, T, 3, H, W) whose images (B T, 3, H, W), as every method reshapes them, have this layout
+    without another copy.
     """
     if not channels_last:
         return frames.contiguous()
@@ -43,9 +42,9 @@ def arrange(frames: Tensor, channels_last: bool) -> Tensor:
 
 
 def autocast(device: str | torch.device, precision: Precision) -> torch.autocast:
-    """A context for the precision.
+    """The autocast context of a precision.
 
-    In "bf16" matrix products and convolutions run in bfloat16, what is delicate stays in float32.
+    In "bf16", matrix products and convolutions run in bfloat16; sensitive operations stay in float32.
     """
     if precision not in get_args(Precision):
         raise unknown("precision", precision, get_args(Precision))
@@ -53,8 +52,8 @@ def autocast(device: str | torch.device, precision: Precision) -> torch.autocast
 
 
 def _compiling() -> AbstractContextManager:
-    """All methods share one forward, and torch runs what it compiles there for the ninth time eagerly, in
-    silence. Here it does not; elsewhere its limits are as they were."""
+    """Raises torch's recompilation limit: all methods share one forward, and torch would silently run its
+    ninth version eagerly. Elsewhere the limit stays as it was."""
     return torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True)
 
 
@@ -67,25 +66,25 @@ def prepare(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """A function (frames (B, T, 3, H, W), log_mel (B, T, 1, F, M)) -> logits (B, T, classes, H, W), float32.
 
-    It runs a copy of the model on the device, made now, in evaluation and inference mode: the given model
-    keeps mode, device and weights, and what it learns later is not seen. compile: "default" is torch.compile,
-    "graphs" also records CUDA graphs, for a GPU only; both compile at the first call, and again for another
-    shape. "fp32" is torch's, which on a GPU may convolve in TF32.
+    It runs a copy of the model, made now, on the device, in evaluation and inference mode: the given model
+    keeps mode, device and weights, and later training does not affect the copy. compile: "default" is
+    torch.compile, "graphs" also records CUDA graphs, for a GPU only; both compile at the first call, and
+    again for each new shape. "fp32" is torch's, which may convolve in TF32 on a GPU.
 
-    Raises ValueError for a choice that there is not, or that this machine cannot run.
+    Raises ValueError for an unknown choice, or one that this machine cannot run.
     """
     if compile not in get_args(Compile):
         raise unknown("compile", compile, get_args(Compile))
     on_gpu = torch.device(device).type == "cuda"
     if compile == "graphs" and not on_gpu:
         raise ValueError(
-            f"compile is 'graphs', which records CUDA graphs, and device is {str(device)!r}; "
+            f"compile is 'graphs', which records CUDA graphs, but device is {str(device)!r}; "
             "use device 'cuda' or compile 'default'."
         )
     compilers = (os.environ.get("CXX", "g++"), "clang++")
     if compile == "default" and not on_gpu and not any(map(shutil.which, compilers)):
         raise ValueError(
-            "compile is 'default', which needs a C++ compiler, and there is no g++ or clang++; "
+            "compile is 'default', which needs a C++ compiler, but there is no g++ or clang++; "
             "install one, or use compile 'none'."
         )
     autocast(device, precision)  # says now what it would say at the first call

@@ -1,13 +1,13 @@
-"""A model's graph as phones' runtimes like it: the same function at one size, in operations that run well.
+"""A model's graph for the runtimes of phones: the same function at one size, in operations that run well.
 
-The model's own code stays as it reads; what is changed here is changed on a copy, just before export:
+The model's own code stays readable; the changes are made on a copy, just before export:
 
-- SeaFormer's squeeze-axial attention averages before it projects (both are linear), adds positions that were
-  stretched once, and attends along rows and columns in one pass;
+- SeaFormer's squeeze-axial attention averages before it projects (both are linear), adds positional
+  embeddings that were resized once, and attends along rows and columns in one pass;
 - batch norms are folded into the convolutions before them;
-- the pooling that drops positions is max pooling with the map as its window, which runtimes know where they
-  do not know adaptive pooling;
-- what adds an axis is a reshape, for the same reason.
+- the pooling that drops positions is max pooling with the whole map as its window, since some runtimes do not
+  know adaptive pooling;
+- operations that add an axis become reshapes, for the same reason.
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FixedAxialAttention(nn.Module):
     Averages commute with the 1x1 projections, so the map is averaged first, over C channels instead of those
     of queries, keys and values: one product with a constant matrix gives its H row and W column averages.
     Rows and columns then attend together, L = H + W tokens, under a mask that keeps them apart. The depthwise
-    branch adds up what queries with keys and what values bring, where the model joins their channels.
+    branch adds the contributions of queries with keys and of values, where the model joins their channels.
     """
 
     def __init__(self, attention: SqueezeAxialAttention, height: int, width: int):
@@ -89,7 +89,7 @@ def folded(block: ConvNorm) -> nn.Conv2d:
 
 
 def like(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    """A convolution with other numbers, and as many channels as they say."""
+    """A convolution with other weights, which determine its channels."""
     groups = len(weight) if conv.groups > 1 else 1
     shape = weight.shape[1] * groups, len(weight), conv.kernel_size, conv.stride, conv.padding
     made = nn.Conv2d(*shape, groups=groups, bias=bias is not None, device="meta")
@@ -99,14 +99,14 @@ def like(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
 
 
 def positions(row: nn.Module, column: nn.Module, height: int, width: int) -> Tensor:
-    """Two learned positions, stretched to the map and laid end to end: (1, C, H + W, 1)."""
+    """Two learned positional embeddings, resized to the map and joined end to end: (1, C, H + W, 1)."""
     rows = F.interpolate(row.pos_embed, size=height, mode="linear", align_corners=False)
     columns = F.interpolate(column.pos_embed, size=width, mode="linear", align_corners=False)
     return torch.cat([rows, columns], 2).unsqueeze(-1).detach()
 
 
 def averages(height: int, width: int) -> Tensor:
-    """(H + W, H W): what a flat map is multiplied by for the averages of its rows and then of its columns."""
+    """(H + W, H W): the matrix that turns a flat map into the averages of its rows and then its columns."""
     rows = torch.eye(height)[:, :, None].expand(-1, -1, width) / width
     columns = torch.eye(width)[:, None].expand(-1, height, -1) / height
     return torch.cat([rows, columns]).flatten(1)
@@ -167,13 +167,13 @@ def pool_by_window(graph: GraphModule) -> None:
 
 
 def reshape_by_view(graph: GraphModule) -> None:
-    """Replaces what only adds an axis by the general reshape, which XNNPACK takes into its delegates."""
+    """Replaces operations that only add an axis by a general reshape, which XNNPACK delegates can take."""
     for node in graph.graph.find_nodes(op="call_function", target=aten.unsqueeze.default):
         node.target, node.args = aten.view.default, (node.args[0], list(node.meta["val"].shape))
 
 
 class Logits(nn.Module):
-    """The model with one tensor as its result."""
+    """The model with the logits as its only result."""
 
     def __init__(self, model: AVSModel):
         super().__init__()
@@ -191,8 +191,8 @@ def edge_graph(
 ) -> ExportedProgram:
     """The model's inference graph for inputs of exactly these shapes, (B, T, 3, H, W) and (B, T, 1, F, M).
 
-    results: what gives the graph's outputs; by default one, the logits. The model itself is left as it is.
-    The graph computes the same function, up to rounding.
+    results: makes the graph's outputs; by default only the logits. The model itself does not change. The
+    graph computes the same function, up to rounding.
     """
     model = results(fix_attention(model, frames, log_mel))
     graph = torch.export.export(model, (frames, log_mel)).module()

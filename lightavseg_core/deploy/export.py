@@ -1,7 +1,7 @@
-"""Models as files for phones' and servers' runtimes: ExecuTorch with XNNPACK, ONNX, OpenVINO.
+"""Models as files for the runtimes of phones and servers: ExecuTorch with XNNPACK, ONNX, OpenVINO.
 
-Each in float32 and in 8-bit integers, and all from one graph (`edge_graph`). Every file is run by its own
-runtime on clips, and compared with PyTorch, before it gets its name.
+Each in float32 and in 8-bit integers, and all from one graph (`edge_graph`). Before a file gets its name, its
+own runtime runs it on clips, and the result is compared with PyTorch.
 """
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ aten = torch.ops.aten
 
 
 def clips_of(dataset: AVSBench, seconds: int = 1, count: int = 64) -> list[Clip]:
-    """Clips of T seconds as a model takes them: of each of the dataset's first items the middle seconds."""
+    """Clips of T seconds as a model takes them: the middle seconds of each of the dataset's first items."""
     if seconds < 1 or count < 1:
-        raise ValueError(f"seconds is {seconds}, clips is {count}; expected at least 1 of each.")
+        raise ValueError(f"seconds is {seconds}, clips is {count}; expected at least 1 each.")
     clips = []
     for index in range(min(count, len(dataset))):
         item = dataset[index]
@@ -55,13 +55,13 @@ def clips_of(dataset: AVSBench, seconds: int = 1, count: int = 64) -> list[Clip]
     if not clips:
         raise ValueError(
             f"{dataset.root}: no clip of the {dataset.split} split has {seconds} seconds; "
-            "expected at least one. Give fewer seconds."
+            "expected at least one. Use fewer seconds."
         )
     return clips
 
 
 class Agreement(NamedTuple):
-    """How near an exported file comes to PyTorch, over clips."""
+    """How closely an exported file agrees with PyTorch, over clips."""
 
     # Of the logits: mean absolute difference as a share of PyTorch's mean absolute logit.
     deviation: float
@@ -69,9 +69,9 @@ class Agreement(NamedTuple):
 
 
 def checked(path: str | Path, runtime: str, precision: str) -> Path:
-    """The path, where a file can be written for this runtime at all.
+    """Returns the path if a file for this runtime can be written there.
 
-    Raises ValueError: unknown names, another suffix, a missing package, a place where no file can be.
+    Raises ValueError for unknown names, a wrong suffix, a missing package, or a place that takes no file.
     """
     path = Path(path)
     if runtime not in SUFFIX:
@@ -79,7 +79,7 @@ def checked(path: str | Path, runtime: str, precision: str) -> Path:
     if precision not in MOST:
         raise unknown("precision", precision, MOST)
     if runtime_of(path) != runtime:
-        raise ValueError(f"{path}: expected a name that ends in {SUFFIX[runtime]}, as {runtime}'s files do.")
+        raise ValueError(f"{path}: expected a name that ends in {SUFFIX[runtime]}, for {runtime}.")
     check_file(path)
     _, *modules = WRITERS[runtime]
     need(runtime, *modules)
@@ -97,17 +97,17 @@ def export(
 ) -> Agreement:
     """Writes the model for a runtime, as a file that takes frames and sound of exactly the clips' shape.
 
-    `load` loads it. clips: what int8 is calibrated on, and what the file's logits are compared with PyTorch's
-    on: clips of the training split, at the size that is wanted. path: file to write; its suffix is the
-    runtime's. The file is complete and compared before it takes the place of an older one.
+    `load` loads it. clips: clips of the training split, at the wanted size, on which int8 is calibrated and
+    the file's logits are compared with PyTorch's. path: file to write, with the runtime's suffix. The file is
+    complete and compared before it replaces an older one.
 
-    Raises ValueError for an unknown runtime or precision, a suffix that is not its, a package that is
-    missing, a model that the runtime cannot take, no clips, and for logits that deviate by more than 0.1% on
-    average in float32, by more than half in int8.
+    Raises ValueError for an unknown runtime or precision, a wrong suffix, a missing package, a model that the
+    runtime cannot take, no clips, and for logits that deviate on average by more than 0.1% in float32 or by
+    more than half in int8.
     """
     path = checked(path, runtime, precision)
     if not clips:
-        raise ValueError("no clips; expected one at least, to export for its shape and to compare on.")
+        raise ValueError("no clips; expected at least one, for its shape and for the comparison.")
     frames, log_mel = clips[0]
     config = model.config
     seconds, size, windows = frames.shape[1], tuple(frames.shape[-2:]), tuple(log_mel.shape[-2:])
@@ -142,7 +142,7 @@ def export(
 
 
 def compare(model: AVSModel, exported: Exported, clips: Iterable[Clip]) -> Agreement:
-    """The exported file's logits beside the model's. Raises ValueError where they are not finite."""
+    """Compares the exported file's logits with the model's. Raises ValueError if they are not finite."""
     difference = size = alike = pixels = 0
     with evaluating(model), torch.inference_mode():
         for index, (frames, log_mel) in enumerate(clips):
@@ -162,7 +162,7 @@ def compare(model: AVSModel, exported: Exported, clips: Iterable[Clip]) -> Agree
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The exporters report every step; what goes wrong they raise."""
+    """Silences the exporters, which report every step; their errors are still raised."""
     with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         warnings.simplefilter("ignore")
         level = logging.root.manager.disable
@@ -186,7 +186,7 @@ def _stays_float(node: torch.fx.Node) -> bool:
 
 
 def _float_nodes(model) -> list[str]:
-    """Of an ONNX graph, as names of nodes; there a position may also be subtracted, or scaled."""
+    """The same for an ONNX graph, as node names; there a position may also be subtracted or scaled."""
     constants = {tensor.name for tensor in model.graph.initializer}
     names = []
     for node in model.graph.node:
@@ -197,8 +197,8 @@ def _float_nodes(model) -> list[str]:
 
 
 def _stems(model) -> list[str]:
-    """The convolutions that look at pictures and log-mels: ONNX Runtime takes three times as long for so few
-    channels in 8 bits as in float32."""
+    """The convolutions that read pictures and log-mels: with so few channels, ONNX Runtime takes three times
+    as long in 8 bits as in float32."""
     shapes, names = {tensor.name: tensor.dims for tensor in model.graph.initializer}, []
     for node in model.graph.node:
         groups = [attribute.i for attribute in node.attribute if attribute.name == "group"]
@@ -313,7 +313,7 @@ def _write_executorch(
 
 @contextlib.contextmanager
 def _flatc() -> Iterator[None]:
-    """ExecuTorch starts the program flatc, which its package puts beside Python, and looks on PATH only."""
+    """Puts flatc on PATH, where ExecuTorch looks for it: its package installs it beside Python."""
     before = os.environ["PATH"]
     beside = sysconfig.get_path("scripts"), str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([*beside, before])
@@ -321,7 +321,7 @@ def _flatc() -> Iterator[None]:
         if shutil.which("flatc") is None:
             raise ValueError(
                 "executorch needs the program flatc, which its package installs beside Python; found none. "
-                f"Install the extra anew: {how_to_install('edge')}."
+                f"Reinstall the extra: {how_to_install('edge')}."
             )
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Exported models, in the loaders of ExecuTorch, ONNX Runtime and OpenVINO; no model code is needed."""
+"""Exported models, loaded by ExecuTorch, ONNX Runtime or OpenVINO; no model code is needed."""
 from __future__ import annotations
 
 import json
@@ -28,7 +28,7 @@ Run = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file says of itself."""
+    """What a file says about itself."""
 
     method: str
     runtime: Runtime
@@ -46,7 +46,7 @@ class Metadata:
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> Metadata:
-        """Raises ValueError for what `lightavseg export` would not have written."""
+        """Raises ValueError for anything that `lightavseg export` would not write."""
         try:
             values = json.loads(text)
             for name in ("size", "log_mel"):
@@ -67,13 +67,13 @@ class Metadata:
 
 
 def need(runtime: str, *modules: str) -> list:
-    """The runtime's modules. Raises ValueError where one is missing, saying how to get it."""
+    """The runtime's modules. Raises ValueError, with the command to run, if one is missing."""
     try:
         return [import_module(module) for module in modules]
     except ImportError as error:
         raise ValueError(
             f"runtime {runtime!r} needs {error.name or modules[0]}, which is not installed: "
-            f"`{how_to_install('edge')}` brings it."
+            f"run `{how_to_install('edge')}`."
         ) from None
 
 
@@ -81,7 +81,7 @@ def need(runtime: str, *modules: str) -> list:
 class Exported:
     """A loaded file: frames (1, T, 3, H, W), log_mel (1, T, 1, F, M) -> logits (1, T, classes, H, W) float32.
 
-    Called as the model is. Shapes other than the file's raise ValueError, and so do logits that are not
+    It is called like the model. Shapes other than the file's raise ValueError, and so do logits that are not
     finite.
     """
 
@@ -99,8 +99,8 @@ class Exported:
         for name, (given, shape) in expected.items():
             if given.shape != shape:
                 raise ValueError(
-                    f"{name} has shape {tuple(given.shape)}; {self.path.name} takes {shape} and no other. "
-                    "Resize it, or export again."
+                    f"{name} has shape {tuple(given.shape)}; {self.path.name} takes only {shape}. Resize it, "
+                    "or export the model again."
                 )
         try:
             logits = self.run(frames.float().contiguous(), log_mel.float().contiguous())
@@ -113,21 +113,21 @@ class Exported:
 
 
 def runtime_of(path: Path) -> Runtime | None:
-    """Whose file it is by its suffix, in whatever case."""
+    """The runtime of a file, by its suffix in any case."""
     return next((name for name, suffix in SUFFIX.items() if path.suffix.lower() == suffix), None)
 
 
 def load(path: str | Path, threads: int | None = None) -> Exported:
     """A file of `lightavseg export`, by its suffix: .pte, .onnx or .xml (with its .bin).
 
-    threads: by default as many as torch uses. Raises FileNotFoundError, or ValueError for another file, a
-    broken one, one that reaches for other files, or a runtime that is not there. ExecuTorch has one thread
+    threads: by default as many as torch uses. Raises FileNotFoundError, or ValueError for any other file, a
+    broken one, one that refers to other files, or a runtime that is not installed. ExecuTorch has one thread
     pool for all its files: the last `load` sets it.
     """
     path, threads = Path(path), threads or torch.get_num_threads()
     runtime = runtime_of(path)
     if runtime is None:
-        raise ValueError(f"{path}: expected an exported model, which ends in {', '.join(SUFFIX.values())}.")
+        raise ValueError(f"{path}: expected an exported model, ending in {', '.join(SUFFIX.values())}.")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file. Make it with `lightavseg export`.")
     opened, *modules = {
@@ -137,7 +137,7 @@ def load(path: str | Path, threads: int | None = None) -> Exported:
     }[runtime]
     installed = need(runtime, *modules)
     if instead := substitute(path):
-        raise ValueError("{}: no exported model: {}. {}.".format(path, *instead))
+        raise ValueError("{}: not an exported model: {}. {}.".format(path, *instead))
     try:
         text, run = opened(path, threads, *installed)
     except OSError:  # the disk's fault says nothing of the file
@@ -145,13 +145,13 @@ def load(path: str | Path, threads: int | None = None) -> Exported:
     except Exception as error:  # each runtime has classes of its own
         said = reason(error)
         raise ValueError(
-            f"{path}: {runtime} cannot load it ({said}). Copy it again where it is a copy; else export the "
-            "model again."
+            f"{path}: {runtime} cannot load it ({said}). If it is a copy, copy it again; otherwise export "
+            "the model again."
         ) from None
     if not text:
         raise ValueError(
-            f"{path}: has no metadata of ours; only files of `lightavseg export` can be run, "
-            "since another's inputs are not known."
+            f"{path}: has no metadata of `lightavseg export`, so its inputs are unknown. Only files of that "
+            "command can be run."
         )
     metadata = Metadata.from_json(text, path)
     if (said := metadata.runtime) != runtime:
@@ -160,7 +160,7 @@ def load(path: str | Path, threads: int | None = None) -> Exported:
 
 
 def reason(error: Exception) -> str:
-    """The first line of what it says."""
+    """The first line of an error's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
@@ -172,7 +172,7 @@ def _onnx(path: Path, threads: int, onnx, ort) -> tuple[str, Run]:
     for part in _parts(model):
         tensor = part.DESCRIPTOR is onnx.TensorProto.DESCRIPTOR
         if tensor and part.data_location == onnx.TensorProto.EXTERNAL:
-            raise ValueError("it keeps numbers in another file, which ours never do")
+            raise ValueError("it keeps weights in another file, which exported files never do")
     text = next((entry.value for entry in model.metadata_props if entry.key == KEY), "")
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
@@ -187,9 +187,9 @@ def _onnx(path: Path, threads: int, onnx, ort) -> tuple[str, Run]:
 
 
 def _parts(message) -> Iterator:
-    """Each message within a protobuf message, itself included.
+    """A protobuf message and all messages inside it.
 
-    Tensors stand in initializers, attributes, branches and functions.
+    Tensors are in initializers, attributes, branches and functions.
     """
     yield message
     for field, value in message.ListFields():
@@ -201,7 +201,7 @@ def _parts(message) -> Iterator:
 def _openvino(path: Path, threads: int, ov, frontend) -> tuple[str, Run]:
     weights = path.with_suffix(".bin")
     if (there := on_disk(weights)) != weights:
-        raise ValueError(f"its numbers are called {there.name}: call them {weights.name}")
+        raise ValueError(f"its weights are named {there.name}; rename them to {weights.name}")
     if weights.is_file() and (instead := substitute(weights)):
         raise ValueError(f"{weights.name}: {instead[0]}")
     # read_model would try the readers of other formats too, and what they reach for.
@@ -230,9 +230,9 @@ def _executorch(path: Path, threads: int, library) -> tuple[str, Run]:
     head, size = content[:40].ljust(40, b"\0"), len(content)
     program, start, data = struct.unpack("<QQQ", head[16:])
     if head[4:12] != b"ET12eh00":
-        raise ValueError("it is no program of ExecuTorch")
+        raise ValueError("it is not an ExecuTorch program")
     if size != max(program, start + data):
-        raise ValueError(f"it has {size} bytes, and says {max(program, start + data)}")
+        raise ValueError(f"it has {size} bytes but needs {max(program, start + data)}")
     library._unsafe_reset_threadpool(threads)  # it looks at no affinity and no environment variable
     module = library._load_for_executorch_from_buffer(content)
     try:

@@ -1,4 +1,4 @@
-"""How well an exported file marks."""
+"""Scores of an exported file."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from ..evaluation import computed, score_for, update_score
 
 
 def score_segmenter(segment: Callable[[Tensor, Tensor], Tensor], dataset: AVSBench) -> dict:
-    """M_J, M_F and M_F_batch of what marks one second at a time, an exported file, say.
+    """M_J, M_F and M_F_batch of anything that segments one second at a time, such as an exported file.
 
     segment: (1, 1, 3, H, W) and (1, 1, 1, F, M) -> logits.
     """

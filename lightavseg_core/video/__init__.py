@@ -1,4 +1,4 @@
-"""Masks of any video, in a stream."""
+"""Masks for any video, computed in a stream."""
 from .prediction import Prediction, predict, write, write_all
 from .segmenter import Segmenter, load
 

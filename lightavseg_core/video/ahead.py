@@ -1,4 +1,4 @@
-"""Work done ahead: the next items are made while the last ones are used."""
+"""Work done ahead: the next items are made while the current ones are used."""
 
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -10,9 +10,9 @@ END = object()
 
 
 def ahead(items: Generator[Item], most: int) -> Iterator[Item]:
-    """`items`, up to `most` of which are made in a thread of their own before they are asked for.
+    """`items`, of which a separate thread makes up to `most` in advance.
 
-    What they raise is raised where it stands in the order. Whoever stops asking closes them too.
+    An exception is raised at its place in the order. Closing this iterator closes `items` too.
     """
     worker = ThreadPoolExecutor(1)
     try:

@@ -1,4 +1,4 @@
-"""The folder of one input: its masks, its manifest, and what is taken away again where it is broken."""
+"""The folder of one input: its masks and manifest, and the cleanup if the input is broken."""
 from __future__ import annotations
 
 import json
@@ -22,10 +22,10 @@ OURS = re.compile(r"\.?(\d{6}\.(png|npz)|overlay\.mp4|manifest\.json)")
 
 
 def begin(folder: Path, asked: dict) -> dict:
-    """The manifest of a folder: the one that is there, or a new one.
+    """The manifest of a folder: the existing one, or a new one.
 
-    What a run adds to must be of the same arguments, device and versions; what is complete only of the same
-    arguments, since nothing is added. Raises ValueError where the folder holds something else.
+    A run may continue a folder only with the same arguments, device and versions; a complete folder needs
+    only the same arguments, since nothing is added. Raises ValueError if the folder holds something else.
     """
     file = folder / "manifest.json"
     runtime = RUNTIMES.get(asked.get("runtime"), ())
@@ -34,7 +34,7 @@ def begin(folder: Path, asked: dict) -> dict:
         # Whoever was killed while `whole` wrote the very first manifest has left that: it is written anew.
         if any(found.name != ".manifest.json" for found in folder.iterdir()):
             raise ValueError(
-                f"{folder}: holds files that are not of `lightavseg predict`. Give another --out."
+                f"{folder}: holds files that `lightavseg predict` did not write. Give another --out."
             )
         return {"complete": False, "asked": asked, "versions": made}
     try:
@@ -52,13 +52,13 @@ def begin(folder: Path, asked: dict) -> dict:
         values = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in told)
         values = values or f"other content of {', '.join(changed)}"
         raise ValueError(
-            f"{folder}: was made from other arguments ({values}). Give another --out, or remove it."
+            f"{folder}: was made with other arguments ({values}). Give another --out, or remove it."
         )
     return manifest
 
 
 def discard(folder: Path) -> None:
-    """Removes what was written into a folder, and the folder where nothing else is in it."""
+    """Removes what was written into a folder, and the folder itself if nothing else is in it."""
     for inside in (folder / "masks", folder / "probabilities", folder):
         for file in inside.iterdir() if inside.is_dir() else ():
             if file.is_file() and OURS.fullmatch(file.name):
@@ -68,9 +68,9 @@ def discard(folder: Path) -> None:
 
 
 def mask_file(folder: Path, k: int) -> Path:
-    """Frame k's. Raises ValueError for more than MOST frames."""
+    """The file of frame k's mask. Raises ValueError for more than MOST frames."""
     if k >= MOST:
-        advice = "Give a smaller --fps, or cut the input."
+        advice = "Use a smaller --fps, or cut the input."
         raise ValueError(f"{folder}: would have more than {MOST:,} frames. {advice}")
     return folder / "masks" / f"{k:06}.png"
 
@@ -84,6 +84,6 @@ def write_mask(path: Path, mask: np.ndarray, classes: int) -> None:
 
 
 def read_mask(path: Path, classes: int) -> np.ndarray:
-    """What `write_mask` was given. Raises FileNotFoundError, or ValueError where it is not whole."""
+    """Reads what `write_mask` wrote. Raises FileNotFoundError, or ValueError if the file is damaged."""
     mask = np.array(open_image(path))
     return mask // 255 if classes == 1 else mask

@@ -1,5 +1,5 @@
-"""Wide colours and high dynamic range as the pictures that models know: sRGB, of which white is a sheet of
-paper and not the sun."""
+"""Converts wide colours and high dynamic range to the pictures that models know: sRGB, whose white is a sheet
+of paper and not the sun."""
 from __future__ import annotations
 
 import av
@@ -21,7 +21,7 @@ ROWS = 64  # of a picture at a time, which is faster than all, and takes less me
 
 
 class ToSRGB:
-    """Pictures of one video, which are coded by a transfer curve and primaries (their numbers in H.273)."""
+    """Converts the pictures of one video, coded with a transfer curve and primaries (H.273's numbers)."""
 
     def __init__(self, transfer: int, primaries: int):
         self.hlg = transfer == HLG
@@ -44,21 +44,21 @@ class ToSRGB:
 
 
 def to_srgb(transfer: int, primaries: int) -> ToSRGB | None:
-    """None: a video's colours are near enough to sRGB as they are."""
+    """The converter of a video; None if its colours are close enough to sRGB."""
     if transfer in (PQ, HLG) or primaries in MATRICES:
         return ToSRGB(transfer, primaries)
     return None
 
 
 def _pq(code: np.ndarray) -> np.ndarray:
-    """Light in whites, by the transfer curve of ITU-R BT.2100."""
+    """Light, in units of white, by the PQ transfer curve of ITU-R BT.2100."""
     root = code ** (32 / 2523)
     light = ((root - 107 / 128).clip(0) / (2413 / 128 - 2392 / 128 * root)) ** (8192 / 1305)
     return light * 10_000 / WHITE
 
 
 def _hlg(code: np.ndarray) -> np.ndarray:
-    """Light of the scene, at most 1, by the transfer curve of ITU-R BT.2100."""
+    """Light of the scene, at most 1, by the HLG transfer curve of ITU-R BT.2100."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     return np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
 

@@ -1,6 +1,6 @@
-"""What masks can be made of, and what the command line names.
+"""The inputs of prediction, and how the command line names them.
 
-That is a video, a folder of frames with its sound, or one picture with its sound.
+An input is a video, a folder of frames with its sound, or one picture with its sound.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VIDEOS = set(
 
 
 class Broken(ValueError):
-    """What was read of an input shows that it is broken, and will be so next time."""
+    """An input is broken, and reading it again will not help."""
 
 
 def is_picture(path: str | Path) -> bool:
@@ -34,7 +34,7 @@ def is_picture(path: str | Path) -> bool:
 
 
 def frames_in(folder: str | Path) -> list[Path]:
-    """A folder's pictures in the order of the numbers in their names: 2.png before 10.png."""
+    """A folder's pictures, ordered by the numbers in their names: 2.png before 10.png."""
 
     def numbers(file: Path) -> list[int | str]:
         return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)]
@@ -43,15 +43,15 @@ def frames_in(folder: str | Path) -> list[Path]:
 
 
 def _files_in(folder: Path, suffixes: set[str]) -> list[Path]:
-    """In the order of their names, hidden ones left out."""
+    """The files of these suffixes in a folder, by name, without hidden ones."""
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in suffixes)
     return [file for file in files if file.is_file() and not file.name.startswith(".")]
 
 
 def pictures_of(path: str | Path, fps: Fraction, tally: Tally | None = None) -> Pictures:
-    """A video's; a folder's, each 1 / fps after the one before; or a picture.
+    """The pictures of a video, or of a folder, 1 / fps seconds apart, or a single picture.
 
-    Raises Broken, or ValueError where it is not the input's fault.
+    Raises Broken, or ValueError if it is not the input's fault.
     """
     path = Path(path)
     if path.is_dir():
@@ -62,7 +62,7 @@ def pictures_of(path: str | Path, fps: Fraction, tally: Tally | None = None) -> 
 
 
 def _reading(pieces: Iterator) -> Iterator:
-    """The same, whose own errors are told from those of whoever asks for the pieces."""
+    """The same pieces; errors from reading them are told apart from errors of the code that uses them."""
     try:
         yield from pieces
     except ValueError as error:
@@ -74,20 +74,20 @@ def _reading(pieces: Iterator) -> Iterator:
 
 
 def sound_of(path: str | Path, audio: str | Path | None, tally: Tally | None = None) -> Sound:
-    """What is heard; nothing where a video has no sound. Raises as `pictures_of`."""
+    """The sound of an input; nothing if a video has none. Raises what `pictures_of` raises."""
     if audio is not None:
         return _reading(read_sound(audio, None, tally))
     if Path(path).is_dir() or is_picture(path):
-        silent = "a picture makes" if is_picture(path) else "pictures make"
-        raise ValueError(f"{path}: {silent} no sound. Give it with --audio FILE.")
+        silent = "a picture has" if is_picture(path) else "pictures have"
+        raise ValueError(f"{path}: {silent} no sound. Give a sound file with --audio FILE.")
     video = probe(path)
     return iter(()) if video.sample_rate is None else _reading(read_sound(path, video.origin, tally))
 
 
 def describe(path: Path, audio: str | Path | None) -> dict:
-    """What the manifest says of an input and of its sound.
+    """What the manifest records about an input and its sound.
 
-    Raises FileNotFoundError or ValueError where one cannot be decoded.
+    Raises FileNotFoundError or ValueError if one of them cannot be decoded.
     """
     if audio is not None and next(decode_audio(audio, Tally()), None) is None:
         raise ValueError(f"{audio}: holds no sound samples. Record it again.")
@@ -108,37 +108,37 @@ def describe(path: Path, audio: str | Path | None) -> dict:
 
 
 def digest(path: Path) -> str | None:
-    """SHA-256 of a file, or of a folder's pictures and their names; None where nothing is."""
+    """SHA-256 of a file, or of a folder's pictures and their names; None if there is nothing."""
     if not path.is_dir():
         return digests([path]).get(path.name)
     return hashlib.sha256(repr(list(digests(frames_in(path)).items())).encode()).hexdigest()
 
 
 def inputs_of(paths: Sequence[str | Path], audio: str | Path | None = None) -> list[Path]:
-    """What to predict from: the files that are given; of a folder its videos, or, with `audio`, the folder
-    itself where it has pictures alone; of a list, NAME.txt, what its lines name, from its own folder on.
+    """What to predict from: the given files; the videos of a folder, or, with `audio`, the folder itself if
+    it has only pictures; for a list, NAME.txt, the paths on its lines, relative to its own folder.
 
-    Raises FileNotFoundError, or ValueError for a folder without videos and for what is no regular file.
+    Raises FileNotFoundError, or ValueError for a folder without videos and for anything but a regular file.
     """
     found: dict[Path, Path] = {}  # in order, each once
     for path in chain.from_iterable(map(_listed, map(Path, paths))):
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder.")
         if not path.is_dir() and not path.is_file():
-            raise ValueError(f"{path}: not a regular file but a pipe or a device; only files are read.")
+            raise ValueError(f"{path}: is a pipe or a device; expected a regular file.")
         for file in _inputs_in(path, audio) if path.is_dir() else [path]:
             found.setdefault(file.resolve(), file)
     return list(found.values())
 
 
 def _listed(path: Path) -> list[Path]:
-    """What a list names, line by line; itself if it is none."""
+    """The paths in a list, line by line; the path itself if it is not a list."""
     if path.suffix.lower() != ".txt" or not path.is_file():
         return [path]
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a list of videos: a path on each line, in UTF-8.") from None
+        raise ValueError(f"{path}: not a list of videos; expected a path on each line, in UTF-8.") from None
     return [path.parent / line for line in map(str.strip, lines) if line]
 
 
@@ -151,14 +151,14 @@ def _inputs_in(folder: Path, audio: str | Path | None) -> list[Path]:
         raise ValueError(f"{folder}: holds no video. {advice}")
     if audio is None:
         raise ValueError(
-            f"{folder}: holds no video, but {frames} pictures. Give their sound with --audio FILE; "
-            "they are taken to be 1 / --fps seconds apart."
+            f"{folder}: holds no video, but {frames} pictures. Give their sound with --audio FILE; they are "
+            "then taken as 1 / --fps seconds apart."
         )
     return [folder]
 
 
 def skipped_in(folder: Path) -> list[str]:
-    """What a folder holds and `inputs_of` leaves out for its suffix, in words; nothing of hidden files."""
+    """In words, what `inputs_of` leaves out of a folder because of its suffix; hidden files are not told."""
     videos = _files_in(folder, VIDEOS)
     taken = set(videos or frames_in(folder))
     left = [file.name for file in sorted(folder.iterdir()) if file.is_file() and file not in taken]
@@ -167,12 +167,12 @@ def skipped_in(folder: Path) -> list[str]:
         return []
     names = ", ".join(left[:5]) + (f" and {len(left) - 5:,} more" if len(left) > 5 else "")
     if videos:
-        return [f"skipped, not a video by its suffix: {names}. Name one to have it read all the same."]
-    return [f"skipped, not read as a frame by its suffix: {names}. A frame after it comes earlier."]
+        return [f"skipped, not a video by its suffix: {names}. Name a file to have it read anyway."]
+    return [f"skipped, not a frame by its suffix: {names}. Later frames move up in time."]
 
 
 def notes_on(described: dict) -> list[str]:
-    """What a user should know of an input, of `describe`, in words."""
+    """In words, what a user should know about an input, from `describe`."""
     notes = []
     if described["heard"] == "silence":
         notes.append("has no sound; the model hears silence.")
@@ -180,16 +180,16 @@ def notes_on(described: dict) -> list[str]:
         told = [f"by {jump['by']:+,g} s at {jump['time']:,g} s" for jump in jumps[:3]]
         more = f" and {len(jumps) - 3:,} times more" if len(jumps) > 3 else ""
         notes.append(
-            f"its time stamps jump {', '.join(told)}{more} (ahead: a gap; back: joined recordings); "
-            "pictures and sound go on at once."
+            f"its time stamps jump {', '.join(told)}{more} (forward: a gap; back: joined recordings); "
+            "pictures and sound continue without a pause."
         )
     return notes
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """A folder's name for each input: its stem without dots and spaces at its ends, so that it is neither
-    hidden nor "..", which would lead out of --out; "video" where nothing else is in it; where others had it
-    before, as manifest.json has, with -2, -3, ..."""
+    """A folder name for each input: its stem without dots and spaces at its ends, so that it is neither
+    hidden nor "..", which would lead out of --out; "video" if nothing is left; with -2, -3, ... if the name
+    is taken, as manifest.json is."""
     names = {"manifest.json": ""}  # without case, because some file systems do not know it
     for path in paths:
         stem = name = (path.resolve().name if path.is_dir() else path.stem).strip(". ") or "video"

@@ -1,4 +1,4 @@
-"""Masks painted over their pictures, and the video of them with its sound."""
+"""Masks painted over their pictures, and a video of them with its sound."""
 from __future__ import annotations
 
 import math
@@ -44,13 +44,13 @@ def paint(picture: np.ndarray, mask: np.ndarray, classes: int = 1) -> np.ndarray
 def write_video(
     path: Path, pictures: Iterable[np.ndarray], fps: Fraction, sound: Sound, aspect: Fraction
 ) -> None:
-    """An MP4 that browsers play: H.264 where FFmpeg has it, else MPEG-4; AAC.
+    """Writes an MP4 that browsers play: H.264 if FFmpeg has it, otherwise MPEG-4; AAC.
 
-    Each picture stays for 1 / fps seconds, all at the first one's size, which is made smaller where a side
-    has more than SIDE pixels.
+    Each picture is shown for 1 / fps seconds, all at the first one's size, which is reduced if a side has
+    more than SIDE pixels.
 
-    pictures: (H, W, 3) uint8. sound: it is cut where the pictures end. aspect: width of a pixel as shown, in
-    its heights. Raises OSError where the disk is full, and ValueError where FFmpeg cannot write such a video.
+    pictures: (H, W, 3) uint8. sound: cut where the pictures end. aspect: width of a pixel as shown, divided
+    by its height. Raises OSError if the disk is full, and ValueError if FFmpeg cannot write such a video.
     """
     options = {"movflags": "+faststart"}
     try:
@@ -63,7 +63,7 @@ def write_video(
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from None
         why = error.strerror or error
-        raise ValueError(f"{path}: cannot be written ({why}). The masks are there.") from None
+        raise ValueError(f"{path}: cannot be written ({why}). The masks are complete.") from None
 
 
 def _write(
@@ -107,12 +107,12 @@ def _video_stream(
 
 
 def _even(side: float) -> int:
-    """Colours are stored for 2 x 2 pixels."""
+    """An even number of pixels, since colours are stored for 2 x 2 pixels."""
     return 2 * math.ceil(round(side) / 2) or 2
 
 
 def _alike(sound: Sound) -> Sound:
-    """All at the rate and with the channels of the first, because encoders take no change."""
+    """All pieces at the rate and with the channels of the first, because encoders accept no change."""
     if (first := next(sound, None)) is None:
         return
     rate, channels = first[0], first[1].shape[1]

@@ -1,6 +1,6 @@
 """From a video to masks, in a stream.
 
-What is in memory does not grow with its length, and what was stopped goes on where it was.
+Memory does not grow with the length of the video, and a stopped run resumes where it was.
 """
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Until = Literal["sound", "pictures"]
 
 
 class Prediction(NamedTuple):
-    """One picture and where it sounds."""
+    """One picture and what the model found in it."""
 
     time: float  # seconds from the first picture
     picture: np.ndarray  # (H, W, 3) uint8, upright
@@ -60,13 +60,13 @@ class Prediction(NamedTuple):
     @property
     @torch.inference_mode()
     def probabilities(self) -> Tensor:
-        """(K, H, W) float32: of the one class, or of all, which add up to 1. Computed anew each time."""
+        """(K, H, W) float32: of the single class, or of all, which add up to 1. Recomputed on each call."""
         logits = _grown(self.logits, self.picture)
         return logits.sigmoid() if len(logits) == 1 else logits.softmax(0)
 
     @torch.inference_mode()
     def mask(self, threshold: float = 0.5) -> np.ndarray:
-        """(H, W) uint8: 0 and 1 for one class, otherwise the index of the likeliest class."""
+        """(H, W) uint8: 0 and 1 for one class, otherwise the index of the most likely class."""
         if len(self.logits) == 1:
             return (self.probabilities[0] > threshold).to(torch.uint8).numpy()
         # Class by class: of all at once, large pictures would take many gigabytes.
@@ -80,7 +80,7 @@ class Prediction(NamedTuple):
 
 
 def _grown(logits: Tensor, picture: np.ndarray) -> Tensor:
-    """(K, h, w) -> (K, H, W), of the picture."""
+    """(K, h, w) -> (K, H, W), the size of the picture."""
     return F.interpolate(logits[None], picture.shape[:2], mode="bilinear")[0]
 
 
@@ -94,10 +94,10 @@ def predict(
     """What sounds in a video at second k / fps, for k = 0, 1, ...
 
     path: a video; a folder of frames, in the order of their numbers, 1 / fps seconds apart; or one picture,
-    which is looked at as long as `audio` sounds. audio: a file to hear instead of the video's own sound; a
-    video without sound is silent. until: a video's last picture is held until its sound ends, or not. Clips
-    of `segmenter.clip` frames are seen at a time; the last is filled up with its last frame and sound. What
-    is damaged in a video is skipped, in its sound it is silence. Raises FileNotFoundError or ValueError.
+    which is shown as long as `audio` sounds. audio: a file to use instead of the video's own sound; a video
+    without sound is silent. until: "sound" holds a video's last picture until its sound ends. The model sees
+    clips of `segmenter.clip` frames; the last one is padded with its last frame and sound. Damaged pictures
+    are skipped, damaged sound becomes silence. Raises FileNotFoundError or ValueError.
     """
     for clip, heard in _clips(segmenter, path, rate_of(fps), audio, until):
         yield from _segment(segmenter, path, clip, heard)
@@ -115,8 +115,7 @@ def _clips(
     read: Tally | None = None,
     listened: Tally | None = None,
 ) -> Iterator[tuple[Clip, Tensor]]:
-    """The pictures of each clip, and the sound (T, samples) that belongs to each of them. read, listened:
-    count what is damaged."""
+    """The pictures of each clip and their sound (T, samples). read, listened: count damaged packets."""
     front_end = segmenter.front_end
     listener = Listener(sound_of(path, audio, listened), front_end.sample_rate)
     pictures = pictures_of(path, fps, read)
@@ -131,7 +130,7 @@ def _clips(
 
 
 def _held(pictures: Pictures, fps: Fraction, listener: Listener, padding: float = 0.0) -> Pictures:
-    """And then the last one again and again, until the sound is over but for `padding` seconds."""
+    """The pictures, then the last one repeated until at most `padding` seconds of sound are left."""
     last = None
     for last in pictures:
         yield last
@@ -142,7 +141,7 @@ def _held(pictures: Pictures, fps: Fraction, listener: Listener, padding: float 
 
 @torch.inference_mode()
 def _segment(segmenter: Segmenter, path: str | Path, clip: Clip, heard: Tensor) -> list[Prediction]:
-    """What the model finds in a clip. heard: (T, samples). Raises NotFinite, naming the second."""
+    """What the model finds in a clip. heard: (T, samples). Raises NotFinite, with the second."""
     log_mel = segmenter.front_end(heard, torch.zeros(1))[:, 0]  # (T, 1, F, M)
     frames = torch.stack([prepare_frame(picture, segmenter.size) for _, picture in clip])  # (T, 3, h, w)
     try:
@@ -155,7 +154,7 @@ def _segment(segmenter: Segmenter, path: str | Path, clip: Clip, heard: Tensor) 
 
 
 def _filled(part: Tensor, clip: int) -> Tensor:
-    """(T, ...) -> (1, clip, ...), by what comes last."""
+    """(T, ...) -> (1, clip, ...), padded with the last entry."""
     missing = part[-1:].expand(clip - len(part), *part.shape[1:])
     return torch.cat([part, missing])[None]
 
@@ -181,12 +180,12 @@ def write(
 ) -> dict:
     """Writes what `predict` finds into a folder, and returns the manifest.
 
-    masks/000000.png, ...: at the picture's own size, 0 and 255, or for more classes their indices in AVSS's
-    colours. With `probabilities`, probabilities/000000.npz, ...: float16 (K, H, W) under the name
+    masks/000000.png, ...: at the picture's own size, 0 and 255, or, with several classes, their indices in
+    AVSS's colours. With `probabilities`, probabilities/000000.npz, ...: float16 (K, H, W) under the name
     `probabilities`. With `overlay`, overlay.mp4: each picture with its mask, and the sound. manifest.json:
-    what was asked, each frame's time and marked share; `complete` when all is there. Stopped, also by a full
-    disk, the same call goes on where it was. Raises FileNotFoundError or ValueError: for a broken input, of
-    which nothing is left, and for a folder that holds something else or that another process is writing.
+    the arguments, each frame's time and marked share, and `complete` at the end. After a stop, even by a full
+    disk, the same call resumes. Raises FileNotFoundError or ValueError: for a broken input, which leaves no
+    output, and for a folder that holds something else or that another process is writing.
     """
     path, folder, audio = Path(path), Path(folder), None if audio is None else Path(audio)
     step = _checked(segmenter, fps, threshold, until)
@@ -231,7 +230,7 @@ def _fill(
     manifest: dict,
     bar: tqdm,
 ) -> None:
-    """What is missing in a folder: masks and overlay, in one reading of the pictures."""
+    """Writes what is missing in a folder, masks and overlay, while reading the pictures once."""
     asked, classes = manifest["asked"], segmenter.num_classes
     records.write(folder / "manifest.json", manifest)
     (folder / "masks").mkdir(exist_ok=True)
@@ -279,7 +278,7 @@ def _fill(
 def _masks(
     segmenter: Segmenter, path: Path, clip: Clip, heard: Tensor, files: list[Path], asked: dict
 ) -> Iterable[np.ndarray]:
-    """The masks of a clip: those that are there, or else made now."""
+    """The masks of a clip: read if they exist, otherwise made now."""
     try:
         return [read_mask(file, segmenter.num_classes) for file in files]
     except (FileNotFoundError, ValueError):
@@ -289,7 +288,7 @@ def _masks(
 def _made(
     segmenter: Segmenter, path: Path, clip: Clip, heard: Tensor, files: list[Path], asked: dict
 ) -> Iterator[np.ndarray]:
-    """And written, before each its probabilities: a mask says that its frame is done."""
+    """Makes and writes the masks, probabilities first: a mask shows that its frame is done."""
     for file, found in zip(files, _segment(segmenter, path, clip, heard)):
         if asked["probabilities"]:
             with whole(file.parents[1] / "probabilities" / f"{file.stem}.npz") as staging:
@@ -302,15 +301,15 @@ def _made(
 def _checked(
     segmenter: Segmenter, fps: float = 1, threshold: float = 0.5, until: Until = "sound", **_
 ) -> Fraction:
-    """`rate_of(fps)`. Raises ValueError for arguments that no input could do with."""
+    """`rate_of(fps)`. Raises ValueError for arguments that are wrong for any input."""
     if until not in get_args(Until):
         raise unknown("until", until, get_args(Until))
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}; expected 0 to 1.")
     if threshold != 0.5 and segmenter.num_classes > 1:
         raise ValueError(
-            f"threshold is for one class; this model has {segmenter.num_classes}, of which the likeliest is "
-            "taken. Leave it out."
+            f"threshold is for one class; this model has {segmenter.num_classes} and takes the most likely. "
+            "Leave it out."
         )
     return rate_of(fps)
 
@@ -322,15 +321,15 @@ def write_all(
     audio: str | Path | None = None,
     **options,
 ) -> list[Path]:
-    """`write` for each input, into out/<stem>, and for several, when all are through, out/manifest.json: what
-    became of each. A broken one is told of in one line on stderr and skipped; returns those. Told of is also
-    what a folder holds that is no input.
+    """`write` for each input, into out/<stem>; with several inputs, out/manifest.json lists the results at
+    the end. A broken input is reported in one line on stderr and skipped; returns those. Files in a folder
+    that are not inputs are reported too.
 
-    Several processes (torchrun), each of which is to call it, deal the inputs out to each other.
+    With several processes (torchrun), all must call it; they divide the inputs among themselves.
     """
     paths = inputs_of(given, audio)
     if not paths:
-        raise ValueError("give at least one video.")
+        raise ValueError("found no input; give at least one video.")
     if audio is not None and len(paths) > 1:
         raise ValueError(f"--audio goes with one input; found {len(paths)}.")
     _checked(segmenter, **options)
@@ -360,10 +359,10 @@ def write_all(
 
 
 def _told(path: Path, error: Exception) -> str:
-    """What is said of an error. Those of the system, of PyTorch and of runtimes do not name the input."""
+    """The message of an error. Those of the system, of PyTorch and of runtimes do not name the input."""
     if isinstance(error, ValueError) or (isinstance(error, OSError) and not error.errno):
         return str(error)
     what = str(error)
     if not isinstance(error, OSError):
         what = ": ".join([type(error).__name__, *what.strip().splitlines()[:1]])[:200]
-    return f"{path}: {what}; run the same again to go on where it stopped"
+    return f"{path}: {what}; run the same command again to resume"

@@ -1,6 +1,6 @@
-"""A video read forwards: its pictures at chosen times, and the sound that belongs to them.
+"""Reads a video forwards: its pictures at chosen times, and the sound that belongs to them.
 
-What is in memory does not grow with its length.
+Memory does not grow with the length of the video.
 """
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Sound = Iterator[tuple[int, np.ndarray]]  # pieces: rate in Hz, samples (n, chan
 
 
 class Video(NamedTuple):
-    """What a video says of itself, and the size of its first picture."""
+    """What a video says about itself, and the size of its first picture."""
 
     width: int  # pixels, as shown: after rotation
     height: int
@@ -60,7 +60,7 @@ class Video(NamedTuple):
 
 
 def probe(path: str | Path) -> Video:
-    """Raises FileNotFoundError, or ValueError where no picture can be decoded."""
+    """Looks into a video. Raises FileNotFoundError, or ValueError if no picture can be decoded."""
     with open_media(path, "video") as container:
         stream = moving(container, path)
         _, frame = next(_decode(container, path, Tally()))
@@ -98,7 +98,7 @@ def _timeline_of(path: str | Path, changed: int, size: int) -> tuple[Moves, tupl
 def read_frames(path: str | Path, fps: Fraction, tally: Tally | None = None) -> Pictures:
     """The picture that is shown at second k / fps, for k = 0, 1, ...
 
-    Shown is the last picture whose time has come, also where pictures come irregularly or cannot be decoded,
+    This is the last picture whose time has come, even if pictures come irregularly or cannot be decoded,
     which `tally` counts. Raises FileNotFoundError or ValueError.
     """
     with open_media(path, "video") as container:
@@ -111,7 +111,7 @@ def read_frames(path: str | Path, fps: Fraction, tally: Tally | None = None) -> 
             if start - since > LONGEST:
                 stays = f"{float(start - since):,.0f} s"
                 raise ValueError(
-                    f"{path}: one picture stays for {stays}; its time stamps are broken. Convert it first."
+                    f"{path}: one picture lasts {stays}; the time stamps are broken. Convert it first."
                 )
             picture = None
             while shown is not None and k / fps + TOLERANCE < start:
@@ -122,7 +122,7 @@ def read_frames(path: str | Path, fps: Fraction, tally: Tally | None = None) -> 
 
 
 def moving(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:
-    """The main stream of pictures that are no cover, as a sound file may have one."""
+    """The main stream of moving pictures; the cover of a sound file does not count."""
     streams = container.streams.video
     if films := [stream for stream in streams if not stream.disposition & Disposition.attached_pic]:
         return main_track(films)
@@ -133,8 +133,7 @@ def moving(container: av.container.InputContainer, path: str | Path) -> av.Video
 def _decode(
     container: av.container.InputContainer, path: str | Path, tally: Tally
 ) -> Iterator[tuple[Fraction, av.VideoFrame | None]]:
-    """(time from the first picture, picture) in the order of showing; at last (the end of the last picture,
-    None)."""
+    """(time from the first picture, picture) in display order; last, (end of the last picture, None)."""
     stream = moving(container, path)
     check_codec(path, stream)
     _check_size(path, stream.codec_context.width, stream.codec_context.height)
@@ -156,8 +155,8 @@ def _decode(
 
 
 def _stamped(frames: Iterator[av.VideoFrame], ahead: int) -> Iterator[tuple[av.VideoFrame, int | None]]:
-    """Pictures in the order of showing, each with the least stamp of those that are left, as far as these are
-    known when `ahead` more are decoded."""
+    """Pictures in display order, each with the smallest time stamp left among those known once `ahead` more
+    are decoded."""
     held, stamps = deque(), []
     for frame in frames:
         held.append(frame)
@@ -171,16 +170,16 @@ def _stamped(frames: Iterator[av.VideoFrame], ahead: int) -> Iterator[tuple[av.V
 
 def _check_size(path: str | Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise ValueError(f"{path}: claims {width} x {height} pixels; at most {MAX_PIXELS:,} are read.")
+        raise ValueError(f"{path}: claims {width} x {height} pixels; expected at most {MAX_PIXELS:,}.")
 
 
 def read_sound(path: str | Path, origin: float | None = None, tally: Tally | None = None) -> Sound:
-    """A file's sound, without gaps from second `origin` of its time stamps on.
+    """A file's sound, without gaps, from second `origin` of its time stamps.
 
-    It begins to the sample where its stamps say; what comes before `origin` is dropped. Where stamps say that
-    it begins later or pauses, silence is put in, and so it is for pieces that cannot be decoded, which
-    `tally` counts; stamps that are off by less than most of a piece are jitter. origin None: it begins where
-    it begins, and stamps only tell how much was lost. Raises FileNotFoundError or ValueError.
+    It begins exactly, to the sample, where its stamps say; anything before `origin` is dropped. Silence fills
+    a late start, a pause, and pieces that cannot be decoded, which `tally` counts. Stamps that are off by
+    less than most of a piece are jitter. origin None: it begins with the first piece, and stamps only tell
+    how much was lost. Raises FileNotFoundError or ValueError.
     """
     tally = tally or Tally()
     given, end, damaged = Fraction(0), None, 0  # seconds, and where they end by the stamps
@@ -199,7 +198,7 @@ def read_sound(path: str | Path, origin: float | None = None, tally: Tally | Non
                 off = 0
         if off > LONGEST * rate:
             pause = f"{off / rate:,.0f} s"
-            raise ValueError(f"{path}: its sound pauses for {pause}; its time stamps are broken. Convert it.")
+            raise ValueError(f"{path}: its sound pauses for {pause}; the time stamps are broken. Convert it.")
         damaged, end = tally.damaged, None if time is None else time + len(samples) / rate
         for start in range(0, off, rate):
             yield rate, np.zeros((min(rate, off - start), samples.shape[1]), np.float32)
@@ -210,16 +209,15 @@ def read_sound(path: str | Path, origin: float | None = None, tally: Tally | Non
 
 
 def _jitter(samples: int, rate: int) -> float:
-    """Samples by which a piece of so many may be off: most of itself, so that a missing piece is seen."""
+    """Samples by which a piece may be off: most of its length, so that a missing piece is noticed."""
     least, most = JITTER
     return min(max(0.75 * samples, least * rate), most * rate)
 
 
 class Listener:
-    """Sound at one rate, one channel, read forwards; only what is between the last question and the last
-    answer is kept.
+    """Mono sound at one rate, read forwards; only what later windows may still need is kept.
 
-    pieces: of `read_sound`; none is silence. sample_rate: Hz.
+    pieces: from `read_sound`; without any, silence. sample_rate: Hz.
     """
 
     def __init__(self, pieces: Sound, sample_rate: int):
@@ -233,18 +231,18 @@ class Listener:
         Raises ValueError for a start before that of an earlier window.
         """
         if start < self.start:
-            raise ValueError(f"sound is read forwards: sample {start} was asked for after {self.start}.")
+            raise ValueError(f"sound is read forwards: sample {start} was requested after {self.start}.")
         self._read(start, start + samples)
         heard = self.held[:samples]
         return torch.nn.functional.pad(heard, (0, samples - len(heard)))
 
     def reaches(self, sample: int) -> bool:
-        """Whether the sound is longer than so many samples."""
+        """Whether the sound is longer than `sample` samples."""
         self._read(self.start, sample + 1)
         return self.end > sample
 
     def _read(self, start: int, end: int) -> None:
-        """Reads on to sample `end`; of what is before `start` nothing is kept, also while reading."""
+        """Reads up to sample `end`, and keeps nothing before `start`, even while reading."""
         kept = [self.held[start - self.start :]]
         while self.end < end and (piece := next(self.pieces, None)) is not None:
             self.end += len(piece)
@@ -254,12 +252,11 @@ class Listener:
 
 
 def resampled(pieces: Sound, sample_rate: int) -> Iterator[Tensor]:
-    """Pieces of sound as pieces of (n,) at sample_rate, channels mixed to one: what `read_audio` gives of the
-    whole, in blocks.
+    """Pieces of sound as mono blocks (n,) at sample_rate: the result of `read_audio`, block by block.
 
     A block is resampled with the second before it and the second after it, which is more than the filter
-    looks at, and whole seconds fall on whole samples at both rates: there are no seams. Where the rate
-    changes, a block ends.
+    reaches, and whole seconds fall on whole samples at both rates: there are no seams. A block ends where the
+    rate changes.
     """
     seconds, given = Fraction(0), 0  # that came in, and samples that went out
     for rate, stretch in groupby(pieces, itemgetter(0)):
@@ -271,7 +268,7 @@ def resampled(pieces: Sound, sample_rate: int) -> Iterator[Tensor]:
 def _blocks(
     pieces: Sound, rate: int, sample_rate: int, early: int
 ) -> Generator[Tensor, None, tuple[int, int]]:
-    """`resampled` of one rate, without its first `early` samples. Returns how many were read and given."""
+    """`resampled` at one rate, without the first `early` samples. Returns how many were read and yielded."""
     held, lead, count, read, gave = [], 0, 0, 0, -early  # lead: seconds in `held` that were given already
     for _, samples in pieces:
         held.append(torch.from_numpy(mono(samples)))

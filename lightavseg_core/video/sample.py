@@ -1,4 +1,4 @@
-"""A film to try a model on, made when it is asked for: a generated scene that moves, with its sound."""
+"""A film to try a model on, made on request: a generated moving scene with its sound."""
 from __future__ import annotations
 
 from fractions import Fraction
@@ -18,11 +18,11 @@ LONGEST = 2  # a clip of AVSS with this index, plus threes, has ten seconds
 def write_sample(
     path: str | Path, cast: str = "photos", seed: int = 0, size: int = 384, fps: int = 12
 ) -> np.ndarray:
-    """An MP4 of ten seconds: two to four things of a cast move, each sounding now and then.
+    """Writes an MP4 of ten seconds: two to four things of a cast move and sound now and then.
 
-    cast: as of `sounding_shapes.generate`. seed: another one, another scene, none of which any dataset has.
-    size: pixels of a side. Returns the truth, (10, size, size) bool: in the picture at each whole second the
-    pixels of what sounds from there on. Raises what the cast raises, and OSError.
+    cast: as in `sounding_shapes.generate`. seed: each gives another scene, none of which is in a dataset.
+    size: pixels of a side. Returns the ground truth, (10, size, size) bool: in the picture at each whole
+    second, the pixels of what sounds in that second. Raises what the cast raises, and OSError.
     """
     among, recipe = cast_named(cast), Recipe("avss", {}, size, seed, cast=cast)
     scene = draw_scene(recipe, among, "sample", LONGEST)

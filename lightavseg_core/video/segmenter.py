@@ -1,4 +1,4 @@
-"""What turns clips into logits, wherever it runs: a model in PyTorch, or an exported file."""
+"""A segmenter turns clips into logits: a model in PyTorch, or an exported file in its runtime."""
 from __future__ import annotations
 
 import hashlib
@@ -23,7 +23,7 @@ CLIP = 5  # frames that a model sees at a time, as in AVSBench
 
 
 class Segmenter(NamedTuple):
-    """What turns clips into logits, wherever it runs."""
+    """Turns clips into logits, whichever runtime computes them."""
 
     # frames (1, T, 3, h, w), log_mel (1, T, 1, F, M) -> logits (1, T, K, h, w)
     run: Callable[[Tensor, Tensor], Tensor]
@@ -41,18 +41,18 @@ def load(
     compile: Compile = "none",
     size: int | None = None,
 ) -> Segmenter:
-    """A model, or what `load_model` takes, run by PyTorch; or an exported file, run by what it was exported
-    for.
+    """A model, or anything that `load_model` accepts, run by PyTorch; or an exported file, run by its own
+    runtime.
 
-    precision, compile: as `deploy.eager.prepare` takes them; size: side of the frames, pixels; all three for
-    PyTorch: in an exported file they are fixed. Raises FileNotFoundError or ValueError.
+    precision, compile: as in `deploy.eager.prepare`; size: side of the frames, pixels. All three are for
+    PyTorch only: in an exported file they are fixed. Raises FileNotFoundError or ValueError.
     """
     path = None if isinstance(checkpoint, AVSModel) else Path(checkpoint)
     own = "pytorch"
     if path and not path.is_dir():
         own = runtime_of(path) or own
     if runtime not in (None, own):
-        advice = f"Leave --runtime out, or give {own}."
+        advice = f"Leave out --runtime, or give {own}."
         if own == "pytorch":
             advice = "`lightavseg export` makes a file for it."
         raise ValueError(f"{path or 'the model'}: runs on {own}, not on {runtime}. {advice}")
@@ -114,7 +114,7 @@ def _name(device: torch.device) -> str:
 
 
 def _digest(model: AVSModel) -> str:
-    """SHA-256 of a model that has no files here: its configuration, and its tensors with their names."""
+    """SHA-256 of a model without files: of its configuration, and of its tensors with their names."""
     found = hashlib.sha256(repr(model.config).encode())
     for name, tensor in model.state_dict().items():
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

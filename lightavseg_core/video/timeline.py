@@ -1,6 +1,6 @@
-"""Where a file's time stamps jump: recordings that were joined, each with a clock of its own, or a gap.
+"""Jumps in a file's time stamps: joined recordings, each with its own clock, or a gap.
 
-Found before anything is decoded, in all packets, so that pictures and sound are moved by the same.
+They are found in all packets, before anything is decoded, so that pictures and sound move by the same amount.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DISCONTINUOUS = 512  # AVFMT_TS_DISCONT, of formats such as TS and VOB: always s
 
 
 class Jump(NamedTuple):
-    """From one part of a file to the next."""
+    """A jump from one part of a file to the next."""
 
     time: float  # seconds, of the stamps as they go on, where the next part begins at once
     by: float  # seconds that the stamps themselves jump, ahead or (below 0) back
@@ -31,7 +31,7 @@ class Jump(NamedTuple):
 
 @dataclass
 class Part:
-    """What is between two jumps, by each stream's number in the file; times are stamps, in seconds."""
+    """The part between two jumps, by each stream's number in the file; times are stamps, in seconds."""
 
     first: dict[int, int] = field(default_factory=dict)  # the number of its first packet here
     start: dict[int, float] = field(default_factory=dict)  # what is shown or heard first
@@ -52,7 +52,7 @@ class Part:
         return min(self.start.values()) - gap <= coded <= max(self.end.values()) + gap
 
     def span(self, pictures: int) -> tuple[float, float]:
-        """Where it begins and ends: its pictures, but for sound that is longer than by its padding."""
+        """The start and end of its pictures, or of its sound where that extends beyond its padding."""
         start, end = min(self.start.values()), max(self.end.values())
         first, last = self.start.get(pictures, start), self.end.get(pictures, end)
         return first if first - start < PADDING else start, last if end - last < PADDING else end
@@ -61,8 +61,8 @@ class Part:
 def timeline(
     container: av.container.InputContainer, pictures: av.stream.Stream, sound: av.stream.Stream | None
 ) -> tuple[Moves, tuple[Jump, ...]]:
-    """By how much the packets of two streams, of a container from its beginning, are to be moved so that each
-    part begins where the one before has ended; and the jumps."""
+    """How far to move the packets of two streams, read from the beginning, so that each part starts where the
+    one before ends; and the jumps."""
     sent = bool(int(container.format.flags) & DISCONTINUOUS)
     read = packets(container, [pictures, *([sound] if sound else [])], Tally())
     stays = {pictures.index: float(1 / rate_of(pictures))}
@@ -85,12 +85,12 @@ def timeline(
 
 
 def rate_of(pictures: av.VideoStream) -> Fraction:
-    """Pictures a second, where nothing says how long one stays."""
+    """Pictures per second, for videos that do not tell how long a picture lasts."""
     return pictures.average_rate or pictures.guessed_rate or Fraction(25)
 
 
 def _parts(read: Iterable[av.Packet], gap: float, stays: dict[int, float]) -> list[Part]:
-    """stays: by a stream's number, for how long a packet is shown that does not say it."""
+    """stays: by stream number, how long a packet lasts if it does not tell."""
     parts, at, numbers = [Part()], {}, {}  # of each stream: its part now, and its packets so far
     for packet in read:
         stream = packet.stream.index
@@ -116,7 +116,7 @@ def _parts(read: Iterable[av.Packet], gap: float, stays: dict[int, float]) -> li
 
 
 def _is_another(part: Part, before: Part, sent: bool) -> bool:
-    """Whether all streams that have not ended go on in this part: else one has wrong stamps, or pauses."""
+    """Whether all streams that have not ended continue here; otherwise one pauses or has wrong stamps."""
     ends = [before.end[stream] for stream in part.first if stream in before.end]
     left = [end for stream, end in before.end.items() if stream not in part.first]
     if any(end > min(ends, default=end) + LASTS for end in left):

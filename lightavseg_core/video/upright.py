@@ -1,4 +1,4 @@
-"""Decoded pictures as they are shown: turned and mirrored as the camera was held."""
+"""Turns decoded pictures upright: rotated and mirrored according to how the camera was held."""
 from __future__ import annotations
 
 import math
@@ -10,11 +10,11 @@ from .hdr import ToSRGB
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
-    """How the camera was held: (a, b, c, d), by which a point (x, y) is shown at (a x + c y, b x + d y), y
-    downwards; None: upright.
+    """How the camera was held: (a, b, c, d), which show a point (x, y) at (a x + c y, b x + d y), y pointing
+    down; None: upright.
 
-    To be asked of a video's first picture only: PyAV's side data and its frame hold each other, so a frame
-    that was asked stays in memory until Python's next full collection.
+    Call it for a video's first picture only: PyAV's side data and its frame refer to each other, so the frame
+    stays in memory until Python's next full garbage collection.
     """
     try:
         matrix = frame.side_data.get("DISPLAYMATRIX")
@@ -28,14 +28,14 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
 
 
 def turned(matrix: tuple[int, int, int, int] | None) -> bool:
-    """Whether width and height change places."""
+    """Whether width and height are exchanged."""
     return matrix is not None and abs(matrix[1]) > abs(matrix[0])
 
 
 def upright(
     frame: av.VideoFrame, matrix: tuple[int, int, int, int] | None, look: ToSRGB | None = None
 ) -> np.ndarray:
-    """A decoded picture as (H, W, 3) uint8, turned by right angles and mirrored as the matrix says."""
+    """A decoded picture as (H, W, 3) uint8, rotated by right angles and mirrored as the matrix says."""
     picture = look(frame) if look else frame.to_ndarray(format="rgb24")
     if matrix is None:
         return picture

@@ -146,7 +146,7 @@ def test_numbers_in_another_file_are_never_read(tmp_path, monkeypatch, place):
             branches = helper.make_node("If", ["true"], ["w"], then_branch=graph, else_branch=graph)
             content = onnx_model(helper.make_tensor("true", 9, [], [True]), before=[branches], **said)
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="m.onnx: onnx cannot load it .it keeps numbers in another file"):
+        with pytest.raises(ValueError, match="m.onnx: onnx cannot load it .it keeps weights in another file"):
             load(path)
 
 
@@ -178,8 +178,8 @@ def test_another_ones_model(tmp_path):
         with pytest.raises(ValueError, match=words):
             load(path)
 
-    refuses("has no metadata of ours", other="x")
-    refuses("has no metadata of ours", **{KEY: ""})
+    refuses("has no metadata of `lightavseg export`", other="x")
+    refuses("has no metadata of `lightavseg export`", **{KEY: ""})
     for values, words in OTHERS.values():
         refuses(words, **{KEY: json.dumps({**META, **values})})
     for text in ("{", "[]", "3", "null", "{}", "[" * 100_000):
@@ -258,7 +258,7 @@ def test_an_openvino_of_that_name_runs(base, tmp_path):
     shutil.copy(path.with_suffix(".bin"), tmp_path / "m.bin")
     torch.testing.assert_close(load(tmp_path / "m.XML", 1)(*given), load(path, 1)(*given), rtol=0, atol=0)
     (tmp_path / "m.bin").rename(tmp_path / "m.BIN")
-    with pytest.raises(ValueError, match="its numbers are called m.BIN: call them m.bin"):
+    with pytest.raises(ValueError, match="its weights are named m.BIN; rename them to m.bin"):
         load(tmp_path / "m.XML")
 
 
@@ -287,7 +287,7 @@ def test_no_such_file(tmp_path):
     (tmp_path / "m.xml").mkdir()
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "m.xml")
-    with pytest.raises(ValueError, match="m.pt: expected an exported model, which ends in .pte, .onnx, .xml"):
+    with pytest.raises(ValueError, match="m.pt: expected an exported model, ending in .pte, .onnx, .xml"):
         load(tmp_path / "m.pt")
 
 
@@ -333,7 +333,7 @@ def test_other_shapes_are_refused(base, runtime):
     frames, log_mel = torch.zeros(1, 2, 3, 128, 128), torch.zeros(1, 2, 1, 96, 64)
     strided = log_mel.transpose(3, 4).contiguous().transpose(3, 4)
     assert file(frames.double(), strided).dtype == torch.float32
-    short = r"frames has shape \(1, 1, 3, 128, 128\); tiny_fp32.* takes \(1, 2, 3, 128, 128\) and no other"
+    short = r"frames has shape \(1, 1, 3, 128, 128\); tiny_fp32.* takes only \(1, 2, 3, 128, 128\)"
     wrong = {
         "short": (frames[:, :1], log_mel[:, :1], short),
         "narrow": (frames[..., :96], log_mel, "frames has shape"),

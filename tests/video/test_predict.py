@@ -230,7 +230,7 @@ def test_pictures_too_wide_for_the_encoder(clip, tmp_path, monkeypatch, encoder)
     wide.mkdir()
     for k in range(3):
         Image.fromarray(gradient(k, 17_000, 64)).save(wide / f"{k}.png")
-    words = r"overlay.mp4: cannot be written \(.*\). The masks are there."
+    words = r"overlay.mp4: cannot be written \(.*\). The masks are complete."
     with monkeypatch.context() as patched, pytest.raises(ValueError, match=words):
         patched.setattr("lightavseg_core.video.overlay.SIDE", 20_000)
         write(segmenter(clip=2), wide, tmp_path / "o", audio=clip)

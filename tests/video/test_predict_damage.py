@@ -112,7 +112,7 @@ def test_what_others_put_there_stays(broken_midway, tmp_path):
 
 def test_more_frames_than_names(clip, tmp_path, monkeypatch):
     monkeypatch.setattr("lightavseg_core.video.folder.MOST", 5)
-    with pytest.raises(ValueError, match=f"{tmp_path.name}: would have more than 5 frames. Give a smaller"):
+    with pytest.raises(ValueError, match=f"{tmp_path.name}: would have more than 5 frames. Use a smaller"):
         write(segmenter(), clip, tmp_path)
     assert masks(tmp_path) == 5  # a million of them are worth days
 
@@ -153,7 +153,7 @@ def test_a_full_disk_is_not_the_inputs_fault(clip, tmp_path, capsys, where, most
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     (line,) = capsys.readouterr().err.splitlines()
     assert failed == [clip] and line.startswith(f"lightavseg: {clip}: ")
-    assert "File too large" in line and "run the same again" in line
+    assert "File too large" in line and "run the same command again" in line
     left = contents(tmp_path / "o" / "clip")
     assert len(left) == (1 if where == "maps" else 1 + 8 + 8) and not is_complete(tmp_path / "o" / "clip")
     assert write_all(segmenter(), [clip], tmp_path / "o", probabilities=True) == []
@@ -313,7 +313,7 @@ class Failing(Ear):
     "error,words",
     [
         (RuntimeError("no memory.\nTried to allocate"), "{clip}: RuntimeError: no memory.; run the same"),
-        (MemoryError(), "{clip}: MemoryError; run the same again to go on"),
+        (MemoryError(), "{clip}: MemoryError; run the same command again to resume"),
         (ValueError("m.onnx: onnx cannot run it (no memory)."), "m.onnx: onnx cannot run it (no memory)."),
     ],
     ids=["torch", "numpy", "runtime"],
@@ -361,7 +361,7 @@ def test_masks_of_two_machines_do_not_mix(clip, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write(segmenter(Ear(stop_after=1), device="cpu: a"), clip, tmp_path / "o")
     before, own = contents(tmp_path / "o"), versions(("torch",))["torch"]
-    words = r"o: was made from other arguments \(device was cpu: a, is cuda: b\)"
+    words = r"o: was made with other arguments \(device was cpu: a, is cuda: b\)"
     with pytest.raises(ValueError, match=words):
         write(segmenter(device="cuda: b"), clip, tmp_path / "o")
     with monkeypatch.context() as patched:

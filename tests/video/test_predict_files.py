@@ -113,7 +113,7 @@ def test_a_picture_with_sound(other, tmp_path):
         write(segmenter(Ear(stop_after=1)), path, tmp_path / "stopped", audio=other, fps=2)
     write(segmenter(), path, tmp_path / "stopped", audio=other, fps=2)
     assert contents(tmp_path / "stopped") == contents(tmp_path / "p")
-    with pytest.raises(ValueError, match="a picture makes no sound"):
+    with pytest.raises(ValueError, match="a picture has no sound"):
         write(segmenter(), path, tmp_path / "q")
     with pytest.raises(FileNotFoundError, match="absent.wav"):
         write(segmenter(), path, tmp_path / "q", audio=tmp_path / "absent.wav")
@@ -201,14 +201,14 @@ def test_what_a_folder_skips_is_named(tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     names = "0.srt, 1.srt, 2.srt, 3.srt, 4.srt and 3 more"
     assert line == (
-        f"{videos}: skipped, not a video by its suffix: {names}. Name one to have it read all the same."
+        f"{videos}: skipped, not a video by its suffix: {names}. Name a file to have it read anyway."
     )
     for k, suffix in enumerate((".png", ".HEIC", ".avif", ".png")):
         Image.fromarray(flat(k)).save(frames / f"{k}{suffix}", "PNG")
     assert write_all(segmenter(), [frames], tmp_path / "p", audio=clip) == []
     (line,) = capsys.readouterr().err.splitlines()
     names = "1.HEIC, 2.avif"
-    words = f"skipped, not read as a frame by its suffix: {names}. A frame after it comes earlier."
+    words = f"skipped, not a frame by its suffix: {names}. Later frames move up in time."
     assert line == f"{frames}: {words}"
 
 

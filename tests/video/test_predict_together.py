@@ -34,7 +34,7 @@ def test_a_list(collection, tmp_path):
     assert "broken.mp4" in listed[2].pop("error")
     assert all(entry["frames"] >= 1 for entry in listed[:2] + listed[3:])
     (tmp_path / "other.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="not a list of videos: a path on each line"):
+    with pytest.raises(ValueError, match="not a list of videos; expected a path on each line"):
         inputs_of([tmp_path / "other.txt"])
     (tmp_path / "other.txt").write_text("missing.mp4")
     with pytest.raises(FileNotFoundError, match="missing.mp4: no such file"):

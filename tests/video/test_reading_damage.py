@@ -275,5 +275,5 @@ def test_what_a_playlist_names_is_never_opened(tmp_path, kind):
 def test_a_picture_that_would_stay_for_years(tmp_path):
     path = film(tmp_path / "stamps.mkv", map(flat, range(3)), [0, 1, 100_000])
     assert number(next(read_frames(path, Fraction(1)))[1]) == 0
-    with pytest.raises(ValueError, match="99,999 s; its time stamps are broken"):
+    with pytest.raises(ValueError, match="99,999 s; the time stamps are broken"):
         numbers(path, 1)

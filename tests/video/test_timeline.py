@@ -112,7 +112,7 @@ def test_it_is_told(tmp_path, capsys):
     assert manifest["video"]["jumps"] == [{"time": 2.0, "by": -2.0}]
     assert [frame["time"] for frame in manifest["frames"]] == [0, 1, 2, 3]
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{path}: its time stamps jump by -2 s at 2 s (ahead: a gap; back: joined recordi")
+    assert line.startswith(f"{path}: its time stamps jump by -2 s at 2 s (forward: a gap; back: joined rec")
     assert write(segmenter(), parts[0], tmp_path / "p")["video"]["jumps"] == []
     assert capsys.readouterr().err == ""
 
