@@ -1,4 +1,4 @@
-"""Pictures. What several notebooks draw stands here, what one subject needs in the module of its name."""
+"""Figures. Those of several notebooks are here; those of one subject are in the module of that name."""
 from . import attribution, data, drawings, latency, scales, video
 from .common import (
     BLUE,

@@ -1,4 +1,4 @@
-"""Pictures of what a mask is put down to: by time and band of the sound, and by place in the frame."""
+"""Figures of attributions: by time and band of the sound, and by place in the frame."""
 from __future__ import annotations
 
 import numpy as np
@@ -13,11 +13,11 @@ from .common import bare, heard_place, overlay, subplots
 def attribution_figure(
     frame: Tensor, log_mel: Tensor, attributions: dict[str, Attribution], front_end: FrontEnd, second: int = 0
 ) -> Figure:
-    """The mask on the frame, the log-mel of its second, and attributions by name, each about its own zero.
+    """The mask on the frame, the log-mel of its second, and attributions by name, each centred on zero.
 
     Blue raised the logits, red lowered them. frame (3, H, W); log_mel (T, 1, F, M) of the clip. Attributions
-    of the log-mel are drawn for `second`; those of the frame as they are. The 0.5% strongest bins, which
-    would leave the others pale, have the colour of the scale's end.
+    of the log-mel are drawn for `second`; those of the frame as they are. The strongest 0.5% of the bins are
+    clipped to the end of the colour scale, or the others would be pale.
     """
     count, (windows, bands) = 2 + len(attributions), log_mel.shape[-2:]
     figure, axes = subplots(1, count, figsize=(2.9 * count, 2.9))

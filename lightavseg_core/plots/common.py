@@ -1,6 +1,6 @@
-"""What the pictures share, and those that several notebooks draw.
+"""What the figures share, and figures that several notebooks draw.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart.
+The colours are Okabe and Ito's, which colour-blind readers can tell apart.
 """
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ subplots = partial(plt.subplots, layout="constrained")
 
 
 def method_colours(names: Collection[str]) -> dict[str, str]:
-    """A colour for each method, whatever else is drawn: by its place in METHODS; other names follow."""
+    """A colour for each method, the same in every figure: by its place in METHODS; other names follow."""
     places = {name: place for place, name in enumerate(dict.fromkeys([*METHODS, *names]))}
     return {name: COLOURS[places[name] % len(COLOURS)] for name in names}
 
 
 def overlay(frame: Tensor, mask: Tensor, color: str = ORANGE) -> np.ndarray:
-    """A frame (3, H, W) with a mask (H, W) painted over it, and the rest dark and grey: (H, W, 3)."""
+    """A frame (3, H, W) with a mask (H, W) painted over it and the rest dark grey: (H, W, 3)."""
     image = picture(frame)
     inside = (mask.cpu() > 0).numpy()[..., None]
     painted = 0.25 * image + 0.75 * np.array(to_rgb(color))
@@ -42,7 +42,7 @@ def overlay(frame: Tensor, mask: Tensor, color: str = ORANGE) -> np.ndarray:
 
 
 def save(figure: Figure, path: Path, **options) -> None:
-    """Writes a picture, as its suffix says, or as PNG: whole, or not at all. Its folder is made."""
+    """Writes a figure in the format of its suffix, or as PNG: completely, or not at all. Makes its folder."""
     path = path if path.suffix else path.with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as staging:
@@ -53,12 +53,12 @@ def save(figure: Figure, path: Path, **options) -> None:
 
 
 def bare(axis: Axes) -> None:
-    """Without ticks: what a picture needs."""
+    """Removes the ticks, for a picture."""
     axis.set(xticks=[], yticks=[])
 
 
 def open_frame(axis: Axes, grid: str | None = None) -> None:
-    """Without a line above and to the right. grid: of which axis, "x", "y" or "both"."""
+    """Removes the lines above and to the right. grid: lines for "x", "y" or "both"."""
     axis.spines[["top", "right"]].set_visible(False)
     if grid:
         axis.grid(axis=grid, alpha=0.3)
@@ -70,14 +70,14 @@ def legend_beside(axis: Axes, **options) -> None:
 
 
 def doubling(axis: Axes, values: Sequence[int]) -> None:
-    """A logarithmic x axis with ticks at these values and nowhere else."""
+    """A logarithmic x axis with ticks only at these values."""
     axis.set_xscale("log", base=2)
     axis.set_xticks(values, [str(value) for value in values])
     axis.minorticks_off()
 
 
 def from_the_top(axis: Axes, names: Collection[str]) -> range:
-    """Names down the left side, the first at the top; returns the heights of their rows, in that order."""
+    """Names down the left side, the first at the top; returns the heights of their rows, in this order."""
     heights = range(len(names))
     axis.set_yticks(heights, list(names)[::-1])
     axis.set_ylim(-0.6, len(names) - 0.4)
@@ -89,7 +89,7 @@ def from_the_top(axis: Axes, names: Collection[str]) -> range:
 
 
 def heard_place(windows: int, bands: float) -> dict:
-    """What `imshow` is told of a log-mel (bands, windows): seconds across, low bands below."""
+    """Options of `imshow` for a log-mel (bands, windows): seconds across, low bands at the bottom."""
     return {"origin": "lower", "aspect": "auto", "extent": (0, windows / 100, 0, bands)}  # 100 a second
 
 
@@ -99,8 +99,8 @@ def picture_grid(
 ) -> tuple[Figure, np.ndarray]:
     """Pictures (H, W, 3), 0 to 1, and maps (h, w), 0 to `most`, a row for each name; figure and axes.
 
-    None, and the end of a row that is shorter than others, leave a place empty. columns: what stands above
-    the first row. cell: of a picture, and margin: of the figure, width and height in inches.
+    None, or a row that is shorter than others, leaves places empty. columns: titles above the first row.
+    cell: width and height of a picture, and margin: of the figure's margin, in inches.
     """
     longest = max(len(pictures) for pictures in rows.values())
     size = cell[0] * longest + margin[0], cell[1] * len(rows) + margin[1]
@@ -123,7 +123,7 @@ def picture_grid(
 
 
 def clip_figure(item: dict) -> Figure:
-    """A clip: its frames, what sounds in them, and the log-mel that each frame hears, window by window.
+    """A clip: its frames, what sounds in them, and the log-mel of each frame, window by window.
 
     item: of `AVSBench`.
     """
@@ -148,7 +148,7 @@ def clip_figure(item: dict) -> Figure:
 def prediction_grid(
     items: Sequence[tuple[Tensor, Tensor, dict[str, Tensor]]], titles: Sequence[str] = ()
 ) -> Figure:
-    """Frame, truth and predictions one below the other, a column for each item.
+    """Frame, ground truth and predictions one below the other, a column for each item.
 
     items: frame (3, H, W), truth (H, W), and a dict of predictions by name, each (H, W) bool.
     """
@@ -163,7 +163,7 @@ def prediction_grid(
 
 
 def attention_maps(frame: Tensor, truth: Tensor, maps: Tensor, titles: Sequence[str], title: str) -> Figure:
-    """A frame (3, H, W), what sounds in it (H, W), and the weight of some keys at every position.
+    """A frame (3, H, W), what sounds in it (H, W), and the weights of some keys at every position.
 
     maps (K, h, w), all on one colour scale from 0.
     """
@@ -178,7 +178,7 @@ def attention_maps(frame: Tensor, truth: Tensor, maps: Tensor, titles: Sequence[
 
 
 def training_curves(log: Sequence[dict]) -> Figure:
-    """Loss and its parts by step, and validation M_J by epoch, from a trainer's log."""
+    """The loss and its parts by step, and the validation M_J by epoch, from a trainer's log."""
     steps = [entry for entry in log if entry["event"] == "step"]
     validations = [entry for entry in log if entry["event"] == "validation"]
     window = max(1, len(steps) // 50)
@@ -197,7 +197,7 @@ def training_curves(log: Sequence[dict]) -> Figure:
 
 
 def bars(values: dict[str, float], title: str, xlabel: str, colors: dict[str, str] | None = None) -> Figure:
-    """Horizontal bars with their values, in the order given."""
+    """Horizontal bars with their values, in the given order."""
     figure, axis = subplots(figsize=(7, 0.42 * len(values) + 0.9))
     for y, (name, value) in zip(from_the_top(axis, values), values.items()):
         axis.barh(y, value, color=(colors or {}).get(name, GREY))
@@ -207,9 +207,9 @@ def bars(values: dict[str, float], title: str, xlabel: str, colors: dict[str, st
 
 
 def cost_curves(sides: Sequence[int], curves: dict[str, Sequence[float]], title: str, ylabel: str) -> Figure:
-    """Cost against the frame's side, both logarithmic: slope 2 is linear in pixels, slope 4 quadratic.
+    """Cost against the frame's side, both logarithmic: slope 2 is linear in pixels, slope 4 is quadratic.
 
-    A curve may be shorter than `sides`: it was measured up to there.
+    A curve may be shorter than `sides` if it was measured only up to there.
     """
     figure, axis = subplots(figsize=(7, 4))
     for (name, values), (color, marker) in zip(curves.items(), STYLES):
@@ -222,7 +222,7 @@ def cost_curves(sides: Sequence[int], curves: dict[str, Sequence[float]], title:
 
 
 def intervals(rows: dict[str, tuple[float, float, float]], title: str, xlabel: str) -> Figure:
-    """Differences with their intervals, (mean, low, high) by name, from the top; at 0 is no difference."""
+    """Differences with their intervals, (mean, low, high) by name, from the top; 0 means no difference."""
     figure, axis = subplots(figsize=(7, 0.42 * len(rows) + 1))
     for y, (mean, low, high) in zip(from_the_top(axis, rows), rows.values()):
         color = BLUE if low > 0 else RED if high < 0 else GREY
@@ -240,7 +240,7 @@ def seed_dots(
     """Panels side by side with the same rows: a dot for each seed, a bar at their mean.
 
     A row without values is "not defined". panels: axis label -> row -> values; beyond a factor of 20 the axis
-    is logarithmic. lines: axis label -> where a dashed line stands, and what it is.
+    is logarithmic. lines: axis label -> position and name of a dashed line.
     """
     rows = list(next(iter(panels.values())))
     size = 2.2 + 2.7 * len(panels), 0.36 * len(rows) + 1.3
@@ -273,7 +273,7 @@ def seed_dots(
 
 
 def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
-    """Names of the points (cost, score) that no other point beats, by rising cost."""
+    """Names of the points (cost, score) that no other point beats, by increasing cost."""
     front = []
     for name, (cost, score) in sorted(points.items(), key=lambda item: item[1]):
         others = points.values()
@@ -283,7 +283,7 @@ def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
 
 
 def pareto(points: dict[str, tuple[float, float]], title: str, xlabel: str, ylabel: str) -> Figure:
-    """Score against cost, each method a point in its colour, and the front: those that no other beats."""
+    """Score against cost, each method a point in its colour, and the front of those that no other beats."""
     figure, axis = subplots(figsize=(7, 4))
     front = [points[name] for name in pareto_front(points)]
     axis.plot(*zip(*front), "--", color=GREY, linewidth=1, zorder=1)

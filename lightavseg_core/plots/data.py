@@ -1,4 +1,4 @@
-"""Pictures of the data: what is annotated, how sound becomes a log-mel, and how both scores come about."""
+"""Figures of the data: what is annotated, how sound becomes a log-mel, and how both scores are computed."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
@@ -37,7 +37,7 @@ CLASSES = (BLUE, ORANGE, RED, PURPLE, SKY, YELLOW, "white")
 
 
 def truths(frames: Tensor, rows: Mapping[str, Tensor], title: str) -> Figure:
-    """Frames (T, 3, H, W), and below them a row for each sound: what sounds then, masks (T, H, W)."""
+    """Frames (T, 3, H, W), and below them a row for each sound: masks (T, H, W) of what sounds then."""
     pictures = {"frame": [picture(frame) for frame in frames]}
     for name, masks in rows.items():
         pictures[name] = [overlay(frame, mask, GREEN) for frame, mask in zip(frames, masks, strict=True)]
@@ -48,7 +48,7 @@ def truths(frames: Tensor, rows: Mapping[str, Tensor], title: str) -> Figure:
 def annotations(
     rows: Mapping[str, dict], by_class: Collection[str], names: Sequence[str], title: str
 ) -> Figure:
-    """A clip a row, all its frames: painted where there is a mask, as they are where there is none.
+    """All frames of a clip in each row, painted if they have a mask, and plain if not.
 
     rows: items of `AVSBench`. by_class: the rows that are painted by class; the others are green.
     names: of class 0, 1, ...
@@ -76,7 +76,7 @@ def annotations(
 
 
 def palette(index: np.ndarray, colours: np.ndarray, names: Sequence[str], side: int = 11) -> Figure:
-    """A mask of class indices (H, W) in its file's colours, a square of it with the indices, what they mean.
+    """A mask of class indices (H, W) in its file's colours, a square of it with the indices, and a legend.
 
     colours: (classes, 3) uint8. side: of the square, in pixels.
     """
@@ -107,7 +107,7 @@ def palette(index: np.ndarray, colours: np.ndarray, names: Sequence[str], side: 
 
 
 def _edge_square(index: np.ndarray, side: int) -> tuple[int, int]:
-    """Top and left of a square of a mask (H, W), around the edge nearest to the middle of what is marked."""
+    """Top and left of a square in a mask (H, W), around the edge nearest to the centre of the mask."""
     y, x = (np.median(axis) for axis in np.nonzero(index))
     rows, columns = np.nonzero(index[:, 1:] != index[:, :-1])
     nearest = np.argmin((rows - y) ** 2 + (columns - x) ** 2)
@@ -119,10 +119,10 @@ def _edge_square(index: np.ndarray, side: int) -> tuple[int, int]:
 def log_mel_steps(
     sound: Tensor, hann: Tensor, spectrum: Tensor, triangles: Tensor, log_mel: Tensor, window: int
 ) -> Figure:
-    """From samples to the picture that the model hears, in six steps, all at 16 kHz.
+    """From samples to the model's input, in six steps, all at 16 kHz.
 
-    sound (samples,), of which `window` of length len(hann) every 10 ms is followed; spectrum (windows, bins),
-    triangles (bins, bands), log_mel (windows, bands).
+    sound (samples,), cut into windows of length len(hann) every 10 ms, of which number `window` is followed;
+    spectrum (windows, bins), triangles (bins, bands), log_mel (windows, bands).
     """
     figure, axes = subplots(2, 3, figsize=(10.5, 5.6))
     wave, cut, bins, bank, spectra, result = axes.flat
@@ -154,14 +154,14 @@ def log_mel_steps(
 
 
 def _heard(axis: Axes, values: Tensor, top: float, label: str) -> None:
-    """values (windows, bands) over time; bands from 0 to `top`."""
+    """Draws values (windows, bands) over time, with bands from 0 to `top`."""
     place = heard_place(len(values), top)
     image = axis.imshow(values.T.numpy(), cmap="magma", interpolation="nearest", **place)
     axis.figure.colorbar(image, ax=axis, label=label)
 
 
 def pixels(frames: Mapping[str, tuple[Tensor, Tensor]], title: str) -> Figure:
-    """Small frames, a probability (H, W) and a truth (H, W) each: numbers written in, true pixels framed."""
+    """Small frames, a probability (H, W) and a ground truth (H, W) each: numbers shown, true ones framed."""
     figure, axes = subplots(1, len(frames), figsize=(2.6 * len(frames), 3), squeeze=False)
     for axis, (name, (probability, truth)) in zip(axes[0], frames.items()):
         axis.imshow(probability.numpy(), cmap="Greys", vmin=0, vmax=1.3)
@@ -178,7 +178,7 @@ def pixels(frames: Mapping[str, tuple[Tensor, Tensor]], title: str) -> Figure:
 
 
 def f_curves(thresholds: Tensor, curves: Mapping[str, Tensor], title: str) -> Figure:
-    """F of single frames by threshold, their mean, and the maxima. curves: name -> (thresholds,)."""
+    """F of single frames against the threshold, their mean, and the maxima. curves: name -> (thresholds,)."""
     figure, axis = subplots(figsize=(7, 3.4))
     mean = sum(curves.values()) / len(curves)
     drawn = [(name, curve, color, 1.2) for (name, curve), color in zip(curves.items(), COLOURS)]
@@ -193,7 +193,7 @@ def f_curves(thresholds: Tensor, curves: Mapping[str, Tensor], title: str) -> Fi
 
 
 def batch_curves(scores: Mapping[str, Mapping[int, float]], exact: Mapping[str, float], title: str) -> Figure:
-    """The per-batch M_F by batch size, and dashed the M_F over the whole split.
+    """The per-batch M_F against the batch size, and, dashed, the M_F over the whole split.
 
     scores: name -> batch size -> score; exact: name -> score.
     """
@@ -211,7 +211,7 @@ def batch_curves(scores: Mapping[str, Mapping[int, float]], exact: Mapping[str, 
 
 
 def swaps(rows: Mapping[str, tuple[float, float]], title: str) -> Figure:
-    """M_J with its own sound and with a swapped one, joined by a line, a row for each name."""
+    """M_J with own and with swapped sound, joined by a line, a row for each name."""
     figure, axis = subplots(figsize=(8, 0.5 * len(rows) + 1.5))
     heights = from_the_top(axis, rows)
     own, swapped = zip(*rows.values())

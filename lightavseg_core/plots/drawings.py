@@ -1,4 +1,4 @@
-"""Drawings: LightAVSeg as it is, how methods let a map meet a sound, and the way through the notebooks."""
+"""Drawings: LightAVSeg's architecture, how methods fuse a map with a sound, and a map of the notebooks."""
 from __future__ import annotations
 
 import copy
@@ -29,7 +29,7 @@ TOLD = (
 
 
 class Stop(NamedTuple):
-    """A notebook on the map: its number, what it asks, where it stands (across, up), and which it needs."""
+    """A notebook on the map: its number, its question, its place (across, up), and the notebooks it needs."""
 
     number: str
     asks: str
@@ -59,8 +59,8 @@ Places = list[tuple[float, float]]
 
 
 class Meeting(NamedTuple):
-    """How a map meets a sound: in words, where the sound's vectors stand, where queries stand that go between
-    them, and whether each position is asked for itself."""
+    """How a map meets a sound: in words, the places of the sound's vectors, the places of queries between
+    them, and whether each position is treated separately."""
 
     told: str
     sound: Places
@@ -86,8 +86,8 @@ MEETINGS = {
 
 
 class Shapes(NamedTuple):
-    """Of every scale, fine to coarse: channels, height and width of the encoder's and the decoder's maps, and
-    how many numbers the audio states have."""
+    """For each scale, fine to coarse: channels, height and width of the encoder's and the decoder's maps, and
+    the lengths of the audio states."""
 
     heard: int
     encoder: list[tuple[int, int, int]]
@@ -97,7 +97,7 @@ class Shapes(NamedTuple):
 
 
 def shapes(model: LightAVSeg, size: int) -> Shapes:
-    """What a frame of `size` pixels becomes in a model, from a run without numbers."""
+    """The shapes in a model for a frame of `size` pixels, from a run on the meta device."""
     on_meta = copy.deepcopy(model).to("meta").eval()
     with torch.inference_mode(), torch.device("meta"):
         heard = torch.empty(1, model.audio.channels, 1, 1)
@@ -119,7 +119,7 @@ def architecture(model: LightAVSeg, size: int | None = None) -> Figure:
     size: pixels of a frame's side; None: the model's. Raises TypeError for another method.
     """
     if not isinstance(model, LightAVSeg):
-        raise TypeError(f"this draws LightAVSeg; got {type(model).__name__}.")
+        raise TypeError(f"model is a {type(model).__name__}; expected a LightAVSeg.")
     size = size or model.config.size
     found = shapes(model, size)
     figure, axis = subplots(figsize=(11, 5))
@@ -158,7 +158,7 @@ def architecture(model: LightAVSeg, size: int | None = None) -> Figure:
 
 
 def meetings() -> Figure:
-    """How a map of N = 16 positions meets a sound in each method: a panel each."""
+    """How a map of N = 16 positions meets a sound, with a panel for each method."""
     figure, axes = subplots(1, len(MEETINGS), figsize=(11, 2.5))
     for axis, (name, meeting) in zip(axes, MEETINGS.items()):
         if meeting.each:
@@ -177,14 +177,14 @@ def meetings() -> Figure:
 
 
 def _links(axis: Axes, these: Places, those: Places, color: str) -> None:
-    """A thin line from each of these to each of those."""
+    """A thin line from each of these places to each of those."""
     for x, y in these:
         for u, v in those:
             axis.plot([x, u], [y, v], color=color, linewidth=0.3, alpha=0.7, zorder=0)
 
 
 def way_through() -> Figure:
-    """The notebooks, what each asks, which it needs, and three paths through them."""
+    """The notebooks, their questions, which others they need, and three paths through them."""
     figure, axis = subplots(figsize=(11, 5))
     across, up, wide, high = 2.9, 1.05, 2.3, 0.75
     middle = {stop.number: (across * stop.place[0], up * stop.place[1]) for stop in STOPS}
@@ -211,7 +211,7 @@ def way_through() -> Figure:
 
 
 def _side(height: int, most: int) -> float:
-    """How large a square is drawn for a map: by the logarithm of its height."""
+    """The side of the square that is drawn for a map: by the logarithm of its height."""
     return 0.45 + 0.55 * math.log2(height + 1) / math.log2(most + 1)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of where time goes: by part, with pixels, by batch, by kind of operation, and the roofline."""
+"""Figures of latency: by part, by pixels, by batch, by kind of operation, and the roofline."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -35,9 +35,9 @@ PARTS = dict(zip(MAIN, (BLUE, ORANGE, YELLOW, PURPLE, RED, GREEN, SKY), strict=T
 
 
 def bars(profile: Profile, title: str = "Latency of one clip") -> Figure:
-    """A bar for each row with its interval; where shares were measured it is divided by part.
+    """A bar for each row with its interval, divided by part if shares were measured.
 
-    Other methods' places of fusion are one part.
+    Other methods' places of fusion count as one part.
     """
     figure, axis = subplots(figsize=(8, 0.5 * len(profile.rows) + 1.6))
     _bars(axis, profile.rows, title)
@@ -45,9 +45,9 @@ def bars(profile: Profile, title: str = "Latency of one clip") -> Figure:
 
 
 def overview(methods: Profile, runtimes: Profile) -> Figure:
-    """The benchmark in one picture: every method as PyTorch runs it, by part, and one model in every runtime.
+    """The benchmark in one figure: every method in PyTorch, by part, and one model in every runtime.
 
-    Each panel is a run of its own.
+    Each panel is a separate run.
     """
     others = "no fusion", "avsegformer"
     of_one_model = [row for row in runtimes.rows if not any(other in row.name for other in others)]
@@ -91,9 +91,9 @@ def _bars(axis: Axes, rows: Sequence[Row], title: str) -> None:
 
 
 def growth(series: Series, title: str = "Latency against pixels") -> Figure:
-    """Latency against all pixels of a clip, both logarithmic; the dotted line doubles where the pixels do.
+    """Latency against all pixels of a clip, both logarithmic; the dotted line is proportional to the pixels.
 
-    A line with intervals for each name and, where there are several, each number of seconds.
+    A line with intervals for each name and, if there are several, each number of seconds.
     """
     figure, axis = subplots(figsize=(7, 4))
     lines: dict[tuple[str, int], list[Point]] = {}
@@ -125,7 +125,7 @@ def growth(series: Series, title: str = "Latency against pixels") -> Figure:
 
 
 def kinds(latency: KindLatency, title: str = "Counted and measured") -> Figure:
-    """For each kind of operation its share of the MACs beside its share of the time."""
+    """The share of the MACs beside the share of the time, for each kind of operation."""
     rows = latency.kinds
     figure, axis = subplots(figsize=(7, 0.55 * len(rows) + 1.3))
     heights = np.array(from_the_top(axis, [f"{kind.kind} ({kind.calls})" for kind in rows]))
@@ -144,11 +144,11 @@ def kinds(latency: KindLatency, title: str = "Counted and measured") -> Figure:
 
 
 def roofline(latency: KindLatency, floor: Floor, title: str = "Roofline") -> Figure:
-    """What each operator reaches against the operations that it does a byte; its area is its time.
+    """The rate of each operator against its operations per byte; its area is its time.
 
-    Above it the machine's two limits. Bytes are counted as if nothing stayed in a cache: an operator whose
-    tensors do may stand above the slope. Operators without multiply-accumulates have no place here; the
-    legend says how much of the time theirs is.
+    Above are the machine's two limits. Bytes are counted as if nothing stayed in a cache: an operator whose
+    tensors do stay there may lie above the slope. Operators without multiply-accumulates are not drawn; the
+    legend gives their share of the time.
     """
     shown = [op for op in latency.operators if op.macs]
     total = sum(op.milliseconds for op in latency.operators)
@@ -193,8 +193,8 @@ AXES = {
 
 
 def training(series: Series, base: Shape = BASE) -> Figure:
-    """Memory and time of a training step where one of three things grows, the others as `base`; all
-    logarithmic. series: of `profiling.training.growth`."""
+    """Memory and time of a training step while one of three things grows and the others are those of `base`;
+    all logarithmic. series: from `profiling.training.growth`."""
     figure, axes = subplots(2, 3, figsize=(10, 5.5), sharex="col", sharey="row")
     names = list(dict.fromkeys(point.name for point in series.points))
     for column, (label, along) in enumerate(AXES.items()):

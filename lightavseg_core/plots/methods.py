@@ -1,4 +1,4 @@
-"""Methods beside each other: how well they mark, what a wrong sound costs them, and how long they take."""
+"""Methods side by side: how well they mark, what a wrong sound costs them, and how long they take."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def _label(row: Row) -> str:
 
 
 def _name_points(axis: Axes, rows: Sequence[Row], colours: dict[str, str]) -> None:
-    """Each point's name in a column beside the axes, with a line to it: no two lie on each other."""
+    """Writes the points' names in a column beside the axes, with lines to them, so that none overlap."""
     ranked = sorted(rows, key=lambda row: (row.score, -row.latency))
     for place, row in enumerate(ranked):
         text = f"{_label(row)}, {row.parameters / 1e6:.2f}M parameters"

@@ -1,4 +1,4 @@
-"""Pictures of a decoder at work: maps, scores by scale, and the audio state before and after its gate."""
+"""Figures of a decoder at work: maps, scores by scale, and the audio state before and after its gate."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ def map_grid(
 ) -> Figure:
     """Pictures (H, W, 3), 0 to 1, and maps (h, w), 0 to 1, a row for each name; None leaves a place empty.
 
-    label: what the maps' colours mean. truth: by row, the true mask (H, W), whose outline is drawn on the
+    label: meaning of the maps' colours. truth: by row, the ground truth (H, W), whose outline is drawn on the
     row's maps.
     """
     figure, axes = picture_grid(rows, columns, title, margin=(1, 0.6))
@@ -68,9 +68,9 @@ def scale_curves(
 
 
 def state_figure(steps: Mapping[str, DecoderStep], clip: int, title: str) -> Figure:
-    """One clip's audio state at one scale before the gate, the gate, and after: channel by second.
+    """One clip's audio state at one scale: before the gate, the gate itself, and after, channel by second.
 
-    steps: by the sound that was heard, the same scale of `inspection.scales.trace`s, of a model with CMFD.
+    steps: by sound, the same scale from `inspection.scales.trace`, of a model with CMFD.
     """
     merged, gate, audio = (
         np.concatenate([getattr(step, part)[clip].cpu().numpy() for step in steps.values()])

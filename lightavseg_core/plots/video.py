@@ -1,4 +1,4 @@
-"""Pictures of a whole video and of what is marked in it."""
+"""Figures of a whole video and of what is marked in it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def film_strip(
 ) -> Figure:
     """All pictures (H, W, 3) uint8 with what sounds, below them with what is marked, and the IoU of each.
 
-    truth, masks: (H, W) bool each. Lines stand after every `act` pictures.
+    truth, masks: (H, W) bool each. A line follows every `act` pictures.
     """
     count = len(pictures)
     frames = [prepare_frame(picture, (TILE, TILE)) for picture in pictures]
@@ -42,13 +42,13 @@ def film_strip(
 
 
 def _small(mask: np.ndarray) -> torch.Tensor:
-    """A mask (H, W), every so many pixels: (TILE, TILE)."""
+    """A mask (H, W), subsampled: (TILE, TILE)."""
     rows, columns = (np.arange(TILE) * side // TILE for side in mask.shape)
     return torch.from_numpy(mask[np.ix_(rows, columns)])
 
 
 def threshold_curves(thresholds: Sequence[float], scores: dict[str, Sequence[float]]) -> Figure:
-    """IoU against the threshold, a line for each name; all steps between thresholds are drawn alike."""
+    """IoU against the threshold, a line for each name; all steps between thresholds have equal width."""
     figure, axis = subplots(figsize=(9, 3.2))
     for (name, values), (color, marker) in zip(scores.items(), STYLES):
         axis.plot(values, marker + "-", color=color, markersize=5, label=name)
@@ -63,9 +63,9 @@ def against_sound(
     curves: dict[str, tuple[Sequence[float], Sequence[float]]], sounds: Sequence[tuple[float, float]],
     title: str
 ) -> Figure:
-    """Which share of an object is marked over time, on the stretches in which it sounds.
+    """The marked share of an object over time, over the intervals in which it sounds.
 
-    curves: (seconds, shares) by name. sounds: (start, end) of each stretch.
+    curves: (seconds, shares) by name. sounds: (start, end) of each interval.
     """
     figure, axis = subplots(figsize=(9, 2.6))
     for k, (start, end) in enumerate(sounds):

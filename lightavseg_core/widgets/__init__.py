@@ -1,4 +1,4 @@
-"""Widgets for notebooks: one picture that answers to a hand."""
+"""Widgets for notebooks: pictures that respond to the mouse."""
 from .attention_explorer import AttentionExplorer
 from .decoder_stepper import DecoderStepper
 from .mixing_desk import MixingDesk

@@ -1,4 +1,4 @@
-"""An explorer of attention: what an AVESFormer's positions look at, with which of its keys."""
+"""An explorer of attention: which keys the positions of an AVESFormer attend to."""
 from __future__ import annotations
 
 import math
@@ -19,22 +19,23 @@ LARGEST = 16     # so many keys are drawn
 
 
 class AttentionExplorer(Panel):
-    """What an AVESFormer's positions look at, with fewer keys, at another temperature, and its mask then.
+    """Which keys an AVESFormer's positions attend to, with fewer keys or at another temperature, and the mask
+    that results.
 
-    Keys are kept from the first of the prompt query generator's on, by a hook; the temperature divides the
-    scores of every cross-attention. Shown of one layer, of one head or of their mean: each key's weight over
-    the positions, brightest where it is most among the keys shown (with keys of all seconds, those of the
-    frame's own), and entropy, effective keys and variance of the output over positions. The model is left as
-    it was after every look, whether that failed or not.
+    A hook keeps the first keys of the prompt query generator; the temperature divides the scores of every
+    cross-attention. For one layer, and one head or their mean, it shows each key's weight over the positions,
+    brightest where it is largest among the keys shown (with keys of all seconds, those of the frame's own),
+    and entropy, effective keys and the variance of the output over positions. The model is restored after
+    every look, even a failed one.
 
-    model: an AVESFormer. item: of `AVSBench`. second: what is shown first. Raises ValueError for another
+    model: an AVESFormer. item: of `AVSBench`. second: the first one shown. Raises ValueError for another
     method.
     """
 
     @all_or_nothing
     def __init__(self, model: AVESFormer, item: dict, second: int = 0):
         if not isinstance(model, AVESFormer):
-            raise ValueError(f"the model is a {type(model).__name__}; expected an AVESFormer.")
+            raise ValueError(f"model is a {type(model).__name__}; expected an AVESFormer.")
         super().__init__("lav-explorer")
         self.model, self.item, self.truth = model, item, item["mask"] > 0
         self.attentions = {
@@ -63,7 +64,7 @@ class AttentionExplorer(Panel):
 
     @contextmanager
     def _changed(self) -> Iterator[None]:
-        """The model with the sliders' keys and temperature; as it was, afterwards."""
+        """The model with the sliders' keys and temperature; it is restored afterwards."""
         kept = self.prompts.value
         with ExitStack() as undo:
             for attention in self.attentions.values():
@@ -75,7 +76,7 @@ class AttentionExplorer(Panel):
             yield
 
     def _look(self) -> tuple[seen.Seen, Layer, int]:
-        """What the model makes of the second, what the layer did, and which of its frames the second is."""
+        """What the model sees in the second, what the layer did, and the index of the second's frame."""
         t = self.second.value
         seconds = list(range(len(self.truth))) if self.model.config.seconds else [t]
         with self._changed(), AttentionRecorder(self.model, self.layer.value) as recorder:
@@ -106,7 +107,7 @@ class AttentionExplorer(Panel):
         )
 
     def _key_maps(self, weights: Tensor, size: tuple[int, int], n: int) -> list[list[np.ndarray]]:
-        """weights (Q, K) -> a map over the frame for each key of frame n, eight in a row."""
+        """weights (Q, K) -> a map over the frame for each key of frame n, eight per row."""
         own = n * self.prompts.value if self.model.config.seconds else 0
         shown = weights[:, own:own + min(self.prompts.value, LARGEST)].T.unflatten(1, size)     # (keys, h, w)
         small = canvas.enlarged(self.pictures["frame"], canvas.MAP)

@@ -1,4 +1,4 @@
-"""Pictures made as arrays (H, W, 3) uint8: a redraw by matplotlib takes too long for a slider."""
+"""Pictures drawn as arrays (H, W, 3) uint8: matplotlib redraws too slowly for a slider."""
 from __future__ import annotations
 
 import io
@@ -30,7 +30,7 @@ def eight_bit(image: Tensor | np.ndarray) -> np.ndarray:
 
 
 def photo(frame: Tensor) -> np.ndarray:
-    """A normalised frame (3, H, W) as it is."""
+    """A normalized frame (3, H, W) as a picture."""
     return eight_bit(picture(frame))
 
 
@@ -45,12 +45,12 @@ def marked(frame: Tensor, mask: Tensor) -> np.ndarray:
 
 
 def blank(height: int, width: int, grey: int = 255) -> np.ndarray:
-    """One grey all over."""
+    """A uniform grey picture."""
     return np.full((height, width, 3), grey, np.uint8)
 
 
 def colours(values: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """A map (h, w), 0 to 1, in viridis over a grey picture, whose size it takes without smoothing."""
+    """A map (h, w), 0 to 1, in viridis over a grey picture, resized to it without smoothing."""
     levels = Image.fromarray(eight_bit(values.clip(0, 1))).resize(image.shape[1::-1], Image.NEAREST)
     return (0.7 * VIRIDIS[np.asarray(levels)] + 0.3 * image.mean(-1, keepdims=True)).astype(np.uint8)
 
@@ -66,14 +66,14 @@ def bars(state: Tensor, most: float, width: int, height: int) -> np.ndarray:
 
 
 def enlarged(image: np.ndarray, side: int) -> np.ndarray:
-    """A picture with its longer side at `side` pixels."""
+    """A picture resized so that its longer side has `side` pixels."""
     scale = side / max(image.shape[:2])
     size = tuple(max(round(length * scale), 1) for length in image.shape[1::-1])
     return np.asarray(Image.fromarray(image).resize(size, Image.BILINEAR))
 
 
 def numbered(image: np.ndarray, places: Sequence[tuple[str, float, float]]) -> np.ndarray:
-    """A picture with labels at places, (text, x, y) in shares of its width and height."""
+    """A picture with labels (text, x, y), with x and y in shares of its width and height."""
     drawn = Image.fromarray(image)
     draw, (width, height) = ImageDraw.Draw(drawn), drawn.size
     for text, x, y in places:
@@ -88,20 +88,20 @@ def numbered(image: np.ndarray, places: Sequence[tuple[str, float, float]]) -> n
 
 @lru_cache(256)
 def _caption(text: str, width: int) -> np.ndarray:
-    """Drawing a text takes longer than all else in a tile, and a widget's captions seldom change."""
+    """A caption, cached: drawing text is the slowest part of a tile, and captions seldom change."""
     image = Image.new("RGB", (width, CAPTION), "white")
     ImageDraw.Draw(image).text((0, 3), text, fill="black", font=ImageFont.load_default(12))
     return np.asarray(image)
 
 
 def tile(image: np.ndarray, caption: str, side: int = MAP) -> np.ndarray:
-    """A picture, its longer side at `side` pixels, with a caption below it."""
+    """A picture, whose longer side has `side` pixels, with a caption below it."""
     image = enlarged(image, side)
     return np.concatenate([image, _caption(caption, image.shape[1])])
 
 
 def grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Pictures in rows on white, a gap between them; a row is as high as its highest picture."""
+    """Pictures in rows on white, with gaps between them; a row is as high as its highest picture."""
     heights = [max(image.shape[0] for image in row) for row in rows]
     widths = [sum(image.shape[1] + GAP for image in row) - GAP for row in rows]
     canvas = blank(sum(heights) + GAP * (len(rows) - 1), max(widths))
@@ -119,7 +119,7 @@ def grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
 
 
 def encoded(image: np.ndarray, format: str) -> bytes:
-    """A picture as "png", exact, for masks and drawings, or as "jpeg", a fifth as large, for photographs."""
+    """A picture as "png", exact, for masks and drawings, or "jpeg", a fifth of the size, for photographs."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format, compress_level=4, quality=85, subsampling=0)
     return buffer.getvalue()

@@ -16,10 +16,10 @@ from .panel import WRAPPED, Panel, Picture, all_or_nothing, control, second_slid
 class DecoderStepper(Panel):
     """A slider through the decoder: each scale's map over the frame and its audio state, then the mask.
 
-    model: any method; without scales only the mask is left. item: of `AVSBench`, through the model's front
-    end. second: what is shown first. A map is the probability that L_msa supervises where the method trains
-    with it, and then has an IoU with the truth, above 0.5 and resized to the frame; of other methods it goes
-    from its least to its most. The audio state's bars are high by its most in the clip.
+    model: any method; without scales only the mask is shown. item: of `AVSBench`, with the model's front end.
+    second: the first one shown. If the method trains with L_msa, a map is the probability that it supervises,
+    and has an IoU with the ground truth, above 0.5 and resized to the frame; otherwise a map is scaled from
+    its minimum to its maximum. The bars of the audio state are scaled by its maximum in the clip.
     """
 
     @all_or_nothing
@@ -41,7 +41,7 @@ class DecoderStepper(Panel):
         self.lay_out(HBox([self.step, self.second], layout=WRAPPED), titled(pictures), self.state)
 
     def _view(self, step: int, t: int) -> np.ndarray:
-        """(H, W, 3): a scale's map over the frame; after the last scale the mask."""
+        """(H, W, 3): a scale's map over the frame; after the last scale, the mask."""
         frame, now = self.frames[t], self.seen[t]
         if step == len(self.most):
             return canvas.marked(frame, now.mask)

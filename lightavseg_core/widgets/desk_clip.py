@@ -1,4 +1,4 @@
-"""A clip as it lies on the mixing desk: its pictures, its sounds, and what each sound is in the picture."""
+"""A clip on the mixing desk: its pictures, its sounds, and the object in the picture of each sound."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from . import canvas, seen
 
 
 class Source(NamedTuple):
-    """What a track is in the picture: masks (T, H, W) bool, and the seconds in which it sounds, (T,) bool."""
+    """A track's object in the picture: masks (T, H, W) bool, and the seconds when it sounds, (T,) bool."""
 
     label: str
     masks: Tensor
@@ -22,7 +22,7 @@ class Source(NamedTuple):
 
     @classmethod
     def of(cls, i: int, track: Track, truth: Tensor) -> Source:
-        """Of the i-th track of a clip: its object, or all that is in the truth (T, H, W)."""
+        """The source of a clip's i-th track: its object, or everything in the ground truth (T, H, W)."""
         if track.object is None:
             return cls(track.name, truth, truth.flatten(1).any(1))
         masks = torch.from_numpy(track.object.masks).float()
@@ -30,7 +30,7 @@ class Source(NamedTuple):
         return cls(f"{i + 1} {track.name}", masks, torch.from_numpy(track.object.sounding))
 
     def cut(self, frames: Tensor) -> np.ndarray:
-        """The object, cut out of the first of the frames (T, 3, H, W) that shows it."""
+        """The object, cut out of the first frame (T, 3, H, W) that shows it."""
         t = int(self.masks.flatten(1).any(1).float().argmax())
         rows, columns = self.masks[t].any(1).nonzero()[:, 0], self.masks[t].any(0).nonzero()[:, 0]
         frame = canvas.photo(frames[t])
@@ -48,7 +48,7 @@ class DeskClip(NamedTuple):
 
     @classmethod
     def of(cls, index: int, item: dict, tracks: list[Track], model: nn.Module) -> DeskClip:
-        """Of a dataset's item and its tracks, as the model sees and hears it."""
+        """A clip from a dataset's item and its tracks, as the model sees and hears it."""
         frames, truth = item["frames"], item["mask"] > 0
         sounds = torch.stack([track.sound for track in tracks])
         in_picture = [track for track in tracks if len(tracks) == 1 or track.object]
@@ -60,7 +60,7 @@ class DeskClip(NamedTuple):
         return cls(index, frames, tracks, sounds, sources, most, pictures)
 
     def truth(self, levels: Sequence[float], t: int) -> Tensor:
-        """(H, W) bool: the objects that sound in second t of a mix with the tracks at these volumes."""
+        """(H, W) bool: the objects that sound in second t of a mix of the tracks at these volumes."""
         truth = torch.zeros(self.frames.shape[-2:], dtype=torch.bool)
         for source, level in zip(self.sources, levels):
             if level and source.sounding[t]:

@@ -1,4 +1,4 @@
-"""What the widgets are put together from: controls, pictures with a title, and the frame around them."""
+"""The parts of the widgets: controls, pictures with titles, and the frame around them."""
 from __future__ import annotations
 
 import base64
@@ -24,7 +24,7 @@ def control(name: str, kind: type, width: str | None = None, **options) -> ipywi
 
 
 class Picture(ipywidgets.Image):
-    """An empty picture of CSS class lav-NAME. format: of `canvas.encoded`. layout: by default 190px wide."""
+    """An empty picture of CSS class lav-NAME. format: see `canvas.encoded`. layout: by default 190px wide."""
 
     def __init__(self, name: str, format: str = "jpeg", **layout: str):
         layout = layout or {"width": "190px"}
@@ -37,9 +37,9 @@ class Picture(ipywidgets.Image):
 
 
 def discard(widgets: Widget | Sequence[Widget]) -> None:
-    """Closes widgets and all that hangs on them: children, layouts and styles, links.
+    """Closes widgets and everything attached to them: children, layouts and styles, links.
 
-    ipywidgets keeps each alive, in Python and in the browser, until it is closed itself.
+    ipywidgets keeps each one alive, in Python and in the browser, until it is closed itself.
     """
     waiting, found = [widgets], {}
     while waiting:
@@ -57,7 +57,7 @@ def discard(widgets: Widget | Sequence[Widget]) -> None:
 
 
 def all_or_nothing(init: Callable) -> Callable:
-    """Decorates a panel's constructor: where that raises, nothing of it stays behind."""
+    """Decorates a panel's constructor: if it raises, nothing of the panel remains."""
 
     @wraps(init)
     def made(panel: Panel, *args, **kwargs) -> None:
@@ -76,19 +76,19 @@ def titled(pictures: dict[str, Picture]) -> HBox:
 
 
 def second_slider(item: dict, second: int) -> ipywidgets.IntSlider:
-    """Through the frames of a clip, an item of `AVSBench`. Raises ValueError for a second that it has not."""
+    """A slider through the frames of an `AVSBench` item. Raises ValueError for a second out of range."""
     last = len(item["frames"]) - 1
     if not 0 <= second <= last:
-        raise ValueError(f"second {second}: the clip has {last + 1}, numbered from 0.")
+        raise ValueError(f"second {second}: the clip has {last + 1} seconds, numbered from 0.")
     return control("second", ipywidgets.IntSlider, "300px", value=second, max=last, description="second")
 
 
 class Panel(VBox):
-    """A widget that tells errors to its reader, in its last line; where no widget can run, a picture.
+    """A widget that shows errors in its last line; where no widget can run, it is a picture.
 
-    name: its CSS class. `status` is the line above the last one. A panel has `show`: everything anew, as the
-    controls have it, or nothing where that raises; and `still`: rows of pictures, and what a reader sees in
-    them. `close` frees it all, the model too.
+    name: its CSS class. `status` is the line above the last one. A panel has `show`, which updates everything
+    from the controls, or nothing if it raises; and `still`, which returns rows of pictures and their
+    description. `close` frees everything, the model too.
     """
 
     def __init__(self, name: str):
@@ -99,20 +99,20 @@ class Panel(VBox):
         self.message = control("message", HTML)
 
     def lay_out(self, *rows: ipywidgets.Widget) -> None:
-        """What is seen, from the top, without the two last lines."""
+        """Sets the rows of the panel, from the top, above its last two lines."""
         self.children = [*rows, self.status, self.message]
 
     def close(self) -> None:
-        """Leaves nothing but a shell, which a notebook may keep among its outputs. Closed twice is closed."""
+        """Leaves only a shell, which a notebook may keep among its outputs. Closing twice does no harm."""
         discard(self)
         for name in vars(self).keys() - vars(self).get("_shell", vars(self).keys()):
             delattr(self, name)
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """Around what a callback does: an exception there would end in a log that nobody reads.
+        """Wraps a callback: an exception there would end in a log that nobody reads.
 
-        `started` is when it began, in seconds.
+        `started` is its start time, in seconds.
         """
         self.started = time.perf_counter()
         try:

@@ -1,4 +1,4 @@
-"""How long a mixing desk takes to answer."""
+"""The response times of a mixing desk."""
 from __future__ import annotations
 
 import time
@@ -11,17 +11,17 @@ from .mixing_desk import MixingDesk
 
 
 class ResponseTimes(NamedTuple):
-    """In milliseconds."""
+    """Response times in milliseconds."""
 
     median: float
     p95: float
 
 
 def response_times(desk: MixingDesk, changes: int = 100, seed: int = 0) -> ResponseTimes:
-    """Seeded random changes of a desk's switches, volumes and second, as from a front end, each timed.
+    """Times seeded random changes of a desk's switches, volumes and second, as if a front end made them.
 
-    Picking another clip, which loads files, is not among them. The controls are put back. Raises RuntimeError
-    where a change fails, and ValueError for no changes.
+    Picking another clip, which loads files, is not among them. The controls are restored. Raises RuntimeError
+    if a change fails, and ValueError without changes.
     """
     if changes < 1:
         raise ValueError(f"changes is {changes}; expected at least 1.")

@@ -1,4 +1,4 @@
-"""What a model makes of a clip's frames, as the widgets show it."""
+"""A model's results on a clip's frames, as the widgets show them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ..inspection.scales import probability
 
 
 class Seen(NamedTuple):
-    """What a model makes of one frame."""
+    """A model's result on one frame."""
 
     mask: Tensor              # (H, W) bool
     similarity: list[Tensor]  # (h, w) of each scale, coarse to fine; empty for a method that has no scales
@@ -35,10 +35,10 @@ def logits_and_scales(model: nn.Module, frames: Tensor, log_mel: Tensor) -> tupl
 def look(
     model: nn.Module, frames: Tensor, log_mel: Tensor, clip: str, seconds: Sequence[int] | None = None
 ) -> list[Seen]:
-    """What a model makes of frames of a clip: frames (T, 3, H, W), log_mel (T, 1, F, M).
+    """A model's results on frames of a clip: frames (T, 3, H, W), log_mel (T, 1, F, M).
 
-    Raises ValueError where its logits are not finite, naming the clip, and which of the seconds, by default
-    its first ones.
+    seconds: of the frames, for error messages; by default the first ones. Raises ValueError, with clip and
+    second, if the logits are not finite.
     """
     logits, scales = logits_and_scales(model, frames, log_mel)
     check_finite(logits, lambda t: f"clip {clip}, second {t if seconds is None else seconds[t]}")
@@ -49,9 +49,9 @@ def look(
 
 
 def frames_are_independent(model: nn.Module, frames: Tensor, log_mel: Tensor) -> bool:
-    """Whether a model makes the same of the last frame alone as within its clip, whatever is heard.
+    """Whether a model's result on the last frame alone is the same as within its clip, whatever is heard.
 
-    Tried with random log-mels. A clip of one frame does not tell: False.
+    Tested with random log-mels. A clip of one frame cannot tell: False.
     """
     if len(frames) == 1:
         return False
@@ -62,19 +62,19 @@ def frames_are_independent(model: nn.Module, frames: Tensor, log_mel: Tensor) ->
 
 
 def most(clip: Sequence[Seen]) -> list[float]:
-    """The largest number in each scale's audio state, over a clip's frames: what its bars are measured by."""
+    """The largest number in each scale's audio state, over a clip's frames: the scale of its bars."""
     return [max(seen.audio[i].abs().max().item() for seen in clip) for i in range(len(clip[0].audio))]
 
 
 def is_supervised(model: nn.Module) -> bool:
-    """Whether a method trains its similarity maps to be the mask (L_msa), so that they are probabilities."""
+    """Whether a method trains its similarity maps to match the mask (L_msa): they are then probabilities."""
     return model.auxiliary.startswith("alignment")
 
 
 def heat(similarity: Tensor, model: nn.Module) -> np.ndarray:
     """A similarity map as (h, w), 0 to 1.
 
-    The probability that L_msa supervises where a method trains with it, else from its least to its most.
+    The probability that L_msa supervises if the method trains with it; otherwise from minimum to maximum.
     """
     if is_supervised(model):
         return probability(similarity).numpy()
@@ -83,7 +83,7 @@ def heat(similarity: Tensor, model: nn.Module) -> np.ndarray:
 
 
 def about_mask(mask: Tensor, truth: Tensor) -> str:
-    """How much of a frame is marked, and how well it agrees with the truth; masks (H, W) bool."""
+    """How much of a frame is marked, and how well it agrees with the ground truth; masks (H, W) bool."""
     agreement = "rightly: nothing sounds"
     if (mask | truth).any():
         agreement = f"IoU with the truth {frame_iou(mask[None], truth[None]).item():.2f}"

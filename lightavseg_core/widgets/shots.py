@@ -1,4 +1,4 @@
-"""What a video player keeps of each picture, and the curve of what is marked in all."""
+"""What a video player keeps of each picture, and the curve of the marked shares."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ WIDTH, HEIGHT = 620, 90      # pixels of the curve
 
 
 class Shot(NamedTuple):
-    """What is kept of one picture, its longer side at most SIDE."""
+    """What is kept of one picture, with a longer side of at most SIDE."""
 
     time: float
     picture: bytes           # JPEG
@@ -37,7 +37,7 @@ class Shot(NamedTuple):
 
 
 def curve(times: Sequence[float], shares: Sequence[float], cursor: int) -> np.ndarray:
-    """The marked share over time, with a line where the shown picture is: (HEIGHT, WIDTH, 3)."""
+    """The marked share over time, with a line at the current picture: (HEIGHT, WIDTH, 3)."""
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw, text = ImageDraw.Draw(image), {"fill": "black", "font": ImageFont.load_default(12)}
     left, right, top, bottom = 44, WIDTH - 12, 20, HEIGHT - 20

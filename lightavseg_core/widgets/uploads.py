@@ -1,4 +1,4 @@
-"""What a browser sends, as a file in a folder."""
+"""Uploads from a browser, kept as files in a folder."""
 from __future__ import annotations
 
 import re
@@ -14,10 +14,10 @@ UPLOAD = 10 * 2**20
 
 
 def keep(name: str, content: bytes, folder: Path) -> Path:
-    """Writes an upload into a folder, under its own name without any path, and returns where.
+    """Writes an upload into a folder, under its own name without any path, and returns its path.
 
-    The same content again is not written twice. Raises ValueError for a name that is no video's, and for
-    nothing or too much.
+    The same content is not written twice. Raises ValueError for a name that is not a video's, and for an
+    empty or too large file.
     """
     plain = Path(re.sub(r"[^\w.-]+", "_", re.split(r"[/\\]", name)[-1]).lstrip(".-"))
     stem, suffix = plain.stem[:80] or "video", plain.suffix
@@ -27,8 +27,8 @@ def keep(name: str, content: bytes, folder: Path) -> Path:
     if not 0 < len(content) <= UPLOAD:
         size, most = len(content) / 2**20, UPLOAD / 2**20
         raise ValueError(
-            f"{stem}{suffix}: {size:.1f} MB; an upload has more than nothing and at most {most:.0f} MB. "
-            f"Put a larger file into {folder}, and make the player anew."
+            f"{stem}{suffix}: {size:.1f} MB; an upload must not be empty and has at most {most:.0f} MB. "
+            f"Put a larger file into {folder} and create the player again."
         )
     numbers, path = count(2), folder / f"{stem}{suffix}"
     while path.exists():

@@ -34,7 +34,7 @@ SHOWABLE = 20 * 2**20        # bytes of an overlay that is sent to the browser a
 
 
 class _Progress(ipywidgets.IntProgress):
-    """Counts as a bar of tqdm does, which is what `prediction.write` asks for."""
+    """Counts like a tqdm bar, as `prediction.write` expects."""
 
     total = property(lambda self: self.max, lambda self, most: self.set_trait("max", most))
 
@@ -45,13 +45,13 @@ class _Progress(ipywidgets.IntProgress):
 class VideoPlayer(Panel):
     """A video and what a model marks in it, picture by picture, with the sound that it hears.
 
-    The threshold can be moved afterwards. Kept to scrub through are small pictures and probabilities, of the
-    first MOST pictures at most; `export` writes all, at full size. An error appears in the last line. Where
-    no widget can run, some of the pictures and the curve take its place.
+    The threshold can be moved afterwards. For scrubbing, it keeps small pictures and probabilities of at most
+    the first MOST pictures; `export` writes all, at full size. An error appears in the last line. Where no
+    widget can run, it is some of the pictures and the curve.
 
-    segmenter: of `segmenter.load`. folder: uploads land in it, and videos that lie there can be picked;
-    overlays are written into its `overlays`. videos: more to pick from, the first is picked. fps: pictures a
-    second. Raises ValueError for an fps that `predict` does not take, and for a folder that cannot be one.
+    segmenter: from `segmenter.load`. folder: it takes uploads, and its videos can be picked; overlays are
+    written into its `overlays`. videos: more to pick from; the first is picked. fps: pictures per second.
+    Raises ValueError for an fps that `predict` does not accept, and for a folder that cannot be one.
     """
 
     @all_or_nothing
@@ -100,8 +100,8 @@ class VideoPlayer(Panel):
         self.start.on_click(lambda button: self._work(self.predict))
         self.save.on_click(lambda button: self._work(self.export))
         hint = (
-            f"Upload at most {UPLOAD / 2**20:.0f} MB: a larger file makes this player fall silent. "
-            f"Drag that one into <code>{html.escape(str(folder))}</code> in Jupyter's list of files, "
+            f"Upload at most {UPLOAD / 2**20:.0f} MB: a larger file makes this player stop responding. "
+            f"Drag such a file into <code>{html.escape(str(folder))}</code> in Jupyter's file list "
             "and run this cell again."
         )
         self.lay_out(
@@ -115,7 +115,7 @@ class VideoPlayer(Panel):
         )
 
     def _list(self, picked: Path | None = None) -> None:
-        """What can be picked now: the videos that were given, and those in the folder."""
+        """Lists what can be picked now: the given videos and those in the folder."""
         inside = [file for file in sorted(self.folder.iterdir()) if file.is_file() and file.name[0] != "."]
         films = [file for file in inside if file.suffix.lower() in VIDEOS]
         found = list(dict.fromkeys([*self.given, *films]))
@@ -126,7 +126,7 @@ class VideoPlayer(Panel):
     # What the controls do. Each says in the last line what went wrong.
 
     def _work(self, task: Callable) -> None:
-        """A button's task, once at a time."""
+        """A button's task, one at a time."""
         with self.telling():
             self.start.disabled = self.save.disabled = True
             try:
@@ -146,9 +146,9 @@ class VideoPlayer(Panel):
             self.show()
 
     def _clear(self) -> None:
-        """Nothing is left of the video before.
+        """Removes everything of the previous video.
 
-        `play` drags the slider along in the browser, so both go back, and before their ends move.
+        `play` moves the slider in the browser, so both are reset, before their ends change.
         """
         self.shots, self.about, self.written = [], "", ""
         self.play.playing = self.audio.autoplay = False
@@ -163,12 +163,12 @@ class VideoPlayer(Panel):
     @property
     def picked(self) -> Path:
         if self.video.value is None:
-            todo = f"upload one, or put one into {self.folder} and make the player anew"
+            todo = f"upload one, or put one into {self.folder} and create the player again"
             raise ValueError(f"there is no video: {todo}.")
         return self.video.value
 
     def predict(self) -> None:
-        """Looks through the video that is picked; what was read before an error stays to be looked at.
+        """Runs the model on the picked video; pictures read before an error stay visible.
 
         Raises FileNotFoundError or ValueError.
         """
@@ -178,12 +178,12 @@ class VideoPlayer(Panel):
             video = probe(path)
             seconds, listener = video.seconds or 0, Listener(sound_of(path, None), front_end.sample_rate)
             self.progress.total = min(math.ceil(seconds * self.fps), MOST)
-            heard = "its own sound" if video.sample_rate else "silence, for it has no sound track"
+            heard = "its own sound" if video.sample_rate else "silence, since it has no sound track"
             self.about = f"{html.escape(path.name)}, {video.width} x {video.height}, heard: {heard}"
             try:
                 for found in predict(self.segmenter, path, self.fps):
                     if len(self.shots) == MOST:
-                        self.about += f"; the first {MOST} pictures are kept here, Export writes all"
+                        self.about += f"; only the first {MOST} pictures are kept here, Export writes all"
                         return
                     start = front_end.starts(torch.tensor([found.time], dtype=torch.float64))[0]
                     window = listener.window(start, front_end.samples).clamp(-1, 1)
@@ -194,14 +194,14 @@ class VideoPlayer(Panel):
                 raise
             shown = len(self.shots) / self.fps
             if seconds - shown > 1 + 1 / self.fps:                 # what was cut off decodes without an error
-                self.about += f"; pictures for {shown:g} s only, though it says that it lasts {seconds:.0f} s"
-                self.about += ": is it whole?"
+                self.about += f"; it has pictures for only {shown:g} s but claims {seconds:.0f} s"
+                self.about += ": is it complete?"
 
     def export(self) -> Path:
         """Writes masks, overlay and manifest, as `lightavseg predict` does, and returns the folder.
 
-        They are for the threshold that is set. The folder's name tells video, threshold and, by eight digits,
-        all else that was asked: the same again is there already.
+        They use the current threshold. The folder's name tells the video, the threshold and, in eight digits,
+        all other settings: the same export is not written twice.
         """
         path, threshold = self.picked, round(self.threshold.value, 2)
         asked = digests([path]), self.fps, self.segmenter.size, self.segmenter.about
@@ -212,7 +212,7 @@ class VideoPlayer(Panel):
             manifest = write(self.segmenter, path, folder, self.fps, threshold=threshold, bar=self.progress)
         overlay = folder / "overlay.mp4"
         name, count = html.escape(str(overlay)), len(manifest["frames"])
-        self.written = f"written: <code>{name}</code>, {count} pictures; beside it masks and manifest.json"
+        self.written = f"written: <code>{name}</code>, {count} pictures, with masks and manifest.json"
         self.show()
         if overlay.stat().st_size <= SHOWABLE:
             self.film.value, self.film.layout.display = overlay.read_bytes(), None
@@ -233,20 +233,20 @@ class VideoPlayer(Panel):
     # What is shown.
 
     def marked(self, shot: Shot) -> np.ndarray:
-        """(h, w) uint8, at the threshold that is set: 0 and 1, or the classes."""
+        """(h, w) uint8, at the current threshold: 0 and 1, or the classes."""
         if shot.labels.size:
             return shot.labels
         return (shot.levels > 255 * self.threshold.value).astype(np.uint8)
 
     def shares(self) -> list[float]:
-        """Of each picture, which part is marked."""
+        """The marked share of each picture."""
         return [float((self.marked(shot) > 0).mean()) for shot in self.shots]
 
     def _curve(self, cursor: int) -> np.ndarray:
         return curve([shot.time for shot in self.shots], self.shares(), cursor)
 
     def _views(self, shot: Shot) -> tuple[np.ndarray, np.ndarray]:
-        """The picture, and the same under its mask."""
+        """The picture, and the picture with its mask."""
         picture = np.asarray(Image.open(io.BytesIO(shot.picture)))
         return picture, paint(picture, self.marked(shot), self.segmenter.num_classes)
 

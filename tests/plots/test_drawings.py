@@ -27,7 +27,7 @@ def test_the_drawing_is_the_models(preset, classes):
 
 
 def test_only_lightavseg_is_drawn():
-    with pytest.raises(TypeError, match="draws LightAVSeg; got SelM"):
+    with pytest.raises(TypeError, match="is a SelM; expected a LightAVSeg"):
         architecture(lav.create_model("selm", preset="tiny"))
 
 

@@ -65,5 +65,5 @@ def test_explorer_leaves_the_model_as_it_was(explorer, monkeypatch):
 def test_explorer_in_a_static_render(explorer):
     data, metadata = explorer._repr_mimebundle_()
     assert VIEW in data and "effective keys" in metadata["image/jpeg"]["alt"]
-    with pytest.raises(ValueError, match="the model is a LightAVSeg; expected an AVESFormer"):
+    with pytest.raises(ValueError, match="model is a LightAVSeg; expected an AVESFormer"):
         AttentionExplorer(lav.create_model("lightavseg", preset="tiny"), explorer.item)

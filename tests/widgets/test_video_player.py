@@ -249,7 +249,7 @@ def test_a_video_that_was_cut_off_is_told_of(tmp_path):
     cut.write_bytes(Path(SAMPLE).read_bytes()[:20_000])
     player = VideoPlayer(plain(), tmp_path / "p", [cut, SAMPLE])
     player.start.click()
-    told = f"pictures for {len(player.shots)} s only, though it says that it lasts 24 s"
+    told = f"pictures for only {len(player.shots)} s but claims 24 s"
     assert len(player.shots) < 5 and told in player.status.value
     player.video.value = Path(SAMPLE)
     player.start.click()
@@ -260,7 +260,7 @@ def test_no_sound_is_said(tmp_path):
     mute = film(tmp_path / "mute.mp4", (flat(k) for k in range(10)))
     player = VideoPlayer(plain(), tmp_path / "p", [mute])
     player.start.click()
-    assert "heard: silence, for it has no sound track" in player.status.value
+    assert "heard: silence, since it has no sound track" in player.status.value
     assert len(player.shots) == 2 and not line(player)
     player.save.click()
     assert "written" in player.status.value
