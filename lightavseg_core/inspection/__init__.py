@@ -1,4 +1,4 @@
-"""Looking inside a trained model, by hooks: its attention, its decoder's scales, what its mask rests on."""
+"""Looking inside a trained model with hooks: attention, scales of the decoder, attributions of its mask."""
 from . import attention, attribution, scales
 from .attention import AttentionRecorder
 

@@ -1,12 +1,12 @@
-"""Looks at a model's attention from outside: a recorder made of hooks, and what its maps say.
+"""Looks at a model's attention from outside: a recorder made of hooks, and statistics of its maps.
 
     with AttentionRecorder(model) as recorder:
         model(frames, log_mel)
     recorder.layers["decoder.2.cross_attn"].weights     # (N, heads, Q, K)
     recorder.statistics()["decoder.2.cross_attn"]       # entropy, effective keys, distance, ...
 
-Fused attention returns no weights. But hooks see what its queries and keys are made of; from these the
-weights are computed again.
+Fused attention returns no weights, but hooks see the inputs of its queries and keys, from which the weights
+are recomputed.
 """
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MEASURED += ("distance", "uniform_distance", "relative_distance", "spatial_varia
 
 
 def attends(model: nn.Module) -> bool:
-    """Whether a model has attention, and all of it can be recorded."""
+    """Whether a model has attention, all of which can be recorded."""
     layers = [module for module in model.modules() if type(module) in READINGS]
     return bool(layers) and not any(map(added_key, layers))
 
@@ -52,18 +52,18 @@ def _arguments(module: nn.Module, args: tuple, kwargs: dict) -> dict:
 
 
 class AttentionRecorder:
-    """A context in which a model's attention is recorded, by hooks alone: its outputs and its gradients are
-    the same as without.
+    """A context that records a model's attention with hooks only: outputs and gradients are the same as
+    without it.
 
-    `layers`: name of the module -> Layer, of the last forward pass, also after the context. Every method that
-    attends: avesformer, avsegformer, selm, and avsbench's TPAVI; and of your own methods `blocks.Attention`
-    and torch's `nn.MultiheadAttention`, also within `nn.TransformerEncoderLayer`. (In evaluation without
-    gradients that one has a fused kernel, which it leaves while a hook is there: a padded output may then
-    differ by rounding.) The axial attention within a SeaFormer backbone is not recorded.
+    `layers`: name of the module -> Layer, of the last forward pass, even after the context. It knows every
+    method with attention: avesformer, avsegformer, selm, and avsbench's TPAVI; and in your own methods
+    `blocks.Attention` and torch's `nn.MultiheadAttention`, also within `nn.TransformerEncoderLayer`. (In
+    evaluation without gradients the latter has a fused kernel, which it does not use while hooked: a padded
+    output may then differ by rounding.) The axial attention within a SeaFormer backbone is not recorded.
 
-    names: which layers, by name, by the name of a module they are in, or by a pattern: ("decoder.2",
+    names: which layers, by name, by the name of a module around them, or by a pattern: ("decoder.2",
     "*.cross_attn"). None: all. Raises ValueError for a model without attention, for a name that no layer has,
-    and for an nn.MultiheadAttention with keys that are none of its inputs (add_bias_kv, add_zero_attn).
+    and for an nn.MultiheadAttention with keys that are not among its inputs (add_bias_kv, add_zero_attn).
     """
 
     def __init__(self, model: nn.Module, names: str | Sequence[str] | None = None):
@@ -71,8 +71,8 @@ class AttentionRecorder:
         self._modules = {name: module for name, module in model.named_modules() if type(module) in READINGS}
         if not self._modules:
             raise ValueError(
-                f"{type(model).__name__} has no attention to record: avesformer, avsegformer, selm and "
-                "avsbench have. LightAVSeg adds a bias per channel instead; the axial attention within its "
+                f"{type(model).__name__} has no attention to record; avesformer, avsegformer, selm and "
+                "avsbench do. LightAVSeg adds a bias per channel instead; the axial attention within its "
                 "SeaFormer backbone is not recorded."
             )
         if names is not None:
@@ -82,8 +82,8 @@ class AttentionRecorder:
             if option := added_key(module):
                 raise ValueError(
                     f"{name or 'the model'}: nn.MultiheadAttention with {option} attends to a key that is "
-                    f"none of its inputs; expected one without. Build it with {option}=False and append a "
-                    "learnt token to key and value instead, or name the other layers."
+                    f"not among its inputs; expected one without. Build it with {option}=False and append a "
+                    "learned token to key and value instead, or name the other layers."
                 )
         self._seen, self._grids, self._hooks = defaultdict(dict), {}, ExitStack()
 
@@ -95,7 +95,7 @@ class AttentionRecorder:
             ]
             if not found:
                 known, model = ", ".join(self._modules), type(self.model).__name__
-                raise ValueError(f"no layer of attention is called {pattern!r}; {model} has {known}.")
+                raise ValueError(f"no attention layer is named {pattern!r}; {model} has {known}.")
             chosen.update(found)
         return chosen
 
@@ -139,13 +139,12 @@ class AttentionRecorder:
         self.layers[name] = Layer(reading.kind, **fields)
 
     def statistics(self) -> dict[str, Statistics]:
-        """Name of a layer -> its statistics, each the mean over frames, heads and queries; None where not
-        defined.
+        """Name of a layer -> its statistics, each the mean over frames, heads and queries; None if undefined.
 
-        kind, queries and keys (deformable: places); entropy, relative_entropy (None for one key; masked keys
-        count as keys), effective_keys, top_share; distance, uniform_distance and relative_distance, which is
-        their ratio, where both queries and keys have positions; spatial_variance, over the queries of the
-        output, where there are several and the output is theirs; effective_rank, of signed weights only.
+        kind, queries and keys (deformable: points); entropy, relative_entropy (None for one key; masked keys
+        count as keys), effective_keys, top_share; distance, uniform_distance and their ratio,
+        relative_distance, if queries and keys have positions; spatial_variance over the queries of the
+        output, if there are several and the output has them; effective_rank, for signed weights only.
         """
         return {name: _means(layer) for name, layer in self.layers.items()}
 
@@ -153,17 +152,17 @@ class AttentionRecorder:
         """After a backward pass: name -> {"query", "key", "value"}: the Frobenius norms of the gradients of
         the projections' weights.
 
-        Of several projections in a row the norm of all; None without a projection, or without a gradient
-        (frozen). Deformable attention makes offsets and weights of the query: both count as its projection,
-        and there is none of the key. In TokenAttention the pixels are the queries, see Layer. The fused
-        kernel rounds: where the true gradient is zero it leaves about 1e-9 of the value's. Raises ValueError
-        before any backward pass.
+        For several projections in a row, their common norm; None without a projection or a gradient (frozen).
+        Deformable attention makes offsets and weights from the query: both count as its projection, and the
+        key has none. In TokenAttention the pixels are the queries, see Layer. The fused kernel rounds: if the
+        true gradient is zero, it leaves about 1e-9 of the value's. Raises ValueError before any backward
+        pass.
         """
         found = {}
         for name, module in self._modules.items():
             found[name] = {role: _gradient_norm(module, role) for role in ("query", "key", "value")}
         if all(norm is None for norms in found.values() for norm in norms.values()):
-            raise ValueError("no recorded layer has a gradient; expected a backward pass: loss.backward().")
+            raise ValueError("no recorded layer has a gradient; call loss.backward() first.")
         return found
 
 
@@ -177,7 +176,7 @@ def _gradient_norm(module: nn.Module, role: str) -> float | None:
 
 
 def _measure(layer: Layer) -> dict[str, Tensor | int | float | str | None]:
-    """A layer's statistics for each frame (N,); what depends on its shape alone is a number."""
+    """A layer's statistics for each frame (N,); those that depend only on its shape are numbers."""
     weights = layer.weights  # (N, heads, Q, K)
     queries, keys = weights.shape[2:]
     result = {"kind": layer.kind, "queries": queries, "keys": keys, **dict.fromkeys(MEASURED)}
@@ -210,8 +209,8 @@ def _means(layer: Layer) -> Statistics:
 
 
 def _counted(number: int, batch: dict) -> Tensor:
-    """How much each of a layer's N frames or clips counts, (N,): padding does not, clips count by their
-    length; where N is something else, all alike."""
+    """The weight of each of a layer's N frames or clips, (N,): 0 for padding, the length for clips; if N
+    counts something else, all are equal."""
     lengths = batch["lengths"]
     own = torch.arange(batch["annotated"].shape[1]) < lengths[:, None]  # (B, T)
     if number == len(lengths):
@@ -228,8 +227,8 @@ def survey(
 ) -> dict[str, Statistics]:
     """`AttentionRecorder.statistics` averaged over all frames of a dataset, in evaluation mode; for JSON.
 
-    Frames that pad a shorter clip are left out (TPAVI attends over whole clips, which count by their length).
-    As keys they do count, where a method hears all seconds of a clip: there take clips of one length.
+    Frames that pad a shorter clip are left out (TPAVI attends over whole clips, weighted by their length).
+    They still count as keys if a method hears all seconds of a clip: use clips of one length there.
     """
     device = next(model.parameters()).device
     totals, counts, kinds = defaultdict(float), defaultdict(float), {}
@@ -264,9 +263,9 @@ def inert_parameters(model: nn.Module, frames: Tensor, log_mel: Tensor) -> Inert
     """How many query and key parameters can have no effect, because for this input their layer has one key:
     the softmax over it is 1.
 
-    Counted are weights and biases of the projections; not a layer norm that feeds nothing but such a query,
-    nor what other causes make inert (a key's bias in any softmax; in SelM's AudioToPixels also the value,
-    which the instance norm removes). frames, log_mel: as the model takes them.
+    This counts weights and biases of the projections, but not a layer norm that feeds only such a query, nor
+    parameters that are inert for other reasons (a key's bias in any softmax; in SelM's AudioToPixels also the
+    value, which the instance norm removes). frames, log_mel: the model's inputs.
     """
     with evaluating(model), AttentionRecorder(model) as recorder:
         model(frames, log_mel)

@@ -1,4 +1,4 @@
-"""The layers of attention that a recorder knows: what is kept of each, and how hooks read it."""
+"""The attention layers that a recorder knows: what it keeps of each, and how its hooks read it."""
 from __future__ import annotations
 
 import math
@@ -26,13 +26,13 @@ class Layer(NamedTuple):
     kind, and what `weights` are:
     - "softmax": softmax(query key^T + mask) over the keys, (N, heads, Q, K).
     - "deformable": a softmax over the places that a query looks at, (N, heads, Q, places); places are levels
-      times points. A place outside the map has a weight and a distance like others, and gives zero.
+      times points. A place outside the map has a weight and a distance like others, but its value is zero.
     - "assignment": SelM's TokenAttention. Pixels choose between two tokens: here the pixels are the queries
       and the tokens the keys, though the module's projections are named the other way. weights (N, 1, Q, 2)
-      is the softmax by which the layer learns, without Gumbel noise. Forward, each pixel goes wholly to its
-      argmax: top_share says how clear the choice was, not how much was mixed.
+      is the softmax through which the layer learns, without Gumbel noise. In the forward pass each pixel goes
+      entirely to its argmax: top_share tells how clear the choice was, not how much was mixed.
     - "signed": TPAVI's query key^T / N, no softmax, (N, 1, Q, T). All h w pixels of a second have one key, so
-      that the whole matrix, (T h w)^2, is this one with each column repeated for the pixels of its second.
+      the whole matrix, (T h w)^2, is this one with each column repeated for the pixels of its second.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Layer(NamedTuple):
 
     @property
     def weights(self) -> Tensor:
-        """Computed when asked for: between all positions of a large map they are too many to keep."""
+        """Computed on access: between all positions of a large map there are too many to keep."""
         with torch.no_grad(), torch.autocast(self.query.device.type, enabled=False):
             scores = self.query if self.key is None else self.query @ self.key.transpose(-2, -1)
             if self.mask is not None:
@@ -88,7 +88,7 @@ def _pixels_to_audio(module: PixelsToAudio, seen: dict[str, Tensor], given: dict
 
 
 def _positions_last(output: Tensor, **projected: Tensor) -> dict:
-    """Of one head, (N, C, L) -> (N, 1, L, C); output -> (N, L, C)."""
+    """For a single head, (N, C, L) -> (N, 1, L, C); output -> (N, L, C)."""
     fields = {name: x.transpose(1, 2)[:, None] for name, x in projected.items()}
     return {**fields, "output": output.transpose(1, 2)}
 
@@ -124,7 +124,7 @@ def _deformable(module: DeformableAttention, seen: dict[str, Tensor], given: dic
 
 
 def _multihead(module: nn.MultiheadAttention, seen: dict[str, Tensor], given: dict) -> dict:
-    """torch's own projects without submodules, so the inputs are projected again."""
+    """torch's own layer projects without submodules, so the inputs are projected again here."""
     if given["query"].is_nested:
         raise ValueError(
             "nn.MultiheadAttention was given a nested tensor, which nn.TransformerEncoder makes of padding; "
@@ -132,7 +132,7 @@ def _multihead(module: nn.MultiheadAttention, seen: dict[str, Tensor], given: di
         )
 
     def batched(x: Tensor) -> Tensor:
-        """As the module's batch_first has it, or one sequence without a batch -> (N, L, E)."""
+        """A sequence in the module's batch_first layout, or one without a batch -> (N, L, E)."""
         if x.ndim == 2:
             return x[None]
         return x if module.batch_first else x.transpose(0, 1)
@@ -154,15 +154,15 @@ def _multihead(module: nn.MultiheadAttention, seen: dict[str, Tensor], given: di
 
 
 def _added(mask: Tensor) -> Tensor:
-    """A mask as what is added to scores: where a bool one is True, -inf."""
+    """A mask to add to scores: -inf where a bool mask is True."""
     if mask.dtype != torch.bool:
         return at_least_float32(mask)
     return torch.zeros(mask.shape, device=mask.device).masked_fill(mask, -math.inf)
 
 
 class Reading(NamedTuple):
-    """How to read a class of layers: the names of its projections, those of a role in the order in which they
-    are applied. The name "" is the layer itself, of which the first output counts."""
+    """How to read a class of layers: the names of its projections, for each role in the order in which they
+    are applied. The name "" is the layer itself, whose first output counts."""
 
     kind: str
     read: Callable[[nn.Module, dict[str, Tensor], dict], dict]
@@ -196,7 +196,7 @@ MAPS = {
 
 
 def projections(module: nn.Module, role: str) -> list[tuple[nn.Parameter, slice]]:
-    """The parameters that make a layer's "query", "key" or "value", each with those of its rows that do."""
+    """The parameters that make a layer's "query", "key" or "value", each with the rows that do so."""
     if not isinstance(module, nn.MultiheadAttention):
         parts = getattr(READINGS[type(module)], role)
         return [(p, slice(None)) for part in parts for p in module.get_submodule(part).parameters()]
@@ -210,7 +210,7 @@ def projections(module: nn.Module, role: str) -> list[tuple[nn.Parameter, slice]
 
 
 def added_key(module: nn.Module) -> str | None:
-    """The option by which an nn.MultiheadAttention attends to a key that is none of its inputs, if any."""
+    """The option that lets an nn.MultiheadAttention attend to a key outside its inputs, if any."""
     if not isinstance(module, nn.MultiheadAttention):
         return None
     if module.bias_k is not None:

@@ -1,5 +1,5 @@
-"""What a map of attention weights can be asked: how many keys it spreads over, how far it looks, whether its
-output differs from place to place."""
+"""Statistics of attention weights: over how many keys they spread, how far they reach, and whether the output
+differs between positions."""
 from __future__ import annotations
 
 import math
@@ -17,8 +17,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def softmax_weights(weights: Tensor) -> Tensor:
-    """The same weights, at least in float32. Raises ValueError where they are negative or do not sum to 1
-    over the last dimension, within 1e-3."""
+    """The same weights, at least in float32. Raises ValueError if they are negative or do not sum to 1 over
+    the last dimension, within 1e-3."""
     weights = at_least_float32(weights)
     least, off = weights.amin().item(), (weights.sum(-1) - 1).abs().amax().item()
     if not (least >= 0 and off <= 1e-3):
@@ -31,28 +31,28 @@ def softmax_weights(weights: Tensor) -> Tensor:
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """Shannon's entropy -sum_k w_k log w_k in nats, 0 (one key has it all) to log K (all alike). weights
-    (..., K) -> (...).
+    """Shannon's entropy -sum_k w_k log w_k in nats, 0 (one key has all the weight) to log K (all are equal).
+    weights (..., K) -> (...).
 
-    Raises ValueError for weights that are no softmax's.
+    Raises ValueError for weights that do not come from a softmax.
     """
     return torch.special.entr(softmax_weights(weights)).sum(-1)  # 0 log 0 = 0
 
 
 def relative_entropy(weights: Tensor) -> Tensor:
-    """Entropy in units of its maximum log K, 0 to 1. weights (..., K) -> (...). Not to be mistaken for the
+    """Entropy in units of its maximum log K, 0 to 1. weights (..., K) -> (...). Not to be confused with the
     Kullback-Leibler divergence.
 
     Raises ValueError for one key: 0 / log 1 is not defined.
     """
     if weights.shape[-1] == 1:
-        raise ValueError("weights has one key; relative entropy is 0 / log 1 there: ask for entropy, 0.")
+        raise ValueError("weights has one key, for which relative entropy is 0 / log 1; use entropy, 0.")
     return entropy(weights) / math.log(weights.shape[-1])
 
 
 def effective_keys(weights: Tensor) -> Tensor:
-    """exp(entropy), the distribution's perplexity: over how many keys, if all weighed alike, it would be as
-    spread. 1 to K. (..., K) -> (...)."""
+    """exp(entropy), the distribution's perplexity: the number of equally weighted keys with the same spread.
+    1 to K. (..., K) -> (...)."""
     return entropy(weights).exp()
 
 
@@ -62,8 +62,8 @@ def top_share(weights: Tensor) -> Tensor:
 
 
 def positions(grid: Grid) -> Tensor:
-    """The centres (y, x) of a grid's positions in units of their map's longer side -> (h * w, 2), of several
-    maps one after the other."""
+    """The centres (y, x) of a grid's positions in units of their map's longer side -> (h * w, 2), map after
+    map."""
     maps = [grid] if isinstance(grid[0], int) else grid
     centres = []
     for h, w in maps:
@@ -82,14 +82,14 @@ def attention_distance(weights: Tensor, query_grid: Grid, key_grid: Grid) -> Ten
     """Mean distance between a query and what it attends to, in units of the map's longer side. weights (...,
     Q, K) -> (...), a mean over queries.
 
-    "Mean attention distance" of Dosovitskiy et al. (ICLR 2021, appendix), there in pixels. On a small map
-    nothing can look far, so compare with `uniform_distance` of the same grids. Raises ValueError where the
-    grids do not have Q and K positions.
+    "Mean attention distance" of Dosovitskiy et al. (ICLR 2021, appendix), there in pixels. On a small map no
+    query can look far, so compare with `uniform_distance` of the same grids. Raises ValueError if the grids
+    do not have Q and K positions.
     """
     distances = _distances(query_grid, key_grid)
     if weights.shape[-2:] != distances.shape:
         raise ValueError(
-            f"weights has {tuple(weights.shape[-2:])} queries and keys; the grids {query_grid} and "
+            f"weights has {tuple(weights.shape[-2:])} queries and keys, but the grids {query_grid} and "
             f"{key_grid} have {tuple(distances.shape)} positions."
         )
     weights = softmax_weights(weights)
@@ -103,10 +103,10 @@ def uniform_distance(query_grid: Grid, key_grid: Grid) -> float:
 
 
 def spatial_variance(output: Tensor) -> Tensor:
-    """Variance over positions, in units of the mean square: 0, the same vector everywhere, to 1, vectors
-    whose mean is zero. (N, Q, C) -> (N,).
+    """Variance over positions, in units of the mean square: from 0, the same vector everywhere, to 1, vectors
+    with mean zero. (N, Q, C) -> (N,).
 
-    (mean |x_q|^2 - |mean x_q|^2) / mean |x_q|^2; 0 also where all are zero.
+    (mean |x_q|^2 - |mean x_q|^2) / mean |x_q|^2; also 0 if all are zero.
     """
     output = output.double()  # a constant's rounding must not look like variance
     centred = output - output.mean(1, keepdim=True)
@@ -115,11 +115,11 @@ def spatial_variance(output: Tensor) -> Tensor:
 
 
 def effective_rank(matrix: Tensor) -> Tensor:
-    """exp of the entropy of the singular values, which are scaled to sum 1 (Roy and Vetterli, EUSIPCO 2007).
+    """exp of the entropy of the singular values, scaled to sum 1 (Roy and Vetterli, EUSIPCO 2007).
     (..., M, N) -> (...).
 
-    1 to min(M, N); 0 for a matrix of zeros. It asks for no distribution: signed and unnormalised weights have
-    one too, and a factor changes nothing.
+    1 to min(M, N); 0 for a matrix of zeros. It needs no distribution: it is defined for signed and
+    unnormalized weights too, and a factor does not change it.
     """
     values = torch.linalg.svdvals(matrix.double())  # (..., min(M, N))
     total = values.sum(-1, keepdim=True)

@@ -1,12 +1,11 @@
-"""Why these pixels? Attribution with Captum: which bins of the log-mel, and which places of the frame,
-decided about a mask.
+"""Why these pixels? Attribution with Captum: which bins of the log-mel, and which places of the frame, made a
+mask.
 
-What is explained is one number, the *target*: the logits of one second summed over a mask, the predicted one
-or a chosen object's. (Of more than one class: the logit of each pixel's best category above that of the
-background.) What is not there is *silence*, the log-mel of a zero waveform: log 0.01 for VGGish's, where a
-zero would be loud. An attribution is worth what its checks say: it adds up (completeness), it changes with
-the weights (`randomised`, `rank_correlation`), and it finds what is known to sound (`stem_cells`,
-`share_on`).
+An attribution explains one number, the *target*: the logits of one second summed over a mask, the predicted
+one or a chosen object's. (With several classes: the logit of each pixel's best category minus that of the
+background.) The baseline is *silence*, the log-mel of a zero waveform: log 0.01 for VGGish's, where a zero
+would be loud. An attribution is only as good as its checks: it adds up (completeness), it changes with the
+weights (`randomised`, `rank_correlation`), and it finds what is known to sound (`stem_cells`, `share_on`).
 """
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ POINTS = 2  # Gauss-Legendre points on a piece of the path from silence to the s
 
 
 class Attribution(NamedTuple):
-    """How much each part of an input did for the target. Positive: it raised the logits of the mask."""
+    """How much each part of an input contributed to the target. Positive: it raised the mask's logits."""
 
     values: Tensor  # (T, 1, F, M), like the log-mel; of Grad-CAM (H, W)
     difference: float  # target(input) - target(silence), in logits
@@ -42,12 +41,12 @@ class Attribution(NamedTuple):
 
 
 def captum_attr():
-    """captum.attr. Raises ImportError, in one line, where Captum is not installed."""
+    """captum.attr. Raises ImportError, in one line, if Captum is not installed."""
     try:
         from captum import attr
     except ImportError:
         extra = how_to_install("notebooks")
-        raise ImportError(f"attribution needs Captum, which the notebooks' extra brings: {extra}.") from None
+        raise ImportError(f"attribution needs Captum, which is not installed: run `{extra}`.") from None
     return attr
 
 
@@ -73,18 +72,18 @@ def integrated_gradients(
     the sound in all seconds at once.
 
     frames (T, 3, H, W), log_mel (T, 1, F, M): a clip, of which the logits of one `second` are explained. mask
-    (H, W) bool, None: what the model marks there. values (T, 1, F, M): what each bin added; where a method
-    treats seconds apart, 0 in all others. They sum to `difference`, but for the quadrature's error.
+    (H, W) bool, None: what the model marks there. values (T, 1, F, M): what each bin added; 0 in all other
+    seconds if a method treats them separately. They sum to `difference`, up to the quadrature's error.
 
-    A trained model switches an object on within a few hundredths of the path, and Gauss-Legendre points
-    spread over all of it miss that. So the path is cut into pieces of 2 points, `steps` in all. Completeness
-    holds for each piece too, which tells where the points are too few: the worst pieces are halved, until
-    neither the worst nor the sum misses by more than `tolerance` of the difference (if that is at least 1),
-    or there are 16 x `steps` points. Raises ValueError for a second, mask or steps that cannot be, and where
-    nothing is marked.
+    A trained model switches an object on within a few hundredths of the path, which Gauss-Legendre points
+    spread over the whole path would miss. So the path is cut into pieces of 2 points, `steps` in all.
+    Completeness holds for each piece too, which shows where points are too few: the worst pieces are halved
+    until neither the worst nor the sum is off by more than `tolerance` of the difference (if that is at least
+    1), or there are 16 x `steps` points. Raises ValueError for an impossible second, mask or number of steps,
+    and if nothing is marked.
     """
     if steps < 1:
-        raise ValueError(f"steps is {steps}; expected at least 1, for a real model 64.")
+        raise ValueError(f"steps is {steps}; expected at least 1, and 64 for a real model.")
     attr = captum_attr()
     with explaining(model, frames, log_mel, second, mask) as target:
         method, change = attr.IntegratedGradients(target.of_sound), target.log_mel - target.silence
@@ -133,11 +132,11 @@ def occlusion(
     mask: Tensor | None = None,
     patch: tuple[int, int] = (8, 8),
 ) -> Attribution:
-    """What the target loses when a patch of the log-mel falls silent (Zeiler and Fergus, ECCV 2014,
+    """What the target loses when a patch of the log-mel becomes silent (Zeiler and Fergus, ECCV 2014,
     arXiv 1311.2901).
 
     Inputs, mask and errors as in `integrated_gradients`. patch: windows and bands, side by side without
-    overlap; each bin of a patch has its patch's value, so values do not sum to the difference.
+    overlap. Each bin has the value of its patch, so values do not sum to the difference.
     """
     if min(patch) < 1 or patch[0] > log_mel.shape[-2] or patch[1] > log_mel.shape[-1]:
         most = tuple(log_mel.shape[-2:])
@@ -163,9 +162,9 @@ def grad_cam(
     mean gradient, and summed.
 
     Inputs, mask and errors as in `integrated_gradients`. layer: a submodule that returns a map (B*T, C, h,
-    w), such as `model.visual.stages[2]`; None: the map that `model.head` reads, the last of every method
-    here. values (H, W): resized to the frame (bilinear), negative ones kept: what speaks against the mask.
-    Raises ValueError for a layer that is not of the model or returns no map, and for a model without a head.
+    w), such as `model.visual.stages[2]`; None: the map that `model.head` reads, the last one in every method
+    here. values (H, W): resized to the frame (bilinear), with negative ones, which speak against the mask.
+    Raises ValueError for a layer outside the model or without a map, and for a model without a head.
     """
     reads = layer is None
     layer = getattr(model, "head", None) if reads else layer
@@ -182,19 +181,18 @@ def grad_cam(
         values = values[0] if isinstance(values, tuple) else values  # SelM's head reads a token too
     if values.ndim != 4 or len(values) != target.frames.shape[1]:
         raise ValueError(
-            f"{type(layer).__name__} gives values {tuple(values.shape)}; expected a layer that returns a "
-            "map (B*T, C, h, w)."
+            f"{type(layer).__name__} gives values of shape {tuple(values.shape)}; expected a layer that "
+            "returns a map (B*T, C, h, w)."
         )
     values = F.interpolate(values[target.second, None].detach(), frames.shape[-2:], mode="bilinear")[0, 0]
     return Attribution(values.cpu(), target.difference, target.mask.cpu(), None)
 
 
 def randomised(model: AVSModel, seed: int, parts: Sequence[str] | None = None) -> AVSModel:
-    """A copy whose weights are drawn at random, for the sanity check of Adebayo et al. (NeurIPS 2018, arXiv
-    1810.03292).
+    """A copy with random weights, for the sanity check of Adebayo et al. (NeurIPS 2018, arXiv 1810.03292).
 
     parts: names of the model's submodules, such as ("head",) or, from the head downward, ("head", "smooth",
-    "lateral"); None: all. An attribution that hardly changes does not explain what the model has learnt.
+    "lateral"); None: all. An attribution that hardly changes does not explain what the model has learned.
     Raises ValueError for a part that it does not have.
     """
     known = [name for name, _ in model.named_children()]
@@ -212,14 +210,14 @@ def randomised(model: AVSModel, seed: int, parts: Sequence[str] | None = None) -
 
 
 def ranks(values: Tensor) -> Tensor:
-    """Ranks from 1, equal values sharing the mean of theirs: any shape -> (N,) float64."""
+    """Ranks from 1, where equal values share their mean rank: any shape -> (N,) float64."""
     _, index, counts = values.flatten().unique(return_inverse=True, return_counts=True)
     return (counts.cumsum(0) - (counts - 1) / 2).double()[index]
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's rank correlation of two tensors of one shape, -1 to 1; nan where one is constant. Raises
-    ValueError for two shapes."""
+    """Spearman's rank correlation of two tensors of one shape, -1 to 1; nan if one is constant. Raises
+    ValueError for different shapes."""
     if a.shape != b.shape or a.numel() < 2:
         shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
         raise ValueError(f"shapes {shapes}; expected one shape, with at least two values.")
@@ -228,19 +226,18 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
 
 def dominant(front_end: Callable, sound: Tensor, rest: Tensor, times: Tensor) -> Tensor:
     """The bins of the log-mel in which a sound is louder than the rest: the ideal binary mask at 0 dB (Wang,
-    2005). Waveforms (samples,) at the front end's rate -> (T, 1, F, M) bool. Where both are silent, neither
-    is."""
+    2005). Waveforms (samples,) at the front end's rate -> (T, 1, F, M) bool, False where both are silent."""
     return front_end(sound, times) > front_end(rest, times)
 
 
 def stem_cells(dataset: AVSBench, index: int) -> Tensor:
-    """Of each visible object of a SoundingShapes clip, the bins where its own sound is louder than all else,
-    noise included: (objects, T, 1, F, M) bool, in the order of `sounding_shapes.objects`. Raises ValueError
-    for a front end of another rate than the stems'."""
+    """For each visible object of a SoundingShapes clip, the bins where its sound is louder than everything
+    else, noise included: (objects, T, 1, F, M) bool, in the order of `sounding_shapes.objects`. Raises
+    ValueError for a front end at another rate than the stems."""
     if dataset.front_end.sample_rate != 16_000:
         raise ValueError(
-            f"the front end hears {dataset.front_end.sample_rate} Hz; the stems have 16000. Resample them, "
-            "and call `dominant`."
+            f"the front end works at {dataset.front_end.sample_rate} Hz, the stems at 16000 Hz. Resample the "
+            "stems and call `dominant`."
         )
     clip = dataset.clips[index]
     where = dataset.root, dataset.split, clip_number(clip.name), dataset.subset
@@ -253,16 +250,16 @@ def stem_cells(dataset: AVSBench, index: int) -> Tensor:
 
 
 def share_on(values: Tensor, where: Tensor) -> float:
-    """Share of |values| that falls where `where` is True, 0 to 1; both of one shape. An attribution that
-    knows nothing scores the share of the area, `where.float().mean()`; one that only sees loudness,
-    `share_on(log_mel - silence, where)`. nan where all values are 0."""
+    """Share of |values| where `where` is True, 0 to 1; both of one shape. An attribution that knows nothing
+    scores the share of the area, `where.float().mean()`; one that only follows loudness,
+    `share_on(log_mel - silence, where)`. nan if all values are 0."""
     if values.shape != where.shape:
         raise ValueError(f"values {tuple(values.shape)} and where {tuple(where.shape)}; expected one shape.")
     return (values.abs()[where].sum() / values.abs().sum()).item()
 
 
 class Control(NamedTuple):
-    """A second in which several objects sound: where the attribution for each falls. n sounding objects, in
+    """Where the attribution for each object falls, in a second in which several sound. n sounding objects, in
     the order of `objects`."""
 
     objects: list[int]  # which ones sound
@@ -275,12 +272,12 @@ class Control(NamedTuple):
 def positive_control(
     model: AVSModel, dataset: AVSBench, index: int, second: int, steps: int = 64, tolerance: float = 0.05
 ) -> Control:
-    """Integrated Gradients for each sounding object of a SoundingShapes clip's second, its mask the truth,
+    """Integrated Gradients for each sounding object in a second of a SoundingShapes clip, with its true mask,
     compared with the objects' own sounds.
 
     Does the model listen to the object that it marks? Then shares[i, i] is above area[i], above loudness[i],
-    and, the same bins but another object's mask, above shares[j, i]. Raises ValueError where no object that
-    sounds can be seen.
+    and above shares[j, i], the same bins with another object's mask. Raises ValueError if no visible object
+    sounds.
     """
     item, clip = dataset[index], dataset.clips[index]
     things = objects(dataset.root, dataset.subset, dataset.split, clip_number(clip.name))

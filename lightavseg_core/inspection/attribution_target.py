@@ -12,14 +12,14 @@ from ..models.base import AVSModel
 
 
 class Target:
-    """What is explained: frames (N, T, 3, H, W), log_mel (N, T, 1, F, M) -> (N,). Made by `explaining`;
-    `seconds` are those of the clip it reads."""
+    """The number to explain: frames (N, T, 3, H, W), log_mel (N, T, 1, F, M) -> (N,). Made by `explaining`;
+    `seconds` are the seconds of the clip that it reads."""
 
     def __init__(self, model: AVSModel, frames: Tensor, log_mel: Tensor, second: int, mask: Tensor | None):
         length, size = len(frames), frames.shape[-2:]
         if frames.ndim != 4 or log_mel.ndim != 4 or len(log_mel) != length:
             raise ValueError(
-                f"frames {tuple(frames.shape)} and log_mel {tuple(log_mel.shape)}; expected one clip, "
+                f"found frames {tuple(frames.shape)} and log_mel {tuple(log_mel.shape)}; expected one clip, "
                 "(T, 3, H, W) and (T, 1, F, M)."
             )
         if not 0 <= second < length:
@@ -47,13 +47,13 @@ class Target:
         self.mask = self.above_background(logits) > 0 if mask is None else mask.to(device).clone()
         if not self.mask.any():
             raise ValueError(
-                f"the model marks nothing in second {second}; choose one in which it does, or give a mask."
+                f"the model marks nothing in second {second}; choose another one, or give a mask."
             )
         with torch.no_grad():
             self.difference = (self.of_sound(self.log_mel) - self.of_sound(self.silence)).item()
 
     def above_background(self, logits: Tensor) -> Tensor:
-        """(..., K, H, W) -> (..., H, W): the logit of the mask; of more classes, that of each pixel's
+        """(..., K, H, W) -> (..., H, W): the logit of the mask; with several classes, that of each pixel's
         category minus the background's."""
         if self.classes is None:
             return logits[..., 0, :, :]
@@ -72,7 +72,7 @@ class Target:
         return self(frames, self.log_mel)
 
     def in_clip(self, values: Tensor, length: int) -> Tensor:
-        """Values of the seconds that were read (1, S, 1, F, M) -> (T, 1, F, M), 0 elsewhere."""
+        """Values of the seconds that were read, (1, S, 1, F, M) -> (T, 1, F, M), 0 in the others."""
         clip = torch.zeros(length, *values.shape[2:])
         clip[self.seconds] = values[0].detach().cpu()
         return clip
@@ -80,8 +80,8 @@ class Target:
 
 @contextmanager
 def explaining(model: AVSModel, *inputs) -> Iterator[Target]:
-    """A Target of a model in eval mode and frozen, so that gradients go to inputs only; both are put back.
-    Gradients are computed here also where they are switched off outside."""
+    """A Target of a model in eval mode and frozen, so that gradients go only to inputs; afterwards both are
+    undone. Gradients are computed here even if they are switched off outside."""
     learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
         try:

@@ -1,8 +1,8 @@
 """What a decoder knows at each of its scales, coarse to fine: maps, scores with intervals, and LightAVSeg's
-audio state on its way.
+audio state step by step.
 
-`maps` runs a model over a dataset once; `per_frame` scores what it, or `load_maps`, gives; `survey` is their
-means in one table.
+`maps` runs a model over a dataset once; `per_frame` scores its maps, or those of `load_maps`; `survey` puts
+the means into one table.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Maps(NamedTuple):
 
 
 def probability(similarity: Tensor) -> Tensor:
-    """What L_msa wants to be the mask: sigmoid(similarity / tau) with tau = 0.1 (LightAVSeg, Section 3.4)."""
+    """What L_msa matches to the mask: sigmoid(similarity / tau) with tau = 0.1 (LightAVSeg, Section 3.4)."""
     return torch.sigmoid(similarity.float() / TEMPERATURE)
 
 
@@ -52,8 +52,8 @@ def probability(similarity: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def maps(model: nn.Module, dataset: AVSBench) -> Maps:
-    """The maps of every clip. Raises ValueError for a model of several classes, whose logits are no mask, and
-    for logits that are not finite."""
+    """The maps of every clip. Raises ValueError for a model of several classes, whose logits are not a mask,
+    and for logits that are not finite."""
     if model.config.num_classes > 1:
         raise ValueError(
             f"the model has {model.config.num_classes} classes; expected one whose logits are a binary mask "
@@ -73,13 +73,13 @@ def maps(model: nn.Module, dataset: AVSBench) -> Maps:
 
 
 def truth(dataset: AVSBench) -> Tensor:
-    """The true masks (N, T, H, W) bool. Raises ValueError where frames are not annotated, as in the training
-    clips of S4."""
+    """The ground truth masks (N, T, H, W) bool. Raises ValueError if frames are not annotated, as in the
+    training clips of S4."""
     items = [dataset[index] for index in range(len(dataset))]
     if not all(item["annotated"].all() for item in items):
         raise ValueError(
-            f"{dataset.subset}, split {dataset.split}: not every frame is annotated; take a split in which "
-            "all are, as val and test."
+            f"{dataset.subset}, split {dataset.split}: not every frame is annotated; use a split in which "
+            "all are, such as val or test."
         )
     return torch.stack([item["mask"] for item in items]) > 0
 
@@ -100,19 +100,19 @@ def save_maps(path: str | Path, found: Maps) -> None:
 
 
 def load_maps(path: str | Path) -> Maps:
-    """What `save_maps` wrote. Nothing in the file is executed. Raises FileNotFoundError, or ValueError for
-    another file."""
+    """Reads what `save_maps` wrote. Nothing in the file is executed. Raises FileNotFoundError, or ValueError
+    for any other file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if (size := sum(entry.file_size for entry in file.zip.infolist())) > MOST_BYTES:
-                raise ValueError(f"it unpacks to {size:,} bytes; at most {MOST_BYTES:,} are read")
+                raise ValueError(f"it unpacks to {size:,} bytes; expected at most {MOST_BYTES:,}")
             names = [*(f"similarity_{i}" for i in range(len(file.files) - 1)), "logits"]
             arrays = [file[name] for name in names]
     except FileNotFoundError:
         raise
     except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         reason = f"{type(error).__name__}: {str(error)[:100]}"
-        raise ValueError(f"{path}: not a file of maps as save_maps writes them ({reason}).") from None
+        raise ValueError(f"{path}: not a file of maps from save_maps ({reason}).") from None
     clips = arrays[-1].shape[:2]
     if any(array.dtype != np.int8 or array.ndim != 4 or array.shape[:2] != clips for array in arrays):
         found = [(str(array.dtype), array.shape) for array in arrays]
@@ -128,18 +128,18 @@ def load_maps(path: str | Path) -> Maps:
 
 
 def _sorted(values: Tensor, truth: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Of each frame the values inside and outside the truth, each sorted. numpy sorts several times as fast
-    as torch here."""
+    """For each frame, the sorted values inside and outside the ground truth. numpy sorts several times faster
+    than torch here."""
     for value, inside in zip(values.flatten(1).numpy(), truth.flatten(1).numpy()):
         yield np.sort(value[inside]), np.sort(value[~inside])
 
 
 def auroc(values: Tensor, truth: Tensor) -> Tensor:
-    """The share of pairs, a pixel of the truth and one outside, of which the first has the higher value;
-    equal ones count half.
+    """The share of pairs, a pixel inside the ground truth and one outside, in which the first has the higher
+    value; equal values count half.
 
-    values, truth (N, H, W) -> (N,), NaN for a frame that is all or nothing. It is the area under the ROC
-    curve, and needs no threshold: any rising function of the values has the same.
+    values, truth (N, H, W) -> (N,), NaN for a frame that is all foreground or all background. It is the area
+    under the ROC curve and needs no threshold: any increasing function of the values gives the same.
     """
     shares = torch.full((len(truth),), torch.nan)
     for i, (inside, outside) in enumerate(_sorted(values, truth)):
@@ -150,12 +150,12 @@ def auroc(values: Tensor, truth: Tensor) -> Tensor:
 
 
 def ceiling(truth: Tensor, height: int, width: int) -> Tensor:
-    """What the scale's size allows: the IoU of the truth with itself, averaged down to height x width cells
-    and resized back bilinearly.
+    """What the size of a scale allows: the IoU of the ground truth with itself, averaged down to height x
+    width cells and resized back bilinearly.
 
     truth (N, H, W) bool -> (N,), each frame at its best threshold; NaN without foreground. Not a bound in the
-    strict sense, since a map may hold other numbers than averages; but it knows everything, and loses only to
-    its size.
+    strict sense, since a map may hold other numbers than averages; but such a map knows everything and is
+    limited only by its size.
     """
     coarse = F.adaptive_avg_pool2d(truth[:, None].float(), (height, width))
     best = torch.full((len(truth),), torch.nan)
@@ -168,19 +168,19 @@ def ceiling(truth: Tensor, height: int, width: int) -> Tensor:
 
 
 def per_frame(found: Maps, truth: Tensor) -> list[dict[str, Tensor]]:
-    """Scores of each frame at each scale, coarse to fine, and last of the mask: dicts of (N, T). truth (N, T,
-    H, W) bool.
+    """Scores of each frame at each scale, coarse to fine, and finally of the mask: dicts of (N, T). truth (N,
+    T, H, W) bool.
 
-    Maps are resized to the truth as L_msa does. What needs foreground is NaN in a frame without. inside,
-    outside: the mean probability over the pixels of the truth, and over the others. contrast: inside -
-    outside. auroc: how well the similarity (of the mask: the logit) ranks pixels, see `auroc`. iou: of
-    probability > 0.5. ceiling: see `ceiling`. marked: the share of pixels outside the truth with probability
-    > 0.5.
+    Maps are resized to the ground truth as in L_msa. Scores that need foreground are NaN in frames without
+    any. inside, outside: the mean probability inside the ground truth and outside it. contrast: inside -
+    outside. auroc: how well the similarity (for the mask: the logit) ranks pixels, see `auroc`. iou: of
+    probability > 0.5. ceiling: see `ceiling`. marked: the share of pixels outside the ground truth with
+    probability > 0.5.
     """
     if found.logits.shape[:2] != truth.shape[:2]:
         raise ValueError(
-            f"maps of {tuple(found.logits.shape)} (clips, frames, height, width) and a truth of "
-            f"{tuple(truth.shape)} are not of the same dataset."
+            f"maps of {tuple(found.logits.shape)} (clips, frames, height, width) and a ground truth of "
+            f"{tuple(truth.shape)} do not belong to the same dataset."
         )
     target = truth.flatten(0, 1)  # (N*T, H, W)
     within = target.flatten(1).float()  # (N*T, H*W)
@@ -213,10 +213,10 @@ def per_frame(found: Maps, truth: Tensor) -> list[dict[str, Tensor]]:
 
 
 def survey(found: Maps, truth: Tensor) -> list[dict]:
-    """`per_frame`'s scores, the mean over the frames that have them, as plain numbers; each with its `scale`,
-    "4 x 4" or "mask".
+    """The scores of `per_frame` as plain numbers, averaged over the frames that have them; each with its
+    `scale`, "4 x 4" or "mask".
 
-    Of a method that was trained without L_msa only the scales' AUROC compares with others.
+    For a method that was trained without L_msa, only the scales' AUROC can be compared with others.
     """
     names = [*(f"{scale.shape[-2]} x {scale.shape[-1]}" for scale in found.similarity), "mask"]
     rows = []
@@ -227,10 +227,11 @@ def survey(found: Maps, truth: Tensor) -> list[dict]:
 
 
 def bootstrap(values: Tensor, draws: int = 2000, seed: int = 0) -> Interval:
-    """Mean of (N, T) over the frames that have a value (not NaN), and its 95% percentile interval (Efron
+    """Mean of (N, T) over the frames that have a value (not NaN), with its 95% percentile interval (Efron
     1979).
 
-    Clips are drawn again, not frames: the frames of one clip are alike. Raises ValueError without any value.
+    Clips are resampled, not frames, since the frames of a clip are alike. Raises ValueError without any
+    value.
     """
     counted, summed = (~values.isnan()).sum(1).double(), values.nansum(1).double()  # (N,)
     if not counted.any():
@@ -243,7 +244,7 @@ def bootstrap(values: Tensor, draws: int = 2000, seed: int = 0) -> Interval:
 
 
 class MarkedObject(NamedTuple):
-    """How much a model marks of one visible object in one second."""
+    """How much of one visible object a model marks in one second."""
 
     clip: int  # of the dataset
     second: int
@@ -254,8 +255,8 @@ class MarkedObject(NamedTuple):
 
 
 def marked_objects(found: Maps, dataset: AVSBench) -> list[MarkedObject]:
-    """Every visible object of every frame, and what share of it the masks mark. For data that SoundingShapes
-    made (else FileNotFoundError)."""
+    """Every visible object of every frame, with the share of it that is marked. Only for data that
+    SoundingShapes made (otherwise FileNotFoundError)."""
     marked = []
     for index, (clip, logits) in enumerate(zip(dataset.clips, found.logits, strict=True)):
         things = objects(dataset.root, dataset.subset, dataset.split, clip_number(clip.name))
@@ -294,7 +295,7 @@ class DecoderStep(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """LightAVSeg's way from a sound to a mask."""
+    """LightAVSeg's steps from a sound to a mask."""
 
     audio: Tensor  # (B, T, C_a)  A_0
     encoder: list[EncoderStep]  # fine to coarse
@@ -304,14 +305,13 @@ class Trace(NamedTuple):
 
 @torch.inference_mode()
 def trace(model: LightAVSeg, frames: Tensor, log_mel: Tensor) -> Trace:
-    """What the audio state is at each step, read by hooks. frames (B, T, 3, H, W), log_mel as the model takes
-    it.
+    """The audio state at each step, read by hooks. frames (B, T, 3, H, W), log_mel as the model takes it.
 
-    Raises ValueError for another method: only LightAVSeg has an audio state on a way.
+    Raises ValueError for another method: only LightAVSeg has such an audio state.
     """
     if not isinstance(model, LightAVSeg):
         raise ValueError(
-            f"{type(model).__name__}: has no audio state that is refined; trace takes a LightAVSeg."
+            f"{type(model).__name__}: has no audio state that is refined; trace needs a LightAVSeg model."
         )
     name_of = {module: name for name, module in model.named_modules()}
     seen: dict[str, Tensor | tuple] = {}
@@ -346,11 +346,11 @@ def trace(model: LightAVSeg, frames: Tensor, log_mel: Tensor) -> Trace:
 
 
 def pca_colours(features: Tensor | Sequence[Tensor]) -> np.ndarray | list[np.ndarray]:
-    """Features (N, D, h, w), D at least 3, as pictures (N, h, w, 3), 0 to 1: red, green, blue are the three
-    main components of all positions.
+    """Features (N, D, h, w), D at least 3, as pictures (N, h, w, 3), 0 to 1: red, green and blue are the
+    first three principal components of all positions.
 
-    Several maps of the same D, in a list, share the components, so that their colours compare; they may
-    differ in size. Each component's sign is such that its largest weight is positive, and its 1st to 99th
+    Several maps with the same D, in a list, share the components, so that their colours are comparable; they
+    may differ in size. Each component's sign makes its largest weight positive, and its 1st to 99th
     percentile fills the range.
     """
     several = [features] if isinstance(features, Tensor) else list(features)

@@ -1,4 +1,4 @@
-"""What a model costs: counted, measured, and against what the machine could do."""
+"""What a model costs: counted, measured, and compared with what the machine can do."""
 from . import accounting, benchmark, breakdown, flops, machine, memory, reported, series, timing
 from .accounting import PARTS, macs, parameters, parts, skeleton
 from .profiler import Candidate, Profile, lines, profile, table

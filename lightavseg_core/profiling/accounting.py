@@ -1,4 +1,4 @@
-"""Accounting: whose the parameters and operations are, how cost grows, what the published column counts."""
+"""Accounting: which part has which parameters and operations, how cost grows, what the papers count."""
 from __future__ import annotations
 
 import math
@@ -24,13 +24,13 @@ PARTS = ("visual", "audio", "fusion", "decoder")
 
 
 def skeleton(method: str, preset: str | None = None, **options) -> AVSModel:
-    """`create_model` without numbers, on the meta device: all shapes, no memory, ready to be counted."""
+    """`create_model` without weights, on the meta device: all shapes, no memory, ready for counting."""
     with torch.device("meta"):
         return create_model(method, preset, **options).eval()
 
 
 def parts(model: AVSModel) -> dict[str, str]:
-    """Submodule -> part: "visual" and "audio" are the encoders, "fusion" what the method names so.
+    """Submodule -> part: "visual" and "audio" are the encoders, "fusion" is what the method declares.
 
     The rest is "decoder".
     """
@@ -53,11 +53,11 @@ def parameters(model: AVSModel) -> dict[str, Parameters]:
 
 
 def macs(model: AVSModel, size: int | tuple[int, int] = 224, seconds: int = 1) -> Cost:
-    """What one clip costs, by part and operator: frames of size (H, W), or size x size, pixels, one a second.
+    """The cost of one clip by part and operator: frames of (H, W), or size x size, pixels, one per second.
 
-    Counted on the meta device, not run; a method that needs numbers on its way (`item()`) is run on zeros.
-    Raises ValueError for a size or number of seconds that cannot be, and for a model in training, whose
-    losses ask for more than a mask.
+    Counted on the meta device, without running; a method that needs values (`item()`) is run on zeros. Raises
+    ValueError for an impossible size or number of seconds, and for a model in training, which also computes
+    what its losses need.
     """
     refuse_training(model)
     height, width = (size, size) if isinstance(size, int) else size
@@ -86,14 +86,14 @@ class Fit(NamedTuple):
 
 
 def fit_cost(pixels: Sequence[float], cost: Sequence[float]) -> Fit:
-    """Least squares in rational numbers: of a polynomial its very coefficients, and a c2 of 0 is 0.
+    """Least squares in rational numbers: exact for a polynomial, so that a c2 of 0 is exactly 0.
 
     Raises ValueError for fewer than three different sizes.
     """
     if len(set(pixels)) < 3 or len(pixels) != len(cost):
         raise ValueError(
-            f"{len(pixels)} sizes, {len(set(pixels))} different, and {len(cost)} costs; "
-            "expected three different sizes or more, each with its cost."
+            f"found {len(pixels)} sizes, {len(set(pixels))} different, and {len(cost)} costs; "
+            "expected at least three different sizes, each with its cost."
         )
     x, y = [Fraction(p) for p in pixels], [Fraction(c) for c in cost]
     moments = [sum(p**k for p in x) for k in range(5)]
@@ -107,12 +107,12 @@ def fit_cost(pixels: Sequence[float], cost: Sequence[float]) -> Fit:
 
 
 def slope(pixels: Sequence[float], cost: Sequence[float]) -> float:
-    """The exponent between the first and the last size: 1 where cost is in proportion, 2 to the square."""
+    """The exponent between the first and the last size: 1 for a proportional cost, 2 for a quadratic one."""
     return math.log(cost[-1] / cost[0]) / math.log(pixels[-1] / pixels[0])
 
 
 def interaction_cost(side: int, tokens: int = 16) -> dict[str, Cost]:
-    """What the meeting of sound and picture alone costs in four designs, of one frame. side: of it, pixels.
+    """The cost of fusing sound and picture alone, in four designs, for one frame. side: of the frame, pixels.
 
     All on the same maps of 256 channels, at strides 4 to 32.
     "TPAVI, published": the sound repeated over all positions, products of every pair first. "TPAVI,
@@ -157,7 +157,7 @@ _FOR_MS3 = {("selm", "resnet50"): ("selm, MS3", "resnet50")}
 
 
 class Accounting(NamedTuple):
-    """One row of the published comparison; parameters, in millions where they are floats."""
+    """One row of the published comparison; parameters, in millions if they are floats."""
 
     row: Row  # as reported
     counts: str  # what the reported figure counts

@@ -1,6 +1,6 @@
 """The benchmark that the README shows: eager methods, runtimes, the trained small model and growth.
 
-Each is one run of turns, with its card.
+In each run the candidates take turns; each has its card.
 
     lightavseg bench --figure figures/latency.png  # `make bench`: half an hour on 2 cores
 """
@@ -46,7 +46,7 @@ Run = Callable[[], Profile | Series]  # made when it is asked for: models are la
 
 @dataclass
 class Bench:
-    """What `run` measured: a run each by name, in which rows may be compared."""
+    """What `run` measured: runs by name; rows of one run may be compared."""
 
     profiles: dict[str, Profile] = field(default_factory=dict)
     series: dict[str, Series] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Bench:
 
 
 def read(path: Path = PATH) -> Bench:
-    """Raises FileNotFoundError, or ValueError for another file."""
+    """Reads a benchmark. Raises FileNotFoundError, or ValueError for any other file."""
     values = records.read(path)
     try:
         profiles = {name: Profile.from_dict(run) for name, run in values["profiles"].items()}
@@ -79,7 +79,7 @@ def models() -> Iterator[tuple[str, AVSModel]]:
 
 
 def create(method: str, preset: str, **options) -> AVSModel:
-    """With random weights, the same each time: they do not change the speed."""
+    """A model with random weights, the same each time: they do not change the speed."""
     torch.manual_seed(0)
     return create_model(method, preset, **options).eval()
 
@@ -92,7 +92,7 @@ def exported(
     precisions: Sequence[str] = ("fp32", "int8"),
     runtimes: Sequence[str] = tuple(SUFFIX),
 ) -> dict[str, Candidate]:
-    """Row -> the model in each runtime, by way of files in the folder. name: what a row says of the model."""
+    """Row -> the model in each runtime, exported into the folder. name: of the model, in the row's name."""
     rows = {}
     for runtime, precision in product(runtimes, precisions):
         row = f"{runtime} {precision}, {name}" if name else f"{runtime} {precision}"
@@ -105,7 +105,7 @@ def exported(
 
 
 def eager(model: AVSModel) -> dict[str, Candidate]:
-    """The model in both memory layouts. Eager is the faster of the two."""
+    """The model in both memory layouts; the faster one counts as eager."""
     return {
         f"eager, {layout}": Candidate(prepare(model, "cpu", channels_last=layout == "channels_last"), model)
         for layout in ("contiguous", "channels_last")
@@ -113,12 +113,12 @@ def eager(model: AVSModel) -> dict[str, Candidate]:
 
 
 def random_clip(model: AVSModel) -> tuple[Tensor, Tensor]:
-    """Speed does not depend on what is seen, only on its size."""
+    """Random inputs: speed depends only on their size."""
     return Shape(1, (model.config.size,) * 2, 1).inputs(model.front_end.shape, "cpu")
 
 
 def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Run]]:
-    """Name -> a run."""
+    """The runs on a processor, by name."""
 
     def methods() -> Profile:
         return profile(dict(models()), repeats=repeats, part_repeats=max(1, repeats // 3))
@@ -181,7 +181,7 @@ def on_processor(folder: Path, repeats: int) -> Iterator[tuple[str, Run]]:
 
 
 def on_gpu(repeats: int) -> Iterator[tuple[str, Run]]:
-    """Every method, eager, compiled and with CUDA graphs, in two precisions; LightAVSeg by the batch."""
+    """Every method, eager, compiled and with CUDA graphs, in two precisions; LightAVSeg by batch size."""
 
     def methods(precision: str, compile: str) -> Profile:
         return profile(dict(models()), repeats=repeats, device="cuda", precision=precision, compile=compile)
@@ -199,11 +199,11 @@ def on_gpu(repeats: int) -> Iterator[tuple[str, Run]]:
 def run(
     path: Path | None = None, device: str | None = None, repeats: int = 30, only: Collection[str] = ()
 ) -> Bench:
-    """Measures everything, and writes it after each run, so that what is done is kept.
+    """Measures everything, and writes the results after each run, so that finished runs are kept.
 
     path: by default results/latency.json, on a GPU results/latency_gpu.json. only: names of runs to measure
-    again; the others are kept from the file, which must be of this machine and these versions. Raises
-    ValueError for a name that there is not, and for another machine's file.
+    again; the others are kept from the file, which must come from this machine and these versions. Raises
+    ValueError for an unknown name, and for another machine's file.
     """
     within(1, repeats=repeats)
     device = device or here()

@@ -1,7 +1,7 @@
 """Where the time goes: part by part of a model, by hooks, and operator by operator, by kind.
 
-Both time a model as it is run eagerly, a compiled one has neither parts nor operators, and both say how well
-their pieces add up to what the model takes when nobody looks.
+Both time an eager model (a compiled one has neither parts nor operators), and both tell how well the pieces
+add up to the model's latency without hooks.
 """
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ MAIN = ("visual", "audio", "RAVE", "CMFD", "fusion", "decoder", "head")
 
 
 def latency_parts(model: AVSModel) -> dict[str, str]:
-    """Submodule -> whose its time is: the encoders', of a place where sound and vision meet, or the rest's.
+    """Submodule -> the part its time belongs to: the encoders, a place of fusion, or the rest.
 
-    The rest is "decoder", and "head" for LightAVSeg, as its paper has it: visual, audio, RAVE, CMFD, head.
+    The rest is "decoder", and "head" for LightAVSeg, as in its paper: visual, audio, RAVE, CMFD, head.
     """
     rest = "head" if model.config.method == "lightavseg" else "decoder"
     named = {"rave": "RAVE", "cmfd": "CMFD"}
@@ -37,9 +37,9 @@ def latency_parts(model: AVSModel) -> dict[str, str]:
 
 
 def main_parts(shares: Mapping[str, float]) -> dict[str, float]:
-    """Shares by part, but all places of fusion that only one method has are "fusion".
+    """Shares by part, with all places of fusion joined as "fusion", since only one method has each.
 
-    So a table or a picture of several methods shows them.
+    So one table or picture can show several methods.
     """
     grouped = Counter()
     for part, share in shares.items():
@@ -63,9 +63,9 @@ def _runnable(
 
 
 class Stopwatch:
-    """Gives each stretch of time between two hooks to the part that is on top of the stack.
+    """Assigns each time between two hooks to the part on top of the stack.
 
-    Time is exclusive, and nothing is left out.
+    Times are exclusive and complete.
     """
 
     def __init__(self, timer: Clock):
@@ -79,7 +79,7 @@ class Stopwatch:
         self.marks.append((self.stack.pop(), self.timer.stamp()))
 
     def totals(self) -> dict[str, float]:
-        """Part -> milliseconds. The stamps are read here, once all is done: on a GPU a hook must not wait."""
+        """Part -> milliseconds. The stamps are read here, at the end: on a GPU a hook must not wait."""
         self.timer.wait()
         table = Counter()
         for (_, start), (part, end) in pairwise(self.marks):
@@ -90,7 +90,7 @@ class Stopwatch:
 def boundaries(model: nn.Module, parts: Mapping[str, str], run: Callable[[], object]) -> dict[nn.Module, str]:
     """The modules, with their parts, at which `run` passes from one part to another.
 
-    Only there must anybody look at the clock.
+    Only these need a time stamp.
     """
     stack, found = [], {}
 
@@ -107,7 +107,7 @@ def boundaries(model: nn.Module, parts: Mapping[str, str], run: Callable[[], obj
 
 
 class PartLatency(NamedTuple):
-    """What a model takes, and its parts, in turns with it."""
+    """The latency of a model, and of its parts, measured in turns with it."""
 
     whole: Timing  # without hooks
     parts: dict[str, Timing]  # exclusive
@@ -119,7 +119,7 @@ class PartLatency(NamedTuple):
 
     @property
     def agreement(self) -> Interval:
-        """The sum of the parts over the whole, round by round: above 1 by what the hooks cost."""
+        """The sum of the parts over the whole, round by round: above 1 by the cost of the hooks."""
         sums = [sum(rounds) for rounds in zip(*(timing.rounds for timing in self.parts.values()))]
         return ratio(Timing(sums, self.whole.threads), self.whole)
 
@@ -134,10 +134,10 @@ def module_latency(
     parts: Mapping[str, str] | None = None,
     precision: Precision = "fp32",
 ) -> PartLatency:
-    """The time of a forward pass by part, on the inputs' device, of the model as it is (see `eager.place`).
+    """The time of a forward pass by part, on the inputs' device, of the model as given (see `eager.place`).
 
-    parts: names of submodules -> whose their time is, "" for the rest; by default `latency_parts`. Parts are
-    in the order in which they begin. Raises ValueError for a model in training.
+    parts: names of submodules -> the part their time belongs to, "" for the rest; by default `latency_parts`.
+    Parts are in the order in which they begin. Raises ValueError for a model in training.
     """
     run = _runnable(model, frames, log_mel, precision)
     with torch.inference_mode():
@@ -178,7 +178,7 @@ _COPIES = (
 
 
 def kind_of(func: torch._ops.OpOverload, args: tuple) -> str:
-    """What an operator of torch is, one of KINDS."""
+    """The kind of a torch operator, one of KINDS."""
     func = out_of_place(func)
     name = func._overloadpacket.__name__
     if name in ("convolution", "_convolution"):
@@ -208,7 +208,7 @@ class Operator(NamedTuple):
 
     @property
     def intensity(self) -> float:
-        """Operations a byte, two for a multiply-accumulate."""
+        """Operations per byte, two for a multiply-accumulate."""
         return 2 * self.macs / max(self.bytes, 1)
 
     @property
@@ -217,7 +217,7 @@ class Operator(NamedTuple):
 
 
 class _Operators(TorchDispatchMode):
-    """Stamps the clock around each operator; what else happens here, nobody times."""
+    """Takes a time stamp around each operator; its own work is not timed."""
 
     def __init__(self, timer: Clock):
         super().__init__()
@@ -239,7 +239,7 @@ class _Operators(TorchDispatchMode):
 
 
 class Kind(NamedTuple):
-    """All operators of one kind together, and their shares of all."""
+    """All operators of one kind together, with their shares of the total."""
 
     kind: str
     calls: int
@@ -256,7 +256,7 @@ class KindLatency(NamedTuple):
 
     @property
     def kinds(self) -> list[Kind]:
-        """The kinds by falling time. Where the share of MACs is far from that of time, counting misleads."""
+        """The kinds, slowest first. Where the shares of MACs and of time are far apart, counting misleads."""
         all_macs = max(sum(op.macs for op in self.operators), 1)
         all_time = sum(op.milliseconds for op in self.operators)
         table = []
@@ -268,9 +268,9 @@ class KindLatency(NamedTuple):
 
     @property
     def covered(self) -> float:
-        """The operators' time over the whole's.
+        """The operators' time divided by the total time.
 
-        What is missing to 1 is Python, and torch's way from one operator to the next.
+        The rest, up to 1, is Python, and torch's overhead between operators.
         """
         return sum(op.milliseconds for op in self.operators) / self.whole.median
 
@@ -280,8 +280,8 @@ def by_kind(
 ) -> KindLatency:
     """Every operator's time in a forward pass, its multiply-accumulates and the bytes that it moves.
 
-    On the device of the inputs; on a GPU an operator too short for it includes the wait for its launch.
-    Raises ValueError for a model in training.
+    On the device of the inputs; on a GPU, very short operators include the wait for their launch. Raises
+    ValueError for a model in training.
     """
     run, timer, rounds = _runnable(model, frames, log_mel), clock(frames.device), []
 

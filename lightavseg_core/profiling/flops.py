@@ -1,6 +1,6 @@
-"""What a computation costs, operation by operation: multiply-accumulates, and by formula all else.
+"""What a computation costs, operation by operation: multiply-accumulates, and, by formula, everything else.
 
-Counting runs on torch's meta device, where a tensor has a shape and no numbers: an image of 896 pixels takes
+Counting runs on torch's meta device, where a tensor has a shape but no values: an image of 896 pixels takes
 no memory and no time.
 """
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .formulas import FORMULAS, each, out_of_place, product_of, read
 
 
 class Cost(NamedTuple):
-    """Counts by (part, operator), in two columns that are not to be added up."""
+    """Counts by (part, operator), in two columns that must not be added."""
 
     # Multiply-accumulates of convolutions, linear layers, matrix products and attention; adding a bias is not
     # counted.
@@ -57,7 +57,7 @@ class Cost(NamedTuple):
 
 
 class Operations(TorchDispatchMode):
-    """Counts what runs inside it, for whichever part is on top of `parts`."""
+    """Counts what runs inside it, for the part on top of `parts`."""
 
     def __init__(self, part: str = "all"):
         super().__init__()
@@ -89,7 +89,7 @@ class Operations(TorchDispatchMode):
 
 
 def owner(name: str, parts: Mapping[str, str]) -> str:
-    """Whose a submodule or parameter is: of the part named for it, or for the nearest module around it.
+    """The part of a submodule or parameter: its own, or that of the nearest module around it.
 
     parts[""] is the rest.
     """
@@ -100,7 +100,7 @@ def owner(name: str, parts: Mapping[str, str]) -> str:
 
 @contextmanager
 def hooked(modules: Mapping[nn.Module, Any], enter: Callable, leave: Callable) -> Iterator[None]:
-    """Calls enter(what is said of it) before each of the modules runs, and leave() afterwards."""
+    """Calls enter(value) with a module's value before the module runs, and leave() afterwards."""
 
     def before(said: Any, module: nn.Module, inputs: tuple) -> None:
         enter(said)
@@ -123,7 +123,7 @@ def refuse_training(model: nn.Module) -> None:
     """Raises ValueError for a model in training."""
     if model.training:
         raise ValueError(
-            "the model is in training mode, in which it also makes what its losses need; "
+            "the model is in training mode, where it also computes what its losses need; "
             "call model.eval() first."
         )
 
@@ -131,11 +131,11 @@ def refuse_training(model: nn.Module) -> None:
 def count(
     run: nn.Module | Callable, *inputs: Tensor, parts: Mapping[str, str] | None = None, numbers: bool = False
 ) -> Cost:
-    """Counts run(*inputs) without computing it: of the module's tensors and the inputs, only shapes matter.
+    """Counts run(*inputs) without computing it: only the shapes of the module's tensors and inputs matter.
 
-    parts: names of submodules -> whose their operations are, "" for the rest. A module is counted in the mode
-    that it is in: call `eval()` where inference is meant. Raises what the module raises where it needs
-    numbers (`item()`, masks as indices). numbers: it is given them, that is, computed after all.
+    parts: names of submodules -> the part their operations belong to, "" for the rest. A module is counted in
+    its current mode: call `eval()` for inference. Raises what the module raises if it needs values
+    (`item()`, masks as indices). numbers: provides values, so the module is computed after all.
     """
     parts = parts or {}
     operations = Operations(owner("", parts))

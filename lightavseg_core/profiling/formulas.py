@@ -1,4 +1,4 @@
-"""The formulas of torch's operators: multiply-accumulates, and elementary operations of all else."""
+"""The formulas of torch's operators: multiply-accumulates, and elementary operations of all others."""
 from __future__ import annotations
 
 import math
@@ -14,7 +14,7 @@ aten = torch.ops.aten
 
 
 def out_of_place(func: OpOverload) -> OpOverload:
-    """`addmm` for `addmm_`, which costs the same, and of which torch says less."""
+    """`addmm` for `addmm_`, which costs the same but about which torch tells less."""
     name = func._overloadpacket.__name__
     twin = getattr(aten, name[:-1], None) if name.endswith("_") and func.namespace == "aten" else None
     if twin is None:
@@ -27,7 +27,7 @@ def out_of_place(func: OpOverload) -> OpOverload:
 
 
 def product_of(func: OpOverload) -> Callable | None:
-    """The formula of an operator that multiplies and adds up: torch's own, or one of PRODUCTS."""
+    """The formula of an operator that multiplies and accumulates: torch's own, or one of PRODUCTS."""
     operator = out_of_place(func)._overloadpacket
     if operator in flop_registry:
         return partial(_as_torch, flop_registry[operator])
@@ -35,7 +35,7 @@ def product_of(func: OpOverload) -> Callable | None:
 
 
 def _as_torch(formula: Callable, args, kwargs, made) -> int:
-    """Two operations of its flop counter are one multiply-accumulate."""
+    """Two operations of torch's flop counter are one multiply-accumulate."""
     return formula(*args, **kwargs, out_val=made) // 2
 
 
@@ -45,7 +45,7 @@ def of(i: int) -> Callable:
 
 
 def columns(i: int) -> Callable:
-    """The i-th argument's elements, each as often as the result has columns: a product with a matrix."""
+    """The i-th argument's elements, each times the result's columns: a product with a matrix."""
     return lambda args, kwargs, made: args[i].numel() * made.shape[-1]
 
 
@@ -55,14 +55,14 @@ def conv_tbc(args, kwargs, made) -> int:
 
 
 def euclidean_dist(args, kwargs, made) -> int:
-    """|a - b|^2 as a product: (..., P, C) and (..., R, C), each with two columns more."""
+    """|a - b|^2 as a product: (..., P, C) and (..., R, C), each with two more columns."""
     return made.numel() * (args[0].shape[-1] + 2)
 
 
 def trilinear(args, kwargs, made) -> int:
     """sum a b c over some dimensions, as torch computes it: first a b, summed where c is one number, then c.
 
-    So nn.Bilinear takes I J + J for each of its results.
+    So nn.Bilinear takes I J + J operations for each of its results.
     """
     shapes, summed = [list(tensor.shape) for tensor in args[:3]], args[6]
     for shape, expanded in zip(shapes, args[3:6]):
@@ -117,22 +117,22 @@ PRODUCTS: dict[object, Callable] = {
 
 
 def each(operations: int) -> Callable:
-    """So many per element of the result."""
+    """`operations` per element of the result."""
     return lambda args, made: operations * made.numel()
 
 
 def read(operations: int) -> Callable:
-    """So many per element of the first argument: sums, means, maxima."""
+    """`operations` per element of the first argument: sums, means, maxima."""
     return lambda args, made: operations * args[0].numel()
 
 
 def distance(args, made) -> int:
-    """Of each pair: difference, power, sum over their C numbers."""
+    """For each pair: difference, power and sum over their C numbers."""
     return 3 * args[0].shape[-1] * made.numel()
 
 
 def fourier(args, made) -> int:
-    """Cooley and Tukey's: 5 N log2 N for each N complex numbers, half of it where one side is real."""
+    """The FFT of Cooley and Tukey: 5 N log2 N for N complex numbers, half of that if one side is real."""
     whole = max(args[0], made, key=Tensor.numel)
     n = math.prod(whole.shape[place] for place in args[1])
     full = args[0].is_complex() and made.is_complex()
@@ -140,7 +140,7 @@ def fourier(args, made) -> int:
 
 
 def window(args, made) -> int:
-    """Pooling: a result looks at kernel height x kernel width elements (a kernel of one number is square)."""
+    """Pooling: each result reads kernel height x kernel width elements (a single number means square)."""
     kernel = args[1]
     return kernel[0] * kernel[-1] * made.numel()
 
@@ -157,7 +157,7 @@ def adaptive(args, made) -> int:
 
 
 def batch_norm(args, made) -> int:
-    """In evaluation a scale and a shift; in training also the mean, and the variance as in a layer norm."""
+    """In evaluation a scale and a shift; in training also the mean and the variance, as in a layer norm."""
     training = args[5]
     return (6 if training else 2) * made.numel()
 

@@ -1,8 +1,8 @@
-"""What this machine does at best: the fastest matrix product of any library here, and its memory's bandwidth.
+"""What this machine can do at best: the fastest matrix product of any library here, and its memory bandwidth.
 
-A latency alone says nothing of how good the software is. Divided by the time in which the machine could do
-the same multiply-accumulates, it does: 1 is as fast as arithmetic allows, 20 says that something else takes
-the time.
+A latency alone does not tell how good the software is. Its ratio to the time that the machine needs for the
+same multiply-accumulates does: 1 is as fast as arithmetic allows, 20 means that something else takes the
+time.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Floor(NamedTuple):
     bandwidth: float  # 10^9 bytes a second: a = b + s c on arrays larger than the cache
 
     def distance(self, milliseconds: float, macs: int) -> float:
-        """How many times as long as the same multiply-accumulates would take at this rate."""
+        """The ratio of a latency to the time of the same multiply-accumulates at this rate."""
         return milliseconds / (2 * macs / self.gflops / 1e6)
 
 
@@ -35,7 +35,7 @@ def _installed(*packages: str) -> bool:
 
 
 def products(size: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Library -> a fp32 product of two square matrices on the processor, on as many threads as torch has.
+    """Library -> an fp32 product of two square matrices on the processor, with as many threads as torch.
 
     For each library that is installed.
     """
@@ -90,7 +90,7 @@ def _openvino(a: np.ndarray, b: np.ndarray, threads: int) -> Callable[[], object
 def floor(device: str | None = None, precision: str = "fp32") -> Floor:
     """The fastest round of all products, libraries and sizes, and of the triad. A few seconds.
 
-    On the threads that torch has (see `timing.threads`). precision "bf16", and a GPU, ask torch alone.
+    On torch's threads (see `timing.threads`). precision "bf16" and GPUs use torch alone.
     """
     device = device or here()
     kind = torch.device(device).type

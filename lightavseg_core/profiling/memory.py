@@ -1,4 +1,4 @@
-"""The memory that a call needs at its peak, beyond what was there before: without weights and inputs."""
+"""The peak memory of a call, beyond what was allocated before: without weights and inputs."""
 from __future__ import annotations
 
 import weakref
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class _Live(TorchDispatchMode):
-    """Adds up the storages that operators make, as long as each lives."""
+    """Adds up the storages that operators make, for as long as each lives."""
 
     def __init__(self):
         super().__init__()
@@ -37,11 +37,11 @@ class _Live(TorchDispatchMode):
 
 
 def peak_memory(run: Callable[[], object], device: str | torch.device = "cpu") -> int:
-    """The most bytes that tensors made in a call of torch take at one time.
+    """The most bytes that the tensors made in a call take at one time.
 
-    On a GPU what torch's allocator says. On a processor, where a process's size says little (libraries keep
-    what they were given), the tensors that torch's operators return are counted while they live: without what
-    a kernel uses inside, and only of a model run eagerly.
+    On a GPU, torch's allocator tells. On a processor, where the size of a process tells little (libraries
+    keep freed memory), the tensors that torch's operators return are counted while they live: without what a
+    kernel uses inside, and only for eager models.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Profiling: what a forward pass takes, of several models in one run, beside what is counted of them."""
+"""Profiling: the latency of a forward pass, for several models in one run, beside their counts."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from .timing import Interval, LatencyCard, Timing, here, measure, ratio, read_as
 
 
 class Candidate(NamedTuple):
-    """Something to be timed: an exported model, a compiled one, or anything else of this signature."""
+    """Something to time: an exported model, a compiled one, or anything else with this signature."""
 
     run: Callable[[Tensor, Tensor], object]  # of frames (B, T, 3, H, W) and log_mel (B, T, 1, F, M)
     model: AVSModel | None = None  # what it computes, so that it can be counted
@@ -36,7 +36,7 @@ class Candidate(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """Of what a model is shown."""
+    """The shape of a model's inputs."""
 
     batch: int
     size: tuple[int, int]  # H, W in pixels
@@ -52,7 +52,7 @@ class Shape(NamedTuple):
         return random(3, *self.size), random(1, *log_mel)
 
     def check(self) -> None:
-        """Raises ValueError for what no model can be shown."""
+        """Raises ValueError for a shape that no model accepts."""
         for side in self.size:
             within(*SIDE, size=side)
         within(*COUNT, batch=self.batch, seconds=self.seconds)
@@ -60,14 +60,14 @@ class Shape(NamedTuple):
 
 @contextmanager
 def _room() -> Iterator[None]:
-    """Raises ValueError for what does not fit the memory."""
+    """Raises ValueError if the memory is not enough."""
     try:
         yield
     except RuntimeError as error:
         if not any(words in str(error) for words in ("allocate memory", "out of memory")):
             raise
-        todo = "give a smaller size or batch, or fewer seconds"
-        raise ValueError(f"what was asked does not fit the memory: {todo}.") from None
+        todo = "use a smaller size or batch, or fewer seconds"
+        raise ValueError(f"this does not fit into memory: {todo}.") from None
 
 
 @_room()
@@ -83,9 +83,9 @@ def in_turns(
 ) -> tuple[dict[tuple[str, Shape], tuple[Candidate, Timing]], LatencyCard]:
     """(name, shape) -> the candidate and its timing: every model at every shape, all in turns.
 
-    An eager model runs in both memory layouts, of which the faster one is it; compiled, torch chooses for
-    itself. computed: as of `measure`. Raises ValueError for a candidate on other threads than torch's, and
-    for shapes that cannot be.
+    An eager model runs in both memory layouts, and the faster one counts; for a compiled model torch chooses.
+    computed: as in `measure`. Raises ValueError for a candidate whose number of threads is not torch's, and
+    for impossible shapes.
     """
     for shape in shapes:
         shape.check()
@@ -96,7 +96,7 @@ def in_turns(
             ways[name, ""] = entry
             own, others = getattr(entry.run, "threads", None), torch.get_num_threads()
             if own not in (None, others):  # an exported file's
-                raise ValueError(f"{name}: loaded for {own} threads, torch has {others}. Load it for those.")
+                raise ValueError(f"{name}: loaded for {own} threads, torch has {others}. Load it so too.")
             continue
         for layout in layouts:
             run = prepare(entry, device, precision, compile, layout == "channels_last")
@@ -132,7 +132,7 @@ class Row:
 
     @property
     def gflops(self) -> float | None:
-        """10^9 operations a second, two for a multiply-accumulate."""
+        """10^9 operations per second, two for a multiply-accumulate."""
         return self.macs and 2 * self.macs / self.timing.median / 1e6
 
 
@@ -145,7 +145,7 @@ class Profile:
     floor: Floor | None = None
 
     def relative(self, row: Row) -> Interval:
-        """How many times as long as the first row, by pairs."""
+        """The ratio to the first row, by pairs of rounds."""
         return ratio(row.timing, self.rows[0].timing)
 
     def to_dict(self) -> dict:
@@ -154,7 +154,7 @@ class Profile:
 
     @classmethod
     def from_dict(cls, values: dict) -> Profile:
-        """Raises ValueError for other fields."""
+        """Reads `to_dict`. Raises ValueError for other fields."""
         with read_as("a profile as `lightavseg profile --out FILE`"):
             card = LatencyCard.from_dict(values["card"])
             rows = [Row(**{**row, "timing": Timing.of(row["timing"], card)}) for row in values["rows"]]
@@ -175,11 +175,11 @@ def profile(
     part_repeats: int = 0,
     with_floor: bool = True,
 ) -> Profile:
-    """What a forward pass of random inputs takes, all models in turns.
+    """The latency of a forward pass on random inputs, with all models in turns.
 
-    Frames of size (H, W), or size x size, pixels, one a second. A model runs as `eager.prepare` says, frames
-    put into its layout included; threads are torch's (see `timing.threads`). part_repeats: rounds in which
-    its parts are timed; 0: they are not. Raises ValueError for no models.
+    Frames of (H, W), or size x size, pixels, one per second. A model runs as in `eager.prepare`, including
+    the conversion of frames to its layout; threads are torch's (see `timing.threads`). part_repeats: rounds
+    in which its parts are timed; 0: none. Raises ValueError without models.
     """
     device = device or here()
     shape = Shape(batch, (size, size) if isinstance(size, int) else tuple(size), seconds)
@@ -212,10 +212,10 @@ def profile(
 
 
 def table(*profiles: Profile) -> tuple[list[str], list[list[str]]]:
-    """Column names, and a line of text for each row, as `workbook.table` takes them.
+    """Column names, and a line of text for each row, for `workbook.table`.
 
-    What differs between several profiles, threads for one, becomes a column; "times the first" is always
-    within a profile. Raises ValueError for profiles of two machines.
+    Whatever differs between several profiles, such as threads, becomes a column; "times the first" is always
+    within a profile. Raises ValueError for profiles of different machines.
     """
     cards = [p.card for p in profiles]
     same_machine(cards, threads_said=True)
@@ -254,7 +254,7 @@ def _gmacs(row: Row) -> str:
 
 
 def lines(found: Profile) -> list[str]:
-    """The table in columns, and below it what it must be read with."""
+    """The table in columns, and below it the notes and the card that belong to it."""
     columns, rows = table(found)
     widths = [max(map(len, column)) for column in zip(columns, *rows)]
     text = []
@@ -276,11 +276,11 @@ def lines(found: Profile) -> list[str]:
 def resolve(
     name: str, preset: str = "lean", size: int = 224, seconds: int = 1, device: str = "cpu"
 ) -> AVSModel | Candidate:
-    """What the command line's name means: an exported file, what `load_model` takes (a folder, or whatever
-    has a slash), or a method, with random weights.
+    """What a name on the command line means: an exported file, anything for `load_model` (a folder, or any
+    name with a slash), or a method with random weights.
 
-    Raises ValueError or FileNotFoundError; also for an exported file of other frames, since those are part of
-    it, and on a GPU.
+    Raises ValueError or FileNotFoundError; also for an exported file with other frames, since these are
+    fixed, and for one on a GPU.
     """
     path = Path(name)
     if runtime_of(path):
@@ -290,7 +290,7 @@ def resolve(
             height, width = made.size
             raise ValueError(
                 f"{path}: made for {made.seconds} s of {height} x {width} pixels; "
-                f"found size {size}, seconds {seconds}. Give its own, or export it again."
+                f"found size {size}, seconds {seconds}. Use its own, or export it again."
             )
         if device != "cpu":
             raise ValueError(

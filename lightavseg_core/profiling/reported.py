@@ -1,7 +1,7 @@
-"""What the papers report, and what their authors' code counts: nothing here was measured by this workbook.
+"""What the papers report, and the counts of their authors' code: nothing here was measured by this workbook.
 
-Scores are in percent (M_J, M_F), times in milliseconds, parameters in millions. Where a table names no other
-source it is LightAVSeg's paper (arXiv 2605.08805): its comparison on AVSBench, its ablations on MS3 and its
+Scores are in percent (M_J, M_F), times in milliseconds, parameters in millions. If a table names no other
+source, it is LightAVSeg's paper (arXiv 2605.08805): its comparison on AVSBench, its ablations on MS3 and its
 measurements on a GPU and on a Snapdragon 8 Elite phone, at 224 x 224.
 """
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One method on one pair of encoders; None where no figure is reported. Scores are (M_J, M_F)."""
+    """One method with one pair of encoders; None if no figure is reported. Scores are (M_J, M_F)."""
 
     method: str  # as in `list_methods()`
     visual: str  # as in `create_model(visual=...)`
@@ -43,7 +43,7 @@ PHONE_PARTS = {"visual encoder": 139.4, "audio encoder": 6.3, "RAVE": 6.1, "CMFD
 
 
 class Ablation(NamedTuple):
-    """One row of an ablation on MS3, all else as in the full model."""
+    """One row of an ablation on MS3; everything else is as in the full model."""
 
     name: str
     m_j: float
@@ -82,9 +82,9 @@ ABLATIONS = {
 
 
 class AuthorsCode(NamedTuple):
-    """Parameters of all that an authors' code builds, run or not, and GMACs of 1 and 5 frames.
+    """Parameters of everything that the authors' code builds, run or not, and GMACs of 1 and 5 frames.
 
-    Those are convolutions, linear layers and matrix products.
+    GMACs are those of convolutions, linear layers and matrix products.
     """
 
     visual: float  # with ResNet-50: 22.06 of them a second copy of layer3 and layer4 that never runs

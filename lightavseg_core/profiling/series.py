@@ -1,4 +1,4 @@
-"""Series: how the latency grows with the frames, and what a batch brings."""
+"""Series: how the latency grows with the frames and with the batch."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ class Point(NamedTuple):
 
     @property
     def pixels(self) -> int:
-        """Of all frames of a clip."""
+        """The pixels of all frames of a clip."""
         return self.seconds * self.size[0] * self.size[1]
 
     @property
@@ -43,7 +43,7 @@ class Series:
 
     @classmethod
     def from_dict(cls, values: dict) -> Series:
-        """Raises ValueError for other fields."""
+        """Reads `to_dict`. Raises ValueError for other fields."""
         points = []
         with read_as("a series as `lightavseg bench`"):
             card = LatencyCard.from_dict(values["card"])
@@ -63,9 +63,9 @@ def scaling(
     warmup: int = 2,
     device: str | None = None,
 ) -> Series:
-    """Latency against the frames' size, their number, `seconds`, and the clips at a time, all in turns.
+    """Latency against the size of frames, their number (`seconds`), and the batch size, all in turns.
 
-    Of two memory layouts the faster one at each. `Point.clips_per_second` is the throughput.
+    Each point uses the faster of two memory layouts. `Point.clips_per_second` is the throughput.
     """
     shapes = [Shape(batch, (size, size), t) for batch, size, t in product(batches, sizes, seconds)]
     timed, card = in_turns(models, shapes, repeats, warmup, device or here())

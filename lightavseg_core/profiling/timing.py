@@ -1,12 +1,12 @@
-"""The clock: candidates that take turns, medians with intervals, ratios by pairs, and the card without which
-no time can be read.
+"""Timing: candidates that take turns, medians with intervals, ratios by pairs, and the card that must stand
+beside every time.
 
     with threads(2):
         timings, card = measure({"a": run_a, "b": run_b}, repeats=30)
     timings["a"].interval  # milliseconds: the median and its 95% interval
     ratio(timings["b"], timings["a"])  # round by round: what slows the machine for a while slows both
 
-What this machine could do at best, to compare with, is in `machine.py`.
+For comparison, `machine.py` measures what this machine can do at best.
 """
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ RUNTIMES = ("torch", "numpy", "onnxruntime", "openvino", "executorch")
 def interval(values: Sequence[float]) -> Interval:
     """The median of independent values and its interval by order statistics, which assumes no distribution.
 
-    Between the k-th smallest and the k-th largest, k as large as a probability of 95% or more allows. Fewer
-    than six values cannot reach it: then it is their whole range. Raises ValueError for no values.
+    The interval is between the k-th smallest and the k-th largest value, with the largest k that keeps a
+    probability of 95%. Fewer than six values cannot reach it: then it is their whole range. Raises ValueError
+    without values.
     """
     if not values:
-        raise ValueError("no values; expected one at least to take the median of.")
+        raise ValueError("no values; expected at least one for a median.")
     ordered, n = sorted(values), len(values)
     k, below = 0, 1 / 2**n  # below: the probability that at most k values are under the true median
     while below <= 0.025:
@@ -55,7 +56,7 @@ class Timing(NamedTuple):
 
     @classmethod
     def of(cls, rounds: Iterable[float], card: LatencyCard) -> Timing:
-        """What was read from a file, with its card."""
+        """A timing that was read from a file, with its card."""
         return cls([float(milliseconds) for milliseconds in rounds], card.threads)
 
     @property
@@ -70,15 +71,16 @@ class Timing(NamedTuple):
 def ratio(a: Timing, b: Timing) -> Interval:
     """How many times as long a takes as b: the median of the rounds' ratios, and its interval.
 
-    Both from one `latency`. Raises ValueError for what cannot be: other numbers of rounds, or of threads.
+    Both from one call of `latency`. Raises ValueError for different numbers of rounds or of threads.
     """
     if len(a.rounds) != len(b.rounds):
         raise ValueError(
-            f"{len(a.rounds)} and {len(b.rounds)} rounds; only timings of one call to latency can be paired."
+            f"found {len(a.rounds)} and {len(b.rounds)} rounds; only timings of one call to latency can be "
+            "paired."
         )
     if a.threads != b.threads:
         raise ValueError(
-            f"times on {a.threads} and on {b.threads} threads, whose ratio would compare the threads. "
+            f"found times on {a.threads} and on {b.threads} threads, whose ratio would compare the threads. "
             "Measure both in one run."
         )
     return interval([x / y for x, y in zip(a.rounds, b.rounds)])
@@ -100,14 +102,14 @@ def _event() -> torch.cuda.Event:
 
 
 def clock(device: str | torch.device) -> Clock:
-    """Events on a GPU, which returns from a call before it is done; else the processor's clock."""
+    """Events on a GPU, whose calls return before they are done; otherwise the processor's clock."""
     if torch.device(device).type == "cuda":
         return Clock(_event, lambda start, end: start.elapsed_time(end), torch.cuda.synchronize)
     return Clock(lambda: time.perf_counter(), lambda start, end: (end - start) * 1000, lambda: None)
 
 
 def here() -> str:
-    """The device that is timed where none is named: a GPU if there is one."""
+    """The default device to time: a GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -119,9 +121,9 @@ def latency(
 ) -> dict[Hashable, Timing]:
     """Name -> Timing of one call, in inference mode.
 
-    Only ratios within one result mean something: machines change their pace. Candidates take turns, so that
-    what slows the machine down for a while slows all, and each round has another order, so that none always
-    finds the caches that the same other one left. Raises ValueError for nothing to time.
+    Only ratios within one result are meaningful, since machines change their speed. Candidates take turns, so
+    that a temporary slowdown affects all, and each round has another order, so that none always finds the
+    caches of the same predecessor. Raises ValueError if there is nothing to time.
     """
     if not candidates or repeats < 1:
         raise ValueError(f"{len(candidates)} candidates, {repeats} repeats; expected at least one of each.")
@@ -142,10 +144,10 @@ def latency(
 
 @contextmanager
 def threads(n: int | None) -> Iterator[int]:
-    """torch on n threads, afterwards on as many as before; None leaves them as they are. Yields how many.
+    """Runs torch on n threads, then restores the number; None changes nothing. Yields how many there are.
 
-    Only torch's own: other runtimes are told their threads when they are made. Raises ValueError for n < 1
-    and for more than MOST_THREADS.
+    Only torch's own: other runtimes get their number of threads when they are created. Raises ValueError for
+    n < 1 and for more than MOST_THREADS.
     """
     before = torch.get_num_threads()
     within(1, MOST_THREADS, threads=n)
@@ -160,7 +162,7 @@ def threads(n: int | None) -> Iterator[int]:
 
 
 class Noise(NamedTuple):
-    """What a fixed small matrix product, taking its turn among the candidates, says of the machine."""
+    """What a fixed small matrix product, timed in turns with the candidates, tells about the machine."""
 
     milliseconds: float  # its median
     scatter: float  # its interquartile range, as a share of the median
@@ -178,7 +180,7 @@ def noise(probe: Timing) -> Noise:
 
 @dataclass(frozen=True)
 class LatencyCard:
-    """Where, when and on what something was timed. What is None differs by row, and is said there."""
+    """Where, when and on what something was timed. A field that is None differs by row and stands there."""
 
     device: str
     cores: int
@@ -200,7 +202,7 @@ class LatencyCard:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LatencyCard:
-        """Of `to_dict`, also after JSON. Raises KeyError or TypeError for other fields."""
+        """Reads `to_dict`, also from JSON. Raises KeyError or TypeError for other fields."""
         size = values["size"]
         return cls(**{**values, "size": size and tuple(size), "noise": Noise(**values["noise"])})
 
@@ -226,7 +228,7 @@ MACHINE = ("device", "cores", "system", "versions")
 
 @contextmanager
 def read_as(what: str) -> Iterator[None]:
-    """Raises ValueError where what is read within has other fields than `what`."""
+    """Raises ValueError if what is read within does not have the fields of `what`."""
     try:
         yield
     except (KeyError, TypeError, AttributeError) as error:
@@ -234,10 +236,10 @@ def read_as(what: str) -> Iterator[None]:
 
 
 def same_machine(cards: Iterable[LatencyCard], threads_said: bool = False) -> None:
-    """Raises ValueError, saying what differs, where times do not belong side by side.
+    """Raises ValueError, with the differences, if times must not stand side by side.
 
-    Those are times of two machines, of other versions, or on other numbers of threads. threads_said: each has
-    its threads beside it, so that these may differ.
+    Those are times from different machines, versions or numbers of threads. threads_said: each time has its
+    number of threads beside it, so these may differ.
     """
     first, *others = cards
     for card in others:
@@ -264,7 +266,7 @@ def measure(
     computed: for the card, what the candidates compute: precision, batch, size and seconds.
     """
     if not candidates:
-        raise ValueError("no candidates; expected one at least to time.")
+        raise ValueError("no candidates; expected at least one to time.")
     device = device or here()
     a = torch.ones(256, 256, device=device)
     timings = latency({**candidates, None: lambda: a @ a}, repeats, warmup, device)

@@ -1,5 +1,5 @@
-"""What a training step takes as it grows: memory and time against the clips of a batch, their seconds, and
-the sides of their frames."""
+"""How a training step grows: memory and time against the clips in a batch, their seconds, and the sides of
+their frames."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -18,8 +18,8 @@ from .series import Point, Series
 
 
 def step_of(model: AVSModel, recompute: bool = False) -> Callable[[Tensor, Tensor], None]:
-    """A forward and a backward pass with the method's own losses, the audio encoder frozen; recompute: as
-    TrainConfig's. (frames, log_mel) of `Shape.inputs`."""
+    """A forward and a backward pass with the method's own losses and a frozen audio encoder, as a function of
+    (frames, log_mel) from `Shape.inputs`. recompute: as in TrainConfig."""
     model.train().freeze_audio()
 
     @torch.inference_mode(False)
@@ -50,8 +50,8 @@ def growth(
     repeats: int = 3,
     device: str = "cpu",
 ) -> Series:
-    """Memory at the peak, without weights and inputs, and time, all in turns, where one of the three grows
-    and the others are `base`'s. steps: by name, of `step_of`."""
+    """Peak memory, without weights and inputs, and time, all in turns; one of the three grows, the others are
+    those of `base`. steps: by name, from `step_of`."""
     shapes = [base._replace(batch=n) for n in batches] + [base._replace(seconds=t) for t in seconds]
     shapes = list(dict.fromkeys([*shapes, *(base._replace(size=(side, side)) for side in sides)]))
     models = {name: Candidate(step) for name, step in steps.items()}

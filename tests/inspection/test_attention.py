@@ -264,7 +264,7 @@ def test_names():
         with AttentionRecorder(model, names) as recorder:
             model(*inputs())
         assert set(recorder.layers) == expected
-    message = "no layer of attention is called 'decode'; AVSegFormer has generator.layers.0.self_attn, "
+    message = "no attention layer is named 'decode'; AVSegFormer has generator.layers.0.self_attn, "
     with pytest.raises(ValueError, match=message):
         AttentionRecorder(model, ["decoder", "decode"])
 

@@ -32,7 +32,7 @@ def test_uniform_and_one_hot(keys):
         assert relative_entropy(uniform) == pytest.approx(torch.ones(2, 3), abs=1e-6)
         assert (relative_entropy(one_hot) == 0).all()
     else:
-        with pytest.raises(ValueError, match="one key; relative entropy is 0 / log 1"):
+        with pytest.raises(ValueError, match="one key, for which relative entropy is 0 / log 1"):
             relative_entropy(uniform)
 
 

@@ -162,7 +162,7 @@ def test_autocast():
 @pytest.mark.parametrize("option", ["add_bias_kv", "add_zero_attn"])
 def test_keys_that_are_no_inputs_are_refused(option):
     model = nn.ModuleDict({"hears": create(**{option: True}), "sees": create()})
-    with pytest.raises(ValueError, match=f"hears: nn.MultiheadAttention with {option} .* a learnt token"):
+    with pytest.raises(ValueError, match=f"hears: nn.MultiheadAttention with {option} .* a learned token"):
         AttentionRecorder(model)
     AttentionRecorder(model, "sees")
     assert not attends(model) and attends(model["sees"])

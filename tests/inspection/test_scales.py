@@ -105,7 +105,7 @@ def test_the_ceiling_is_the_best_of_all_thresholds(height, width):
 
 
 def test_maps_of_other_data_are_refused():
-    with pytest.raises(ValueError, match="not of the same dataset"):
+    with pytest.raises(ValueError, match="do not belong to the same dataset"):
         scales.per_frame(scales.Maps([], torch.zeros(2, 5, 32, 32)), discs())
 
 

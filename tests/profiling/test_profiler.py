@@ -120,7 +120,7 @@ WRONG = {
     "seconds": [{"seconds": -1}, {"seconds": 0}, {"seconds": 10**9}],
     "size": [{"size": -64}, {"size": 0}, {"size": (64, 16)}, {"size": 5000}],
     "batch": [{"batch": 0}, {"batch": -1}, {"batch": 10**9}],
-    "does not fit the memory": [{"size": 4096, "batch": 4096, "seconds": 4096}],
+    "does not fit into memory": [{"size": 4096, "batch": 4096, "seconds": 4096}],
 }
 
 
