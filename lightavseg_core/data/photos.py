@@ -1,10 +1,10 @@
-"""SoundingPhotos' cast: photographs of animals, instruments and things, cut out, with recordings of their
+"""SoundingPhotos' cast: cut-out photographs of animals, instruments and things with recordings of their
 sounds, from two packages of Tux Paint.
 
-Nothing of them comes with the workbook: photos.json names the files that are used, by their SHA-256, with
-credits; `fetching` gets them. Chosen before anything was trained: photographs that are not thin, with a
-recording of their own of a third of a second and more; what is silent, drawn or shares a recording is not
-there, nor what is not offered under the GPL. Of a category with several individuals the last is unseen.
+The workbook ships none of them: photos.json lists the files that are used, with SHA-256 and credits, and
+`fetching` downloads them. They were chosen before any training: photographs of things that are not thin, each
+with its own recording of at least a third of a second. Left out are things that are silent, drawn, share a
+recording, or are not under the GPL. In a category with several individuals, the last one is unseen.
 """
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ STAMPS = "stamps"
 
 @cache
 def manifest() -> dict:
-    """What photos.json says: things (category, stem, credit, SHA-256 of picture and sound), backgrounds."""
+    """photos.json: things (category, stem, credit, SHA-256 of picture and sound) and backgrounds."""
     return json.loads((files(__package__) / "photos.json").read_text(encoding="utf-8"))
 
 
 def collection() -> Collection:
-    """All that is used, and where it is from."""
+    """All files that are used, and their sources."""
     named, found = manifest(), []
     for thing in named["things"]:
         for ending, part in ((".png", "picture"), (".ogg", "sound")):
@@ -42,35 +42,35 @@ def collection() -> Collection:
 
 
 def photos_folder() -> Path:
-    """Where they are kept on this machine, whether they are there or not."""
+    """The folder for them on this machine, whether it exists or not."""
     return sources.cache("photos")
 
 
 def photos(folder: Path) -> Cutouts:
-    """The cast of what is in a folder. Files with other contents than the manifest's are left out.
+    """The cast from the files in a folder. Files whose content is not the manifest's are left out.
 
-    Raises FileNotFoundError, with what to type, where fewer than FEWEST categories are there.
+    Raises FileNotFoundError, with the command to run, if there are fewer than FEWEST categories.
     """
     cutouts, backgrounds = _kept(folder)
     seen = {cutout.category for cutout in cutouts if not cutout.unseen}
     if len(seen) < FEWEST:
         found = f"photographs of {len(seen)} categories" if seen else "no photographs"
         raise FileNotFoundError(
-            f"{folder}: {found}; at least {FEWEST} are needed. `lightavseg data fetch photos` fetches them, "
-            "and says with --help from where."
+            f"{folder}: {found}; at least {FEWEST} are needed. Run `lightavseg data fetch photos`; its "
+            "--help tells where they come from."
         )
     return Cutouts("photos", cutouts, backgrounds)
 
 
 def is_enough(folder: Path) -> bool:
-    """Whether `photos` would do with what is in a folder."""
+    """Whether a folder holds enough for `photos`."""
     with suppress(FileNotFoundError):
         return bool(photos(folder))
     return False
 
 
 def _kept(folder: Path) -> tuple[list[Cutout], list[Path]]:
-    """Cut-outs and backgrounds in a folder, as the manifest names them."""
+    """The cut-outs and backgrounds of the manifest that are in a folder."""
     known = collection()._replace(folder=folder)
     there = {source.kept for source in known.sources} - {source.kept for source in known.missing()}
     cutouts = []

@@ -1,5 +1,5 @@
 """SoundingShapes and SoundingPhotos: generated datasets in AVSBench's layout. Silhouettes with timbres move,
-or photographs with recordings (`casting`); the truth is those that sound."""
+or photographs with recordings (`casting`); the ground truth is those that sound."""
 from __future__ import annotations
 
 import contextlib
@@ -32,7 +32,7 @@ EVENTS = ("clip", "second", "category", "x0", "y0", "x1", "y1")
 
 @lru_cache(maxsize=1)
 def _cast(name: str, _: str) -> Cast:
-    """The cast with this digest, whose files are looked at once and not for each clip."""
+    """The cast with this digest, cached so that its files are read once and not for each clip."""
     return cast_named(name)
 
 
@@ -72,7 +72,7 @@ def _write_clip(folder: Path, recipe: Recipe, job: tuple[str, int]) -> tuple[tup
 
 
 def _write_clips(folder: Path, recipe: Recipe, workers: int) -> list[tuple[tuple, list[tuple]]]:
-    """All clips, in processes of which each writes at least CHUNK: a small set needs none but this one."""
+    """Writes all clips, in processes that write at least CHUNK each: a small set needs only this one."""
     jobs = [(split, index) for split in SPLITS for index in range(recipe.clips[split])]
     workers = min(workers, math.ceil(len(jobs) / CHUNK))
     if workers <= 1:
@@ -105,13 +105,13 @@ def generate(
     """Writes a subset in AVSBench's layout under root, and an extra events.csv (what sounds when); returns
     root.
 
-    clips: a number for each of train, val and test, or one number of training clips (a fifth of it for val
-    and for test). size: side of the frames, pixels. distractors=False: one visible object, which sounds, as
-    in most of the real S4. twins=True: two objects of one category, of which one sounds. offscreen=True:
-    something else is heard, too, which nobody sees. cast: shapes, photos, or a folder of pictures and sounds
-    (`casting`). individuals: which of its things, where a category has several (`cast.Individuals`).
-    The same arguments again change nothing; other arguments raise FileExistsError, and a generation that was
-    interrupted leaves nothing behind.
+    clips: a number for each of train, val and test, or only the number of training clips (a fifth of it each
+    for val and test). size: side of the frames, pixels. distractors=False: one visible object, which sounds,
+    as in most of the real S4. twins=True: two objects of one category, only one of which sounds.
+    offscreen=True: something that is out of view sounds too. cast: shapes, photos, or a folder of pictures
+    and sounds (`casting`). individuals: which things of a category with several (`cast.Individuals`).
+    The same arguments again change nothing; other arguments raise FileExistsError. An interrupted generation
+    leaves nothing behind.
     """
     root = Path(root)
     spec_of(subset)
@@ -151,8 +151,8 @@ def _write(folder: Path, recipe: Recipe, workers: int) -> None:
 
 
 def read_recipe(root: str | Path, subset: str) -> Recipe:
-    """The recipe of a generated folder. Raises FileNotFoundError for data that this generator did not
-    make."""
+    """The recipe of a generated folder. Raises FileNotFoundError for data that this generator has not
+    made."""
     wanted, own = Path(root, spec_of(subset).folder, RECIPE), Path(root, RECIPE)
     path = next(filter(Path.is_file, (wanted, own)), wanted)
     with contextlib.suppress(FileNotFoundError):
@@ -167,7 +167,7 @@ def read_recipe(root: str | Path, subset: str) -> Recipe:
             if not isinstance(getattr(recipe, name), str):
                 raise ValueError(f"{name} is {getattr(recipe, name)!r}")
     except (ValueError, TypeError) as error:
-        what = f"is no recipe of this generator ({error})"
+        what = f"not a recipe of this generator ({error})"
         raise ValueError(f"{path}: {what}. Generate the data again.") from None
     if recipe.subset != subset:
         raise FileNotFoundError(f"{wanted}: missing; {path} is the recipe of {recipe.subset}.")
@@ -175,21 +175,21 @@ def read_recipe(root: str | Path, subset: str) -> Recipe:
 
 
 def clip_number(name: str) -> int:
-    """The index of a clip in its split's recipe, from its name: a dataset may hold only some of them."""
+    """The index of a clip in its split's recipe, from its name: a dataset may hold only some of the clips."""
     return int(name.rpartition("_")[2])
 
 
 def cast_of(recipe: Recipe, root: str | Path) -> Cast:
-    """The cast that the clips under root were made of. Raises ValueError where it is no longer the same, or
-    not there."""
+    """The cast that the clips under root were made from. Raises ValueError if it is missing or no longer the
+    same."""
     try:
         cast = cast_named(recipe.cast)
     except FileNotFoundError as error:
-        raise ValueError(f"{root}: was made of the cast {recipe.cast}, which is not there: {error}") from None
+        raise ValueError(f"{root}: was made from the cast {recipe.cast}, which is missing: {error}") from None
     if cast.digest != recipe.digest:
         raise ValueError(
-            f"{root}: the cast {recipe.cast} has other pictures or sounds than when these clips were made. "
-            "Generate them again."
+            f"{root}: the pictures or sounds of the cast {recipe.cast} have changed since these clips were "
+            "made. Generate them again."
         )
     return cast
 
@@ -203,7 +203,7 @@ def _scene_of(root: str | Path, subset: str, split: str, index: int) -> tuple[Sc
 
 
 def objects(root: str | Path, subset: str, split: str, index: int) -> list[SoundingObject]:
-    """The visible objects of a clip, sounding or not (made again from the recipe)."""
+    """The visible objects of a clip, sounding or not (regenerated from the recipe)."""
     return draw_pictures(*_scene_of(root, subset, split, index))[1]
 
 
@@ -213,8 +213,8 @@ def _tracks_of(root: str | Path, subset: str, split: str, index: int) -> tuple[n
 
 
 def stems(root: str | Path, split: str, index: int, subset: str = "ms3") -> np.ndarray:
-    """Each object's own sound, (objects, samples) float64 at 16 kHz, and last that of what is out of view,
-    where something is; their sum and `noise` are the WAV to 1 LSB."""
+    """Each object's own sound, (objects, samples) float64 at 16 kHz, and last that of a source out of view,
+    if any; they and `noise` add up to the WAV, to 1 LSB."""
     return _tracks_of(root, subset, split, index)[0]
 
 

@@ -1,4 +1,4 @@
-"""The files of a dataset that is made here, which is there whole or not at all."""
+"""Writes the files of a generated dataset, which is either complete or absent."""
 from __future__ import annotations
 
 import contextlib
@@ -19,9 +19,9 @@ from .layout import spec_of
 
 
 def stands(root: Path, subset: str, recipe: str, is_same: Callable[[], bool]) -> bool:
-    """Whether the dataset that is to be made is under root already. recipe: the file that says what was made.
+    """Whether the dataset to make is already under root. recipe: the file that tells what was made.
 
-    Raises FileExistsError where another is, and ValueError where none can be written.
+    Raises FileExistsError if another one is there, and ValueError if none can be written.
     """
     spec = spec_of(subset)
     home = root / spec.folder
@@ -29,18 +29,18 @@ def stands(root: Path, subset: str, recipe: str, is_same: Callable[[], bool]) ->
         if (home / recipe).exists() and is_same():
             return True
         held = f"another {subset} dataset"
-        raise FileExistsError(f"{home}: holds {held}. Give another folder, or remove this one.")
+        raise FileExistsError(f"{home}: already holds {held}. Give another folder, or remove this one.")
     if not (home / recipe).exists() and any((home / part).exists() for part in spec.parts):
-        origin = f"{subset} data of another origin, without {spec.csv}"
-        raise FileExistsError(f"{home}: holds {origin}. Give another folder.")
+        origin = f"{subset} data from another source, without {spec.csv}"
+        raise FileExistsError(f"{home}: already holds {origin}. Give another folder.")
     check_folder(home)
     return False
 
 
 @contextlib.contextmanager
 def new_subset(root: Path, subset: str, recipe: str) -> Iterator[Path]:
-    """A folder to write a subset into, which takes its place under root when the body is through. What is
-    interrupted leaves nothing behind."""
+    """A folder to write a subset into, which moves to its place under root after the body. An interruption
+    leaves nothing behind."""
     new = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".generating_", dir=root))
@@ -57,8 +57,8 @@ def new_subset(root: Path, subset: str, recipe: str) -> Iterator[Path]:
 
 
 def _move(staged: Path, home: Path, recipe: str, table: str) -> None:
-    """The recipe moves first: what stands beside it is ours. The table moves last: without it the folder is
-    no dataset."""
+    """The recipe moves first: it marks the folder as generated. The table moves last: without it the folder
+    is not a dataset."""
     home.mkdir(parents=True, exist_ok=True)
     for part in sorted(staged.iterdir(), key=lambda path: (path.name == table) - (path.name == recipe)):
         if (home / part.name).is_dir():
@@ -67,14 +67,14 @@ def _move(staged: Path, home: Path, recipe: str, table: str) -> None:
 
 
 def write_picture(path: Path, pixels: np.ndarray) -> None:
-    """pixels: (H, W) or (H, W, 3) uint8; as PNG, or as JPEG where the name ends in .jpg."""
+    """Writes pixels, (H, W) or (H, W, 3) uint8, as PNG, or as JPEG if the name ends in .jpg."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"compress_level": 1} if path.suffix == ".png" else {"quality": 95}
     Image.fromarray(pixels).save(path, **options)
 
 
 def write_table(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
-    """A CSV."""
+    """Writes a CSV file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([columns, *rows])

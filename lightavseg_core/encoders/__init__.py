@@ -1,4 +1,4 @@
-"""What turns pixels and sound into features."""
+"""Encoders turn pixels and sound into features."""
 
 from functools import partial
 
@@ -33,7 +33,7 @@ def create_visual_encoder(name: str, stages: int | None = None) -> nn.Module:
     """name: "seaformer_t", "_s", "_b", "_l", "resnet50" or "efficientnet_lite0". The encoder has .stages,
     .channels and .strides; (B, 3, H, W) -> a list of maps.
 
-    stages: only so many of them, from the finest; by default all.
+    stages: how many to keep, from the finest; by default all.
     """
     if name not in VISUAL:
         raise unknown("visual encoder", name, VISUAL)
@@ -44,8 +44,8 @@ def create_visual_encoder(name: str, stages: int | None = None) -> nn.Module:
 
 
 def create_audio_encoder(name: str) -> nn.Module:
-    """name: "mobilenetv2_050", "mobilenetv2_100", "panns_mobilenetv2", "vggish", or "vggish_published" with
-    the reference's way of cutting a track (see `LogMel`). The encoder has .channels and .front_end;
+    """name: "mobilenetv2_050", "mobilenetv2_100", "panns_mobilenetv2", "vggish", or "vggish_published", which
+    cuts a track as the reference does (see `LogMel`). The encoder has .channels and .front_end;
     (B, 1, F, M) -> (B, channels).
     """
     if name not in AUDIO:

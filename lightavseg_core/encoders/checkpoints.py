@@ -1,4 +1,4 @@
-"""Published checkpoints: loaded by the authors' own tensor names."""
+"""Published checkpoints, loaded by the authors' own tensor names."""
 
 import difflib
 from collections.abc import Collection, Mapping
@@ -13,8 +13,8 @@ _SHOWN = 3
 
 
 class Part(NamedTuple):
-    """One of `count` equal pieces, along the first dimension, of a published tensor: packed query, key and
-    value projections, say."""
+    """One of `count` equal pieces of a published tensor along its first dimension, as in packed query, key
+    and value projections."""
 
     name: str
     index: int
@@ -25,7 +25,7 @@ Names = Mapping[str, str | Part]  # our names of tensors -> the published ones, 
 
 
 class LoadReport(NamedTuple):
-    """What became of a checkpoint's tensors, by their published names."""
+    """What happened to a checkpoint's tensors, by their published names."""
 
     loaded: list[str]
     dead: list[str]        # in the checkpoint, never used by the published computation: left out
@@ -36,7 +36,7 @@ class LoadReport(NamedTuple):
 def matched(
     module: nn.Module, tensors: Tensors, names: Names, what: str, may_be_absent: Collection[str] = ()
 ) -> dict[str, Tensor]:
-    """The tensors that `load_renamed` copies, by our names; raises what it raises. Changes nothing."""
+    """The tensors that `load_renamed` would copy, by our names. Raises what it raises; changes nothing."""
     present, missing, wrong = {}, [], []
     state = module.state_dict()
     for name, ours in state.items():
@@ -59,12 +59,12 @@ def matched(
         expected = sum(not _is_counter(name) for name in state)
         raise ValueError(
             f"{what}: {len(missing)} of {expected} tensors are missing, first "
-            f"{', '.join(missing[:_SHOWN])}{hint}. Is it the file of another size or model?"
+            f"{', '.join(missing[:_SHOWN])}{hint}. Does the file belong to another size or model?"
         )
     if wrong:
         raise ValueError(
-            f"{what}: {len(wrong)} tensors have another shape, first {'; '.join(wrong[:_SHOWN])}. Is it the "
-            "file of another size?"
+            f"{what}: {len(wrong)} tensors have another shape, first {'; '.join(wrong[:_SHOWN])}. Does the "
+            "file belong to another size?"
         )
     return present
 
@@ -77,11 +77,11 @@ def load_renamed(
     may_be_absent: Collection[str] = (),
     dead: Collection[str] = (),
 ) -> LoadReport:
-    """Copies tensors into `module`, all or nothing: on an error nothing is changed.
+    """Copies tensors into `module`, all or nothing: an error leaves it unchanged.
 
-    what: how an error calls the checkpoint. may_be_absent: names of ours. dead: published names of what the
-    module has no place for, and needs none. Raises ValueError naming the first tensors that are missing or
-    have another shape, and their nearest relatives in the file.
+    what: name of the checkpoint in errors. may_be_absent: names of ours. dead: published names of tensors
+    that the module does not need. Raises ValueError with the first tensors that are missing or have another
+    shape, and the nearest names in the file.
     """
     present = matched(module, tensors, names, what, may_be_absent)
     module.load_state_dict(present, strict=False)
@@ -103,12 +103,12 @@ def _part(published: str | Part) -> Part:
 
 
 def _is_counter(name: str) -> bool:
-    """Of a batch norm: kept where the file has it."""
+    """Whether this is the counter of a batch norm, which is loaded if the file has it."""
     return name.endswith("num_batches_tracked")
 
 
 class Checkpoint(NamedTuple):
-    """A published file. Without `url` and `package` it is to be had by hand alone."""
+    """A published file. Without `url` and `package` it can only be downloaded by hand."""
 
     file: str
     page: str                   # for people
@@ -149,7 +149,7 @@ for _size in ("Tiny", "Small", "Base", "Large"):
 
 
 class Published(nn.Module):
-    """An encoder whose weights are published. They are random until these are loaded, or it is trained."""
+    """An encoder with published weights. Its weights are random until these are loaded, or it is trained."""
 
     checkpoint: str             # a name of PUBLISHED
     dead: Collection[str] = ()  # tensors in that file that are not on the way to the features
@@ -159,10 +159,10 @@ class Published(nn.Module):
         return name
 
     def load_published(self, source: Source) -> LoadReport:
-        """Loads the published file; classifiers and the like are reported as dead.
+        """Loads the published file; tensors of classifiers and the like are reported as dead.
 
-        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors, other shapes:
-        usually another size or network), saying where the file is published.
+        source: path or state dict. Raises FileNotFoundError or ValueError (missing tensors or wrong shapes,
+        usually from another size or network), with the place where the file is published.
         """
         name = self.checkpoint
         what = f"{source}, as {name}" if isinstance(source, (str, Path)) else f"checkpoint of {name}"

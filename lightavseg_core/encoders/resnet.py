@@ -13,9 +13,9 @@ _STEM = {"0": "conv1", "1": "bn1", "4": "layer1"}
 
 
 class ResNet50(VisualEncoder):
-    """ResNet-50 without its classifier; the stride of a bottleneck sits on its 3x3, as in torchvision.
+    """ResNet-50 without its classifier; the stride of a bottleneck is on its 3x3, as in torchvision.
 
-    The weights are random: load some.
+    The weights are random until some are loaded.
     """
 
     checkpoint = "resnet50"          # for ImageNet; torchvision's and timm's names are the same
@@ -44,8 +44,8 @@ def two_branch_name(name: str) -> str:
     """Our name of a tensor of ResNet50 -> its name in the authors' checkpoints of AVSBench, AVSegFormer and
     SelM: layer3_1.0.conv1.weight.
 
-    Their "two-branch" ResNet-50 is torchvision's with layer3 and layer4 as layer3_1 and layer4_1. Second
-    copies, layer3_2 and layer4_2, start from layer2: they are built and saved (22.06M parameters) and never
+    Their "two-branch" ResNet-50 is torchvision's with layer3 and layer4 named layer3_1 and layer4_1. Second
+    copies, layer3_2 and layer4_2, start from layer2: they are built and saved (22.06M parameters) but never
     run.
     """
     return re.sub(r"^(layer[34])", r"\1_1", ResNet50.published_name(name))

@@ -16,7 +16,7 @@ from .visual import VisualEncoder
 
 
 class SeaFormerSize(NamedTuple):
-    """What differs between the sizes: widths, a few expansions, and the attention of the last stages."""
+    """The differences between the sizes: widths, a few expansions, and the attention of the last stages."""
 
     channels: tuple[int, ...]  # of the stem and of the five stages
     first: int                 # expansion of the first block,
@@ -63,7 +63,7 @@ class ConvNorm(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block: widen 1x1, depthwise, narrow 1x1; a skip where the shape stays."""
+    """MobileNetV2's block: widen 1x1, depthwise, narrow 1x1; with a skip connection if the shape stays."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int):
         super().__init__()
@@ -78,7 +78,7 @@ class InvertedResidual(nn.Module):
 
 
 class AxialPosition(nn.Module):
-    """A learned position along one axis, stretched to its length."""
+    """A learned positional embedding along one axis, resized to its length."""
 
     def __init__(self, channels: int, length: int = 16):
         super().__init__()

@@ -20,7 +20,7 @@ def _convolutions() -> nn.Sequential:
 
 
 class VGGish(Published):
-    """A log-mel of 0.975 s to the embedding after the last ReLU, neither whitened (PCA) nor quantised.
+    """Maps a log-mel of 0.975 s to the embedding after the last ReLU, neither whitened (PCA) nor quantized.
     forward: (B, 1, 96, 64) -> (B, 128).
 
     mode: how its front end cuts a track, "frame" or "published" (see `LogMel`). Its 72.1M parameters are
@@ -42,8 +42,8 @@ class VGGish(Published):
     def forward(self, log_mel: Tensor) -> Tensor:
         if log_mel.shape[1:] != (1, *self.front_end.shape):
             raise ValueError(
-                f"log_mel has shape {tuple(log_mel.shape)}; VGGish reads (B, 1, 96, 64), as its front end "
-                "gives."
+                f"log_mel has shape {tuple(log_mel.shape)}; expected (B, 1, 96, 64), from VGGish's front "
+                "end."
             )
         x = self.features(log_mel)            # (B, 512, 6, 4)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 12288)  channels last, as where it was first trained

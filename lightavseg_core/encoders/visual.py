@@ -1,4 +1,4 @@
-"""What visual encoders have in common: stages, each with a map of its own."""
+"""What visual encoders have in common: stages, each with its own map."""
 
 from torch import Tensor, nn
 

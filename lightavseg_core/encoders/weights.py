@@ -1,4 +1,5 @@
-"""Files of weights from anywhere: read without executing anything in them, and told of by what they are."""
+"""Files of weights from anywhere: read without executing anything in them, with errors that tell what they
+are."""
 
 import argparse
 import errno
@@ -34,11 +35,11 @@ Source = str | Path | Tensors
 
 
 def read_tensors(source: Source) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, by name; a `module.` prefix of data-parallel training is removed.
+    """The tensors of a checkpoint, by name; a `module.` prefix from data-parallel training is removed.
 
-    source: a `.safetensors` file, a PyTorch file (opened with `weights_only=True`: a pickle that holds code
-    is refused, not run), or a mapping of names to tensors. Raises FileNotFoundError, ValueError with what was
-    found instead, or OSError where the disk cannot be read.
+    source: a `.safetensors` file, a PyTorch file (opened with `weights_only=True`: a pickle with code is
+    refused, not run), or a mapping of names to tensors. Raises FileNotFoundError, ValueError with what was
+    found instead, or OSError if the disk cannot be read.
     """
     if not isinstance(source, (str, Path)):
         return _tensors_of(source)
@@ -67,7 +68,7 @@ def _said(path: Path, error: Exception, safe: bool) -> tuple[str, str]:
     with path.open("rb") as file:
         begins = file.read(40)
     if begins.isascii() and begins.decode().replace("\n", " ").strip().isprintable():
-        wanted = "give the file of the weights, .pth, .pt or .safetensors, or fetch it again"
+        wanted = "give the file of the weights, .pth, .pt or .safetensors, or download it again"
         return f"a text that begins with {begins.decode().strip()!r}", f"Nothing in it was run; {wanted}"
     # PyTorch's own words advise to run it all the same; what it found stands last.
     found = re.split(r"trusted source\.|WeightsUnpickler error:", str(error))[-1].strip()
@@ -75,14 +76,14 @@ def _said(path: Path, error: Exception, safe: bool) -> tuple[str, str]:
     first = found.splitlines()[0].partition(". Please")[0]
     reason = "".join(filter(str.isprintable, first)).rstrip(".")[:160]
     if isinstance(error, _ENDS) or _CUT.search(reason):
-        return f"half a download, or damaged: {reason}", "Fetch it again"
+        return f"an incomplete download, or damaged: {reason}", "Download it again"
     if safe:
-        return reason, "Fetch it again, or save it again"
-    return reason, "Nothing in it was run; convert it to safetensors where you trust it"
+        return reason, "Download it again, or save it again"
+    return reason, "Nothing in it was run; if you trust it, convert it to safetensors"
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a whole `.safetensors` file says of itself."""
+    """The metadata of a complete `.safetensors` file."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         return json.loads(file.read(length)).get("__metadata__", {})
@@ -96,8 +97,8 @@ def _load_safe(path: Path) -> dict[str, Tensor]:
 
 
 def _load_pickled(path: Path) -> object:
-    """`torch.load` of a file from anywhere: without running what is in it, and without taking more memory
-    than the file is large."""
+    """`torch.load` for a file from anywhere: runs nothing in it, and takes no more memory than the file's
+    size."""
     with path.open("rb") as file:
         if file.read(4) == b"PK\3\4":  # by which PyTorch, too, knows an archive
             _check_archive(path)
@@ -113,8 +114,8 @@ def _load_pickled(path: Path) -> object:
 
 
 def _check_archive(path: Path) -> None:
-    """Raises ValueError for a zip archive that could unpack to more than its size; what PyTorch saves is
-    stored as it is."""
+    """Raises ValueError for a zip archive that could unpack to more than its size; PyTorch saves without
+    compression."""
     size = path.stat().st_size
     with ZipFile(path) as archive, path.open("rb") as file:
         entries, start = archive.infolist(), archive.start_dir
@@ -131,12 +132,12 @@ def _check_archive(path: Path) -> None:
         raise ValueError("its archive was not written by PyTorch")
     stored = all(entry.compress_type == ZIP_STORED for entry in entries)
     if not stored or sum(entry.file_size for entry in entries) > size:
-        raise ValueError("its archive is compressed, as PyTorch's never are")
+        raise ValueError("its archive is compressed, which PyTorch's never are")
 
 
 def _tensors_of(source: Tensors) -> dict[str, Tensor]:
     if not isinstance(source, Mapping):
-        raise ValueError(f"a checkpoint maps tensor names to tensors; found {type(source).__name__}.")
+        raise ValueError(f"found {type(source).__name__}; expected a mapping of tensor names to tensors.")
     for nest in _NESTS:
         if isinstance(source.get(nest), Mapping):
             source = source[nest]
@@ -150,11 +151,11 @@ def _tensors_of(source: Tensors) -> dict[str, Tensor]:
 
 
 def _check_plain(tensors: Tensors) -> None:
-    """Raises ValueError for what no checkpoint holds, and only a file made for it would: names with control
-    codes, tensors without numbers."""
+    """Raises ValueError for what only a malicious checkpoint holds: names with control codes, tensors that
+    are not plain numbers."""
     for name, value in tensors.items():
         if not name.isprintable() or len(name) > _LONGEST:
             raise ValueError(f"a tensor has an impossible name, {name[:40]!r}")
         odd = value.is_meta or value.is_quantized or value.is_nested or value.is_complex()
         if odd or value.layout != torch.strided:
-            raise ValueError(f"{name} is no plain tensor of real numbers")
+            raise ValueError(f"{name} is not a plain tensor of real numbers")

@@ -1,5 +1,5 @@
-"""Many runs, declared and resumable, and what they say over seeds; a method of one's own beside the five; how
-models do on what they have never seen or heard."""
+"""Many runs, declared and resumable, with statistics over seeds; a method of your own beside the five; models
+on pictures and sounds that are new to them."""
 from importlib import import_module
 
 __all__ = [
@@ -8,7 +8,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    """Imports a part when it is first asked for: a --help needs `runs` alone, and torch takes seconds."""
+    """Imports a part when it is first used: --help needs only `runs`, and torch takes seconds."""
     if name in __all__:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"{__name__} has no {name!r}; it has {', '.join(__all__)}")

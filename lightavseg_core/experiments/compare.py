@@ -1,4 +1,4 @@
-"""A method of one's own beside the five: the same data, budget and seeds, latencies of one run, one table."""
+"""A method of your own beside the five: the same data, budget and seeds, latencies of one run, one table."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ STORED = SHIPPED / "results" / "sweep"
 
 
 class Row(NamedTuple):
-    """One method. Scores are M_J, means over the seeds."""
+    """One method. Scores are M_J, averaged over the seeds."""
 
     name: str
     score: float
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Rows, LightAVSeg first, and what they must be read with."""
+    """Rows, LightAVSeg first, and the notes that belong to them."""
 
     rows: list[Row]
     notes: list[str]
@@ -60,16 +60,16 @@ def compare(
 ) -> Comparison:
     """Trains the methods that a file registers as `sweep` trains the five, and puts all into one table.
 
-    Where the data and the budget are the sweep's own, the five's stored results are taken. data: a folder in
-    AVSBench's layout; without, SoundingShapes are generated. What is finished in `out` is not run again, as
-    long as the file and the data are what they were. Also writes comparison.json there. Raises ValueError or
-    FileNotFoundError: a file or folder that will not do, runs that failed.
+    If data and budget are the sweep's own, the stored results of the five are used. data: a folder in
+    AVSBench's layout; without it, SoundingShapes are generated. Finished runs in `out` are not repeated while
+    the file and the data stay the same. Also writes comparison.json there. Raises ValueError or
+    FileNotFoundError for an unsuitable file or folder, and for failed runs.
     """
     check_numbers(workers, seeds)
     file, out = Path(file), Path(out)
     own = import_file(file)
     if not own:
-        raise ValueError(f"{file}: registers no method. Put @register over its class.")
+        raise ValueError(f"{file}: registers no method. Put @register above its class.")
     size = BUDGETS[budget]
     base = Run(subset=subset, budget=size, preset=preset, **_given(data, subset, size))
     runs = {method: replace(base, method=method) for method in METHODS}
@@ -86,7 +86,7 @@ def compare(
         done = out / "runs"
         failed = run_all(todo, done, out / "work", workers, seeds, command, file)
         if failed:
-            raise ValueError(f"{', '.join(failed)} failed, see above. Correct that, and run the same again.")
+            raise ValueError(f"{', '.join(failed)} failed, see above. Correct that and run this again.")
         for name, run in todo.items():
             found[run.method] = {seed: read(path_of(done, name, seed)) for seed in range(seeds)}
         rows = [_row(method, found[method], timed, method in stored) for method in runs]
@@ -101,7 +101,7 @@ def compare(
 
 
 def _given(folder: Path | None, subset: str, budget: Budget) -> dict:
-    """Fields of a run on a dataset that is given; none where the run would generate the same."""
+    """Fields of a run on a given dataset; none if the run would generate the same data."""
     if folder is None:
         return {}
     home = subset_folder(folder, subset)
@@ -118,12 +118,12 @@ def _given(folder: Path | None, subset: str, budget: Budget) -> dict:
 
 
 def _name(run: Run) -> str:
-    """Of a run's file: another one for other settings."""
+    """The name of a run's file, different for different settings."""
     return f"{run.subset}_{run.method}_{short_digest(settings(run))}"
 
 
 def _stored(run: Run, seeds: int) -> dict[int, dict]:
-    """Seed -> the result that comes with the workbook, of all seeds, or of none."""
+    """Seed -> the result that ships with the workbook; of all seeds, or of none."""
     paths = {seed: path_of(STORED, f"{run.subset}_{run.method}", seed) for seed in range(seeds)}
     if not all(path.is_file() for path in paths.values()):
         return {}
@@ -143,7 +143,8 @@ def _model(method: str, run: Run) -> AVSModel:
 
 
 def _try(method: str, run: Run) -> None:
-    """Two clips of two seconds, as in training. Raises what the method does; ValueError for other logits."""
+    """Tries two clips of two seconds, as in training. Raises what the method raises; ValueError for wrong
+    logits."""
     model, size = _model(method, run).train(), run.budget.size
     frames = torch.randn(2, 2, 3, size, size)
     log_mel = torch.randn(2, 2, 1, *model.front_end.shape)
@@ -154,7 +155,7 @@ def _try(method: str, run: Run) -> None:
 
 
 def _timed(runs: Mapping[str, Run], repeats: int) -> Profile:
-    """All methods in turns, one frame of the size that they are trained at, on one thread."""
+    """Times all methods in turns, with one frame of their training size, on one thread."""
     models = {method: _model(method, run).eval() for method, run in runs.items()}
     size = runs[METHODS[0]].budget.size
     with threads(1):
@@ -177,29 +178,29 @@ def _row(method: str, seeds: Mapping[int, dict], timed: Profile, stored: bool) -
 def _notes(
     run: Run, data: Path | None, seeds: int, first: Mapping[str, dict], stored: Sequence[str], timed: Profile
 ) -> list[str]:
-    """What goes with the table. first: method -> its result of seed 0. stored: methods not trained now."""
+    """The notes below the table. first: method -> its result of seed 0. stored: methods not trained now."""
     budget = run.budget
     notes = [
         f"M_J on {data or 'SoundingShapes'}, {run.subset}, preset {run.preset}: at most {budget.train} "
         f"training and {budget.test} test clips of {budget.size} px, epochs: {budget.epochs}."
     ]
     if seeds == 1:
-        notes.append("One seed, so there is no interval; another may give another order: see --seeds.")
+        notes.append("One seed, so there is no interval; another seed may change the order: see --seeds.")
     else:
-        notes.append(f"Means of {seeds} seeds; the interval, Student's t, says what other seeds would give.")
+        notes.append(f"Means of {seeds} seeds; the interval (Student's t) tells what other seeds would give.")
     if run.train:
-        notes.append("No events.csv says what sounds when: each method learns to hear by itself.")
+        notes.append("Without an events.csv, each method learns to hear by itself.")
     if stored:
         made = first[stored[0]]
         when = f"{made['date']}, {made['machine']['device']}, commit {made['commit']}"
         notes.append(f"* stored, not trained now: same data and budget, {when}.")
         if len({result.get("ear") for result in first.values()}) > 1:
-            notes.append("  Their audio encoder has the recipe of the others', trained to other weights.")
+            notes.append("  Their audio encoder was trained like the others', but to other weights.")
     return [*notes, f"Latency: {timed.card}"]
 
 
 def lines(found: Comparison) -> list[str]:
-    """The table in columns, and below it what it must be read with."""
+    """The table in columns, and below it its notes."""
     table = [["", "M_J", "M_J, swapped sound", "parameters, M", "latency, ms", "times the first"]]
     for row in found.rows:
         name, score = row.name + " *" * row.stored, f"{row.score:.3f}"

@@ -1,4 +1,4 @@
-"""Methods from outside the package: a Python file of one's own, imported by its path."""
+"""Methods from outside the package: a Python file of your own, imported by its path."""
 from __future__ import annotations
 
 import sys
@@ -13,7 +13,7 @@ from ..models.base import METHODS
 
 @contextmanager
 def blamed(file: Path) -> Iterator[None]:
-    """Makes an error of a method's file a ValueError of one line, which names the file and the line in it."""
+    """Turns an error in a method's file into a ValueError of one line, with the file and the line in it."""
     try:
         yield
     except Exception as error:
@@ -29,19 +29,19 @@ def blamed(file: Path) -> Iterator[None]:
 def import_file(file: str | Path) -> list[str]:
     """Runs a Python file, as an import would, and returns the names of the methods that it registers.
 
-    Raises FileNotFoundError where it is not there, and ValueError, with its line, for whatever goes wrong in
+    Raises FileNotFoundError if it is missing, and ValueError, with the line, for anything that goes wrong in
     it.
     """
     path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: no such file. What belongs in it says docs/adding_a_method.md (`lightavseg notebooks` "
-            "has it)."
+            f"{path}: no such file. For its content see docs/adding_a_method.md (also in `lightavseg "
+            "notebooks`)."
         )
     name = f"outside_{path.stem}"  # no name that an installed module has
     spec = spec_from_file_location(name, path.resolve())
     if spec is None:
-        raise ValueError(f"{path}: not a Python file, whose name ends in .py.")
+        raise ValueError(f"{path}: not a Python file; expected a name that ends in .py.")
     module = module_from_spec(spec)
     sys.modules[name] = module     # where dataclasses look for the file's names
     with blamed(path):

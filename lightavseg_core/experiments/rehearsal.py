@@ -1,6 +1,6 @@
-"""The published way on a dataset, rehearsed before it is gone: every file is checked; each recipe trains for
-a few steps at its own size with the encoders' published files, is stopped, goes on, and is scored with each
-sound. What breaks at that scale breaks in minutes, and the memory and the hours of the whole are known.
+"""A rehearsal of the published trainings on a dataset: every file is checked; each recipe trains for a few
+steps at its own size with the encoders' published files, is stopped, resumed, and scored with each sound.
+Whatever breaks at that scale breaks within minutes, and the memory and the hours of the training are known.
 """
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def rehearse(
     recipe: str | None = None,
     recompute: bool = False,
 ) -> list[dict]:
-    """A row for the recipe, or each one, and subset that the data have, also written to out/rehearsal.json.
+    """A row for the recipe, or for each, on every subset of the data, also written to out/rehearsal.json.
 
-    weights: the folder with the encoders' files under their published names; an encoder without one starts at
-    random, and its row says so. recompute: as in `TrainConfig`, memory for time. Each part runs in a process
-    of its own, whose memory is its own.
-    Raises FileNotFoundError where there is no dataset, and ValueError where `data check` finds problems,
-    or for an unknown recipe.
+    weights: the folder with the encoders' files under their published names; an encoder without one starts
+    from random weights, and its row says so. recompute: as in `TrainConfig`: less memory, more time. Each
+    part runs in a process of its own, for its own memory.
+    Raises FileNotFoundError if there is no dataset, and ValueError if `data check` finds problems, or for an
+    unknown recipe.
     """
     if recipe and recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
@@ -59,7 +59,7 @@ def rehearse(
         if not report.ok:
             problems = several(len(report.problems), "problem")
             check = f"`lightavseg data check {data} --subset {report.subset}`"
-            raise ValueError(f"{data}: {report.subset} has {problems}, which {check} lists. Mend them first.")
+            raise ValueError(f"{data}: {report.subset} has {problems}, which {check} lists. Fix them first.")
     found = [report.subset for report in reports]
     recipes = [recipe] if recipe else RECIPES
     parts = [(name, subset) for name in recipes for subset in RECIPES[name].train if subset in found]
@@ -68,7 +68,7 @@ def rehearse(
             try:
                 rows.append(pool.submit(_part, name, subset, data, weights, out, steps, recompute).result())
             except BrokenProcessPool:
-                rows.append({"recipe": name, "subset": subset, "ended": "killed, as where memory runs out"})
+                rows.append({"recipe": name, "subset": subset, "ended": "killed; memory may have run out"})
         write(out / "rehearsal.json", {**provenance("lightavseg rehearse", seed=0), "rows": rows})
     return rows
 
@@ -76,7 +76,7 @@ def rehearse(
 def _part(
     name: str, subset: str, data: Path, weights: Path, out: Path, steps: int, recompute: bool
 ) -> dict:
-    """One recipe on one subset: two epochs of so many steps, the second one stopped and gone on with."""
+    """One recipe on one subset: two epochs of `steps` steps, the second one stopped and resumed."""
     recipe, folder = RECIPES[name], out / f"{name}_{subset}"
     options, fields = recipe.of(subset)
     torch.manual_seed(0)
@@ -120,7 +120,7 @@ def _part(
 
 
 def _file(weights: Path, encoder: str) -> Path | None:
-    """An encoder's weights under their published name, or as ENCODER.pth; None where there are none."""
+    """An encoder's weights under their published name, or as ENCODER.pth; None if there are none."""
     published = PUBLISHED.get(FILES.get(encoder, encoder))
     names = [published.file] if published else []
     return next(filter(Path.is_file, (weights / name for name in (*names, f"{encoder}.pth"))), None)
@@ -131,7 +131,7 @@ def _steps(trainer: Trainer) -> list[dict]:
 
 
 def _stop_after(trainer: Trainer, steps: int) -> None:
-    """As a cluster does that wants its machine back: SIGTERM."""
+    """Sends SIGTERM, like a cluster that wants its machine back."""
 
     def watch() -> None:
         while len(_steps(trainer)) < steps:
@@ -142,7 +142,7 @@ def _stop_after(trainer: Trainer, steps: int) -> None:
 
 
 def _peak() -> int:
-    """Of the GPU, else of the process."""
+    """Peak memory of the GPU, otherwise of the process, MiB."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() >> 20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

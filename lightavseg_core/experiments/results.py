@@ -1,4 +1,4 @@
-"""What runs leave, a JSON file each: found again, and read by the notebooks with `load`."""
+"""The results of runs, a JSON file each: found again here, and read by the notebooks with `load`."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ def maps_path(folder: str | Path, name: str) -> Path:
 
 def load(experiment: str, folder: str | Path = "results/sweep") -> dict[str, dict[int, dict]]:
     """The finished runs of an experiment: label -> seed -> result, with scores by sound, parameters, seconds,
-    settings and provenance; "scales" is `inspection.scales.survey`, and "attention" is
-    `inspection.attention.survey`, of a method that attends.
+    settings and provenance; "scales" is from `inspection.scales.survey`, and "attention", for a method with
+    attention, from `inspection.attention.survey`.
 
-    Raises ValueError for an unknown experiment, FileNotFoundError where none of its runs is finished.
+    Raises ValueError for an unknown experiment, FileNotFoundError if none of its runs is finished.
     """
     found = {}
     for label, name in runs_of(experiment).items():
@@ -36,31 +36,31 @@ def load(experiment: str, folder: str | Path = "results/sweep") -> dict[str, dic
 
 def _some(found: dict, experiment: str, folder: str | Path) -> dict:
     if not found:
-        raise FileNotFoundError(f"{folder}: nothing of {experiment}. Run `lightavseg sweep {experiment}`.")
+        raise FileNotFoundError(f"{folder}: no results of {experiment}. Run `lightavseg sweep {experiment}`.")
     return found
 
 
 def values(
     seeds: Mapping[int, dict], score: str = "M_J", sound: str = "normal", place: str = "scores"
 ) -> dict[int, float]:
-    """A score by seed, as `statistics.paired` takes it. seeds: what `load` gives for a label. place: on which
-    test clips (`training.tested_on`)."""
+    """A score by seed, for `statistics.paired`. seeds: from `load`, for a label. place: which test clips
+    (`training.tested_on`)."""
     return {seed: result[place][sound][score] for seed, result in seeds.items()}
 
 
 def load_maps(experiment: str, folder: str | Path = "results/sweep") -> dict[str, scales.Maps]:
-    """Label -> `inspection.scales.Maps` of its model of seed 0 for the test clips, of an experiment that
-    keeps them ("scales"). Errors as of `load`."""
+    """Label -> `inspection.scales.Maps` of the test clips from its model of seed 0, for an experiment that
+    keeps them ("scales"). Errors as in `load`."""
     paths = {label: maps_path(folder, name) for label, name in runs_of(experiment).items()}
     found = {label: scales.load_maps(path) for label, path in paths.items() if path.exists()}
     return _some(found, experiment, folder)
 
 
 def is_of(stored: object, asked: object) -> bool:
-    """Whether stored settings are those that are asked for, a Run or a part of one.
+    """Whether stored settings are the requested ones, a Run or a part of one.
 
-    What is stored must be equal. A field that is not stored came later: it must have its default, which is
-    what runs did before there was a choice.
+    Stored fields must be equal. A field that is not stored was added later: it must have its default, which
+    is what runs did before there was a choice.
     """
     if not is_dataclass(asked):
         return stored == asked
@@ -76,18 +76,18 @@ def is_of(stored: object, asked: object) -> bool:
 
 
 def finished(folder: str | Path, name: str, seed: int, run: Run) -> dict | None:
-    """The result of a run, None where there is none. Raises ValueError where it is one of other settings."""
+    """The result of a run; None if there is none. Raises ValueError if it comes from other settings."""
     path = path_of(folder, name, seed)
     if not path.exists():
         return None
     result = read(path)
     if not is_of(result.get("run"), run):
-        raise ValueError(f"{path}: is of a run with other settings. Give another --out, or remove it.")
+        raise ValueError(f"{path}: comes from a run with other settings. Give another --out, or remove it.")
     return result
 
 
 def write_twins(out: Path) -> None:
-    """twins.json, as notebook 03 reads it, from the results of the three twins once they are all there."""
+    """Writes twins.json, which notebook 03 reads, once the results of all three twins are there."""
     paths = {label: path_of(out / "sweep", name, 0) for label, name in EXPERIMENTS["twins"].items()}
     if not all(path.exists() for path in paths.values()):
         return

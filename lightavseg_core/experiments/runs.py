@@ -1,4 +1,4 @@
-"""The experiments that take many runs, declared: what each trains, on what, how long. `sweep` runs them."""
+"""The experiments of many runs, declared: what each trains, on what, and how long. `sweep` runs them."""
 from __future__ import annotations
 
 import hashlib
@@ -13,7 +13,7 @@ SEEDS = 3
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run may learn from, and for how long."""
+    """How many clips a run learns from, and for how long."""
 
     train: int            # clips
     val: int
@@ -39,7 +39,7 @@ BUDGETS = {"default": BUDGET, "smoke": SMOKE}
 
 @dataclass(frozen=True)
 class Run:
-    """One model, the data that it learns from, and how."""
+    """One model, its training data, and its training."""
 
     method: str = "lightavseg"
     subset: str = "ms3"
@@ -57,12 +57,12 @@ class Run:
 
 
 def short_digest(values: dict) -> str:
-    """A name for settings: eight hexadecimal digits, the same wherever the settings are."""
+    """A name for settings: eight hexadecimal digits, the same for the same settings everywhere."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def settings(run: Run) -> dict:
-    """Those fields of a run that differ from the defaults: what is added later leaves them as they are."""
+    """The fields of a run that differ from the defaults, so that new fields do not change old settings."""
     defaults = asdict(Run())
     return {name: value for name, value in asdict(run).items() if value != defaults[name]}
 
@@ -164,10 +164,10 @@ def chosen(
     experiments: Iterable[str], added: Iterable[str] = (), subset: str | None = None,
     method: str | None = None
 ) -> dict[str, Run]:
-    """Name -> run, of some experiments or of a part of them: one subset, one method.
+    """Name -> run, for some experiments or a part of them: one subset, one method.
 
-    added: methods from outside, which take part in the experiment `methods`. Raises ValueError for
-    experiments, methods and subsets that there are not.
+    added: methods from outside, which take part in the experiment `methods`. Raises ValueError for unknown
+    experiments, methods and subsets.
     """
     found = {}
     for experiment in experiments:

@@ -1,4 +1,4 @@
-"""What several seeds say together: means with Student's interval."""
+"""Statistics over seeds: means with Student's interval."""
 from __future__ import annotations
 
 import math
@@ -11,7 +11,7 @@ T_QUANTILES = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 
 
 
 class Mean(NamedTuple):
-    """The mean over seeds, of a score or of a difference."""
+    """The mean of a score or of a difference over seeds."""
 
     mean: float
     low: float     # the 95% interval; without bounds for a single seed
@@ -19,14 +19,14 @@ class Mean(NamedTuple):
 
 
 def over_seeds(values: Sequence[float]) -> Mean:
-    """The mean of a value for each seed, and its 95% interval of Student's t.
+    """The mean of one value per seed, with its 95% interval by Student's t.
 
-    The interval says what other seeds would give on these data, not what other data would.
-    Raises ValueError for no values, or more than there are quantiles for.
+    The interval tells what other seeds would give on these data, not what other data would give.
+    Raises ValueError without values, or for more than there are quantiles for.
     """
     n = len(values)
     if not 1 <= n <= len(T_QUANTILES) + 1:
-        raise ValueError(f"values of {n} seeds; expected those of 1 to {len(T_QUANTILES) + 1}.")
+        raise ValueError(f"found values of {n} seeds; expected 1 to {len(T_QUANTILES) + 1} seeds.")
     mean = sum(values) / n
     half = math.inf if n == 1 else T_QUANTILES[n - 2] * statistics.stdev(values) / math.sqrt(n)
     return Mean(mean, mean - half, mean + half)
@@ -36,5 +36,5 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Mean:
     """a - b, seed by seed: the mean difference of scores by seed. Raises ValueError without a common seed."""
     common = sorted(a.keys() & b.keys())
     if not common:
-        raise ValueError(f"no common seeds: {sorted(a)} and {sorted(b)}; expected one at least.")
+        raise ValueError(f"no common seed: {sorted(a)} and {sorted(b)}; expected at least one.")
     return over_seeds([a[seed] - b[seed] for seed in common])

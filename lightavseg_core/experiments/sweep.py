@@ -1,5 +1,5 @@
-"""Many runs, by `lightavseg sweep`: each in a process of its own, which leaves one JSON file. What is there
-is not run again. What notebooks read them with has its name here too."""
+"""Many runs, by `lightavseg sweep`: each in a process of its own, which writes one JSON file. Finished runs
+are not repeated. The functions with which notebooks read them are available here too."""
 from __future__ import annotations
 
 import contextlib
@@ -39,13 +39,13 @@ def sweep(
     method: str | None = None,
     file: Path | None = None,
 ) -> list[str]:
-    """Runs experiments, all by default; what is finished is not run again. Returns the runs that failed.
+    """Runs experiments, all by default, except runs that are finished. Returns the runs that failed.
 
-    out: results land in its folder `sweep`, and the twins also in its twins.json. work: data and audio
-    weights, made again where missing, and the trained models. seeds: 0 to seeds - 1; seed 0 of everything
-    comes first. budget: instead of the declared ones; then twins.json stays as it is. subset, method: a part
-    of the runs. file: of a method from outside, which takes part in the experiment `methods`. Raises
-    ValueError for unknown experiments, and where `out` holds runs of other settings.
+    out: results are written to its folder `sweep`, and the twins also to its twins.json. work: folder for
+    data and audio weights, which are made if missing, and for the trained models. seeds: 0 to seeds - 1; seed
+    0 of everything comes first. budget: replaces the declared ones; twins.json then stays as it is. subset,
+    method: a part of the runs. file: of a method from outside, which takes part in the experiment `methods`.
+    Raises ValueError for unknown experiments, and if `out` holds runs with other settings.
     """
     names, out, added = list(names) or list(EXPERIMENTS), Path(out), import_file(file) if file else []
     runs = chosen(names, added, subset, method)
@@ -62,7 +62,7 @@ def sweep(
 
 
 def check_numbers(workers: int, seeds: int) -> None:
-    """Raises ValueError for no workers, and for seeds that there are not."""
+    """Raises ValueError for numbers of workers or seeds out of range."""
     within(1, workers=workers)
     within(1, SEEDS, seeds=seeds)
 
@@ -71,9 +71,9 @@ def run_all(
     runs: Mapping[str, Run], folder: Path, work: Path, workers: int, seeds: int, command: str,
     file: Path | None = None
 ) -> list[str]:
-    """Runs what is not finished in `folder`, so many at a time. Returns the runs that failed.
+    """Runs what is not finished in `folder`, `workers` at a time. Returns the runs that failed.
 
-    command: what stands in the results. Raises ValueError where `folder` holds runs of other settings.
+    command: for the provenance of the results. Raises ValueError if `folder` holds runs with other settings.
     """
     check_numbers(workers, seeds)
     check_folder(folder)
@@ -81,7 +81,7 @@ def run_all(
     queue = [(name, seed) for seed in range(seeds) for name, run in runs.items() if seed < run.seeds]
     waiting = [(name, seed) for name, seed in queue if not finished(folder, name, seed, runs[name])]
     done, failed, running = len(queue) - len(waiting), [], {}
-    print(f"{len(queue)} runs, {done} of them finished before; results go to {folder}", flush=True)
+    print(f"{len(queue)} runs, {done} of them already finished; results go to {folder}", flush=True)
     get_context("forkserver").set_forkserver_preload([training.__name__])  # imported once: it takes seconds
     _prepare(work, [runs[name] for name, _ in waiting])
     try:
@@ -109,7 +109,7 @@ def run_all(
 
 
 def _prepare(work: Path, runs: Sequence[Run]) -> None:
-    """What runs share: data, and ears; what is to be fetched before must be there."""
+    """Prepares what runs share: data and ears; files that must be downloaded first must be there."""
     for run in runs:
         training.visual_file(run)
         if run.cast == "photos":
@@ -139,7 +139,7 @@ def _start(log: Path, file: Path | None, job: Callable, *arguments) -> BaseProce
 
 
 def _work(log: Path, file: Path | None, job: Callable, *arguments) -> None:
-    """What a process does: one thread; bars, warnings and errors into a log."""
+    """The work of a process: one thread, with bars, warnings and errors in a log."""
     end_with_parent()
     torch.set_num_threads(1)
     with log.open("w") as stream, contextlib.redirect_stderr(stream):

@@ -1,4 +1,4 @@
-"""One run, in a process of its own: its data, the audio encoder that runs share, training, and the scores.
+"""One run, in a process of its own: its data, the shared audio encoder, training, and the scores.
 
 The data are the same for all seeds; a seed draws the weights and the order of the clips. All runs but the
 twins share one audio encoder, the ear, trained once to tag sounds and then frozen: it stands for the AudioSet
@@ -51,8 +51,8 @@ EAR_OF_PHOTOS = SHIPPED / PHOTOS / "model.safetensors"
 def data_folder(
     work: Path, run: Run, distractors: bool = True, individuals: Individuals = "seen"
 ) -> Path:
-    """The folder of a run's data, generated where none is given and it is not there yet; of other individuals
-    than the seen ones, test clips alone."""
+    """The folder of a run's data, generated if none is given and it is missing; for other individuals than
+    the seen ones, only test clips."""
     if run.data:
         return Path(run.data)
     budget = run.budget
@@ -68,7 +68,7 @@ def data_folder(
 
 
 def tested_on(work: Path, run: Run) -> dict[str, Path]:
-    """The folders of test clips on which a run is scored, by what the scores are called in its result."""
+    """The folders of test clips on which a run is scored, by the name of the scores in its result."""
     found = {"scores": data_folder(work, run)}
     if not run.distractors:
         found["scores_alone"] = data_folder(work, run, distractors=False)
@@ -79,7 +79,7 @@ def tested_on(work: Path, run: Run) -> dict[str, Path]:
 
 
 def dataset(root: Path, run: Run, split: str, front_end=None, sound: str = "normal") -> AVSBench:
-    """A split of a run's data: where it has more clips than the budget, so many from all over it."""
+    """A split of a run's data: if it has more clips than the budget, that many, spread evenly over it."""
     found = AVSBench(root, run.subset, split, run.budget.size, front_end, sound)
     most, there = getattr(run.budget, split), len(found)
     if there > most:
@@ -91,12 +91,12 @@ def dataset(root: Path, run: Run, split: str, front_end=None, sound: str = "norm
 
 
 def heard_by_ear(run: Run) -> Run:
-    """The run of which the data teach a run's ear: itself where these are given, else one of ms3."""
+    """The run whose data train a run's ear: itself if its data are given, otherwise one of ms3."""
     return run if run.data else Run(budget=run.budget)
 
 
 def ear_recipe(run: Run) -> dict[str, str]:
-    """What a run's ear is made of: runs with the same recipe share it."""
+    """The recipe of a run's ear: runs with the same recipe share it."""
     budget = run.budget
     return {
         "encoder": PRESETS[run.preset]["audio"],
@@ -108,7 +108,7 @@ def ear_recipe(run: Run) -> dict[str, str]:
 
 
 def ear_of(work: Path, run: Run) -> Path:
-    """The file of a run's ear: the workbook's if that was made so, else one of `work`'s own."""
+    """The file of a run's ear: the workbook's if it has the same recipe, otherwise one in `work`."""
     if run.cast == "photos":
         return EAR_OF_PHOTOS
     recipe = ear_recipe(run)
@@ -119,7 +119,7 @@ def ear_of(work: Path, run: Run) -> Path:
 
 
 def pretrain(path: Path, work: Path, run: Run) -> None:
-    """Trains a run's ear into a file; its recipe and its scores are the file's metadata."""
+    """Trains a run's ear and writes it to a file, with its recipe and scores as metadata."""
     torch.manual_seed(0)
     recipe = ear_recipe(run)
     audio = create_audio_encoder(recipe["encoder"])
@@ -137,13 +137,13 @@ def pretrain(path: Path, work: Path, run: Run) -> None:
 
 
 def visual_file(run: Run) -> Path | None:
-    """The published file that a run's visual encoder begins with. Raises FileNotFoundError where it was not
+    """The published file that a run's visual encoder starts from. Raises FileNotFoundError if it is not
     downloaded."""
     if not run.visual_weights:
         return None
     path = kept_at(run.visual_weights)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: missing. `lightavseg download {run.visual_weights}` fetches it.")
+        raise FileNotFoundError(f"{path}: missing. Run `lightavseg download {run.visual_weights}`.")
     return path
 
 
@@ -151,7 +151,7 @@ def visual_file(run: Run) -> Path | None:
 
 
 def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str) -> None:
-    """Trains, scores, and writes the result."""
+    """Trains and scores a run, and writes its result."""
     start, budget = time.perf_counter(), run.budget
     root = data_folder(work, run, run.distractors)
     torch.manual_seed(seed)
@@ -199,12 +199,12 @@ def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str)
 def _check_ear(model: AVSModel, encoder: str) -> None:
     if model.config.audio != encoder:
         found = f"{model.config.method} hears with {model.config.audio}"
-        raise ValueError(f"{found}; runs share a trained {encoder}. Leave the option `audio` to the preset.")
+        raise ValueError(f"{found}; runs share a trained {encoder}. Leave out the option `audio`.")
 
 
 def _scores(model: AVSModel, run: Run, work: Path, maps_file: Path | None) -> dict:
-    """Scores by sound; of binary masks also the deaf oracle's, and what there is to see inside the model; of
-    photographs also the M_J of each clip, for intervals."""
+    """Scores by sound; for binary masks also the deaf oracle's and a look inside the model; for photographs
+    also the M_J of each clip, for intervals."""
     binary = model.config.num_classes == 1
     metric = MetricCollection([MaskScore(), BoundaryScore(), FalsePositiveShare()], compute_groups=False)
     found = {}
@@ -224,7 +224,7 @@ def _scores(model: AVSModel, run: Run, work: Path, maps_file: Path | None) -> di
 
 
 def _look_inside(model: AVSModel, test: AVSBench, maps_file: Path | None) -> dict:
-    """What each scale of the decoder knows of the mask, and the statistics of each layer of attention."""
+    """What each scale of the decoder knows about the mask, and the statistics of each attention layer."""
     maps = scales.maps(model, test)
     if maps_file:
         scales.save_maps(maps_file, maps)

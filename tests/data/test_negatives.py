@@ -103,7 +103,7 @@ def test_what_cannot_be(shapes, tmp_path):
     cast.rename(tmp_path / "moved")
     clips = AVSBench(root, "ms3", "train")
     for ask in (lambda: with_negatives(clips, 0.5), lambda: learned_from(clips, 0)):
-        with pytest.raises(ValueError, match="data: was made of the cast .*cast, which is not there"):
+        with pytest.raises(ValueError, match="data: was made from the cast .*cast, which is missing"):
             ask()
 
 

@@ -168,7 +168,7 @@ def test_the_command_and_its_cast(installed, tmp_path, capsys):
         main(["data", "make", str(tmp_path / "data"), "--cast", "photos"])
     said = capsys.readouterr()
     assert ended.value.code == 2
-    assert "no photographs; at least 5 are needed. `lightavseg data fetch" in said.err
+    assert "no photographs; at least 5 are needed. Run `lightavseg data fetch" in said.err
     with pytest.raises(SystemExit) as ended:
         main(["data", "fetch", "photos", "--from", str(tmp_path / "nowhere")])
     assert ended.value.code == 2 and "nowhere: no such file or folder" in capsys.readouterr().err

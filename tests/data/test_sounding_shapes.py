@@ -228,7 +228,7 @@ def test_the_same_arguments_change_nothing_and_others_are_refused(own_copy):
 def test_somebody_elses_data_is_never_removed(tmp_path, subset, part):
     (tmp_path / part).mkdir(parents=True)
     (tmp_path / part / "precious.png").write_bytes(b"the only copy")
-    with pytest.raises(FileExistsError, match="of another origin"):
+    with pytest.raises(FileExistsError, match="from another source"):
         generate(tmp_path, subset, {"train": 1}, 32)
     assert contents(tmp_path) == {f"{part}/precious.png": b"the only copy"}
 

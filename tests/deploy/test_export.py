@@ -259,7 +259,7 @@ def test_command(faked, shapes, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "m.onnx").read_bytes() == b"new"
 
 
-NEEDS = r"runtime 'onnx' needs onnxscript, which is not installed: `pip install -e '\.\[edge\]'`"
+NEEDS = r"runtime 'onnx' needs onnxscript, which is not installed: run `pip install -e '\.\[edge\]'`"
 CASES = {
     "no extra": (["{tiny}", "--runtime", "onnx"], NEEDS),
     "suffix": (["{tiny}", "--runtime", "openvino", "--out", "{tmp}/m.onnx"], "ends in .xml"),

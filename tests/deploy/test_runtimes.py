@@ -303,7 +303,7 @@ def test_without_the_extra(tmp_path, monkeypatch, runtime, module):
     path = tmp_path / f"m{SUFFIX[runtime]}"
     path.write_bytes(b"")
     monkeypatch.setitem(sys.modules, module, None)
-    said = rf"runtime '{runtime}' needs {module}, which is not installed: `pip install -e '.\[edge\]'`"
+    said = rf"runtime '{runtime}' needs {module}, which is not installed: run `pip install -e '.\[edge\]'`"
     with pytest.raises(ValueError, match=said):
         load(path)
 

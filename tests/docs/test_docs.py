@@ -100,7 +100,7 @@ def test_compared_in_one_command(tmp_path):
     """Nothing is stored of smoke's budget: six are trained. Once the file is edited, its own is again."""
     (tmp_path / "late_fusion.py").write_text(METHOD)
     printed = run(COMPARE, tmp_path)
-    assert "6 runs, 0 of them finished before" in printed and "no interval" in printed and "*" not in printed
+    assert "6 runs, 0 of them already finished" in printed and "no interval" in printed and "*" not in printed
     out = tmp_path / "runs" / "compare"
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     assert printed.splitlines()[-1].startswith("runs/compare/comparison.json, runs/compare/comparison.png: ")
@@ -114,7 +114,7 @@ def test_compared_in_one_command(tmp_path):
 
     (tmp_path / "late_fusion.py").write_text(METHOD.replace('"width": 64', '"width": 16'))
     edited = run(COMPARE, tmp_path)
-    assert "6 runs, 5 of them finished before" in edited and "[6/6] ms3_late_fusion_" in edited
+    assert "6 runs, 5 of them already finished" in edited and "[6/6] ms3_late_fusion_" in edited
     *kept, smaller = json.loads((out / "comparison.json").read_text())["rows"]
     assert all(row["score"] == rows[row["name"]]["score"] for row in kept)
     assert smaller["parameters"] < mine["parameters"]

