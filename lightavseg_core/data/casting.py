@@ -1,4 +1,4 @@
-"""Which cast a name means: shapes, photos, or a folder of pictures and sounds."""
+"""The cast that a name means: shapes, photos, or a folder of pictures and sounds."""
 from __future__ import annotations
 
 from contextlib import suppress
@@ -10,12 +10,12 @@ from .shapes import Shapes
 
 
 def cast_named(name: str) -> Cast:
-    """shapes: silhouettes with timbres. photos: photographs with recordings, which `lightavseg data fetch
-    photos` fetches. Else a folder (`cutouts.from_folder`). What was read of the last two is kept until their
-    files change.
+    """shapes: silhouettes with timbres. photos: photographs with recordings, from `lightavseg data fetch
+    photos`. Anything else: a folder (`cutouts.from_folder`). The last two are cached until their files
+    change.
 
-    Raises FileNotFoundError, with what to type, where photographs or folder are missing, and ValueError for a
-    folder that is no cast.
+    Raises FileNotFoundError, with the command to run, if photographs or folder are missing, and ValueError
+    for a folder that is not a cast.
     """
     if name == "shapes":
         return _shapes()
@@ -37,7 +37,7 @@ def _shapes() -> Cast:
 
 @lru_cache(maxsize=2)
 def _of_files(name: str, folder: Path, files: tuple) -> Cast:
-    """files: with their state, so that others are another cast."""
+    """files: with their state, so that changed files make another cast."""
     if name == "photos":
         from .photos import photos
 

@@ -1,10 +1,10 @@
-"""The exam: nine photographs of farm animals and a recording of each, from GCompris. They are other
-individuals than SoundingPhotos', in other recordings, before real backgrounds.
+"""The exam: nine photographs of farm animals with a recording of each, from GCompris. They show other
+individuals than SoundingPhotos, in other recordings, before real backgrounds.
 
-Nothing of them comes with the workbook: exam.json names the files, by their SHA-256, with credits; `fetching`
-gets them. Every animal of the kind is truth, distant ones too. They were outlined by hand twice, before any
-model had seen the pictures, and each time from the bare picture: the first drawing is the truth, the second
-says how far a human agrees with it.
+The workbook ships none of them: exam.json lists the files, with SHA-256 and credits, and `fetching` downloads
+them. Every animal of the kind is in the ground truth, distant ones too. They were outlined by hand twice,
+before any model had seen the pictures, and each time from the bare picture: the first drawing is the ground
+truth, the second shows how far a human agrees with it.
 """
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LONGEST = 5  # seconds of a recording, as a clip of AVSBench has
 
 
 class Question(NamedTuple):
-    """An animal of the exam. category: what SoundingPhotos calls it, None where it has none. credit: of the
+    """An animal of the exam. category: its name in SoundingPhotos, None if it is not there. credit: of the
     picture."""
 
     name: str
@@ -47,13 +47,13 @@ class Question(NamedTuple):
 
 @cache
 def manifest() -> dict:
-    """What exam.json says: animals (name, category, picture and sound with their SHA-256), and whose they
-    are."""
+    """The content of exam.json: animals (name, category, picture and sound with their SHA-256), and
+    credits."""
     return json.loads((files(__package__) / "exam.json").read_text(encoding="utf-8"))
 
 
 def collection() -> Collection:
-    """All that is used, and where it is from."""
+    """All files that are used, and their sources."""
     named, found = manifest(), []
     for animal in named["animals"]:
         for one in (animal["picture"], animal["sound"]):
@@ -65,12 +65,12 @@ def collection() -> Collection:
 
 
 def questions() -> list[Question]:
-    """The nine of them. Raises FileNotFoundError, with what to type, where files are missing."""
+    """All nine. Raises FileNotFoundError, with the command to run, if files are missing."""
     exam, found = collection(), []
     if missing := exam.missing():
         raise FileNotFoundError(
             f"{exam.folder}: {len(missing)} of the exam's {len(exam.sources)} files are missing. "
-            "`lightavseg data fetch exam` fetches them, and says with --help from where."
+            "Run `lightavseg data fetch exam`; its --help tells where they come from."
         )
     for animal in manifest()["animals"]:
         of_animal = (exam.folder / animal[part]["file"] for part in ("picture", "sound"))
@@ -84,13 +84,13 @@ def questions() -> list[Question]:
 
 @cache
 def drawing(which: str) -> dict[str, dict]:
-    """The first or the second drawing: name -> size, [width, height], and objects, of which each has an
-    outline and holes, polygons [[x, y], ...] in the picture's pixels."""
+    """The first or the second drawing: name -> size, [width, height], and objects, each with an outline and
+    holes, polygons [[x, y], ...] in the picture's pixels."""
     return json.loads((files(__package__) / f"exam_{which}.json").read_text(encoding="utf-8"))
 
 
 def outlined(name: str, which: str = "first") -> np.ndarray:
-    """(H, W) bool: every animal of the kind, as large as the picture is stored."""
+    """(H, W) bool: every animal of the kind, at the size of the stored picture."""
     size = tuple(drawing(which)[name]["size"])
     mask = np.zeros(size[::-1], bool)
     for one in drawing(which)[name]["objects"]:
@@ -113,16 +113,16 @@ def agreement(name: str) -> float:
 
 
 def still(question: Question, size: int) -> tuple[Tensor, Tensor]:
-    """The picture (3, size, size) uint8, as `predict` shows it to a model: the whole of it, whatever its
-    shape; and the truth (size, size) uint8, 0 or 1."""
+    """The whole picture, whatever its shape, as (3, size, size) uint8, as `predict` shows it to a model; and
+    the ground truth (size, size) uint8, 0 or 1."""
     picture = resized(read_frame(question.picture)[None], (size, size))[0].byte()
     mask = torch.from_numpy(outlined(question.name)).to(torch.uint8)
     return picture, F.interpolate(mask[None, None], (size, size), mode="nearest-exact")[0, 0]
 
 
 def heard(question: Question) -> Tensor:
-    """The recording, (T x RATE,) float32 in [-1, 1] at RATE: its length in whole seconds, rounded, so that
-    each frame hears half a second of it at least; at most LONGEST."""
+    """The recording, (T x RATE,) float32 in [-1, 1] at RATE, rounded to whole seconds, so that each frame
+    hears at least half a second of it; at most LONGEST."""
     samples = read_audio(question.sound, RATE)
     length = RATE * min(max(round(len(samples) / RATE), 1), LONGEST)
     samples = F.pad(samples, (0, max(0, length - len(samples))))[:length]
@@ -132,14 +132,14 @@ def heard(question: Question) -> Tensor:
 def write(root: str | Path, subset: str = "ms3", size: int = 128) -> Path:
     """Writes the exam as test clips in AVSBench's layout, s4's or ms3's, under root; returns root.
 
-    A still is held as long as its recording sounds: a clip has 1 to 5 frames, as one of AVSBench has whose
-    video ends early. More would be heard with silence, of which the other conditions tell. size: side of the
-    frames, pixels. The same arguments again change nothing; otherwise as `sounding_shapes.generate`. Raises
-    FileNotFoundError, with what to type, where the exam was not fetched.
+    A still is held as long as its recording sounds: a clip has 1 to 5 frames, like an AVSBench clip whose
+    video ends early. More frames would be silent, which the other conditions test. size: side of the frames,
+    pixels. The same arguments again change nothing; otherwise as in `sounding_shapes.generate`. Raises
+    FileNotFoundError, with the command to run, if the exam is not downloaded.
     """
     root, spec = Path(root), spec_of(subset)
     if subset == "avss":
-        raise ValueError("the exam's masks are binary, and avss asks for classes. Give s4 or ms3.")
+        raise ValueError("the exam's masks are binary, but avss needs classes. Give s4 or ms3.")
     within(*SIDE, size=size)
     asked = questions()
     truth = hashlib.sha256(json.dumps(drawing("first")).encode()).hexdigest()

@@ -1,6 +1,5 @@
-"""Getting photographs and recordings: from an installation, from packages, or by asking apt. Files from
-outside are hostile: only what is known is read, no more of it than a photograph needs, and kept if its
-SHA-256 is right."""
+"""Gets photographs and recordings: from an installation, from packages, or through apt. Files from outside
+are hostile: only known files are read, each within bounds, and kept only if their SHA-256 is right."""
 from __future__ import annotations
 
 import hashlib
@@ -31,14 +30,14 @@ Found = Iterator[tuple[Source, bytes]]
 
 
 def fetch(collection: Collection, where: str | Path | None = None) -> tuple[Path, list[str]]:
-    """A collection's files into its folder; returns that, and what another release has changed and is left
-    out.
+    """Puts a collection's files into its folder; returns the folder, and the files that another release has
+    changed, which are left out.
 
-    where: a folder with the files, their packages (.deb), or the resource file that holds them (.rcc), in it
-    or further down; or one package or resource file; None: apt is asked (Debian, Ubuntu), unless enough is
-    there. What is there is kept.
-    Raises FileNotFoundError where nothing of it is found, with what can be done, and ValueError for a file
-    that is no package and no resource file.
+    where: a folder with the files, their packages (.deb), or their resource file (.rcc), at any depth; or one
+    package or resource file; None: apt is asked (Debian, Ubuntu), unless there are enough already. Files that
+    are already there are kept.
+    Raises FileNotFoundError, with what can be done, if none of them is found, and ValueError for a file that
+    is neither a package nor a resource file.
     """
     missing = collection.missing()
     if missing and where is not None:
@@ -50,7 +49,7 @@ def fetch(collection: Collection, where: str | Path | None = None) -> tuple[Path
     if len(left) == len(collection.sources):
         held = f"none of the {len(left)} photographs and recordings"
         advice = _ways(collection)
-        raise FileNotFoundError(f"{where or 'the packages that apt has'}: {held} is in it. {advice}")
+        raise FileNotFoundError(f"{where or 'the packages from apt'}: {held} is there. {advice}")
     return collection.folder, left
 
 
@@ -76,7 +75,7 @@ def _keep(found: Found, folder: Path) -> None:
 
 
 class _Search:
-    """Looks for those files of a collection that are missing, in whatever may hold them."""
+    """Looks for the missing files of a collection, wherever they may be."""
 
     def __init__(self, collection: Collection, missing: list[Source]):
         self.packages, self.resource, self.ways = collection.packages, collection.resource, _ways(collection)
@@ -84,7 +83,7 @@ class _Search:
         self.lengths = {len(end) for end in self.by_end}
 
     def source(self, name: str) -> Source | None:
-        """Which one a path is, by its end."""
+        """The source that a path belongs to, by its end."""
         parts = PurePosixPath(name).parts
         ends = (parts[-length:] for length in self.lengths)
         return next((self.by_end[end] for end in ends if end in self.by_end), None)
@@ -105,7 +104,7 @@ class _Search:
 
     def asked_of_apt(self, place: Path) -> Found:
         if not shutil.which("apt-get"):
-            missing = "there is no apt-get here, which would fetch the photographs"
+            missing = "this machine has no apt-get to download them"
             raise FileNotFoundError(f"{missing}. {self.ways}")
         (place / "lists" / "partial").mkdir(parents=True)
         (place / "cache" / "archives" / "partial").mkdir(parents=True)
@@ -127,7 +126,7 @@ class _Search:
             yield from self._package(path)
 
     def _package(self, path: Path) -> Found:
-        """What is wanted of a Debian package, which is an `ar` archive with a tar in it."""
+        """The wanted files of a Debian package, which is an `ar` archive with a tar inside."""
         try:
             with _tar(path, self.ways) as stream, tarfile.open(fileobj=_Counted(stream), mode="r|") as tar:
                 for member in tar:
@@ -135,7 +134,7 @@ class _Search:
                         content = tar.extractfile(member).read()
                         yield from self._content(content, member.name, f"{path}, {member.name}")
         except (tarfile.TarError, lzma.LZMAError, EOFError, RecursionError) as error:
-            raise ValueError(f"{path}: not a readable package ({error}). Fetch it again.") from None
+            raise ValueError(f"{path}: not a readable package ({error}). Download it again.") from None
 
     def _file(self, path: Path) -> Found:
         with path.open("rb") as file:
@@ -147,7 +146,7 @@ class _Search:
         return self.source(name) is not None or PurePosixPath(name).name == self.resource
 
     def _content(self, content: bytes, name: str, called: str) -> Found:
-        """A file that is wanted by its name, or what is wanted of a resource file."""
+        """A file that is wanted by its name, or the wanted files of a resource file."""
         if source := self.source(name):
             yield source, content
             return
@@ -155,11 +154,11 @@ class _Search:
             for inside, unpacked in rcc.wanted_files(content, self.source):
                 yield self.source(inside), unpacked
         except ValueError as error:
-            raise ValueError(f"{called}: not a readable resource file: it {error}. Fetch it again.") from None
+            raise ValueError(f"{called}: not a readable resource file: it {error}. Get it again.") from None
 
 
 class _Counted:
-    """A stream that ends in an error where a package would not."""
+    """A stream that raises an error beyond the size of a real package."""
 
     def __init__(self, stream: IO[bytes]):
         self.stream, self.left = stream, LARGEST_PACKAGE
@@ -194,4 +193,4 @@ def _tar(path: Path, ways: str) -> Iterator[IO[bytes]]:
             if not size.isdigit():
                 break
             file.seek(int(size) + int(size) % 2, os.SEEK_CUR)
-    raise ValueError(f"{path}: holds no data.tar.xz, the one form that is read where dpkg-deb is missing.")
+    raise ValueError(f"{path}: has no data.tar.xz, the only form that can be read without dpkg-deb.")

@@ -1,5 +1,5 @@
-"""A reader of Qt's resource files (.rcc), which hold a tree of named files. Whatever their numbers say, no
-more is read than there is, no entry twice, and no more unpacked than is allowed."""
+"""A reader of Qt's resource files (.rcc), which hold a tree of named files. Whatever their numbers claim,
+nothing is read beyond the end, no entry is read twice, and the unpacked size is bounded."""
 from __future__ import annotations
 
 import struct
@@ -18,14 +18,14 @@ UNPACKED = 64 << 20  # bytes of all that is asked for
 def wanted_files(content: bytes, is_wanted: Callable[[str], object]) -> Iterator[tuple[str, bytes]]:
     """Path and content of those files whose path is wanted, such as gcompris/src/.../animals/cat.webp.
 
-    content: of the whole .rcc. Raises ValueError, which does not name it, where it is none, is cut off or
-    damaged, or unpacks to too much; and for a wanted file that zstd compressed.
+    content: of the whole .rcc. Raises ValueError, without the file's name, if it is not a resource file, is
+    cut off or damaged, or unpacks to too much; and for a wanted file that is compressed by zstd.
     """
     if content[:4] != MAGIC:
-        raise ValueError(f"begins with {content[:4]!r}, and a Qt resource file with {MAGIC!r}")
+        raise ValueError(f"begins with {content[:4]!r}, but a Qt resource file with {MAGIC!r}")
     version, tree, data, names = _read(content, ">4I", 4)
     if version not in VERSIONS:
-        raise ValueError(f"is of version {version}; versions {VERSIONS[0]} to {VERSIONS[-1]} are read")
+        raise ValueError(f"has version {version}; expected {VERSIONS[0]} to {VERSIONS[-1]}")
     entry = 14 if version == 1 else 22  # bytes: later versions add a date
     seen, waiting, left = {0}, [(0, "", 0)], UNPACKED
     while waiting:
@@ -51,13 +51,13 @@ def wanted_files(content: bytes, is_wanted: Callable[[str], object]) -> Iterator
 
 
 def _read(content: bytes, form: str, place: int) -> tuple[int, ...]:
-    """Numbers from a place on. Raises ValueError where the file ends before."""
+    """Numbers from an offset. Raises ValueError if the file ends before."""
     return struct.unpack(form, _bytes(content, place, struct.calcsize(form)))
 
 
 def _bytes(content: bytes, place: int, length: int) -> bytes:
     if place + length > len(content):
-        ends = f"it has {len(content):,} bytes, and names byte {place + length:,}"
+        ends = f"it has {len(content):,} bytes but refers to byte {place + length:,}"
         raise ValueError(f"is cut off or damaged: {ends}")
     return content[place : place + length]
 
@@ -69,9 +69,9 @@ def _name(content: bytes, place: int) -> str:
     try:
         name = _bytes(content, place + 6, 2 * length).decode("utf-16-be")
     except UnicodeDecodeError:
-        raise ValueError("has a name that is no text") from None
+        raise ValueError("has a name that is not text") from None
     if name in (".", "..") or set(name) & {"/", "\\", "\0"}:
-        raise ValueError(f"has the name {name!r}, which no file may have")
+        raise ValueError(f"has the name {name!r}, which is not allowed")
     return name
 
 
@@ -92,5 +92,5 @@ def _unpacked(content: bytes, place: int, flags: int, most: int, path: str) -> b
     except zlib.error as error:
         raise ValueError(f"has {path[-80:]!r} damaged ({error})") from None
     if not stream.eof or len(unpacked) != length:
-        raise ValueError(f"has {path[-80:]!r} damaged: it unpacks to another length than it says")
+        raise ValueError(f"has {path[-80:]!r} damaged: it does not unpack to the length it claims")
     return unpacked

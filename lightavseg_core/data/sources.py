@@ -1,5 +1,5 @@
-"""Others' files that are used and do not come with the workbook: known by their SHA-256, kept in the user's
-cache. `fetching` gets them."""
+"""Files of others that are used but not shipped with the workbook: identified by SHA-256 and kept in the
+user's cache. `fetching` downloads them."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from .._common.files import sha256
 
 
 class Source(NamedTuple):
-    """A file. path: how its path ends wherever it is found. kept: its path in its collection's folder."""
+    """A file. path: the end of its path, wherever it is found. kept: its path in its collection's folder."""
 
     path: str
     kept: str
@@ -20,9 +20,9 @@ class Source(NamedTuple):
 
 
 class Collection(NamedTuple):
-    """Files that are fetched together. folder: where they are kept, whether they are there or not. packages:
-    Debian's that hold them. otherwise: what else may hold them, in words. is_enough: whether what is kept
-    will do. resource: the name of Qt's resource file in which they lie there, if they do."""
+    """Files that are downloaded together. folder: where they are kept, whether it exists or not. packages:
+    the Debian packages with them. otherwise: other places for them, in words. is_enough: whether the kept
+    files are enough. resource: the name of the Qt resource file that holds them there, if any."""
 
     folder: Path
     packages: tuple[str, ...]
@@ -36,10 +36,10 @@ class Collection(NamedTuple):
 
 
 def cache(name: str) -> Path:
-    """Where a collection is kept on this machine."""
+    """The folder of a collection on this machine."""
     return user_cache_path("lightavseg-workbook") / name
 
 
 def is_right(path: Path, source: Source) -> bool:
-    """Whether a file is there, with the contents that are known."""
+    """Whether a file exists and has the known content."""
     return path.is_file() and sha256(path) == source.sha256

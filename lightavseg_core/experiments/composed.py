@@ -1,5 +1,5 @@
-"""Clips composed in memory: pictures of one origin with sounds of another. If only one of the two is new to a
-model, what its score loses is lost by that one: the eye or the ear."""
+"""Clips composed in memory: pictures from one source with sounds from another. If only one of the two is new
+to a model, that one, the eye or the ear, explains the loss of the score."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def model_with_files(folder: str) -> tuple[AVSModel, dict[str, str]]:
 
 
 def pictures_of(scene: Scene, cast: Cast, size: int) -> Pictures:
-    """What a scene shows; the truth is what sounds in it."""
+    """The pictures of a scene; the ground truth is what sounds in it."""
     frames, objects = draw_pictures(scene, cast, size)
     truth = np.zeros(frames.shape[:3], bool)
     for thing in objects:
@@ -38,13 +38,13 @@ def pictures_of(scene: Scene, cast: Cast, size: int) -> Pictures:
 
 
 def sound_of(scene: Scene, cast: Cast) -> Tensor:
-    """What is heard in a scene: (samples,) float32 at RATE."""
+    """The sound of a scene: (samples,) float32 at RATE."""
     tracks, noise = draw_tracks(scene, cast)
     return torch.from_numpy(tracks.sum(0) + noise).float()
 
 
 def clip(model: AVSModel, name: str, pictures: Pictures, sound: Tensor) -> dict:
-    """An item as of `data.AVSBench`, as long as the shorter of the two. sound: (samples,) at RATE."""
+    """An item as in `data.AVSBench`, as long as the shorter of the two. sound: (samples,) at RATE."""
     frames, truth = pictures
     seconds = min(len(frames), len(sound) // RATE)
     heard = resample(sound, RATE, model.front_end.sample_rate)
@@ -58,6 +58,6 @@ def clip(model: AVSModel, name: str, pictures: Pictures, sound: Tensor) -> dict:
 
 
 def scores(model: AVSModel, clips: Sequence[dict]) -> dict[str, float]:
-    """M_J, and the share of the pixels that is marked."""
+    """M_J, and the share of marked pixels."""
     found = evaluate(model, list(clips))
     return {name: found[name] for name in ("M_J", "foreground_share")}

@@ -1,4 +1,4 @@
-"""How a model does in the exam (`data.exam`): each picture with its own recording, with the others', and in
+"""Scores of a model in the exam (`data.exam`): each picture with its own recording, with the others', and in
 silence; and crosswise with SoundingPhotos, which tells whether the eye or the ear fails.
 
 Nine pictures are too few for an interval: each is reported singly, and means are means of these pictures.
@@ -33,14 +33,14 @@ def examine(folder: str | Path, out: Path, scenes: int = SCENES, seed: int = 0) 
     """Scores a model of binary masks in the exam; writes the result, with its provenance, to `out`.
 
     `animals` holds a row for each picture: agreement, the IoU of the two drawings; share, of the picture that
-    is truth; and scores, each with M_J and foreground_share:
+    is in the ground truth; and scores, each with M_J and foreground_share:
     heard_with: each of the nine recordings. own: its own. swapped: the mean of the others. silent: silence.
     level: its own, as loud as the sounds of SoundingPhotos.
-    both known, new to the eye, new to the ear, both new: crosswise, for the eight kinds that SoundingPhotos
-    has. Pictures and recordings are SoundingPhotos'; the picture is the exam's; the recording is; both are,
-    which is `own` again.
+    both known, new to the eye, new to the ear, both new: crosswise, for the eight kinds that are also in
+    SoundingPhotos. Picture and recording are from SoundingPhotos; only the picture is from the exam; only the
+    recording is; both are, which equals `own`.
     `means`: over the pictures, without intervals.
-    Raises FileNotFoundError, with what to type, where photographs or the exam are missing.
+    Raises FileNotFoundError, with the command to run, if photographs or the exam are missing.
     """
     model, files = model_with_files(folder)
     asked, cast, size = exam.questions(), cast_named("photos"), model.config.size
@@ -81,8 +81,8 @@ def lines(found: Mapping) -> list[str]:
 
 
 def marks(folder: str | Path) -> list[tuple[Tensor, Tensor, dict[str, Tensor]]]:
-    """What a model marks in the first second of each picture, as `plots.prediction_grid` shows it: the frame,
-    the truth, and the masks with its own sound and in silence. Raises as `examine`."""
+    """What a model marks in the first second of each picture, for `plots.prediction_grid`: the frame, the
+    ground truth, and the masks with its own sound and in silence. Raises what `examine` raises."""
     model, _ = model_with_files(folder)
     shown = []
     for one in exam.questions():
@@ -95,7 +95,7 @@ def marks(folder: str | Path) -> list[tuple[Tensor, Tensor, dict[str, Tensor]]]:
 
 
 def _held(question: exam.Question, size: int) -> Pictures:
-    """A picture and its truth, as long as the longest recording."""
+    """A picture and its ground truth, held as long as the longest recording."""
     picture, truth = exam.still(question, size)
     return picture.expand(exam.LONGEST, -1, -1, -1), truth.expand(exam.LONGEST, -1, -1)
 
@@ -109,7 +109,7 @@ def _mean(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _alone(model: AVSModel, name: str, still: Pictures, sounds: Mapping[str, Tensor]) -> dict:
-    """Scores of a picture with each recording, held as long as this lasts, and in silence."""
+    """Scores of a picture with each recording, held as long as it lasts, and in silence."""
     own = sounds[name]
     heard_with = {other: scores(model, [clip(model, name, still, sound)]) for other, sound in sounds.items()}
     as_loud = own * LEVEL / own.square().mean().sqrt()
@@ -137,7 +137,7 @@ def _scenes(categories: Collection[str], cast: Cast, most: int, seed: int) -> di
 def _crosswise(
     model: AVSModel, cast: Cast, still: Pictures, sound: Tensor, scenes: Sequence[Scene], size: int
 ) -> dict:
-    """Scores of the cells in which something is SoundingPhotos'."""
+    """Scores of the combinations with something from SoundingPhotos."""
     clips = {name: [] for name in CROSSWISE[:3]}
     for number, scene in enumerate(scenes):
         name, pictures, own = f"scene {number}", pictures_of(scene, cast, size), sound_of(scene, cast)

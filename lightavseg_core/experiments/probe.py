@@ -1,5 +1,5 @@
-"""What a trained ear knows: a linear probe names what sounds from the vectors of a frozen audio encoder
-(Alain and Bengio, 2016). The layer that named it in pretraining is not kept with a model."""
+"""What a trained ear knows: a linear probe (Alain and Bengio, 2016) tells from the vectors of a frozen audio
+encoder what sounds. A model does not keep the layer that did so in pretraining."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -24,8 +24,8 @@ Tagger = Callable[[Tensor], Tensor]
 def probe(model: AVSModel, cast: Cast, seed: int = 0) -> Tagger:
     """Returns a function: log-mels (N, 1, F, M) -> (N, categories) bool, the categories that sound.
 
-    It is a logistic regression, fitted by L-BFGS with scikit-learn's default weight decay (C = 1), on new
-    mixtures of the individuals that models are trained on, those of all categories.
+    It is a logistic regression, fitted by L-BFGS with scikit-learn's default weight decay (C = 1) on new
+    mixtures of the individuals that models are trained on, from all categories.
     """
 
     @torch.no_grad()

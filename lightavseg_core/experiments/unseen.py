@@ -1,10 +1,10 @@
-"""Individuals that a model has never seen or heard, against their siblings that it was trained on: a drake
-for a duck, a doe for a deer. The same scenes are shown with either, and heard with either.
+"""Individuals that a model has never seen or heard, against their siblings, which it was trained on: a drake
+for a duck, a doe for a deer. The same scenes are scored with the pictures and the sounds of either.
 
-Eye and ear are told apart by changing one of them and keeping the other: unseen pictures with the siblings'
-sounds show what the eye loses, the siblings' pictures with unseen sounds what the ear loses. Selecting the
-seconds in which the ear is right would compare different seconds, and easier ones. The ear is also asked
-directly, by a linear probe (`probe`).
+Eye and ear are told apart by changing one and keeping the other: unseen pictures with the siblings' sounds
+show what the eye loses, the siblings' pictures with unseen sounds what the ear loses. Selecting the seconds
+in which the ear is right would compare different, easier seconds. The ear is also tested directly, by a
+linear probe (`probe`).
 """
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def compare_individuals(folder: str | Path, out: Path, clips: int = CLIPS, seed:
 
     The result holds, as means over clips with 95% intervals (bootstrap over clips):
     M_J, foreground_share: by who is shown (siblings, unseen) and what is heard (siblings, unseen; swapped,
-    the sound of the next clip; silent). losses: what M_J loses from the siblings to the unseen individuals,
-    by the eye, the ear, and both. sets_right: the share of seconds in which the probe names everything that
-    sounds and nothing else, and its loss. by_clip: the M_J of each clip, without intervals.
-    Raises FileNotFoundError, with what to type, where the photographs are missing.
+    the sound of the next clip; silent). losses: how much M_J falls from the siblings to the unseen
+    individuals, by the eye, the ear, and both. sets_right: the share of seconds in which the probe names
+    exactly what sounds, and its loss. by_clip: the M_J of each clip, without intervals.
+    Raises FileNotFoundError, with the command to run, if the photographs are missing.
     """
     model, files = model_with_files(folder)
     cast = cast_named("photos")
@@ -85,7 +85,7 @@ def _told(interval: Mapping[str, float]) -> str:
 
 
 def _scene(cast: Cast, who: str, index: int, seed: int) -> Scene:
-    """A scene of SoundingPhotos' ms3, drawn for siblings; unseen individuals then take their places."""
+    """A scene of SoundingPhotos' ms3, drawn with siblings, whose places unseen individuals then take."""
     recipe = Recipe("ms3", {}, 0, seed, cast=cast.name, individuals="siblings")
     scene = draw_scene(recipe, cast, "test", index)
     if who == "siblings":
@@ -109,7 +109,7 @@ def _marked(model: AVSModel, cast: Cast, scenes: Sequence[Mapping], sounds: Sequ
 
 
 def _picked(marked: Mapping, name: str) -> dict[str, dict[str, Tensor]]:
-    """One of the scores, (clips, 1) in each cell."""
+    """One of the scores, as (clips, 1) in each cell."""
     return {
         shown: {heard: torch.tensor([[one[name]] for one in of_cell]) for heard, of_cell in cells.items()}
         for shown, cells in marked.items()

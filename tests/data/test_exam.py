@@ -68,7 +68,7 @@ def test_what_is_broken_or_another_release(tmp_path, monkeypatch, capsys):
     resource_file(tmp_path / "usr", {**paths, f"gcompris/{FOLDER}/yak.ogg": b"another release"})
     code, _, error = run(capsys, "data", "fetch", "exam", "--from", resource)
     assert code == 2 and f"{FOLDER}/yak.ogg: missing or from another release; left out" in error
-    assert "1 of the exam's 4 files are missing. `lightavseg data fetch exam`" in error
+    assert "1 of the exam's 4 files are missing. Run `lightavseg data fetch exam`" in error
     code, _, error = run(capsys, "data", "make", tmp_path / "data", "--cast", "exam")
     assert code == 2 and "1 of the exam's 4 files are missing" in error and not (tmp_path / "data").exists()
     resource.write_bytes(whole)
@@ -114,7 +114,7 @@ def test_the_same_bytes_once(farm, tmp_path, capsys):
     generate(tmp_path / "shapes", "ms3", {"test": 1}, 32, workers=1)
     with pytest.raises(FileExistsError, match="another ms3 dataset"):
         exam.write(tmp_path / "shapes", size=32)
-    with pytest.raises(ValueError, match="masks are binary, and avss asks for classes"):
+    with pytest.raises(ValueError, match="masks are binary, but avss needs classes"):
         exam.write(tmp_path / "avss", "avss")
     given = "--twins", "--seed", 3
     code, _, error = run(capsys, "data", "make", tmp_path / "x", "--cast", "exam", *given)

@@ -159,7 +159,7 @@ def test_apt_is_asked(installed, tmp_path, monkeypatch):
     assert fetch()[1] == ["templates/rock.jpg"] and (tmp_path / "log").read_text() == asked  # enough is there
     shutil.rmtree(tmp_path / "cache")
     monkeypatch.setattr(fetching.shutil, "which", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="no apt-get here.*Give --from"):
+    with pytest.raises(FileNotFoundError, match="has no apt-get to download.*Give --from"):
         fetch()
 
 

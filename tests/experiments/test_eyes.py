@@ -23,7 +23,7 @@ def test_they_differ_in_the_weights_that_they_begin_with():
 
 def test_missing_weights_are_said_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with pytest.raises(FileNotFoundError, match="57934424.pth: missing. Run `lightavseg download effi"):
+    with pytest.raises(FileNotFoundError, match="57934424.pth: missing. Run `lightavseg download "):
         sweep.sweep(["eyes"], tmp_path / "out", tmp_path / "work", budget=runs.SMOKE)
     assert not (tmp_path / "work").exists()
 
