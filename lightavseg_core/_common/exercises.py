@@ -1,5 +1,5 @@
-"""Exercises that answer: what is right, what is missing, and which mistake it looks like; and guesses, which
-stand beside what is measured afterwards."""
+"""Exercises that answer: what is right, what is missing, and which mistake it looks like; and guesses, shown
+later beside what was measured."""
 from __future__ import annotations
 
 import os
@@ -15,7 +15,7 @@ _guesses: dict[str, Any] = {}
 
 
 class Mistake(NamedTuple):
-    """found: what somebody who makes it returns for these arguments; hint: what to tell them."""
+    """found: what an answer with this mistake returns for the arguments; hint: what to tell its author."""
 
     arguments: Any
     found: Any
@@ -23,8 +23,8 @@ class Mistake(NamedTuple):
 
 
 class NotYet(AssertionError):
-    """An exercise is not solved. taken_for: the place of the mistake that it was taken for, or "unknown", or
-    "gap"."""
+    """An exercise is not solved. taken_for: the index of the recognized mistake, "unknown", or "gap" if
+    nothing is written yet."""
 
     def __init__(self, message: str, taken_for: int | str):
         super().__init__(message)
@@ -40,16 +40,16 @@ def check(
     mistakes: Sequence[tuple[Any, Any, str]] = (),
     tolerance: float = 1e-4,
 ) -> None:
-    """Say whether an exercise is solved: "✔ name: pass"; "○ name: your turn" where nothing is written yet;
-    else "✘ name: not yet", with a hint, and what was found.
+    """Say whether an exercise is solved: "✔ name: pass"; "○ name: your turn" if nothing is written yet;
+    otherwise "✘ name: not yet", with a hint and what was found.
 
-    cases: pairs (arguments, expected); several arguments come as a tuple. What is expected is a number, an
-    array, a tensor of any shape (compared within tolerance, relative and absolute), a string, a list, tuple
-    or dict of these, or a function that returns True for a right result.
-    mistakes: triples (arguments, found, hint): who returns `found`, which is given as what is expected is,
-    has made a mistake that the hint speaks to. The first that fits is told, and `hint` where none does.
+    cases: pairs (arguments, expected); several arguments come as a tuple. `expected` is a number, an array,
+    a tensor of any shape (compared within tolerance, relative and absolute), a string, a list, tuple or dict
+    of these, or a function that returns True for a correct result.
+    mistakes: triples (arguments, found, hint). An answer that returns `found`, which takes the same forms as
+    `expected`, has made the mistake that the hint explains. The first match is shown; without one, `hint`.
 
-    Never raises for what the candidate does, or returns, or leaves open (`...`, None), but under LAV_STRICT=1
+    Never raises, whatever the candidate does, returns or leaves open (`...`, None); under LAV_STRICT=1 it
     raises `NotYet`.
     """
     results = [_called(candidate, arguments) for arguments, _ in cases]
@@ -71,21 +71,20 @@ def check(
 
 
 def yours(name: str) -> Callable | None:
-    """The reader's answer to an exercise, once its check has passed; until then None, and a line says so."""
+    """The reader's answer to an exercise, once its check has passed; until then None, with a printed line."""
     if name not in _solved:
         print(f"this cell waits for your answer to {name!r}")
     return _solved.get(name)
 
 
 def guess(name: str, expected: Any) -> None:
-    """Keep what the reader expects to be measured: a number, words, or several of them in a dict; `...` is
-    nothing yet."""
+    """Keep the reader's guess at a measurement: a number, words, or a dict of them; `...` means none yet."""
     _guesses[name] = expected
     print(f"○ {name}: your guess, in place of the dots" if _open(expected) else f"{name}: kept")
 
 
 def beside(name: str, measured: Any) -> None:
-    """Show what was measured beside the reader's guess of that name, a line for each value. Nobody judges."""
+    """Show what was measured beside the reader's guess of that name, a line for each value, no verdict."""
     expected = _guesses.get(name, ...)
     if not isinstance(expected, dict) or not isinstance(measured, dict):
         print(f"{name}: {_both(expected, measured)}")
@@ -111,7 +110,7 @@ def _tell(failure: NotYet) -> None:
 
 
 def _called(candidate: Callable, arguments: Any) -> Any:
-    """What it returns, or the exception that it raises."""
+    """What the candidate returns, or the exception that it raises."""
     try:
         return candidate(*(arguments if isinstance(arguments, tuple) else (arguments,)))
     except Exception as error:
@@ -130,7 +129,7 @@ def _problem(arguments: Any, wanted: Any, found: Any, tolerance: float) -> str |
 
 
 def _is(found: Any, wanted: Any, tolerance: float) -> bool:
-    """Whether a result is what is wanted; an exception is what its class, or a function, accepts."""
+    """Whether a result is the wanted one; an exception matches its class, or a function that accepts it."""
     if isinstance(wanted, type) and issubclass(wanted, Exception):
         return isinstance(found, wanted)
     if isinstance(found, Exception):
@@ -171,7 +170,7 @@ def _array(value: Any) -> np.ndarray:
 
 
 def readable(value: Any) -> str:
-    """Numbers to four digits, small arrays whole, of others the shape and the range."""
+    """Numbers to four digits, small arrays in full, larger ones as shape and range."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key!r}: {readable(one)}" for key, one in value.items()) + "}"
     if isinstance(value, (set, frozenset)):
