@@ -53,6 +53,11 @@ class Cutouts(Cast):
         self._pictures: dict[Path, Image.Image] = {}
         self._sounds: dict[Path, np.ndarray] = {}
 
+    @property
+    def used(self) -> set[Path]:
+        """The files that were read so far; to measure the things, their pictures are all read."""
+        return {*self._pictures, *self._sounds}
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of everything that clips depend on: what is shown and heard, and as which category."""

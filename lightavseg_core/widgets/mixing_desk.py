@@ -17,6 +17,7 @@ from ..data.mixing import mix, tracks
 from ..data.scored import check_datasets
 from ..data.writing import wav
 from . import canvas, seen
+from .challenges import Thing, challenges, points
 from .desk_clip import DeskClip, Source
 from .panel import WRAPPED, Panel, Picture, all_or_nothing, control, discard, second_slider, titled
 
@@ -49,10 +50,10 @@ class MixingDesk(Panel):
     noise and another clip's sound, a donor's, may be added. Volumes are amplitude factors, 0 to 2; noise of
     volume 1 is as loud as the clip. A mix that would overload is turned down as a whole. The truth is what
     sounds in the mix. A method that looks at each frame by itself is asked for the shown second only, another
-    for the whole clip. While a change is worked on, the front end of ipywidgets keeps only the newest value
-    of a slider that moves, so none queue up. An error appears in the last line, and the pictures stay as they
-    were; where a clip cannot be read, the list too goes back to the one that they show. Where no widget can
-    run, a grid of pictures takes its place.
+    for the whole clip. A challenge says what to bring about, and counts points. While a change is worked on,
+    the front end of ipywidgets keeps only the newest value of a slider that moves, so none queue up. An error
+    appears in the last line, and the pictures stay as they were; where a clip cannot be read, the list too
+    goes back to the one that they show. Where no widget can run, a grid of pictures takes its place.
 
     model: any method. dataset: its size is that of the pictures; heard is through the model's front end.
     index, second: what is shown first. Raises ValueError for a clip or second that is not there, and for the
@@ -85,6 +86,9 @@ class MixingDesk(Panel):
         self.donor = Strip("donor's sound", "donor", self._on_change, on=False)
         others = {"options": clips, "value": donor, "description": "of clip"}
         self.donor_clip = control("donor-clip", Dropdown, "300px", **others)
+        tasks = [("none", None), *((task["title"], k) for k, task in enumerate(challenges()))]
+        dared = {"options": tasks, "value": None, "description": "challenge"}
+        self.challenge = control("challenge", Dropdown, "300px", **dared)
         self.audio = control("audio", ipywidgets.Audio, "360px", format="wav", autoplay=False, loop=False)
         self.frame, self.truth, self.mask = Picture("frame"), Picture("truth", "png"), Picture("mask", "png")
         self.maps = Picture("maps", max_width="100%")
@@ -94,7 +98,9 @@ class MixingDesk(Panel):
         self.clip.observe(self._on_clip, "value")
         self.second.observe(self._on_change, "value")
         self.donor_clip.observe(self._on_change, "value")
-        controls = VBox([self.faders, self.noise, self.donor, self.donor_clip, self.audio])
+        self.challenge.observe(self._on_change, "value")
+        mixer = [self.faders, self.noise, self.donor, self.donor_clip]
+        controls = VBox([*mixer, self.challenge, self.audio])
         shown = {"frame": self.frame, "truth: what sounds": self.truth, "what the model marks": self.mask}
         row = HBox([self.clip, self.play, self.second], layout=WRAPPED)
         self.lay_out(row, HBox([controls, VBox([titled(shown), self.maps])], layout=WRAPPED))
@@ -199,7 +205,22 @@ class MixingDesk(Panel):
         turned = f"; the mix is turned down to {self.factor:.0%}" if self.factor < 1 else ""
         milliseconds = (time.perf_counter() - self.started) * 1e3
         lines.append(f"{seen.about_mask(mask, truth)}{turned}; updated in {milliseconds:.0f} ms")
+        if self.challenge.value is not None:
+            lines.append(self._points(challenges()[self.challenge.value], levels, t))
         return "<br>".join(lines)
+
+    def _points(self, challenge: dict, levels: list[float], t: int) -> str:
+        """What the setting is worth: of the objects that second t shows."""
+        things = []
+        for source, level in zip(self.sources, levels):
+            area = source.masks[t]
+            if area.any():
+                sounding, marked = bool(source.sounding[t]), (self.seen.mask & area).sum() / area.sum()
+                things.append(Thing(sounding, sounding and level > 0, level, marked.item()))
+        as_recorded = set(levels) == {1} and not self.noise.level and not self.donor.level
+        found = points(challenge, things, as_recorded)
+        passed = ", done" if found >= challenge["pass"] else f". Hint: {challenge['hint']}"
+        return f"<b>{challenge['text']}</b> {found} of 100 points{passed}"
 
     def still(self) -> tuple[list[list[np.ndarray]], str]:
         t, side, clip, count = self.second.value, canvas.MAP + 16, self.on_desk, len(self.on_desk.sounds)

@@ -25,14 +25,18 @@ sys.path.insert(0, str(HERE))
 
 import clips  # noqa: E402
 import editions  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
 import lightavseg_core as lav  # noqa: E402
 from lightavseg_core.data import AVSBench  # noqa: E402
+from lightavseg_core.data.mixing import mix, tracks  # noqa: E402
 from lightavseg_core.data.sounding_shapes import generate  # noqa: E402
 from lightavseg_core.deploy import web  # noqa: E402
-from lightavseg_core.deploy.export import clips_of  # noqa: E402
+from lightavseg_core.deploy.export import Clip, clips_of  # noqa: E402
+from lightavseg_core.models.base import AVSModel  # noqa: E402
 
-COMPARED = 40  # training clips, of a second each, on which the exported forms are compared with PyTorch
+COMPARED = 32  # training clips on which the exported forms are compared with PyTorch
 
 
 def node_modules() -> None:
@@ -52,12 +56,27 @@ def node_modules() -> None:
     installed.touch()
 
 
+def mixes(model: AVSModel, data: AVSBench) -> list[Clip]:
+    """Of each clip the middle second as recorded, and twice as visitors mix it: anything between silence and
+    double, half of the time with white noise."""
+    rng, found = np.random.default_rng(0), []
+    for index, (frames, log_mel) in enumerate(clips_of(data, 1, len(data))):
+        sounds = torch.stack([track.sound for track in tracks(data, index)])
+        found.append((frames, log_mel))
+        for noise in (0.0, rng.uniform(0, 1)):
+            gains = rng.choice([0, 1, rng.uniform(0, 2)], len(sounds))
+            waveform, _ = mix(sounds, gains.tolist(), noise, seed=index)
+            middle = (len(data[index]["frames"]) - 1) // 2
+            found.append((frames, model.front_end(waveform, torch.tensor([middle]))[None]))
+    return found
+
+
 def export(edition: str, folder: Path) -> None:
     """model.onnx, as small as its masks allow, and model-fp32.onnx."""
     model = lav.load_model(ROOT / "checkpoints" / clips.CHECKPOINTS[edition]).eval()
     with TemporaryDirectory() as root:
         generate(root, "ms3", {"train": COMPARED}, model.config.size, cast=edition)
-        compared = clips_of(AVSBench(root, "ms3", "train", front_end=model.front_end), 1, COMPARED)
+        compared = mixes(model, AVSBench(root, "ms3", "train", front_end=model.front_end))
     traced = web.Traced(model, compared, clips.CHECKPOINTS[edition], "make live")
     for name, precision in (("model.onnx", "smallest"), ("model-fp32.onnx", "fp32")):
         found = traced.write(folder / name, precision)
@@ -69,8 +88,8 @@ def build(edition: str, out: Path) -> None:
     with TemporaryDirectory() as assets:
         folder = Path(assets)
         export(edition, folder)
-        clips.write(edition, folder)
-        editions.write(edition, folder)
+        cast = clips.write(edition, folder)
+        editions.write(edition, folder, cast)
         shutil.copy(ROOT / "lightavseg_core/widgets/challenges.json", folder)
         (out / edition).mkdir(parents=True, exist_ok=True)
         subprocess.run(["node", HERE / "build.mjs", folder, out / edition], check=True, cwd=HERE)

@@ -25,6 +25,7 @@ import lightavseg_core as lav
 from lightavseg_core.data.cast import RATE, Cast
 from lightavseg_core.data.casting import cast_named
 from lightavseg_core.data.images import prepare_frame
+from lightavseg_core.data.photos import photos, photos_folder
 from lightavseg_core.data.scenes import Recipe, Scene, draw_pictures, draw_scene, draw_tracks
 
 CHECKPOINTS = {"shapes": "tiny", "photos": "photos"}
@@ -99,15 +100,18 @@ def write_clip(
     return {"name": f"ms3_{SPLIT}_{index:05d}", "seconds": len(frames), "start": second, "objects": shown}
 
 
-def write(edition: str, folder: Path) -> None:
+def write(edition: str, folder: Path) -> Cast:
+    """Returns the cast, which knows what it has read for these clips."""
     folder.mkdir(parents=True, exist_ok=True)
-    cast, model = cast_named(edition), lav.load_model(Path("checkpoints", CHECKPOINTS[edition])).eval()
+    cast = photos(photos_folder()) if edition == "photos" else cast_named(edition)
+    model = lav.load_model(Path("checkpoints", CHECKPOINTS[edition])).eval()
     size = model.config.size
     clips = []
     for number, (index, second) in enumerate(chosen(cast, size)):
         clips.append(write_clip(folder, number, index, second, cast, model))
     about = {"edition": edition, "rate": RATE, "size": size, "view": VIEW, "clips": clips}
     (folder / "clips.json").write_text(json.dumps(about))
+    return cast
 
 
 if __name__ == "__main__":

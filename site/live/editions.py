@@ -3,12 +3,11 @@ photographs, its sources."""
 
 from __future__ import annotations
 
-import json
 import os
 import tarfile
 from pathlib import Path
 
-from lightavseg_core.data.casting import cast_named
+from lightavseg_core.data.cast import Cast
 from lightavseg_core.data.cutouts import Cutout, Cutouts
 
 HERE = Path(__file__).resolve().parent
@@ -17,8 +16,8 @@ NAME = "Part of the audio-visual segmentation workbook"
 OURS = ("site/live", "lightavseg_core", "Makefile", "pyproject.toml", "LICENSE", "README.md")
 
 
-def write(edition: str, folder: Path) -> None:
-    """footer.html and notices.txt into a folder that clips.py has written into, and any sources.tar.gz."""
+def write(edition: str, folder: Path, cast: Cast) -> None:
+    """footer.html and notices.txt, and any sources.tar. cast: as it was left by what made the clips."""
     repository = os.environ.get("GITHUB_REPOSITORY")  # where a workflow builds the page
     workbook = f'<a href="https://github.com/{repository}">{NAME}</a>' if repository else NAME
     footer = (HERE / "notices" / f"{edition}.html").read_text().format(workbook=workbook)
@@ -27,8 +26,7 @@ def write(edition: str, folder: Path) -> None:
     parts["ONNX Runtime Web: MIT"] = HERE / "notices" / "onnxruntime.txt"
     texts = [f"{title}\n\n{path.read_text()}" for title, path in parts.items()]
     if edition == "photos":
-        cast = cast_named("photos")
-        things = shown(cast, folder)
+        things = [cutout for cutout in cast.cutouts if cast.used.intersection(cutout.sounds)]
         texts.insert(0, credits(things))
         texts.append("This page as a whole: GPL-3.0-or-later\n\n" + licence("GPL-3.0-or-later"))
         texts.append("Photographs and recordings: GPL-2.0-or-later\n\n" + licence("GPL-2.0-or-later"))
@@ -38,13 +36,6 @@ def write(edition: str, folder: Path) -> None:
 
 def licence(name: str) -> str:
     return (ROOT / "LICENSES" / f"{name}.txt").read_text()
-
-
-def shown(cast: Cutouts, folder: Path) -> list[Cutout]:
-    """Those of a cast that are in the clips, by their categories."""
-    clips = json.loads((folder / "clips.json").read_text())["clips"]
-    names = {thing["name"] for clip in clips for thing in clip["objects"]}
-    return [cutout for cutout in cast.cutouts if cutout.category in names and not cutout.unseen]
 
 
 def credits(things: list[Cutout]) -> str:
@@ -68,5 +59,5 @@ def write_sources(path: Path, cast: Cutouts, things: list[Cutout]) -> None:
         for thing in things:
             for file in (thing.picture, *thing.sounds):
                 archive.add(file, f"media/{thing.category}/{file.name}", filter=kept)
-        for file in cast.backgrounds:
+        for file in sorted(cast.used.intersection(cast.backgrounds)):
             archive.add(file, f"media/backgrounds/{file.name}", filter=kept)

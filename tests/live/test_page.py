@@ -1,0 +1,344 @@
+"""The page as a visitor meets it: what it asks for, what it may do, with which hands it works."""
+
+import gzip
+import json
+import re
+import struct
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from helpers import live
+from onnx import numpy_helper
+from PIL import Image
+
+import lightavseg_core as lav
+from lightavseg_core.data.writing import wav
+from lightavseg_core.widgets.challenges import Thing, challenges, points
+
+pytestmark = pytest.mark.slow
+AXE = live.LIVE / "node_modules/axe-core/axe.min.js"
+
+
+# Which pixels of the second that is shown belong to a thing.
+AREA = """(name) => {
+  const { clip, state } = live, n = clip.size ** 2, k = clip.objects.findIndex((one) => one.name === name);
+  return [...clip.where.subarray(state.second * n, (state.second + 1) * n)].map((x) => x === k + 1);
+}"""
+
+
+def names(desk):
+    return desk.page.evaluate("() => live.clip.objects.map((one) => one.name)")
+
+
+def sounding(desk):
+    """The first object that is heard in the second that is shown."""
+    return desk.page.evaluate(
+        "() => live.clip.objects.find((one) => one.sounding[live.state.second]).name"
+    )
+
+
+# --- the model is asked, and nothing stands in for it ---
+
+
+def test_a_click_in_the_picture_takes_the_mask_away(desk):
+    desk.open()
+    name, second = sounding(desk), desk.page.evaluate("() => live.state.second")
+    area = np.array(desk.page.evaluate(AREA, name)).reshape(128, 128)
+    before, count = desk.masks()[second], desk.inferences
+    desk.page.get_by_role("button", name=f"Mute {name}, in the picture").click()
+    after = desk.masks()[second]
+    assert (before & area).sum() > 0.5 * area.sum()
+    assert (after & area).sum() <= 0.1 * (before & area).sum()
+    assert desk.inferences >= count + 5, "a second each was looked at anew"
+    button = desk.page.get_by_role("button", name=f"Mute {name}", exact=True)
+    assert button.get_attribute("aria-pressed") == "true"
+    assert f"live: {desk.inferences} inferences" in desk.page.locator("#live").inner_text()
+
+
+def zeroed(path, shapes_page):
+    """The page's model with a head of zeros, which marks nothing."""
+    model = onnx.load_from_string(gzip.decompress((shapes_page / "page/model-fp32.onnx.gz").read_bytes()))
+    heads = [node for node in model.graph.node if node.op_type == "Conv" and node.name.startswith("decoder/")]
+    shapes = {tensor.name: tensor for tensor in model.graph.initializer}
+    head = next(node for node in heads if shapes[node.input[1]].dims[0] == 1)
+    for name in head.input[1:]:
+        values = numpy_helper.to_array(shapes[name])
+        shapes[name].CopyFrom(numpy_helper.from_array(np.zeros_like(values), name))
+    onnx.save(model, path)
+    return path
+
+
+def test_a_model_with_a_zeroed_head_marks_nothing(desk, shapes_page, tmp_path):
+    desk.open()
+    before = desk.masks()
+    assert before.any()
+    desk.page.locator("#own-model").set_input_files(zeroed(tmp_path / "zeroed.onnx", shapes_page))
+    desk.until("() => document.getElementById('own-said').textContent.includes('million')")
+    assert not desk.masks().any()
+    whole = tmp_path / "whole.onnx"
+    whole.write_bytes(gzip.decompress((shapes_page / "page/model-fp32.onnx.gz").read_bytes()))
+    desk.page.locator("#own-model").set_input_files(whole)
+    desk.until("() => live.model.about.precision === 'fp32'")
+    again = desk.masks()
+    assert (again & before).sum() / (again | before).sum() > 0.98
+
+
+def test_a_fader_moves_all_that_is_shown(desk):
+    """The maps, the audio state, the log-mel and the verdict, not the mask alone."""
+    desk.open()
+    desk.masks()
+    shown = "#log-mel, #maps canvas, #steps canvas"
+    pictures = f"() => [...document.querySelectorAll('{shown}')].map((canvas) => canvas.toDataURL())"
+    before, verdict = desk.page.evaluate(pictures), desk.page.locator("#verdict").inner_text()
+    assert len(before) == 1 + 5 + 20
+    desk.mute(sounding(desk))
+    desk.masks()
+    after = desk.page.evaluate(pictures)
+    changed = [a != b for a, b in zip(before, after)]
+    # A gate of the encoder looks at the picture alone until sound has been added to it.
+    assert changed[0] and all(changed[3:6]) and sum(changed[6:]) >= 15
+    assert desk.page.locator("#verdict").inner_text() != verdict
+
+
+# --- what it asks for ---
+
+
+def test_nothing_outside_the_folder_is_asked_for(desk, address):
+    desk.open()
+    desk.masks()
+    desk.level("other", 1)
+    for number in range(6):
+        desk.clip(number)
+    desk.masks()
+    own = [url for url in desk.requests if not url.startswith(("blob:", "data:"))]
+    assert own and all(url.startswith(f"{address}page/") for url in own)
+    for outside in (address, "http://127.0.0.1:9/"):
+        blocked = desk.page.evaluate("(url) => fetch(url).then(() => 'fetched', () => 'blocked')", outside)
+        assert blocked == "blocked"
+    assert all("Content Security Policy" in words or "Fetch API cannot load" in words for words in desk.said)
+    desk.said.clear()
+
+
+def test_the_single_file_asks_for_nothing(browser, shapes_page):
+    with browser.new_context(offline=True) as context:
+        desk = live.Desk(context.new_page(), (shapes_page / "live.html").as_uri()).open()
+        name = sounding(desk)
+        before = desk.masks()
+        desk.mute(name)
+        assert desk.masks().sum() < before.sum()
+        desk.clip(5)
+        desk.masks()
+        asked = [url for url in desk.requests if not url.startswith(("blob:", "data:"))]
+        assert asked == [(shapes_page / "live.html").as_uri()]
+        policy = desk.page.locator("meta[http-equiv]").first.get_attribute("content")
+        assert "connect-src 'none'" in policy
+        assert desk.said == []
+
+
+def test_sizes(shapes_page):
+    assert sum(file.stat().st_size for file in (shapes_page / "page").iterdir()) <= 30e6
+    single = shapes_page / "live.html"
+    assert single.stat().st_size <= 20e6
+    assert "MIT License" in single.read_text() and "Apache License" in single.read_text()
+
+
+def test_the_lock_names_no_registry():
+    lock = json.loads((live.LIVE / "package-lock.json").read_text())
+    assert all("resolved" not in package for package in lock["packages"].values())
+    assert "://registry" not in (live.LIVE / "package-lock.json").read_text()
+
+
+# --- with which hands, on which screens ---
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_axe_finds_no_violation(browser, address, width, scheme):
+    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
+        desk = live.Desk(context.new_page(), f"{address}page/").open()
+        desk.masks()
+        desk.page.locator("footer summary").click()
+        desk.page.evaluate(AXE.read_text())
+        found = desk.page.evaluate("() => axe.run()")["violations"]
+        assert not found, [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+        assert desk.page.evaluate("() => document.documentElement.scrollWidth") <= width
+        assert desk.said == []
+
+
+WHO = """() => { const e = document.activeElement;
+  return e.id || e.getAttribute('aria-label') || e.textContent.trim(); }"""
+CONTROLS = """() => [...document.querySelectorAll('button, input, select, summary, [tabindex="0"]')]
+  .filter((e) => !e.disabled && e.checkVisibility() && (e.type !== 'radio' || e.checked))
+  .map((e) => e.id || e.getAttribute('aria-label') || e.textContent.trim())"""
+
+
+def test_the_keyboard_reaches_and_works_every_control(desk):
+    desk.open()
+    desk.masks()
+    page, reached = desk.page, []
+    wanted = page.evaluate(CONTROLS)
+    for _ in range(len(wanted)):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(WHO))
+    assert sorted(reached) == sorted(wanted)
+
+    name = sounding(desk)
+    pressed = f"() => document.querySelector('[aria-label=\"Mute {name}\"]').getAttribute('aria-pressed')"
+    for label in (f"Mute {name}", f"Mute {name}, in the picture"):
+        before = page.evaluate(pressed)
+        page.get_by_role("button", name=label, exact=True).focus()
+        page.keyboard.press("Space")
+        assert page.evaluate(pressed) != before
+    page.locator("#level-0").focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("() => live.state.gains[0]") == 0.95
+    second = page.evaluate("() => live.state.second")
+    page.locator("#seconds input:checked").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("() => live.state.second") == (second + 1) % 5
+    page.locator("#clips input:checked").focus()
+    page.keyboard.press("ArrowRight")
+    desk.until("() => live.clip.number === 1")
+    page.locator("#play").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#play").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("Enter")
+    assert page.locator("#play").get_attribute("aria-pressed") == "false"
+    page.locator("select").focus()
+    before = page.evaluate("() => live.state.donorClip")
+    page.keyboard.press("ArrowDown")
+    desk.until(f"() => live.state.donorClip !== {before}")
+    page.locator("#challenges summary").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#challenges details").first.get_attribute("open") is not None
+
+
+def test_it_plays_in_step(desk):
+    """The second follows the sound, and the head moves on; where motion is not wanted, in steps."""
+    desk.open()
+    page = desk.page
+    start = page.evaluate("() => live.state.second")
+    page.locator("#play").click()
+    desk.until(f"() => live.state.second !== {start}")
+    assert page.evaluate("() => live.state.second") == (start + 1) % 5
+    assert page.locator("#head").is_visible()
+    page.emulate_media(reduced_motion="reduce")
+    page.wait_for_timeout(100)
+    place = page.evaluate("() => [live.state.second, parseFloat(document.getElementById('head').style.left)]")
+    assert place[1] == pytest.approx(20 * place[0])
+    page.locator("#play").click()
+    assert page.locator("#head").is_hidden()
+
+
+def test_the_address_says_what_is_set(desk, browser, address):
+    desk.open()
+    desk.clip(2)
+    desk.level(1, 0.5)
+    desk.level("noise", 0.3)
+    desk.mute(names(desk)[0])
+    desk.page.locator("#seconds input").nth(4).check(force=True)
+    before = desk.masks()
+    desk.until("() => location.hash.includes('noise')")
+    words = desk.page.evaluate("() => location.hash")
+    assert "clip=3" in words and "second=4" in words and "muted=1" in words
+    with browser.new_context() as context:
+        other = live.Desk(context.new_page(), f"{address}page/").open(words)
+        assert (other.masks() == before).all()
+        same = "() => JSON.stringify({ ...live.state, muted: [...live.state.muted] })"
+        assert other.page.evaluate(same) == desk.page.evaluate(same)
+
+
+@pytest.mark.parametrize("words", ["clip=99&second=-4&levels=x_9", "muted=7_0_a&other=1&noise=nan", "%"])
+def test_an_address_that_makes_no_sense(desk, words):
+    desk.open(f"#{words}")
+    assert desk.masks().shape == (5, 128, 128)
+
+
+# --- a visitor's own ---
+
+
+def test_an_own_picture_and_sound(desk, tmp_path):
+    """What the model makes of them is what PyTorch makes of the same pixels and samples."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (128, 128, 3), dtype=np.uint8)).save(tmp_path / "own.png")
+    sound = 0.2 * np.sin(2 * np.pi * 440 * np.arange(40_000) / 16_000)
+    (tmp_path / "own.wav").write_bytes(wav(sound, 16_000))
+    desk.open()
+    desk.page.locator("#own-picture").set_input_files(tmp_path / "own.png")
+    desk.until("() => live.clip.own && live.clip.tracks.length > 1")
+    desk.page.locator("#own-sounds").set_input_files(tmp_path / "own.wav")
+    desk.until("() => live.clip.tracks.length === 1")
+    masks, waveform = desk.masks(), desk.floats("waveform")
+    assert len(masks) == 3, "2.5 seconds of sound"
+    assert np.abs(waveform[:40_000] - sound).max() < 1e-4 and not waveform[40_000:].any()
+    model = lav.load_model("checkpoints/tiny").eval()
+    expected = model.front_end(torch.tensor(waveform), torch.tensor([0])).numpy().ravel()
+    assert np.abs(desk.floats("log-mel") - expected).max() < 1e-4
+    assert "is marked" in desk.page.locator("#verdict").inner_text()
+
+
+def test_files_that_are_none_of_it(desk, tmp_path):
+    """A sentence for the visitor, and the page as it was."""
+    desk.open()
+    before = desk.masks()
+    (tmp_path / "no.onnx").write_bytes(b"\x72" + bytes(range(256)) * 9)
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], []))
+    onnx.helper.set_model_props(model, {"lightavseg": "{}", "lightavseg.page": json.dumps({"fft": 10**9})})
+    onnx.save(model, tmp_path / "other.onnx")
+    (tmp_path / "no.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 64)
+    (tmp_path / "no.wav").write_bytes(b"RIFF" + struct.pack("<I", 2**31) + b"WAVEjunk")
+    for field, file, words in [
+        ("model", "no.onnx", "no model for this page"),
+        ("model", "other.onnx", "no model for this page"),
+        ("picture", "no.png", "cannot read it"),
+        ("sounds", "no.wav", "cannot decode it"),
+    ]:
+        desk.page.locator(f"#own-{field}").set_input_files(tmp_path / file)
+        desk.until(f"() => document.getElementById('own-said').textContent.includes('{words}')")
+    assert (desk.masks() == before).all()
+
+
+# --- challenges, and what the device takes ---
+
+
+def test_page_and_notebooks_count_the_same_points(desk):
+    rng = np.random.default_rng(0)
+    cases = []
+    for _ in range(300):
+        things = []
+        for _ in range(rng.integers(1, 5)):
+            sounds, level = bool(rng.integers(2)), float(rng.choice([0, 0.25, 1, 1.5]))
+            marked = float(rng.choice([0, 0.03, 0.5, 0.95, 1]))
+            things.append(Thing(sounds, sounds and level > 0, level, marked))
+        cases.append((things, bool(rng.random() < 0.1)))
+    desk.open()
+    given = [[[thing._asdict() for thing in things], untouched] for things, untouched in cases]
+    counted = "([tasks, cases]) => tasks.map((task) => cases.map((given) => live.points(task, ...given)))"
+    found = desk.page.evaluate(counted, [challenges(), given])
+    expected = [[points(task, things, same) for things, same in cases] for task in challenges()]
+    assert found == expected
+    assert all(any(task["pass"] <= value for value in row) for task, row in zip(challenges(), expected))
+
+
+def test_a_challenge_is_met(desk):
+    """Of two things that sound, one is muted; nothing is met before."""
+    desk.open()
+    desk.masks()
+    first = desk.page.locator("#challenges li").first
+    assert "0 of 100 points" in first.inner_text() and "done" not in first.inner_text()
+    desk.mute(sounding(desk))
+    desk.until("() => document.querySelector('#challenges li').textContent.includes('done')")
+
+
+def test_it_measures_this_device(desk):
+    desk.open()
+    desk.masks()
+    assert re.fullmatch(r"\d+\.\d ms a frame", desk.page.locator("#speed").inner_text())
+    desk.page.locator("#measure").click()
+    desk.until("() => document.getElementById('speed-text').textContent.includes('fusion takes')")
+    text = desk.page.locator("#speed-text").inner_text()
+    shares = [float(share) for share in re.findall(r"(?:takes|seeing|hearing|decoder) ([\d.]+)%", text)]
+    assert len(shares) == 4 and sum(shares) == pytest.approx(100, abs=0.3)
+    assert 0 < shares[0] < 30, "the fusion of one vector with the maps"
