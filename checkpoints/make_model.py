@@ -17,8 +17,8 @@ import torch
 import lightavseg_core as lav
 from lightavseg_core import evaluation, plots
 from lightavseg_core._common.records import provenance
-from lightavseg_core.data.casting import cast_named
 from lightavseg_core.data import photos
+from lightavseg_core.data.casting import cast_named
 from lightavseg_core.data.fetching import fetch
 from lightavseg_core.plots.common import save
 
