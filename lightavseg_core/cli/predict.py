@@ -142,7 +142,7 @@ class Export:
             form = f", weights in {found.precision}" if for_page else ""
             print(
                 f"{out}: {mb:.1f} MB{form}; logits deviate from PyTorch's by {100 * found.deviation:.2g}% "
-                f"of their mean absolute value, {found.pixels:.2%} of the pixels are marked alike "
+                f"of their mean absolute value, {found.pixels:.2%} of the pixels are marked the same "
                 f"({len(clips)} clips)"
             )
         return 0
