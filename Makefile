@@ -15,7 +15,7 @@ export JUPYTER_RUNTIME_DIR := $(CACHE)/jupyter/runtime
 export NPM_CONFIG_CACHE := $(CACHE)/npm
 unexport PYTHONDONTWRITEBYTECODE  # or each of the many processes compiles the package anew
 
-.PHONY: help env demo lint check test test-all lab notebooks checkpoint checkpoint-photos bench clean
+.PHONY: help env demo lint check test test-all lab live notebooks checkpoint checkpoint-photos bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -58,6 +58,9 @@ test-all: lint .venv/.edge ## every test, the long ones included: an hour
 lab: .venv/.complete ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb
 
+live: .venv/.edge ## build the live page in build/live, and serve it (LIVE_SERVE=0 make live: build it alone)
+	$(PY) site/live/build.py $(if $(filter 0,$(LIVE_SERVE)),,--serve)
+
 notebooks: .venv/.complete ## regenerate the notebooks from notebooks/py and run them all
 	$(PY) notebooks/build.py build
 	cp runs/03_training/lightavseg_tiny_ms3_1600x7_0/predictions.png figures/03_predictions.png
@@ -73,7 +76,7 @@ bench: .venv/.edge ## measure results/latency.json, figures/latency.png and grow
 	$(PY) -m lightavseg_core.cli bench --figure figures/latency.png
 
 clean: ## remove what make built: .venv, .cache, runs, caches
-	rm -rf .venv .cache runs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache runs build dist site/live/node_modules *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name .git -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so a build that failed is done again, from nothing if it was the first.

@@ -27,7 +27,7 @@ export const sounds = (state) =>
 export function toAddress(state, edition) {
   const plain = asRecorded(edition, state.clip), words = new URLSearchParams();
   if (state.clip) words.set("clip", state.clip + 1);
-  if (state.second !== plain.second) words.set("second", state.second);
+  if (state.second !== plain.second) words.set("second", state.second + 1);
   if (state.gains.some((gain) => gain !== 1)) words.set("levels", state.gains.join("_"));
   if (state.muted.size) words.set("muted", [...state.muted].sort().map((k) => k + 1).join("_"));
   if (state.noise) words.set("noise", state.noise);
@@ -40,7 +40,7 @@ export function fromAddress(text, edition) {
   const words = new URLSearchParams(text.replace(/^#/, "")), last = edition.clips.length - 1;
   const state = asRecorded(edition, clamp(Math.round(number(words.get("clip"), 1)) - 1, 0, last));
   const list = (name) => (words.get(name) ?? "").split("_").filter(Boolean).map(Number);
-  state.second = clamp(Math.round(number(words.get("second"), state.second)), 0,
+  state.second = clamp(Math.round(number(words.get("second"), state.second + 1)) - 1, 0,
                        edition.clips[state.clip].seconds - 1);
   list("levels").forEach((gain, k) => {
     if (k < state.gains.length && Number.isFinite(gain)) state.gains[k] = clamp(gain, 0, 2);
