@@ -49,7 +49,7 @@ def test_a_disk_fills(root, small_disk, tmp_path, capsys):
     out = small_disk / "run"
     code, _, error = run(capsys, *options(root, out))
     (line,) = [line for line in error.splitlines() if line.startswith("lightavseg: ")]
-    assert code == 2 and line.endswith("No space left on device. Make room, and try again.")
+    assert code == 2 and line.endswith("No space left on device. Make room and try again.")
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["000001.safetensors"]
     subprocess.run(["mount", "-o", "remount,size=200m", small_disk], check=True)
     assert run(capsys, "train", "--resume", out)[0] == 0

@@ -118,7 +118,7 @@ def test_the_same_bytes_once(farm, tmp_path, capsys):
         exam.write(tmp_path / "avss", "avss")
     given = "--twins", "--seed", 3
     code, _, error = run(capsys, "data", "make", tmp_path / "x", "--cast", "exam", *given)
-    assert code == 2 and "nine fixed clips. Leave --seed and --twins out." in error
+    assert code == 2 and "nine fixed clips. Leave out --seed and --twins." in error
     assert not (tmp_path / "avss").exists() and not (tmp_path / "x").exists()
 
 

@@ -147,7 +147,7 @@ def test_apt_is_asked(installed, tmp_path, monkeypatch):
         fetch()
     answers(0)
     deb(package, tmp_path / "bin")  # of another release
-    with pytest.raises(FileNotFoundError, match="the packages that apt has: none of the 13 photographs"):
+    with pytest.raises(FileNotFoundError, match="the packages from apt: none of the 13 photographs"):
         fetch()
     deb(package, installed)
     assert fetch()[1] == [] and kept(tmp_path) == WHOLE

@@ -271,7 +271,7 @@ def test_names():
 
 def test_lightavseg_has_none():
     model = create_lightavseg()
-    message = "LightAVSeg has no attention to record: .* axial attention within its SeaFormer backbone is not"
+    message = "LightAVSeg has no attention to record; .* axial attention within its SeaFormer backbone is not"
     with pytest.raises(ValueError, match=message):
         AttentionRecorder(model)
     assert not attends(model) and all(attends(shared(method)) for method in METHODS)

@@ -30,7 +30,7 @@ from lightavseg_core.plots.common import save
 from lightavseg_core.profiling import benchmark
 
 resource = pytest.importorskip("resource")
-FULL = "File too large. Make room, and try again."  # what the limit below is called
+FULL = "File too large. Make room and try again."  # what the limit below is called
 
 
 @contextmanager
@@ -210,7 +210,7 @@ def test_download(tmp_path, monkeypatch):
     path = tmp_path / "new" / PUBLISHED["vggish"].file
     with pytest.raises(OSError) as caught:
         download("vggish", path)
-    assert files.told(caught.value) == f"{path}: No space left on device. Make room, and try again."
+    assert files.told(caught.value) == f"{path}: No space left on device. Make room and try again."
     assert not isinstance(caught.value, ConnectionError) and not path.parent.exists()
 
 
@@ -234,7 +234,7 @@ def test_standard_output(shapes, tmp_path, capsys, monkeypatch, command, buffere
         monkeypatch.setattr(sys, "stdout", out)
         line = told(capsys, *arguments)
         out.flush()  # as Python does at its end
-    assert line.endswith("No space left on device. Make room, and try again.")
+    assert line.endswith("No space left on device. Make room and try again.")
     assert line.startswith("standard output") or not buffered
 
 

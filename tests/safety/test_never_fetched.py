@@ -90,7 +90,7 @@ def test_exported_files(tmp_path, instead, runtime):
 def test_the_numbers_of_an_exported_file(tmp_path, instead):
     (tmp_path / "m.xml").write_text("<?xml version='1.0'?><net><layers/></net>")
     content, what, _ = instead
-    said(lambda _: runtimes.load(tmp_path / "m.xml"), tmp_path / "m.bin", content, what, "Copy it again")
+    said(lambda _: runtimes.load(tmp_path / "m.xml"), tmp_path / "m.bin", content, what, "copy it again")
 
 
 def test_pictures_sounds_and_films(tmp_path, instead):
