@@ -101,7 +101,7 @@ def test_encoder_and_front_end_fit(name):
     assert log_mel.dtype == torch.float32 and log_mel.device.type == "cpu"
     assert encoder(log_mel.flatten(0, 1).to("meta")).shape == (6, encoder.channels)
     assert encoder(log_mel[0, :1].to("meta")).shape == (1, encoder.channels)
-    with pytest.raises(ValueError, match=r"log_mel has shape \(1, 1, 31, 40\); expected .* from .* front end"):
+    with pytest.raises(ValueError, match=r"log_mel has shape \(1, 1, 31, 40\); expected .* front end"):
         encoder(torch.zeros(1, 1, 31, 40, device="meta"))
 
 
