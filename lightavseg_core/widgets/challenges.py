@@ -1,4 +1,4 @@
-"""Challenges at the mixing desk, and what its setting is worth. The live page reads the same file and counts
+"""Challenges at the mixing desk, and the points for a setting. The live page reads the same file and counts
 the same points (site/live/src/challenges.js)."""
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ WORTH: dict[str, Callable[[Thing], float]] = {
 
 @cache
 def challenges() -> list[dict]:
-    """Each with id, title, text, hint, the points from which on it is passed, and its rule (`points`)."""
+    """The challenges, each with id, title, text, hint, the points needed to pass, and its rule (`points`)."""
     return json.loads((files(__package__) / "challenges.json").read_text(encoding="utf-8"))
 
 
 def points(challenge: dict, things: Sequence[Thing], untouched: bool) -> int:
-    """0 to 100: the most that one of the things is worth by the challenge's `score`, of those that are as it
-    `needs`. others_kept: all others that are heard stay marked, and there is one. untouched: nobody has
-    changed the clip's sound, which is worth nothing."""
+    """0 to 100: the highest `score` among the things that meet the challenge's `needs`. others_kept: all
+    others that are heard must stay marked, and there must be one. untouched: the clip's sound is unchanged,
+    which is worth nothing."""
     worth = [0] if untouched else [0, *(_worth(challenge, thing, things) for thing in things)]
     return max(worth)
 

@@ -46,17 +46,17 @@ class Strip(HBox):
 class MixingDesk(Panel):
     """A clip with its sounds on faders, and the mask, the coarse-to-fine maps and the audio state of the mix.
 
-    A generated clip has a track for each object and one for its noise floor, a real one a single track; white
-    noise and another clip's sound, a donor's, may be added. Volumes are amplitude factors, 0 to 2; noise of
-    volume 1 is as loud as the clip. A mix that would overload is turned down as a whole. The truth is what
-    sounds in the mix. A method that looks at each frame by itself is asked for the shown second only, another
-    for the whole clip. A challenge says what to bring about, and counts points. While a change is worked on,
-    the front end of ipywidgets keeps only the newest value of a slider that moves, so none queue up. An error
-    appears in the last line, and the pictures stay as they were; where a clip cannot be read, the list too
-    goes back to the one that they show. Where no widget can run, a grid of pictures takes its place.
+    A generated clip has a track for each object and one for its noise floor, a real clip a single track;
+    white noise and the sound of another clip, the donor, can be added. Volumes are amplitude factors, 0 to 2;
+    noise of volume 1 is as loud as the clip. A mix that would overload is turned down as a whole. The ground
+    truth is what sounds in the mix. A method that treats each frame separately computes only the second that
+    is shown, any other the whole clip. A challenge sets a task and counts points. During an update, the front
+    end of ipywidgets keeps only the newest value of a moving slider, so none queue up. An error appears in
+    the last line and leaves the pictures as they were; if a clip cannot be read, the list also returns to the
+    clip that they show. Where no widget can run, it is a grid of pictures.
 
-    model: any method. dataset: its size is that of the pictures; heard is through the model's front end.
-    index, second: what is shown first. Raises ValueError for a clip or second that is not there, and for the
+    model: any method. dataset: its size is that of the pictures; sounds pass through the model's front end.
+    index, second: those shown first. Raises ValueError for a clip or second out of range, and for the
     training split of AVSS at a fixed size, whose frames are random crops.
     """
 
@@ -116,7 +116,7 @@ class MixingDesk(Panel):
                 raise
 
     def _load(self, index: int) -> None:
-        """Another clip, and a row of controls for each of its tracks, all on; or nothing."""
+        """Loads another clip, with a row of controls for each of its tracks, all on; or changes nothing."""
         found = DeskClip.of(index, self.dataset[index], self._tracks(index), self.model)
         before = self.on_desk, self.strips
         self.on_desk, self.strips = found, []
@@ -148,7 +148,7 @@ class MixingDesk(Panel):
         return mix(self.on_desk.sounds, gains, noise, other, donor, seed)
 
     def _hear(self, levels: list[float]) -> None:
-        """The mix, where it is not the one that was heard last."""
+        """Makes the mix, unless it is the same as the last one."""
         donor = self.donor_clip.value if self.donor.level else None
         asked = self.on_desk.index, levels, self.noise.level, self.donor.level, donor
         if asked != self._asked:
@@ -156,7 +156,7 @@ class MixingDesk(Panel):
             self._asked, self._answers = asked, {}
 
     def _look(self, waveform: Tensor, second: int) -> dict[int, seen.Seen]:
-        """By second, what the model makes of a waveform: that second, or all where frames see others."""
+        """The model's results on a waveform by second: only that one, or all if frames see each other."""
         frames, name = self.on_desk.frames, self.dataset.clips[self.on_desk.index].name
         seconds = [second] if self.frame_by_frame else list(range(len(frames)))
         heard = self.model.front_end(waveform, torch.tensor(seconds))
@@ -180,7 +180,7 @@ class MixingDesk(Panel):
     def _maps(self, answer: seen.Seen, t: int) -> np.ndarray:
         """Each scale's map over the frame; below it the audio state that it was compared with.
 
-        The state is at full height where it is most in this clip.
+        The bars of the state are scaled by its maximum in this clip.
         """
         clip = self.on_desk
         if not clip.most:
@@ -210,7 +210,7 @@ class MixingDesk(Panel):
         return "<br>".join(lines)
 
     def _points(self, challenge: dict, levels: list[float], t: int) -> str:
-        """What the setting is worth: of the objects that second t shows."""
+        """The points for the current setting, with the objects that second t shows."""
         things = []
         for source, level in zip(self.sources, levels):
             area = source.masks[t]
