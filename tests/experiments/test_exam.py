@@ -2,6 +2,7 @@
 holds what it says."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +13,16 @@ from helpers.tiny import create
 from PIL import Image
 
 import lightavseg_core as lav
+from lightavseg_core._common.files import sha256
+from lightavseg_core._common.records import read
 from lightavseg_core.data import AVSBench, exam
 from lightavseg_core.data.casting import cast_named
 from lightavseg_core.data.scenes import LEVEL
-from lightavseg_core.experiments import composed
+from lightavseg_core.experiments import composed, unseen
 from lightavseg_core.experiments import exam as experiment
+
+ROOT = Path(__file__).parents[2]
+PHOTOS = ROOT / "checkpoints" / "photos"
 
 
 @pytest.fixture
@@ -111,6 +117,24 @@ def test_the_level_is_that_of_the_scenes(farm, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "scores", lambda model, clips: {"M_J": 0.0, "foreground_share": 0.0})
     experiment._alone(None, "cat", None, {one.name: exam.heard(one) for one in farm})
     assert heard[-1].square().mean().sqrt().item() == pytest.approx(LEVEL)
+
+
+def test_the_page_says_what_was_measured_of_what_ships():
+    """Where this fails after a training: `lightavseg exam checkpoints/photos --figure figures/exam.png`, the
+    same with `unseen`, and the tables of the page."""
+    page = (ROOT / "docs" / "exam.md").read_text()
+    measured = {name: read(ROOT / "results" / name / "photos.json") for name in ("exam", "unseen")}
+    for result in measured.values():
+        assert result["sha256"] == {name: sha256(PHOTOS / name) for name in result["sha256"]}
+    for row in measured["exam"]["animals"]:
+        scores = [f"{row[name]['M_J']:.2f}" if name in row else "" for name in experiment.SHOWN]
+        own, swapped, known, eye, ear = scores
+        facts = f"| {row['name']} | {row['seconds']} | {row['share']:.0%} | {row['agreement']:.3f} "
+        assert " ".join(f"{facts}| {own} | {swapped} | {eye} | {ear} | {known} |".split()) in page
+    for shown, cells in measured["unseen"]["M_J"].items():
+        assert f"| {shown} shown | {' | '.join(map(unseen._told, cells.values()))} |" in page
+    for loss in measured["unseen"]["losses"].values():
+        assert unseen._told(loss) in page
 
 
 def test_what_cannot_be_scored(farm, tmp_path, capsys):
