@@ -24,8 +24,8 @@ from .._common.environment import versions
 from .._common.files import disk_errors, whole
 from .._common.names import unknown
 from .._common.records import provenance
+from .._common.state import evaluating
 from ..data.audio import FrontEnd, LogMel, PANNsLogMel
-from ..evaluation import evaluating, frame_iou
 from ..losses import TEMPERATURE
 from ..models.base import AVSModel
 from ..models.lightavseg import LightAVSeg
@@ -103,8 +103,8 @@ def _map(model: AVSModel, similarity: Tensor) -> Tensor:
     """(h, w), 0 to 1: the probability that L_msa supervises, else the similarity from least to most."""
     if model.auxiliary.startswith("alignment"):
         return torch.sigmoid(similarity / TEMPERATURE)
-    low = similarity.amin()
-    return (similarity - low) / (similarity.amax() - low).clamp_min(1e-12)
+    low, high = similarity.flatten().amin(0), similarity.flatten().amax(0)
+    return (similarity - low) / (high - low).clamp_min(1e-12)
 
 
 class _Inside(nn.Module):
@@ -241,9 +241,9 @@ def lowest_iou(model: AVSModel, exported: Exported, clips: Sequence[Clip]) -> fl
         for frames, log_mel in clips:
             logits = model(frames, log_mel).logits[0], exported(frames, log_mel)[0]  # (T, classes, H, W)
             masks = [x[:, 0] > 0 if x.shape[1] == 1 else x.argmax(1) > 0 for x in logits]
-            marked = (masks[0] | masks[1]).flatten(1).any(1)
-            if marked.any():
-                lowest = min(lowest, frame_iou(masks[1][marked], masks[0][marked]).min().item())
+            union, both = (f(*masks).flatten(1).sum(1) for f in (torch.logical_or, torch.logical_and))
+            if union.any():
+                lowest = min(lowest, (both / union)[union > 0].min().item())
     return lowest
 
 
@@ -292,16 +292,17 @@ def _store(graph, eight_from: float) -> None:
         if tensor.data_type != single or weight.ndim < 2 or weight.size < FEWEST:
             stored.append(tensor)
         elif weight.size < eight_from:
-            stored.append(numpy_helper.from_array(weight.astype(np.float16), f"{name}_half"))
-            restored.append(node("Cast", [f"{name}_half"], [name], f"weights/{name}", to=single))
+            stored.append(numpy_helper.from_array(weight.astype(np.float16), f"{name}_16bit"))
+            restored.append(node("Cast", [f"{name}_16bit"], [name], f"weights/{name}", to=single))
         else:
             scale = np.abs(weight).max(tuple(range(1, weight.ndim)), keepdims=True) / 127
             scale = np.where(scale == 0, 1, scale).astype(np.float32)
             rounded = np.round(weight / scale).astype(np.int8)
-            stored += [numpy_helper.from_array(rounded, f"{name}_q")]
-            stored += [numpy_helper.from_array(scale, f"{name}_s")]
-            restored.append(node("Cast", [f"{name}_q"], [f"{name}_f"], f"weights/{name}_f", to=single))
-            restored.append(node("Mul", [f"{name}_f", f"{name}_s"], [name], f"weights/{name}"))
+            stored.append(numpy_helper.from_array(rounded, f"{name}_8bit"))
+            stored.append(numpy_helper.from_array(scale, f"{name}_scale"))
+            cast = f"{name}_unscaled"
+            restored.append(node("Cast", [f"{name}_8bit"], [cast], f"weights/{cast}", to=single))
+            restored.append(node("Mul", [cast, f"{name}_scale"], [name], f"weights/{name}"))
     nodes = [*restored, *graph.node]
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(stored)

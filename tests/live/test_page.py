@@ -80,7 +80,7 @@ def test_a_model_with_a_zeroed_head_marks_nothing(desk, shapes_page, tmp_path):
     whole = tmp_path / "whole.onnx"
     whole.write_bytes(gzip.decompress((shapes_page / "page/model-fp32.onnx.gz").read_bytes()))
     desk.page.locator("#own-model").set_input_files(whole)
-    desk.until("() => live.model.about.precision === 'fp32'")
+    desk.until("() => [...live.thinker.answers.values()].some(({ mask }) => mask.some((x) => x > 0))")
     again = desk.masks()
     assert (again & before).sum() / (again | before).sum() > 0.98
 
@@ -238,11 +238,11 @@ def test_the_address_says_what_is_set(desk, browser, address):
     desk.level(1, 0.5)
     desk.level("noise", 0.3)
     desk.mute(names(desk)[0])
-    desk.page.locator("#seconds input").nth(4).check(force=True)
+    desk.page.locator("#seconds input").nth(0).check(force=True)
     before = desk.masks()
     desk.until("() => location.hash.includes('noise')")
     words = desk.page.evaluate("() => location.hash")
-    assert "clip=3" in words and "second=4" in words and "muted=1" in words
+    assert "clip=3" in words and "second=1" in words and "muted=1" in words
     with browser.new_context() as context:
         other = live.Desk(context.new_page(), f"{address}page/").open(words)
         assert (other.masks() == before).all()
@@ -309,7 +309,7 @@ def test_page_and_notebooks_count_the_same_points(desk):
     for _ in range(300):
         things = []
         for _ in range(rng.integers(1, 5)):
-            sounds, level = bool(rng.integers(2)), float(rng.choice([0, 0.25, 1, 1.5]))
+            sounds, level = bool(rng.integers(2)), float(rng.choice([0, 0.1, 1, 1.5]))
             marked = float(rng.choice([0, 0.03, 0.5, 0.95, 1]))
             things.append(Thing(sounds, sounds and level > 0, level, marked))
         cases.append((things, bool(rng.random() < 0.1)))

@@ -2,6 +2,7 @@
 import "./policy.js";
 import { asset, json } from "./assets.js";
 import * as challenges from "./challenges.js";
+import { Card } from "./card.js";
 import { loadClip, place } from "./clip.js";
 import { Device } from "./device.js";
 import * as draw from "./draw.js";
@@ -10,18 +11,18 @@ import { choices, element, Spot, Strip } from "./mixer.js";
 import { mix, rms, sum, whiteNoise } from "./mix.js";
 import { Model } from "./model.js";
 import { ownClip } from "./own.js";
+import { objectsIn, stored, truthOf } from "./seen.js";
 import { Player } from "./sound.js";
 import { asRecorded, fromAddress, level, sounds, toAddress, untouched } from "./state.js";
 import { Thinker } from "./thinker.js";
-import { iou, share, unjudged, verdict } from "./verdict.js";
+import { iou, unjudged, verdict } from "./verdict.js";
 
 const find = (id) => document.getElementById(id);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const player = new Player(), device = new Device(), model = new Model();
 const thinker = new Thinker(model, answered, (error) => (find("live").textContent = `the model failed: ${error.message}`));
 const clips = new Map(); // by number: promises
-const best = new Map(); // by challenge: points
-let edition, state, clip, heard, strips, spots, clipChoices, seconds, inside, tasks = [], changed = 0;
+let edition, state, clip, heard, strips, spots, clipChoices, seconds, inside, cards = [], changed = 0;
 
 // For those who look, and for the tests.
 const page = (window.live = { model, thinker, points: challenges.points, responses: [], started: performance.now(), firstPicture: 0, firstMask: 0,
@@ -128,7 +129,7 @@ function build() {
     if (player.on) play();
     change();
   });
-  const other = new Strip("level-other", "another clip", {
+  const other = new Strip("level-other", "another clip's sound", {
     gain: (gain) => { state.donor = gain; change(); }, extra: select, pictured: false,
   });
   strips.push(noise, other);
@@ -185,37 +186,18 @@ function meters(position = null) {
 
 // --- what is shown ---
 
-/** The objects of a second that are seen, as the verdict and the challenges see them. */
-function objectsIn(second, mask) {
-  return clip.objects.map(({ name, sounding }, k) => {
-    const gain = level(state, k);
-    return { name, sounding: sounding[second], level: gain, audible: sounding[second] && gain > 0,
-             marked: mask ? share(clip, k, second, mask) : null };
-  });
-}
-
 /** The mask of a second: the last that was computed, else PyTorch's, which came with the clip. */
 function maskOf(second) {
-  const answer = thinker.answers.get(second);
-  if (answer) return { mask: answer.mask, size: answer.size };
-  if (!clip.masks || !untouched(state) || (model.about && !model.shipped)) return { mask: null, size: clip.size };
-  const area = clip.size ** 2, stored = clip.masks.subarray(second * area, (second + 1) * area);
-  return { mask: Float32Array.from(stored, (on) => 2 * on - 1), size: clip.size };
-}
-
-/** Whether a pixel belongs to something that is heard in a second. */
-function truthOf(second) {
-  const area = clip.size ** 2, where = clip.where.subarray(second * area, (second + 1) * area);
-  const audible = clip.objects.map(({ sounding }, k) => sounding[second] && level(state, k) > 0);
-  return Float32Array.from(where, (of) => (of && audible[of - 1] ? 1 : 0));
+  const answer = thinker.answers.get(second), standsIn = untouched(state) && (!model.about || model.shipped);
+  return answer ? { mask: answer.mask, size: answer.size } : { mask: standsIn ? stored(clip, second) : null, size: clip.size };
 }
 
 function show() {
   const { second } = state, { mask, size } = maskOf(second), canvas = find("picture");
   const side = Math.min(1024, Math.round(canvas.clientWidth * Math.min(2, devicePixelRatio))) || 448;
-  const truth = find("truth").checked && clip.objects.length ? truthOf(second) : null;
+  const truth = find("truth").checked && clip.objects.length ? truthOf(clip, state, second) : null;
   draw.stage(canvas, clip, second, mask, size, truth, side);
-  const shared = size === clip.size ? mask : null, objects = objectsIn(second, shared);
+  const shared = size === clip.size ? mask : null, objects = objectsIn(clip, state, second, shared);
   seconds.forEach((one, t) => showSecond(one, t));
   showStrips(objects, second);
   if (!player.on) meters();
@@ -256,19 +238,10 @@ function showAnswer({ mask, outputs, heard: logMel }, objects, second) {
     if (find("verdict-text").textContent !== sentence) find("verdict-text").textContent = sentence;
   }
   const judged = seen.length && mask.length === clip.size ** 2;
-  find("agreement").textContent = judged ? `IoU with what is heard: ${iou(mask, truthOf(second)).toFixed(2)}` : "";
+  find("agreement").textContent = judged ? `IoU with what is heard: ${iou(mask, truthOf(clip, state, second)).toFixed(2)}` : "";
   const marked = seen.filter((one) => one.marked >= 0.5).map(({ name }) => name);
   find("picture").setAttribute("aria-label", `Second ${second + 1}. Marked: ${marked.join(", ") || "no known thing"}.`);
-  tasks.forEach((task) => score(task, seen));
-}
-
-function score({ task, bar, note }, objects) {
-  const now = challenges.points(task, objects, untouched(state));
-  best.set(task.id, Math.max(best.get(task.id) ?? 0, now));
-  bar.value = now;
-  const done = best.get(task.id) >= task.pass;
-  note.textContent = `${now} of 100 points${done ? `, done (best: ${best.get(task.id)})` : ""}`;
-  note.closest("li").classList.toggle("done", done);
+  cards.forEach((card) => card.show(seen, untouched(state)));
 }
 
 /** The model has answered for a second. */
@@ -374,22 +347,14 @@ async function start() {
   await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
   model.prepare();
   const loading = asset("model.onnx").then((bytes) => useModel(bytes, true));
-  tasks = (await challenges.load()).map((task) => challenge(task));
-  find("challenges").replaceChildren(...tasks.map(({ item }) => item));
+  cards = (await challenges.load()).map((task) => new Card(task));
+  find("challenges").replaceChildren(...cards.map(({ element: card }) => card));
   await loading;
   await complete(clip);
   change();
   for (let k = 0; k < edition.clips.length; k++) {
     draw.stage(clipChoices[k].canvas, await clipNumber(k), edition.clips[k].start, null, edition.size, null, 96);
   }
-}
-
-function challenge(task) {
-  const bar = element("meter", { min: 0, max: 100, value: 0, "aria-label": `Points: ${task.title}` });
-  const note = element("span", { class: "note" }, "0 of 100 points");
-  const hint = element("details", {}, element("summary", {}, "Hint"), element("p", {}, task.hint));
-  const item = element("li", {}, element("h3", {}, task.title), element("p", {}, task.text), bar, note, hint);
-  return { task, item, bar, note };
 }
 
 start().catch((error) => (find("live").textContent = `something went wrong: ${error.message}`));
