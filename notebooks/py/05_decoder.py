@@ -1152,8 +1152,9 @@ workbook.beside("one object silenced", measured)
 workbook.table([f"volume of {names[0]}", *(f"{name}: marked" for name in names)], rows)
 
 # %% [markdown]
-# The object that fades keeps its pixels at a fifth of its volume, and has none at 0. The other one
-# keeps its own. The last row repeats the first: the model remembers nothing.
+# The object that fades keeps its pixels at a fifth of its volume, and has none at a tenth. The fader
+# moves smoothly, the mask does not: to this model a thing is heard or it is not. The other object
+# keeps its own pixels. The last row repeats the first: the model remembers nothing.
 #
 # Now you. **Try:**
 #
