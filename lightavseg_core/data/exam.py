@@ -2,9 +2,9 @@
 individuals than SoundingPhotos, in other recordings, before real backgrounds.
 
 The workbook ships none of them: exam.json lists the files, with SHA-256 and credits, and `fetching` downloads
-them. Every animal of the kind is in the ground truth, distant ones too. They were outlined by hand twice,
-before any model had seen the pictures, and each time from the bare picture: the first drawing is the ground
-truth, the second shows how far a human agrees with it.
+them. Every animal of the kind is in the ground truth, distant ones too. They were outlined twice,
+point by point, before any model had seen the pictures, and each time from the bare picture: the first drawing
+is the ground truth, the second shows how far two drawings agree.
 """
 from __future__ import annotations
 
