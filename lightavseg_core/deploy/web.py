@@ -1,8 +1,8 @@
-"""A model as the live page takes it: ONNX that shows what happens inside, and says how it is to be fed.
+"""A model for the live page: ONNX that shows what happens inside, and tells how to prepare its inputs.
 
-The file is an ONNX export of one frame like any other, `runtimes.load` runs it, but it has more outputs:
-the maps of the decoder's scales and, of LightAVSeg, the audio state and the gates on their way. Its weights
-may be stored in 8 or 16 bits; the arithmetic is float32 all the same, so a small file is no faster.
+The file is an ONNX export of one frame like any other, and `runtimes.load` runs it, but it has more outputs:
+the maps of the decoder's scales and, for LightAVSeg, the audio state and its gates at each step. Its weights
+may be stored in 8 or 16 bits; the arithmetic is still float32, so a small file is no faster.
 """
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FEWEST = 256  # numbers in a tensor that is worth storing in fewer bits
 
 
 class Agreement(NamedTuple):
-    """How near a written file comes to PyTorch, over clips."""
+    """How closely a written file agrees with PyTorch, over clips."""
 
     precision: str  # of the stored weights: a name of FORMS
     iou: float  # the lowest of all frames in which either marks something; 1 where there is none
@@ -56,11 +56,11 @@ class Agreement(NamedTuple):
 
 
 def inside(model: AVSModel, frames: Tensor, log_mel: Tensor) -> tuple[dict[str, Tensor], list[str]]:
-    """What the page shows of one frame, by name, and the names of the sound's steps.
+    """What the page shows for one frame, by name, and the names of the sound's steps.
 
     logits (1, 1, classes, H, W). map_k: of decoder scale k, coarse to fine, (h, w), 0 to 1. state_k, gate_k:
-    of the k-th step of the sound on its way, (channels,); of LightAVSeg these are its encoder's stages, fine
-    to coarse, then its decoder's, coarse to fine.
+    of the k-th step of the sound, (channels,); in LightAVSeg these are the stages of its encoder, fine to
+    coarse, then those of its decoder, coarse to fine.
     """
     states, gates, hooks = {}, {}, []
     if isinstance(model, LightAVSeg):
@@ -91,7 +91,7 @@ def _steps(model: LightAVSeg) -> list[tuple[str, nn.Module]]:
 
 
 def _kept(found: dict[str, Tensor], name: str, part: Callable) -> Callable:
-    """A hook that keeps a part of what a module gives."""
+    """A hook that keeps a part of a module's output."""
 
     def keep(module: nn.Module, given: tuple, result: Tensor) -> None:
         found[name] = part(result)
@@ -100,7 +100,7 @@ def _kept(found: dict[str, Tensor], name: str, part: Callable) -> Callable:
 
 
 def _map(model: AVSModel, similarity: Tensor) -> Tensor:
-    """(h, w), 0 to 1: the probability that L_msa supervises, else the similarity from least to most."""
+    """(h, w), 0 to 1: the probability that L_msa supervises, otherwise the similarity, stretched to 0 to 1."""
     if model.auxiliary.startswith("alignment"):
         return torch.sigmoid(similarity / TEMPERATURE)
     low, high = similarity.flatten().amin(0), similarity.flatten().amax(0)
@@ -117,11 +117,11 @@ class _Inside(nn.Module):
 
 
 def front_end_numbers(front_end: FrontEnd) -> dict:
-    """What a log-mel is computed by, in numbers: frame k hears `samples` from k * step; windows of `window`
-    samples (periodic Hann) every `hop`, `fft` points, |X|^power, the filters, and at last
-    factor * log(max(x, floor) + offset). centred: the first window's middle is sample 0, ends reflected.
+    """The parameters of a log-mel: frame k hears `samples` samples from k * step; windows of `window` samples
+    (periodic Hann) every `hop`, `fft` points, |X|^power, the filters, and finally
+    factor * log(max(x, floor) + offset). centred: the first window is centred on sample 0, ends reflected.
 
-    filters: of each band its first bin and the weights from there on. Raises ValueError for a front end that
+    filters: for each band its first bin and the weights from that bin. Raises ValueError for a front end that
     is not one of the package's.
     """
     if isinstance(front_end, LogMel):
@@ -146,14 +146,14 @@ def front_end_numbers(front_end: FrontEnd) -> dict:
 
 
 def checked(path: str | Path, precision: str) -> Path:
-    """As `export.checked`."""
+    """`export.checked` for the page."""
     if precision not in get_args(Precision):
         raise unknown("precision", precision, get_args(Precision))
     return others.checked(path, "onnx", "fp32")
 
 
 class Traced:
-    """A model's graph for the page, at the size of these clips of one second, to be written in several forms.
+    """A model's graph for the page, at the size of these clips of one second, to write in several forms.
 
     Raises ValueError for clips of several seconds, a front end that the page cannot compute, and a model that
     ONNX cannot take.
@@ -174,11 +174,11 @@ class Traced:
         self.page = {**page, **heard}
 
     def write(self, path: str | Path, precision: Precision = "fp32") -> Agreement:
-        """precision: "smallest" stores weights in 8 or 16 bits, as few as leave each mask that is not empty
-        an IoU of 0.99 with PyTorch's.
+        """precision: "smallest" stores weights in 8 or 16 bits, as few as keep the IoU of each non-empty mask
+        with PyTorch's at 0.99 or more.
 
-        The file is complete and compared before it takes the place of an older one. Raises ValueError as
-        `checked`, and for logits in float32 that deviate by more than 0.1% on average.
+        The file is complete and compared before it replaces an older one. Raises what `checked` raises, and
+        ValueError for float32 logits that deviate by more than 0.1% on average.
         """
         path = checked(path, precision)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -226,16 +226,16 @@ def export(
     source: str = "",
     command: str = "",
 ) -> Agreement:
-    """Writes the model for the live page; clips, of one second: what the file is compared with PyTorch on.
+    """Writes the model for the live page. clips: of one second, to compare the file with PyTorch.
 
-    Raises ValueError as `Traced` and its `write` do.
+    Raises what `Traced` and its `write` raise.
     """
     checked(path, precision)
     return Traced(model, clips, source, command).write(path, precision)
 
 
 def lowest_iou(model: AVSModel, exported: Exported, clips: Sequence[Clip]) -> float:
-    """The least that a file's mask has in common with PyTorch's, of all frames that are not empty in both."""
+    """The lowest IoU of a file's masks with PyTorch's, over all frames that are not empty in both."""
     lowest = 1.0
     with evaluating(model), torch.inference_mode():
         for frames, log_mel in clips:
@@ -248,8 +248,8 @@ def lowest_iou(model: AVSModel, exported: Exported, clips: Sequence[Clip]) -> fl
 
 
 def _graph(model: AVSModel, frames: Tensor, log_mel: Tensor):
-    """The ONNX graph, and what the page is told of its outputs. Nodes are called after the part of the model
-    that they belong to, so that a profile says what fusion takes."""
+    """The ONNX graph, and what the page needs to know about its outputs. Nodes are named after the part of
+    the model that they belong to, so that a profile shows the cost of fusion."""
     with evaluating(model), torch.inference_mode():
         shown, steps = inside(model, frames, log_mel)
     program = edge_graph(model, frames, log_mel, _Inside)
@@ -280,8 +280,8 @@ def _part(model: AVSModel, scopes: list[str]) -> str:
 
 
 def _store(graph, eight_from: float) -> None:
-    """Weights in 16 bits, those of so many numbers in 8, and nodes that make float32 of them, which a runtime
-    does once, when it loads the file. Of 8 bits, each output channel has a scale: w = s q."""
+    """Stores weights in 16 bits, large ones (from `eight_from` numbers) in 8, with nodes that convert them to
+    float32, which a runtime does once, at loading. In 8 bits each output channel has a scale: w = s q."""
     import onnx
     from onnx import numpy_helper
 
