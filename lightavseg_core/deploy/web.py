@@ -100,7 +100,7 @@ def _kept(found: dict[str, Tensor], name: str, part: Callable) -> Callable:
 
 
 def _map(model: AVSModel, similarity: Tensor) -> Tensor:
-    """(h, w), 0 to 1: the probability that L_msa supervises, otherwise the similarity, stretched to 0 to 1."""
+    """(h, w), 0 to 1: the probability that L_msa supervises, otherwise the similarity, stretched to 0..1."""
     if model.auxiliary.startswith("alignment"):
         return torch.sigmoid(similarity / TEMPERATURE)
     low, high = similarity.flatten().amin(0), similarity.flatten().amax(0)
