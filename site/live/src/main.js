@@ -148,6 +148,7 @@ function build() {
     change();
   });
   clipChoices.forEach(({ input }, k) => (input.checked = !clip.own && k === state.clip));
+  showSeconds();
 }
 
 const names = (one) => one.objects.map(({ name }) => name).join(", ");
@@ -198,19 +199,21 @@ function show() {
   const truth = find("truth").checked && clip.objects.length ? truthOf(clip, state, second) : null;
   draw.stage(canvas, clip, second, mask, size, truth, side);
   const shared = size === clip.size ? mask : null, objects = objectsIn(clip, state, second, shared);
-  seconds.forEach((one, t) => showSecond(one, t));
+  seconds.forEach(({ input }, t) => (input.checked = t === second));
   showStrips(objects, second);
   if (!player.on) meters();
   const fresh = thinker.fresh(second);
   if (fresh) showAnswer(fresh, objects, second);
-  find("live").textContent = model.about ? `live: ${model.inferences} inferences` : "computed beforehand; the model is loading";
   find("live").classList.toggle("on", Boolean(model.about));
 }
 
-function showSecond({ input, canvas }, t) {
+function showSecond(t) {
   const { mask, size } = maskOf(t);
-  input.checked = t === state.second;
-  draw.stage(canvas, clip, t, mask, size, null, 96);
+  draw.stage(seconds[t].canvas, clip, t, mask, size, null, 96);
+}
+
+function showSeconds() {
+  seconds.forEach((_, t) => showSecond(t));
 }
 
 function showStrips(objects, second) {
@@ -253,7 +256,9 @@ function answered(second, ms) {
   }
   if (!inside || inside.about !== model.about) inside = new Inside(model.about, thinker.answers.get(second).outputs);
   page.firstMask ||= performance.now() - page.started;
-  show();
+  showSecond(second);
+  if (second === state.second) show();
+  find("live").textContent = `live: ${model.inferences} inferences`;
   find("speed").textContent = device.headline;
   find("speed-text").textContent = device.text;
 }
@@ -273,7 +278,11 @@ function listen() {
   });
   find("truth").addEventListener("change", show);
   addEventListener("resize", () => clip && show());
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => clip && show());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    if (!clip) return;
+    show();
+    showSeconds();
+  });
   addEventListener("hashchange", () => {
     state = fromAddress(location.hash, edition);
     openClip();
