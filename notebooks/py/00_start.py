@@ -88,6 +88,8 @@ lav.widgets.MixingDesk(model, clips, *two_right())
 # Where `lightavseg data fetch photos` has been run, you see photographs with recordings of their
 # sounds (Tux Paint, GPL-2.0-or-later, [credits](../figures/CREDITS.md)); elsewhere silhouettes
 # with synthetic timbres. Where no widget can run, as on GitHub, you see a grid of mixes instead.
+# The same desk is also a page for any browser, without Python: `make live` opens it
+# ([the live page](../docs/live.md)).
 #
 # One clip proves little. So we score a small model that knows silhouettes, on 16 clips of its own
 # kind. A score is a mean IoU, from 0 to 1: how well the marked pixels overlap the true ones. The

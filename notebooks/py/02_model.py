@@ -361,6 +361,9 @@ workbook.table(["scale", "$V_i^{dec}$", "$\\hat A_i$"], rows)
 
 # %% [markdown]
 # That is the whole model: `encode`, `decode`, a head, and a bilinear resize to the frame's size.
+# To see these maps, states and gates move as you fade a sound, open the
+# [live page](../docs/live.md) with `make live`.
+#
 # Where are its parameters?
 
 # %%

@@ -1165,10 +1165,12 @@ workbook.table([f"volume of {names[0]}", *(f"{name}: marked" for name in names)]
 #    visible here, and once from one in which no such category sounds.
 # 4. Fade an object slowly and watch the maps: at which scale does it vanish first?
 # 5. Let time play, with one object silenced.
+# 6. Choose one of the four *challenges* and win its points.
 #
 # Below the maps each bar is a channel of $\hat A_i$. Its height is $|\hat A_i|$, relative to the
 # largest value in this clip. Where no widget can run, as on GitHub, you see a grid of mixes
-# instead.
+# instead. `make live` opens the same desk as a page for any browser
+# ([the live page](../docs/live.md)).
 
 # %%
 desk
