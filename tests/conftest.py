@@ -25,6 +25,15 @@ def shapes(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium. A module's own: while Playwright runs, a process can run no other event loop."""
+    from helpers.lab import chromium
+
+    with chromium() as found:
+        yield found
+
+
 @pytest.fixture
 def own_copy(shapes, tmp_path):
     """A copy of `shapes` for a test that changes files."""

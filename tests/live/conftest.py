@@ -1,8 +1,7 @@
-"""The page of an edition, in a browser of each worker's own."""
+"""The page of an edition, in a browser."""
 
 import pytest
 from helpers import live
-from helpers.lab import chromium
 
 
 @pytest.fixture(scope="session")
@@ -15,13 +14,7 @@ def out(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def browser():
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="session")
-def shapes_page(out, browser):
+def shapes_page(out):
     """The folder of the edition with shapes; in it `page` and `live.html`."""
     return live.build("shapes", out)
 

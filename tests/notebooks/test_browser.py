@@ -8,7 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from helpers.lab import IN_BROWSER, ROOT, chromium, lay_out, serve
+from helpers.lab import IN_BROWSER, ROOT, lay_out, serve
 from helpers.notebooks import build
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
@@ -32,8 +32,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lab(folder):
-    with pytest.MonkeyPatch.context() as patch, chromium() as browser:
+def lab(folder, browser):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAV_STRICT", "1")
         with serve(folder, folder.parent / "home", browser) as lab:
             yield lab
