@@ -26,12 +26,13 @@ from .._common.names import unknown
 from .._common.records import provenance
 from .._common.state import evaluating
 from ..data.audio import FrontEnd, LogMel, PANNsLogMel
+from ..evaluation import frame_iou
 from ..losses import TEMPERATURE
 from ..models.base import AVSModel
 from ..models.lightavseg import LightAVSeg
 from . import export as others
 from .edge_graph import edge_graph
-from .export import EXTRA, Clip, compare, quiet
+from .export import EXTRA, MOST, Clip, compare, quiet
 from .runtimes import KEY, Exported, Metadata, load, need, reason
 
 Precision = Literal["fp32", "smallest"]
@@ -42,7 +43,6 @@ FORMS = {"int8": 24_576, "fp16": math.inf, "fp32": math.inf}
 # IoU with PyTorch's mask, in each frame that is not empty, from which on a form agrees: what is lost in
 # others may be a little more, and 0.98 is wanted.
 AGREES = 0.99
-MOST = 0.001  # deviation of float32 logits, as `export` has it
 FEWEST = 256  # numbers in a tensor that is worth storing in fewer bits
 
 
@@ -192,11 +192,11 @@ class Traced:
                 if iou >= AGREES:
                     break
             compared = compare(self.model, file, self.clips)
-            if form == "fp32" and not compared.deviation <= MOST:
+            if form == "fp32" and not compared.deviation <= MOST["fp32"]:
                 raise ValueError(
                     f"web: its logits deviate from PyTorch's by {compared.deviation:.1%} of their mean "
-                    f"absolute value on {len(self.clips)} clips; expected at most {MOST:.1%}. Nothing was "
-                    "written."
+                    f"absolute value on {len(self.clips)} clips; expected at most {MOST[form]:.1%}. Nothing "
+                    "was written."
                 )
             with whole(path) as name:
                 os.replace(staged, name)
@@ -241,9 +241,7 @@ def lowest_iou(model: AVSModel, exported: Exported, clips: Sequence[Clip]) -> fl
         for frames, log_mel in clips:
             logits = model(frames, log_mel).logits[0], exported(frames, log_mel)[0]  # (T, classes, H, W)
             masks = [x[:, 0] > 0 if x.shape[1] == 1 else x.argmax(1) > 0 for x in logits]
-            union, both = (f(*masks).flatten(1).sum(1) for f in (torch.logical_or, torch.logical_and))
-            if union.any():
-                lowest = min(lowest, (both / union)[union > 0].min().item())
+            lowest = min(lowest, frame_iou(*masks).min().item())  # 1 where both are empty
     return lowest
 
 
