@@ -22,8 +22,11 @@ async function bundled(name) {
 }
 
 const KNOWS = {
-  shapes: "This one knows seven silhouettes and their sounds, which were generated: of a photograph it knows nothing.",
-  photos: "This one knows 41 animals, instruments and things, most by one photograph and one recording.",
+  shapes: "The page's network knows seven silhouettes and their sounds, which were generated: NAMES. On new clips of them "
+    + "its mean overlap with the right answer is SCORE. Of a photograph it knows nothing.",
+  photos: "The page's network knows COUNT animals, instruments and things, most by one photograph and one recording: NAMES. "
+    + "On new clips of the same photographs and recordings, which are like these, its mean overlap with the right answer is "
+    + "SCORE. Another dog, or another bark, it may not know.",
 };
 
 // --- what the page consists of ---
@@ -54,7 +57,9 @@ const filled = (parts) => template.replace(/\{\{(\w+)\}\}/g, (_, name) => {
   if (parts[name] === undefined) throw new Error(`index.html asks for ${name}`);
   return parts[name];
 });
-const common = { headline, footer, knows: KNOWS[edition.edition] };
+const { categories, score } = edition.knows;
+const knows = KNOWS[edition.edition].replace("COUNT", categories.length).replace("NAMES", categories.join(", ")).replace("SCORE", score);
+const common = { headline, footer, knows };
 const policy = (parts) => Object.entries({
   "default-src": "'none'", "img-src": "data: blob:", "media-src": "blob:", "worker-src": "blob:", "base-uri": "'none'",
   "form-action": "'none'", ...parts,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from itertools import count, islice
 from pathlib import Path
@@ -100,6 +101,12 @@ def write_clip(
     return {"name": f"ms3_{SPLIT}_{index:05d}", "seconds": len(frames), "start": second, "objects": shown}
 
 
+def score(name: str) -> str:
+    """The M_J of its test clips, as a model's card has it."""
+    card = Path("checkpoints", name, "README.md").read_text()
+    return re.search(r"^\| its own \| (0\.\d+) \|", card, re.MULTILINE)[1]
+
+
 def write(edition: str, folder: Path) -> Cast:
     """Returns the cast, which knows what it has read for these clips."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +116,8 @@ def write(edition: str, folder: Path) -> Cast:
     clips = []
     for number, (index, second) in enumerate(chosen(cast, size)):
         clips.append(write_clip(folder, number, index, second, cast, model))
-    about = {"edition": edition, "rate": RATE, "size": size, "view": VIEW, "clips": clips}
+    knows = {"categories": list(cast.categories), "score": score(CHECKPOINTS[edition])}
+    about = {"edition": edition, "knows": knows, "rate": RATE, "size": size, "view": VIEW, "clips": clips}
     (folder / "clips.json").write_text(json.dumps(about))
     return cast
 

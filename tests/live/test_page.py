@@ -54,7 +54,54 @@ def test_a_click_in_the_picture_takes_the_mask_away(desk):
     assert desk.inferences >= count + 5, "a second each was looked at anew"
     button = desk.page.get_by_role("button", name=f"Mute {name}", exact=True)
     assert button.get_attribute("aria-pressed") == "true"
-    assert f"live: {desk.inferences} inferences" in desk.page.locator("#live").inner_text()
+    assert f"live: {desk.inferences} computed" in desk.page.locator("#live").inner_text()
+
+
+# A pixel of a thing, as far within it as any: x and y from 0 to 1.
+WITHIN = """(k) => {
+  const { clip, state } = live, n = clip.size, inside = (x, y) => clip.where[(state.second * n + y) * n + x] === k + 1;
+  for (let far = 24; far > 0; far--) for (let y = far; y < n - far; y++) for (let x = far; x < n - far; x++)
+    if ([-far, 0, far].every((dy) => [-far, 0, far].every((dx) => inside(x + dx, y + dy)))) return [x / n, y / n];
+}"""
+
+
+def test_a_click_means_the_thing_that_is_seen_there(desk):
+    """Not the one whose box is on top."""
+    desk.open()
+    page, box = desk.page, desk.page.locator("#picture").bounding_box()
+    for k in range(len(names(desk))):
+        x, y = page.evaluate(WITHIN, k)
+        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        assert page.evaluate("() => [...live.state.muted]") == list(range(k + 1))
+    assert not desk.masks()[page.evaluate("() => live.state.second")].any()
+    assert "It listens." in page.locator("#verdict").inner_text()
+
+
+def test_the_verdict_says_why(desk):
+    """A thing that is silent and marked, since another clip has the sound of one like it."""
+    desk.open()
+    first = sounding(desk)
+    desk.mute(first)
+    with_it = "(name) => live.edition.clips.findIndex((one, k) => k && one.objects.some((o) => o.name === name))"
+    desk.page.locator("#strips select").select_option(str(desk.page.evaluate(with_it, first)))
+    for second in range(5):
+        desk.page.locator("#seconds input").nth(second).check(force=True)
+        desk.level("other", 2)
+        desk.masks()
+        words = desk.page.locator("#verdict").inner_text()
+        if "marked and silent" in words and f"Another clip's {first} is in the mix" in words:
+            return
+    pytest.fail(f"in no second is {first} marked for another's sound")
+
+
+def test_the_weights_can_be_changed(desk):
+    desk.open()
+    before, page = desk.masks(), desk.page
+    assert "million weights in int8, " in page.locator("#model-said").inner_text()
+    page.locator("#weights").select_option("model-fp32.onnx")
+    desk.until("() => document.getElementById('model-said').textContent.includes('weights in fp32')")
+    after = desk.masks()
+    assert (after & before).sum() / (after | before).sum() > 0.98
 
 
 def zeroed(path, shapes_page):
@@ -75,8 +122,11 @@ def test_a_model_with_a_zeroed_head_marks_nothing(desk, shapes_page, tmp_path):
     before = desk.masks()
     assert before.any()
     desk.page.locator("#own-model").set_input_files(zeroed(tmp_path / "zeroed.onnx", shapes_page))
-    desk.until("() => document.getElementById('own-said').textContent.includes('million')")
+    desk.until("() => document.getElementById('own-said').textContent.includes('zeroed.onnx: tiny')")
     assert not desk.masks().any()
+    desk.page.locator("#back").click()
+    desk.until("() => live.model.shipped")
+    assert (desk.masks() == before).all()
     whole = tmp_path / "whole.onnx"
     whole.write_bytes(gzip.decompress((shapes_page / "page/model-fp32.onnx.gz").read_bytes()))
     desk.page.locator("#own-model").set_input_files(whole)
@@ -153,18 +203,19 @@ def test_the_lock_names_no_registry():
 # --- with which hands, on which screens ---
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1280])
-def test_axe_finds_no_violation(browser, address, width, scheme):
-    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
-        desk = live.Desk(context.new_page(), f"{address}page/").open()
-        desk.masks()
-        desk.page.locator("footer summary").click()
-        desk.page.evaluate(AXE.read_text())
-        found = desk.page.evaluate("() => axe.run()")["violations"]
-        assert not found, [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
-        assert desk.page.evaluate("() => document.documentElement.scrollWidth") <= width
-        assert desk.said == []
+def test_axe_finds_no_violation(desk):
+    desk.open()
+    desk.masks()
+    for summary in desk.page.locator("summary").all():
+        summary.click()
+    desk.page.evaluate(AXE.read_text())
+    for width in (1280, 400):
+        desk.page.set_viewport_size({"width": width, "height": 900})
+        for scheme in ("light", "dark"):
+            desk.page.emulate_media(color_scheme=scheme)
+            found = desk.page.evaluate("() => axe.run()")["violations"]
+            assert not found, [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+            assert desk.page.evaluate("() => document.documentElement.scrollWidth") <= width
 
 
 WHO = """() => { const e = document.activeElement;
@@ -206,7 +257,7 @@ def test_the_keyboard_reaches_and_works_every_control(desk):
     assert page.locator("#play").get_attribute("aria-pressed") == "true"
     page.keyboard.press("Enter")
     assert page.locator("#play").get_attribute("aria-pressed") == "false"
-    page.locator("select").focus()
+    page.locator("#strips select").focus()
     before = page.evaluate("() => live.state.donorClip")
     page.keyboard.press("ArrowDown")
     desk.until(f"() => live.state.donorClip !== {before}")
@@ -242,6 +293,11 @@ def test_the_address_says_what_is_set(desk, browser, address):
     before = desk.masks()
     desk.until("() => location.hash.includes('noise')")
     words = desk.page.evaluate("() => location.hash")
+    desk.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    desk.page.locator("#share").click()
+    desk.until("() => document.getElementById('shared').textContent.includes('is copied')")
+    copied = desk.page.evaluate("() => navigator.clipboard.readText()")
+    assert copied == f"{address}page/{words}"
     assert "clip=3" in words and "second=1" in words and "muted=1" in words
     with browser.new_context() as context:
         other = live.Desk(context.new_page(), f"{address}page/").open(words)
@@ -250,10 +306,13 @@ def test_the_address_says_what_is_set(desk, browser, address):
         assert other.page.evaluate(same) == desk.page.evaluate(same)
 
 
-@pytest.mark.parametrize("words", ["clip=99&second=-4&levels=x_9", "muted=7_0_a&other=1&noise=nan", "%"])
-def test_an_address_that_makes_no_sense(desk, words):
-    desk.open(f"#{words}")
+def test_an_address_that_makes_no_sense(desk):
+    desk.open("#clip=99&second=-4&levels=x_9")
     assert desk.masks().shape == (5, 128, 128)
+    for words in ("muted=7_0_a&other=1&noise=nan", "%"):
+        desk.page.evaluate("(words) => (location.hash = words)", words)
+        desk.until("() => live.clip.number === 0")
+        assert desk.masks().shape == (5, 128, 128)
 
 
 # --- a visitor's own ---
@@ -289,9 +348,13 @@ def test_files_that_are_none_of_it(desk, tmp_path):
     onnx.save(model, tmp_path / "other.onnx")
     (tmp_path / "no.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 64)
     (tmp_path / "no.wav").write_bytes(b"RIFF" + struct.pack("<I", 2**31) + b"WAVEjunk")
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])), tmp_path / "plain.onnx")
+    (tmp_path / "empty.onnx").write_bytes(b"")
     for field, file, words in [
-        ("model", "no.onnx", "no model for this page"),
-        ("model", "other.onnx", "no model for this page"),
+        ("model", "no.onnx", "no.onnx: This is no ONNX file"),
+        ("model", "plain.onnx", "was not made for this page"),
+        ("model", "other.onnx", "What this file says of itself is wrong"),
+        ("model", "empty.onnx", "The file is empty"),
         ("picture", "no.png", "cannot read it"),
         ("sounds", "no.wav", "cannot decode it"),
     ]:
@@ -327,9 +390,9 @@ def test_a_challenge_is_met(desk):
     desk.open()
     desk.masks()
     first = desk.page.locator("#challenges li").first
-    assert "0 of 100 points" in first.inner_text() and "done" not in first.inner_text()
+    assert "now 0 points, met from 90" in first.inner_text()
     desk.mute(sounding(desk))
-    desk.until("() => document.querySelector('#challenges li').textContent.includes('done')")
+    desk.until("() => document.querySelector('#challenges li').textContent.includes('met with')")
 
 
 def test_it_measures_this_device(desk):
@@ -337,8 +400,8 @@ def test_it_measures_this_device(desk):
     desk.masks()
     assert re.fullmatch(r"\d+\.\d ms a frame", desk.page.locator("#speed").inner_text())
     desk.page.locator("#measure").click()
-    desk.until("() => document.getElementById('speed-text').textContent.includes('fusion takes')")
+    desk.until("() => document.getElementById('speed-text').textContent.includes('fusion')")
     text = desk.page.locator("#speed-text").inner_text()
-    shares = [float(share) for share in re.findall(r"(?:takes|seeing|hearing|decoder) ([\d.]+)%", text)]
+    shares = [float(share) for share in re.findall(r"(?:takes|seeing|hearing|5\)) ([\d.]+)%", text)]
     assert len(shares) == 4 and sum(shares) == pytest.approx(100, abs=0.3)
     assert 0 < shares[0] < 30, "the fusion of one vector with the maps"

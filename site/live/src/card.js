@@ -8,7 +8,7 @@ export class Card {
   constructor(task) {
     this.task = task;
     this.bar = element("meter", { min: 0, max: 100, value: 0, "aria-label": `Points: ${task.title}` });
-    this.note = element("span", { class: "note" }, "0 of 100 points");
+    this.note = element("span", { class: "note" }, `now 0 points, met from ${task.pass}`);
     const hint = element("details", {}, element("summary", {}, "Hint"), element("p", {}, task.hint));
     const title = element("h3", {}, task.title), text = element("p", {}, task.text);
     this.element = element("li", {}, title, text, this.bar, this.note, hint);
@@ -19,7 +19,7 @@ export class Card {
     this.#best = Math.max(this.#best, now);
     const done = this.#best >= this.task.pass;
     this.bar.value = now;
-    this.note.textContent = `${now} of 100 points${done ? `, done (best: ${this.#best})` : ""}`;
+    this.note.textContent = done ? `met with ${this.#best} points; now ${now}` : `now ${now} points, met from ${this.task.pass}`;
     this.element.classList.toggle("done", done);
   }
 }

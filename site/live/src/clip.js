@@ -53,3 +53,10 @@ export function place(clip, k, second) {
   const [cx, cy] = [sx / count / size, sy / count / size];
   return { count, cx, cy, x0: x0 / size, y0: y0 / size, x1: x1 / size, y1: y1 / size };
 }
+
+/** The object that is seen at a place of the picture, from 0 to 1; null where there is none. */
+export function objectAt({ size, where }, second, x, y) {
+  const [column, row] = [x, y].map((at) => Math.min(size - 1, Math.max(0, Math.floor(at * size))));
+  const found = where[(second * size + row) * size + column];
+  return found ? found - 1 : null;
+}

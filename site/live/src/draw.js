@@ -63,7 +63,7 @@ function maskLayers(mask, size, side, colour) {
   const tint = layer(side, (data) => {
     for (let p = 0; p < values.length; p++) {
       const rim = between(values[p], -step / 2, step / 2) * (1 - between(values[p], 1.2 * step, 2 * step));
-      data.set([...colour, 255 * (0.5 * between(values[p], -step / 2, step / 2) * (1 - rim) + rim)], 4 * p);
+      data.set([...colour, 255 * (0.78 * between(values[p], -step / 2, step / 2) * (1 - rim) + rim)], 4 * p);
     }
   });
   return { inside, tint };
@@ -91,7 +91,7 @@ function picture(context, { image, side }, second, width) {
 export function stage(canvas, clip, second, mask, size, truth, side) {
   const context = prepared(canvas, side, side), { mask: orange, truth: green } = colours();
   const work = Math.min(side, 512);
-  context.filter = mask ? "grayscale(0.85) brightness(0.72)" : "none";
+  context.filter = mask ? "grayscale(0.8) brightness(0.85)" : "none";
   picture(context, clip.view, second, side);
   context.filter = "none";
   if (mask) {

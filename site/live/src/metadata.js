@@ -53,11 +53,17 @@ function isRule(rule) {
 
 /** What `lightavseg export --runtime web` wrote. Throws, in words for a visitor, for anything else. */
 export function read(bytes) {
-  const advice = "Write it with `lightavseg export MODEL --runtime web`.";
+  const advice = "A network for this page is written by: lightavseg export MODEL --runtime web.";
+  if (!bytes.byteLength) throw new Error(`The file is empty. ${advice}`);
   if (bytes.byteLength > LARGEST) throw new Error(`It has ${Math.round(bytes.byteLength / 1e6)} MB; at most 400.`);
-  let about, page;
+  let found, about, page;
   try {
-    const found = properties(bytes);
+    found = properties(bytes);
+  } catch {
+    throw new Error(`This is no ONNX file. ${advice}`);
+  }
+  if (!found["lightavseg.page"]) throw new Error(`This ONNX file was not made for this page. ${advice}`);
+  try {
     about = JSON.parse(found["lightavseg"]);
     page = JSON.parse(found["lightavseg.page"]);
     const [height, width] = about.size;
@@ -65,7 +71,7 @@ export function read(bytes) {
     if (!right || !isCount(about.num_classes) || !isRule(page)) throw new Error("numbers");
     page.steps.forEach((name) => { if (typeof name !== "string") throw new Error("names"); });
   } catch {
-    throw new Error(`This is no model for this page. ${advice}`);
+    throw new Error(`What this file says of itself is wrong. ${advice}`);
   }
   const { size, num_classes: classes, source, precision, method } = about;
   const words = [source, precision, method].map((word) => String(word).slice(0, 60));

@@ -58,17 +58,21 @@ export class Strip {
   }
 }
 
-/** A button on a thing in the picture. */
+/** A button around a thing in the picture. toggle: called with the place that was clicked, [x, y] from 0 to 1, since the
+ * boxes of two things may overlap; null for a key. */
 export class Spot {
   constructor(name, toggle) {
     this.label = element("span", {}, name);
     this.element = element("button", { type: "button", class: "spot", "aria-label": `Mute ${name}, in the picture` });
     this.element.innerHTML = SPEAKER;
     this.element.append(this.label);
-    this.element.addEventListener("click", toggle);
+    this.element.addEventListener("click", ({ detail, clientX, clientY }) => {
+      const { left, top, width, height } = this.element.parentElement.parentElement.getBoundingClientRect();
+      toggle(detail ? [(clientX - left) / width, (clientY - top) / height] : null); // a key has no place
+    });
   }
 
-  put(box) {
+  put(box, above) {
     this.element.hidden = box === null;
     if (!box) return;
     const { style } = this.element, width = Math.max(box.x1 - box.x0, 0.11), height = Math.max(box.y1 - box.y0, 0.11);
@@ -76,6 +80,7 @@ export class Spot {
     style.top = `${100 * Math.min(1 - height, Math.max(0, (box.y0 + box.y1 - height) / 2))}%`;
     style.width = `${100 * width}%`;
     style.height = `${100 * height}%`;
+    this.element.classList.toggle("above", above);
     this.element.classList.toggle("low", box.y1 > 0.86);
   }
 

@@ -3,6 +3,7 @@
 const MOST_SECONDS = 10, LARGEST = 100e6;
 
 function check(file) {
+  if (!file.size) throw new Error(`${file.name} is empty.`);
   if (file.size > LARGEST) throw new Error(`${file.name} has ${Math.round(file.size / 1e6)} MB; at most 100.`);
 }
 
@@ -32,15 +33,18 @@ async function samples(file, rate) {
     const channel = buffer.getChannelData(c);
     for (let i = 0; i < length; i++) mono[i] += channel[i] / buffer.numberOfChannels;
   }
-  return { name: file.name.replace(/\.[^.]*$/, "").slice(0, 40), samples: mono };
+  const heard = buffer.length > length ? `the first ${MOST_SECONDS} of ${buffer.duration.toFixed(1)} seconds are heard`
+    : `${buffer.duration.toFixed(1)} seconds`;
+  return { name: file.name.replace(/\.[^.]*$/, "").slice(0, 40), samples: mono, said: `${file.name}: ${heard}.` };
 }
 
-/** Another clip with a visitor's picture, sounds, or both; of the clip before what is not given. */
+/** Another clip with a visitor's picture, sounds, or both; of the clip before what is not given. With it, what was made
+ * of the files. */
 export async function ownClip(clip, { picture, sounds }) {
   const tracks = sounds ? await Promise.all(sounds.map((file) => samples(file, clip.rate))) : null;
   const longest = tracks ? Math.max(...tracks.map((track) => track.samples.length)) : 0;
   const seconds = tracks ? Math.max(1, Math.min(MOST_SECONDS, Math.ceil(longest / clip.rate))) : clip.seconds;
-  const made = { ...clip, name: "your own", seconds, own: true };
+  const made = { ...clip, name: "your own", seconds, own: true }, said = (tracks ?? []).map((track) => track.said);
   if (tracks) {
     made.tracks = tracks.map(({ name, samples: given }) => {
       const padded = new Float32Array(seconds * clip.rate);
@@ -64,6 +68,8 @@ export async function ownClip(clip, { picture, sounds }) {
     }
     const square = { resizeWidth: 448, resizeHeight: 448, resizeQuality: "high" };
     await still(await createImageBitmap(source, square), await pixels(source, size));
+    const squeezed = source.width === source.height ? "" : ", squeezed to a square", heard = tracks ? "" : " The sounds are those of before.";
+    said.push(`${picture.name}: ${source.width} × ${source.height} pixels${squeezed}.${heard}`);
   } else if (seconds !== clip.seconds) {
     const { image, side } = clip.view;
     await still(await createImageBitmap(image, 0, 0, image.width, side), clip.frames.slice(0, 3 * area));
@@ -73,7 +79,7 @@ export async function ownClip(clip, { picture, sounds }) {
   made.where = new Uint8Array(area * seconds);
   made.masks = null;
   if (!tracks) made.tracks = clip.tracks;
-  return made;
+  return { clip: made, said: said.join(" ") };
 }
 
 /** Frames of another size, for a model that asks for it: (seconds, size, size, 3). */

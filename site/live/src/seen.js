@@ -25,3 +25,9 @@ export function truthOf(clip, state, second) {
   const audible = objectsIn(clip, state, second, null).map((one) => one.audible);
   return Float32Array.from(where, (of) => (of && audible[of - 1] ? 1 : 0));
 }
+
+/** The names of what sounds of the other clip in a second of the mix. */
+export function otherHeard({ edition, state }, second) {
+  if (!state.donor) return [];
+  return edition.clips[state.donorClip].objects.filter(({ sounding }) => sounding[second]).map(({ name }) => name);
+}

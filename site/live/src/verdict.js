@@ -30,34 +30,53 @@ const list = (names) => (names.length < 2 ? names.join("") : `${names.slice(0, -
 const the = (objects) => list(objects.map(({ name }) => `the ${name}`));
 const is = (objects) => (objects.length > 1 ? "are" : "is");
 
-/** objects: {name, audible, marked} of those that are seen. dark: the mask's share of the frame in silence.
- * -> {good: true | false | null, title, text}. */
-export function verdict(objects, mask, dark) {
+const sentence = (text) => text[0].toUpperCase() + text.slice(1);
+
+/** Why something is marked that is not heard, as far as the mix tells. */
+function why(wrong, { noise, other }) {
+  const copies = wrong.filter(({ name }) => other.includes(name));
+  if (copies.length) {
+    const { name } = copies[0];
+    return ` Another clip's ${name} is in the mix: it hears one and sees one, and cannot know whose sound it is.`;
+  }
+  return noise ? " White noise holds all tones, theirs among them." : "";
+}
+
+/** objects: {name, audible, marked} of those that are seen. added: whether white noise is in the mix, and the names of
+ * what sounds of another clip. -> {good: true | false, title, text}. */
+export function verdict(objects, mask, added) {
   const audible = objects.filter((one) => one.audible);
   const missed = audible.filter((one) => one.marked < MARKED);
   const wrong = objects.filter((one) => !one.audible && one.marked >= MARKED);
   const right = audible.filter((one) => one.marked >= MARKED);
-  const inSilence = `With no sound at all it would mark ${(100 * dark).toFixed(1)}% of this picture.`;
   if (wrong.length) {
-    const also = missed.length ? ` It misses ${the(missed)}.` : "";
-    return { good: false, title: "It is fooled.", text: `${the(wrong)} ${is(wrong)} marked and not heard.${also}` };
+    const also = missed.length ? ` It misses ${the(missed)}.` : "", text = `${the(wrong)} ${is(wrong)} marked and silent.`;
+    return { good: false, title: "It is fooled.", text: sentence(text) + why(wrong, added) + also };
   }
   if (missed.length) {
     const but = right.length ? ` It marks ${the(right)}.` : "";
-    return { good: false, title: "It misses something.", text: `${the(missed)} ${is(missed)} heard and not marked.${but}` };
+    const drowned = added.noise || added.other.length ? " What was added may drown it." : "";
+    const text = `${the(missed)} ${is(missed)} heard and not marked.`;
+    return { good: false, title: "It misses something.", text: sentence(text) + drowned + but };
   }
   if (!audible.length) {
     const empty = coverage(mask) < 0.005;
-    return empty ? { good: true, title: "It listens.", text: "No visible thing is heard, and nothing is marked." }
-      : { good: false, title: "It is fooled.", text: "No visible thing is heard, and something is marked." };
+    return empty ? { good: true, title: "It listens.", text: "Nothing in view is heard, and nothing is marked." }
+      : { good: false, title: "It is fooled.", text: "Nothing in view is heard, and something is marked." };
   }
   const silent = objects.filter((one) => !one.audible);
   const not = silent.length ? `, and not ${the(silent)}, which ${is(silent)} silent` : "";
-  return { good: true, title: "It listens.", text: `It marks ${the(right)}${not}. ${inSilence}` };
+  return { good: true, title: "It listens.", text: `It marks ${the(right)}${not}.` };
 }
 
+const percent = (share) => `${(100 * share).toFixed(1)}%`;
+
 /** For a picture of which nobody knows the truth. */
-export function unjudged(mask, dark) {
-  const [now, silent] = [coverage(mask), dark].map((part) => `${(100 * part).toFixed(1)}%`);
-  return { good: null, title: `${now} is marked.`, text: `With no sound at all it would be ${silent}: the difference is what it hears.` };
+export function unjudged(mask) {
+  return { good: null, title: `${percent(coverage(mask))} is marked.`, text: "Whether rightly, you must say." };
+}
+
+/** dark: the mask's share of the frame in silence. */
+export function inSilence(dark) {
+  return `Cross-check: with no sound at all, ${percent(dark)} of this picture would be marked.`;
 }
