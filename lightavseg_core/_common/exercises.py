@@ -121,7 +121,7 @@ def _problem(arguments: Any, wanted: Any, found: Any, tolerance: float) -> str |
     """What is wrong with a result, in words; None if it is right."""
     if _is(found, wanted, tolerance):
         return None
-    given = f"for {readable(arguments)} " if arguments != () else ""
+    given = "" if isinstance(arguments, tuple) and not arguments else f"for {readable(arguments)} "
     if isinstance(found, Exception):
         return f"{given}it raises {type(found).__name__}: {found}"
     expected = "" if callable(wanted) else f", expected {readable(wanted)}"

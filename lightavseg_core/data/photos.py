@@ -24,7 +24,8 @@ STAMPS = "stamps"
 
 @cache
 def manifest() -> dict:
-    """photos.json: things (category, stem, credit, SHA-256 of picture and sound) and backgrounds."""
+    """photos.json: things (category, stem, credit, SHA-256 of picture and sound), the ear twin, and
+    backgrounds."""
     return json.loads((files(__package__) / "photos.json").read_text(encoding="utf-8"))
 
 
@@ -35,6 +36,8 @@ def collection() -> Collection:
         for ending, part in ((".png", "picture"), (".ogg", "sound")):
             path = f"{STAMPS}/{thing['stem']}{ending}"
             found.append(Source(path, path, thing[part]))
+    twin = f"{STAMPS}/{named['ear twin']['stem']}.png"
+    found.append(Source(twin, twin, named["ear twin"]["picture"]))
     for one in named["backgrounds"]:
         found.append(Source(f"templates/{one['file']}", f"{BACKGROUNDS}/{one['file']}", one["sha256"]))
     folder, otherwise = photos_folder(), "the folder of an installed Tux Paint that holds `stamps`"
@@ -60,6 +63,19 @@ def photos(folder: Path) -> Cutouts:
             "--help tells where they come from."
         )
     return Cutouts("photos", cutouts, backgrounds)
+
+
+def ear_twins(folder: Path) -> tuple[Cutout, Cutout]:
+    """The goat of the cast, and a ram with the goat's bleat, as Tux Paint has it: no ear can tell them apart.
+    The ram is in no cast. Raises FileNotFoundError, with the command to run, if a file is missing."""
+    goat = next((cutout for cutout in _kept(folder)[0] if cutout.category == "goat"), None)
+    twin = manifest()["ear twin"]
+    picture = folder / STAMPS / f"{twin['stem']}.png"
+    if goat is None or not picture.is_file():
+        advice = "Remove this folder, then run `lightavseg data fetch photos`."
+        raise FileNotFoundError(f"{folder}: the goat or the ram is missing. {advice}")
+    credit = f"{twin['credit']}, {manifest()['licence']}"
+    return goat, Cutout(twin["category"], twin["category"], picture, goat.sounds, credit=credit)
 
 
 def is_enough(folder: Path) -> bool:

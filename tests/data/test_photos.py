@@ -46,7 +46,10 @@ def installed(tmp_path, monkeypatch):
     rock.write_bytes(b"no picture, but what the manifest names")
     background = {"file": "rock.jpg", "sha256": digest(rock)}
     named = {"licence": "GPL-2.0-or-later", "packages": {"stamps-package": "1", "data-package": "1"}}
-    named |= {"things": things, "backgrounds": [background]}
+    cutout(root / "stamps" / "animals" / "ram.png", 9)
+    ram = {"category": "ram", "stem": "animals/ram", "credit": "us"}
+    ram["picture"] = digest(root / "stamps" / "animals" / "ram.png")
+    named |= {"things": things, "ear twin": ram, "backgrounds": [background]}
     monkeypatch.setattr(photos, "manifest", lambda: named)
     monkeypatch.setattr(photos, "photos_folder", lambda: tmp_path / "cache" / "photos")
     monkeypatch.setattr(photos, "FEWEST", 5)
@@ -58,7 +61,8 @@ def kept(tmp_path):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-WHOLE = sorted(["backgrounds/rock.jpg", *(f"stamps/animals/{n}{e}" for n in NAMES for e in (".ogg", ".png"))])
+ALONE = ["backgrounds/rock.jpg", "stamps/animals/ram.png"]
+WHOLE = sorted([*ALONE, *(f"stamps/animals/{n}{e}" for n in NAMES for e in (".ogg", ".png"))])
 
 
 @pytest.mark.parametrize("of", ("folder", "stamps", "deb", "folder of debs"))
@@ -147,7 +151,7 @@ def test_apt_is_asked(installed, tmp_path, monkeypatch):
         fetch()
     answers(0)
     deb(package, tmp_path / "bin")  # of another release
-    with pytest.raises(FileNotFoundError, match="the packages from apt: none of the 13 photographs"):
+    with pytest.raises(FileNotFoundError, match="the packages from apt: none of the 14 photographs"):
         fetch()
     deb(package, installed)
     assert fetch()[1] == [] and kept(tmp_path) == WHOLE
@@ -204,6 +208,8 @@ def test_clips_of_photographs(tmp_path):
     unseen = {cast.cutouts[k].individual for own in cast.choice("unseen") for k in own}
     assert unseen == {"drake", "cow_white", "sheep_lamb", "dromedary", "doe", "pig_golden2"}
     generate(tmp_path, "ms3", {"test": 40}, 64, cast="photos", workers=1)
+    goat, ram = photos.ear_twins(photos.photos_folder())
+    assert goat.sounds == ram.sounds and goat.picture != ram.picture and "ram" not in cast.categories
     oracle = deaf_oracle(AVSBench(tmp_path, "ms3", "test"))["M_J"]
     assert 0.5 < oracle < 0.7  # of 400 clips between 0.57 and 0.62
     recipe = Recipe("ms3", {"test": 400}, 64, 0, cast="photos")
