@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
 
 import lightavseg_core as lav
 from lightavseg_core import evaluation, plots
-from lightavseg_core._common.records import provenance
+from lightavseg_core._common.records import provenance, write
 from lightavseg_core.data import photos
 from lightavseg_core.data.casting import cast_named
 from lightavseg_core.data.fetching import fetch
@@ -155,14 +156,35 @@ def known(shipped: Shipped) -> str:
     return shipped.knows.format(names=names, categories=len(cast.categories), unseen=unseen)
 
 
+def losses(log: list[dict]) -> list[float]:
+    """The mean training loss of each epoch."""
+    by_epoch = {}
+    for entry in log:
+        if entry["event"] == "step":
+            by_epoch.setdefault(entry["epoch"], []).append(entry["loss"])
+    return [fmean(values) for values in by_epoch.values()]
+
+
 def ship(name: str, model: lav.models.AVSModel, log: list[dict], data: Path, made: dict) -> None:
-    """Scores the model, and writes its folder with its card.
+    """Scores the model, and writes its folder with its card, and results/NAME.json.
 
     These are the last weights, not the best of the validations. made: `provenance`, from before the training.
     """
     shipped, (_, _, test) = MODELS[name], datasets(data, model)
     scores = {label: lav.evaluate(model, test, sound) for label, sound in SOUNDS.items()}
     found = {entry["event"]: entry for entry in log}
+    measured = {
+        "size": SIZE,
+        "clips": shipped.clips,
+        "epochs": shipped.config.epochs,
+        "loss": losses(log),
+        "validations": [(one["epoch"], one["M_J"]) for one in log if one["event"] == "validation"],
+        "minutes": found["validation"]["seconds"] / 60,
+        "sets_right": found["tagging"]["sets_right"],
+        "scores": scores,
+        "deaf_oracle": lav.deaf_oracle(test),
+    }
+    write(HERE.parent / "results" / f"{name}.json", {**measured, **made})
     text = CARD.format(
         name=name,
         title=shipped.title,
@@ -179,14 +201,14 @@ def ship(name: str, model: lav.models.AVSModel, log: list[dict], data: Path, mad
         batch=shipped.config.batch_size,
         rate=shipped.config.learning_rate,
         negatives=shipped.config.negatives,
-        minutes=found["validation"]["seconds"] / 60,
-        sets_right=found["tagging"]["sets_right"],
+        minutes=measured["minutes"],
+        sets_right=measured["sets_right"],
         device=made["machine"]["device"],
         threads=made["machine"]["threads"],
         torch=made["machine"]["torch"],
         frames=scores["its own"]["frames"],
         scores="\n".join(row(label, of_sound) for label, of_sound in scores.items()),
-        oracle=row("deaf oracle (perfect masks of all visible objects)", lav.deaf_oracle(test)),
+        oracle=row("deaf oracle (perfect masks of all visible objects)", measured["deaf_oracle"]),
         **shipped.clips,
     )
     model.save_pretrained(HERE / name)
