@@ -41,7 +41,20 @@ for the AudioSet pretraining that the published methods share, and knows nothing
 The results of 2026-11-21 in `results/sweep` are older: their ear was trained by the same recipe, to other
 weights. What that makes: `ms3_lightavseg`, seed 0, has $M_J$ 0.496 with theirs (seeds 0 to 2: 0.477 to
 0.496), 0.488 with this one in float32, and 0.493 with it as it is stored.
+
+`photos.safetensors` is the ear of [checkpoints/photos](../photos/README.md), stored as float16 by the
+training of that model. It knows recordings of Tux Paint's packages, and serves the runs of `lightavseg sweep
+eyes`.
 """
+
+
+def store(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Writes an ear as float16."""
+    halves = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+    path.parent.mkdir(exist_ok=True)
+    with whole(path) as staging:
+        save_file(halves, staging, metadata)
+    path.chmod(0o644)
 
 
 def ship() -> None:
@@ -52,11 +65,7 @@ def ship() -> None:
         training.pretrain(trained, WORK, run)
     with safe_open(trained, "pt") as file:
         metadata = file.metadata()
-    tensors = {name: t.half() if t.is_floating_point() else t for name, t in load_file(trained).items()}
-    training.EAR.parent.mkdir(exist_ok=True)
-    with whole(training.EAR) as staging:
-        save_file(tensors, staging, metadata)
-    training.EAR.chmod(0o644)
+    store(training.EAR, load_file(trained), metadata)
     made = provenance("python checkpoints/make_ear.py", 0)
     audio = create_audio_encoder(metadata["encoder"])
     thousands = sum(p.numel() for p in audio.parameters()) / 1e3

@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 import torch
+from make_ear import store
 
 import lightavseg_core as lav
 from lightavseg_core import evaluation, plots
@@ -21,6 +22,7 @@ from lightavseg_core._common.records import provenance, write
 from lightavseg_core.data import photos
 from lightavseg_core.data.casting import cast_named
 from lightavseg_core.data.fetching import fetch
+from lightavseg_core.experiments import training
 from lightavseg_core.plots.common import save
 
 HERE = Path(__file__).resolve().parent
@@ -211,6 +213,8 @@ def ship(name: str, model: lav.models.AVSModel, log: list[dict], data: Path, mad
         oracle=row("deaf oracle (perfect masks of all visible objects)", measured["deaf_oracle"]),
         **shipped.clips,
     )
+    if shipped.cast == "photos":  # the runs of `lightavseg sweep eyes` share its ear
+        store(training.EAR_OF_PHOTOS, model.audio.state_dict(), {"encoder": model.config.audio})
     model.save_pretrained(HERE / name)
     (HERE / name / "README.md").write_text(text)
     print(text)

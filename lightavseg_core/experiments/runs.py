@@ -52,7 +52,7 @@ class Run:
     preset: str = "tiny"
     data: str = ""                               # a dataset's folder; without, SoundingShapes are generated
     files: dict = field(default_factory=dict)    # SHA-256 by name: a method's own file, tables in `data`
-    cast: str = "shapes"                         # of the generated data; with photos, their shipped ear
+    cast: str = "shapes"                         # of the generated data; photos have an ear
     visual_weights: str = ""                     # the published file (`download`) that the eyes begin with
 
 

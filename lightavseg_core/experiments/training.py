@@ -18,7 +18,7 @@ from torchmetrics import MetricCollection
 
 from .._common.files import sha256, whole
 from .._common.records import provenance, write
-from .._common.shipped import PHOTOS, SHIPPED
+from .._common.shipped import SHIPPED
 from ..audio_pretraining import pretrain_audio
 from ..config import TrainConfig
 from ..data.avsbench import AVSBench
@@ -42,7 +42,7 @@ SOUNDS = ("normal", "silent", "swapped", "noise", "noisy")
 # Fields of a budget that are those of TrainConfig.
 TRAINED = ("epochs", "batch_size", "half", "three_quarters", "learning_rate", "audio_epochs")
 EAR = SHIPPED / "checkpoints" / "ear" / "ear.safetensors"
-EAR_OF_PHOTOS = SHIPPED / PHOTOS / "model.safetensors"
+EAR_OF_PHOTOS = EAR.with_name("photos.safetensors")
 
 
 # --- data ---

@@ -43,7 +43,7 @@ def compare_individuals(folder: str | Path, out: Path, clips: int = CLIPS, seed:
     """
     model, files = model_with_files(folder)
     cast = cast_named("photos")
-    scenes = [{who: _scene(cast, who, index, seed) for who in WHO} for index in range(clips)]
+    scenes = [{who: scene_of(cast, who, index, seed) for who in WHO} for index in range(clips)]
     sounds = [{who: sound_of(scene[who], cast) for who in WHO} for scene in scenes]
     marked = _marked(model, cast, scenes, sounds)
     by_clip = _picked(marked, "M_J")
@@ -84,8 +84,9 @@ def _told(interval: Mapping[str, float]) -> str:
     return "{estimate:.3f} ({low:.3f} to {high:.3f})".format(**interval)
 
 
-def _scene(cast: Cast, who: str, index: int, seed: int) -> Scene:
-    """A scene of SoundingPhotos' ms3, drawn with siblings, whose places unseen individuals then take."""
+def scene_of(cast: Cast, who: str, index: int, seed: int = 0) -> Scene:
+    """A scene of SoundingPhotos' ms3, drawn with siblings, whose places and seconds unseen individuals then
+    take. who: siblings or unseen."""
     recipe = Recipe("ms3", {}, 0, seed, cast=cast.name, individuals="siblings")
     scene = draw_scene(recipe, cast, "test", index)
     if who == "siblings":

@@ -38,20 +38,21 @@ class Stop(NamedTuple):
 
 
 STOPS = (
-    Stop("00", "Start: silence it,\nand watch the mask", (0, 2)),
-    Stop("01", "Data and task:\nwhich pixels do you hear?", (1, 2), ("00",)),
-    Stop("02", "The model, step by step:\nwhat does listening cost?", (2, 3), ("01",)),
+    Stop("00", "Start: silence it,\nand watch the mask", (0, 2.5)),
+    Stop("01", "Data and task:\nwhich pixels do you hear?", (1, 2.5), ("00",)),
+    Stop("02", "The model, step by step:\nwhat does listening cost?", (2, 4), ("01",)),
     Stop("03", "Training:\ndoes it listen?", (2, 1), ("01",)),
-    Stop("04", "Latency:\nwhere does the time go?", (3, 4), ("02",)),
-    Stop("05", "Coarse to fine:\nwhat does each scale know?", (3, 2), ("02", "03")),
-    Stop("06", "Attention dissipation:\none key, nothing to choose", (3, 3), ("02", "03")),
-    Stop("07", "Ablations and methods:\nwhat does each part bring?", (3, 1), ("03",)),
-    Stop("08", "Your own video:\nwhen does it fail?", (3, 0), ("03",)),
+    Stop("04", "Latency:\nwhere does the time go?", (3, 5), ("02",)),
+    Stop("05", "Coarse to fine:\nwhat does each scale know?", (3, 3), ("02", "03")),
+    Stop("06", "Attention dissipation:\none key, nothing to choose", (3, 4), ("02", "03")),
+    Stop("07", "Ablations and methods:\nwhat does each part bring?", (3, 2), ("03",)),
+    Stop("08", "Your own video:\nwhen does it fail?", (3, 1), ("03",)),
+    Stop("09", "When the world is real:\nanother dog, another bark", (3, 0), ("03",)),
 )
 PATHS = {  # by colour: who walks it, and where
     GREEN: ("an evening", ("00", "01", "03", "08")),
     BLUE: ("a course", tuple(stop.number for stop in STOPS)),
-    PURPLE: ("a researcher", ("02", "04", "06", "07")),
+    PURPLE: ("a researcher", ("02", "04", "06", "07", "09")),
 }
 
 
@@ -185,7 +186,7 @@ def _links(axis: Axes, these: Places, those: Places, color: str) -> None:
 
 def way_through() -> Figure:
     """The notebooks, their questions, which others they need, and three paths through them."""
-    figure, axis = subplots(figsize=(11, 5))
+    figure, axis = subplots(figsize=(11, 5.8))
     across, up, wide, high = 2.9, 1.05, 2.3, 0.75
     middle = {stop.number: (across * stop.place[0], up * stop.place[1]) for stop in STOPS}
     for stop in STOPS:
@@ -202,9 +203,9 @@ def way_through() -> Figure:
             before = middle[needed]
             _arrow(axis, (before[0] + wide / 2 + 0.04, before[1]), (x - wide / 2 - 0.04, y), GREY)
     for x, (color, (who, numbers)) in zip((-1, 1.2, 4.4), PATHS.items()):
-        axis.plot(x, -0.4, "o", color=color)
-        axis.text(x + 0.15, -0.4, f"{who}: {' '.join(numbers)}", fontsize=8.5, va="center")
-    axis.set(xlim=(-1.3, 3 * across + 1.3), ylim=(-0.6, 4 * up + 0.6))
+        axis.plot(x, -0.8, "o", color=color)
+        axis.text(x + 0.15, -0.8, f"{who}: {' '.join(numbers)}", fontsize=8.5, va="center")
+    axis.set(xlim=(-1.3, 3 * across + 1.3), ylim=(-1, 5 * up + 0.6))
     bare(axis)
     axis.spines[:].set_visible(False)
     return figure

@@ -120,7 +120,7 @@ for name, score in scores.items():
 # - **an evening**: what is asked, a model that you train yourself, and your own video;
 # - **a course**: all of it, a session for each notebook, two for 04, 05 and 06, with the exercises;
 # - **a researcher**: sections 1.4, 1.5 and 3.6 for the scores and tests, then what the method
-#   costs, what attention does, and what the comparison shows.
+#   costs, what attention does, what the comparison shows, and how far it carries.
 #
 # Before you begin a notebook, choose *Edit, Clear Outputs of All Cells*, and run it cell by cell. At
 # a **Prediction** put your guess in the place of the dots and run the cell; what is measured
@@ -129,9 +129,9 @@ for name, score in scores.items():
 # %%
 workbook.show(
     plots.drawings.way_through(),
-    alt="A map of nine notebooks: 00 leads to 01, 01 to 02 and 03, 02 to 04, 05 and 06, 03 to 05, "
-    "06, 07 and 08. An evening goes through 00, 01, 03 and 08, a course through all, a researcher "
-    "through 02, 04, 06 and 07.",
+    alt="A map of ten notebooks: 00 leads to 01, 01 to 02 and 03, 02 to 04, 05 and 06, 03 to 05, "
+    "06, 07, 08 and 09. An evening goes through 00, 01, 03 and 08, a course through all, a "
+    "researcher through 02, 04, 06, 07 and 09.",
     vector=True,
 )
 
@@ -146,6 +146,7 @@ workbook.show(
 # | [06 Attention dissipation](06_dissipation.ipynb) | What does attention do when there is one thing to attend to? |
 # | [07 Ablations and methods](07_methods.ipynb) | What does each part bring, and how do five methods compare? |
 # | [08 Your own video](08_your_own_video.ipynb) | What does it mark, and when does it fail? |
+# | [09 When the world is real](09_real_world.ipynb) | Does it know dogs, or one dog? |
 #
 # Words that you do not know stand in the [glossary](../docs/glossary.md). Every exercise has a
 # check that says what went wrong, and a solution folded away below it.

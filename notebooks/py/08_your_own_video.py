@@ -714,8 +714,8 @@ if PHOTOGRAPHS:
 
 # %% [markdown]
 # Do not make too much of it. Most categories have one photograph and one recording: the model knows
-# *that* dog and *that* bark. What it makes of individuals that it has never met is
-# [measured elsewhere](../docs/photos.md#what-is-measured). And a photograph that is cut out and put
+# *that* dog and *that* bark. What it makes of individuals that it has never met is the subject of
+# [notebook 9](09_real_world.ipynb). And a photograph that is cut out and put
 # in front of another one is no scene. It is not AVSBench.
 
 # %% [markdown]
@@ -729,10 +729,26 @@ if PHOTOGRAPHS:
 # **But be clear about what you see.** `checkpoints/tiny` knows flat silhouettes and synthetic
 # timbres. It has never seen a photograph or heard a recording. `checkpoints/photos` knows cut-out
 # photographs of some animals, instruments and things, most of them by a single photograph and a
-# single recording. Another dog, or another bark, it may not know. What either of them marks in your
-# phone's video means *nothing*, however plausible a mask may look: act 6 is what to expect there.
-# What carries over to real video is everything around the model: the decoding, the timing, the
-# tests of this notebook. For masks that mean something
+# single recording. How far that carries was measured ([notebook 9](09_real_world.ipynb)):
+
+# %%
+def read(path):
+    return json.loads((here.root / "results" / path).read_text())
+
+
+scores, real = read("unseen/photos.json")["M_J"], read("exam/photos.json")["means"]["of all"]
+known, new = (scores[who][who]["estimate"] for who in ("siblings", "unseen"))
+print(f"M_J, individuals that it knows: {known:.2f}; others of the same kinds: {new:.2f}")
+print(f"real photographs, other recordings: {real['own']['M_J']:.2f}; "
+      f"with a recording that does not belong: {real['swapped']['M_J']:.2f}; "
+      f"marked in silence: {real['silent']['foreground_share']:.1%}")
+
+# %% [markdown]
+# So a mask in your phone's video says *that something sounds*, and little about *what*. Silence
+# carries over: where nothing is heard, nothing is marked. Which thing is marked does not: with real
+# pictures the right recording gains next to nothing over a wrong one, however plausible a mask may
+# look. What also carries over is everything around the model: the decoding, the timing, the tests
+# of this notebook. For masks that mean more
 #
 # 1. get AVSBench, which is given out on request, and check it: `lightavseg data check
 #    path/to/AVSBench --subset ms3` ([how to get it and where to put it](../docs/avsbench.md));

@@ -37,7 +37,7 @@ def names(cast, scene):
 
 def test_only_the_individuals_change(cast):
     for index in range(5):
-        siblings, others = (unseen._scene(cast, who, index, 0) for who in unseen.WHO)
+        siblings, others = (unseen.scene_of(cast, who, index) for who in unseen.WHO)
         assert "new" not in names(cast, siblings) and set(names(cast, others)) == {"new"}
         of_categories = ([cast.things[k].category for k in scene.things] for scene in (siblings, others))
         assert len(set(map(tuple, of_categories))) == 1
@@ -62,10 +62,10 @@ def test_a_result(cast, tmp_path, monkeypatch, capsys):
     assert code == 0 and "lost by: eye" in printed and result["command"].startswith("lightavseg unseen")
     assert result["clips"] == 4 and result["sha256"]
     model = lav.load_model(tmp_path / "model")
-    scenes = [{who: unseen._scene(cast, who, index, 0) for who in unseen.WHO} for index in range(4)]
+    scenes = [{who: unseen.scene_of(cast, who, index) for who in unseen.WHO} for index in range(4)]
     for shown in unseen.WHO:
         pictures = [pictures_of(scene[shown], cast, 32) for scene in scenes]
-        scenes_again = [{who: unseen._scene(cast, who, index, 0) for who in unseen.WHO} for index in range(4)]
+        scenes_again = [{who: unseen.scene_of(cast, who, index) for who in unseen.WHO} for index in range(4)]
         sounds = {who: [sound_of(scene[who], cast) for scene in scenes_again] for who in unseen.WHO}
         sounds["swapped"] = sounds[shown][1:] + sounds[shown][:1]
         sounds["silent"] = [torch.zeros(80_000)] * 4
@@ -116,7 +116,7 @@ def test_the_real_individuals(tmp_path, monkeypatch):
     how = {"cast": "photos", "individuals": "siblings", "workers": 1}
     sounding_shapes.generate(root, "ms3", {"test": 4}, 128, **how)
     clips = AVSBench(root, "ms3", "test", 128, model.front_end)
-    scenes = [unseen._scene(cast, "siblings", index, 0) for index in range(4)]
+    scenes = [unseen.scene_of(cast, "siblings", index) for index in range(4)]
     items = [clip(model, "", pictures_of(scene, cast, 128), sound_of(scene, cast)) for scene in scenes]
     for item, written in zip(items, clips):
         assert torch.equal(item["frames"], written["frames"]) and torch.equal(item["mask"], written["mask"])

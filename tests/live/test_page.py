@@ -59,9 +59,12 @@ def test_a_click_in_the_picture_takes_the_mask_away(desk):
 
 # A pixel of a thing, as far within it as any: x and y from 0 to 1.
 WITHIN = """(k) => {
-  const { clip, state } = live, n = clip.size, inside = (x, y) => clip.where[(state.second * n + y) * n + x] === k + 1;
-  for (let far = 24; far > 0; far--) for (let y = far; y < n - far; y++) for (let x = far; x < n - far; x++)
-    if ([-far, 0, far].every((dy) => [-far, 0, far].every((dx) => inside(x + dx, y + dy)))) return [x / n, y / n];
+  const { clip, state } = live, n = clip.size;
+  const inside = (x, y) => clip.where[(state.second * n + y) * n + x] === k + 1;
+  const around = (x, y, far) => [-far, 0, far].every((dy) => [-far, 0, far].every((dx) => inside(x + dx, y + dy)));
+  for (let far = 24; far > 0; far--)
+    for (let y = far; y < n - far; y++)
+      for (let x = far; x < n - far; x++) if (around(x, y, far)) return [x / n, y / n];
 }"""
 
 
@@ -82,8 +85,9 @@ def test_the_verdict_says_why(desk):
     desk.open()
     first = sounding(desk)
     desk.mute(first)
-    with_it = "(name) => live.edition.clips.findIndex((one, k) => k && one.objects.some((o) => o.name === name))"
-    desk.page.locator("#strips select").select_option(str(desk.page.evaluate(with_it, first)))
+    of_clips = desk.page.evaluate("() => live.edition.clips.map((one) => one.objects.map(({ name }) => name))")
+    other = next(k for k, of_clip in enumerate(of_clips) if k and first in of_clip)
+    desk.page.locator("#strips select").select_option(str(other))
     for second in range(5):
         desk.page.locator("#seconds input").nth(second).check(force=True)
         desk.level("other", 2)

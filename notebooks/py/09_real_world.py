@@ -1,0 +1,804 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+#   nbval: true
+# ---
+
+# %% [markdown]
+# # 9. When the world is real: another dog, another bark
+#
+# `checkpoints/photos` hears a bark, and the dog lights up. It was trained on one photograph of a dog
+# and one recording of a bark. What did it learn: dogs, or that photograph and that recording? You
+# ask it in three steps, each further from its training: other scenes with the individuals that it
+# knows, the same scenes with individuals that it never met, and nine real photographs with
+# recordings from elsewhere.
+#
+# **Afterwards you can**
+# - compose a clip from cut-outs, and say what such a clip can test and what it cannot;
+# - find out whether a model fails by its eye or by its ear: change one of them, keep the other;
+# - read a poor result: what it shows, and what it leaves open;
+# - make clips from cut-outs of your own, and predict what a model does with them.
+#
+# | | |
+# |---|---|
+# | Time on 2 cores | a minute and a half (`profile = "smoke"`: half of it); the long trainings were run beforehand |
+# | To read | @minutes |
+# | Memory | 2 GB |
+# | You need | [notebook 1](01_data.ipynb) for the IoU and the score $M_J$, [notebook 3](03_training.ipynb) for what "listens" means; photographs and recordings, 5 MB, which section 9.1 fetches |
+
+# %% tags=["parameters"]
+profile = "default"    # "smoke": the shortest run that touches everything
+cast = None            # a folder of your own cut-outs (section 9.9); None: six things of ours
+clips = 32             # test clips that are scored here
+out = None             # folder for the output; None: the checkout, or your cache
+
+# %%
+from lightavseg_core import workbook
+
+s = workbook.settings(globals(), cast=str | None, clips=int, out=str | None)
+if s.profile == "smoke":
+    s.clips = min(s.clips, 8)
+print(f"{s.clips} test clips; a cast of {s.cast or 'six things of ours'}")
+
+# %%
+import json
+import shutil
+from statistics import fmean
+
+import ipywidgets
+import numpy as np
+import torch
+from IPython.display import Image, display
+
+import lightavseg_core as lav
+from lightavseg_core import evaluation, plots
+from lightavseg_core.data import exam
+from lightavseg_core.data.casting import cast_named
+from lightavseg_core.data.photos import ear_twins, is_enough, photos_folder
+from lightavseg_core.data.scenes import Recipe, draw_pictures, draw_scene
+from lightavseg_core.experiments import composed, results, statistics
+from lightavseg_core.experiments.exam import marks
+from lightavseg_core.experiments.unseen import scene_of
+from lightavseg_core.plots.common import picture_grid
+
+here = workbook.places("09_real_world", s.out)
+MODEL, SIZE = here.root / "checkpoints/photos", 128
+listener = lav.load_model(MODEL).eval()
+print(", ".join(f"{name} {value}" for name, value in workbook.card().items()))
+
+
+def read(path):
+    """What a long run has left in the folder `results`."""
+    return json.loads((here.root / "results" / path).read_text())
+
+
+# %% [markdown]
+# ## 9.1 Look and listen
+#
+# The photographs and recordings belong to two free programs: Tux Paint (a drawing program) and
+# GCompris (games for children). None of them comes with the workbook. Two commands fetch them and
+# check every file ([photographs that sound](../docs/photos.md), [the exam](../docs/exam.md)):
+#
+# ```
+# lightavseg data fetch photos
+# lightavseg data fetch exam
+# ```
+
+# %% tags=["nbval-check-output"]
+PHOTOS, EXAM = is_enough(photos_folder()), not exam.collection().missing()
+for name, there in {"photos": PHOTOS, "exam": EXAM}.items():
+    advice = f"missing. Type `lightavseg data fetch {name}`, then run this notebook again."
+    print(f"{name}: {'there' if there else advice}")
+
+# %% [markdown]
+# Where they are missing, cells that need them do nothing. You then see two pictures that earlier
+# runs have left, and the results of the long runs, which need neither.
+
+# %%
+if PHOTOS:
+    root = here.runs / f"seen_{s.clips}"
+    lav.data.sounding_shapes.generate(root, "ms3", {"test": s.clips}, SIZE, cast="photos")
+    seen = lav.data.AVSBench(root, "ms3", "test", SIZE, listener.front_end)
+    item = seen[0]
+    marked = evaluation.predict(listener, item)
+    columns = zip(item["frames"], item["mask"], [{"marked": mask} for mask in marked])
+    figure = plots.prediction_grid(list(columns), [f"second {t}" for t in range(5)])
+    alt = "A clip of five frames with photographed things, what sounds in each, and what is marked."
+    workbook.show(figure, alt)
+else:
+    display(Image(here.root / "figures/photos.png", width=700, alt="An earlier run: frames, masks"))
+
+# %% [markdown]
+# Hear it on the desk. Switch one thing after the other off, and watch the mask. (Pictures: Tux
+# Paint, GPL-2.0-or-later, [credits](../figures/CREDITS.md).)
+
+# %% tags=["recordings"]
+if PHOTOS:
+    display(lav.widgets.MixingDesk(listener, seen))
+
+# %% [markdown]
+# ## 9.2 How such a clip is composed
+#
+# Each thing is a *cut-out*: a photograph whose background is transparent. Its *alpha channel* says
+# how much of each pixel the thing covers, from 0 (nothing) to 1 (all of it), with values between
+# along the edge. So nobody has to draw a ground truth: the alpha channel *is* the mask. The clip's
+# ground truth is the sum of the masks of what sounds.
+
+# %%
+if PHOTOS:
+    known = cast_named("photos")
+    dog = next(k for k, one in enumerate(known.cutouts) if one.category == "dog")
+    background, painters = known.dress([dog], 192, np.random.default_rng(1))
+    cover, colours = painters[0]((100, 104), 66, 0.0, 192)  # centre, radius, angle, side of frame
+    print(f"cover {cover.shape}, colours {colours.shape}, background {background.shape}")
+    along_edge = ((cover > 0.02) & (cover < 0.98)).sum() / (cover > 0.02).sum()
+    print(f"{along_edge:.0%} of the pixels that the dog touches are covered only in part")
+
+# %% [markdown]
+# ### Exercise 1: put it in front
+#
+# *4 minutes, easy.*
+#
+# `background` and `colours` are pictures, (height, width, 3). `cover`, (height, width), is the
+# alpha channel. Return the picture in which the thing stands in front of the background. A pixel
+# that is covered by half shows half of each. (`cover[..., None]` has a last axis of length 1, so
+# that it can be multiplied with a picture.)
+
+# %% tags=["exercise"]
+def in_front(background, colours, cover):
+    # solution
+    alpha = cover[..., None]
+    return alpha * colours + (1 - alpha) * background
+    # wrong: alpha on the wrong side
+    alpha = cover[..., None]
+    return (1 - alpha) * colours + alpha * background
+    # wrong: cut with scissors, without the soft edge
+    return np.where(cover[..., None] > 0.5, colours, background)
+    # wrong: the background shines through
+    return cover[..., None] * colours + background
+    # wrong: as if all were half transparent
+    return 0.5 * colours + 0.5 * background
+    # end solution
+
+# %% tags=["check"]
+sky, fur = np.full((2, 2, 3), 200.0), np.full((2, 2, 3), 40.0)
+edge = np.array([[0.0, 0.25], [0.75, 1.0]])
+
+
+def mixed(*values):
+    """A picture of 2 x 2 grey pixels."""
+    return np.array(values).reshape(2, 2, 1) * np.ones(3)
+
+
+workbook.check(
+    "put it in front",
+    in_front,
+    hint="each pixel is a mean of colours and background; alpha is the weight of colours",
+    cases=[
+        ((sky, fur, edge), mixed(200, 160, 80, 40)),
+        ((fur, sky, edge), mixed(40, 80, 160, 200)),
+    ],
+    mistakes=[
+        ((sky, fur, edge), mixed(40, 80, 160, 200), "where alpha is 1, the thing should be seen"),
+        ((sky, fur, edge), mixed(200, 200, 40, 40), "a pixel covered by a quarter shows both"),
+        ((sky, fur, edge), mixed(200, 210, 230, 240), "what is covered does not shine through"),
+        ((sky, fur, edge), mixed(120, 120, 120, 120), "the weight differs from pixel to pixel"),
+    ],
+)
+
+# %%
+if PHOTOS:
+    steps = {
+        "background": background / 255,
+        "colours": colours / 255,
+        "alpha channel": cover,
+        "ground truth": (cover > 0.5).astype(float),
+    }
+    if mine := workbook.yours("put it in front"):
+        steps["put in front by you"] = np.clip(mine(background, colours, cover) / 255, 0, 1)
+    workbook.show(
+        picture_grid({"": list(steps.values())}, list(steps), cell=(2.1, 2.3))[0],
+        alt="The parts of a clip: a background, a dog's colours, its alpha channel, and the mask.",
+    )
+
+# %% [markdown]
+# **What is fair about it.** The mask is exact. Any thing may stand in front of any background, with
+# any other, and each sounds or does not sound at random. Nothing but the sound says what to mark:
+# a deaf model cannot win, and neither can a blind one.
+#
+# **What is not.** The cut is sharp and the light does not match, so a thing stands out as no animal
+# in grass does. It covers between two and twelve hundredths of the frame, and is alone of its kind.
+# The room in which it sounds is made up. Above all, most categories have *one*
+# photograph and *one* recording. Mirroring, turning, light, pitch and room vary; the individual
+# does not. Whoever learns the individual by heart has learned enough.
+#
+# ## 9.3 Training
+#
+# First a training of a minute's worth, here and now, on a few small clips. Its ear is the shipped
+# model's, and stays as it is. Its eye and its decoder begin at random.
+
+# %%
+if PHOTOS:
+    few = {"train": 32 if s.profile == "smoke" else 160, "val": 8, "test": 16}
+    root = here.runs / f"few_{few['train']}"
+    lav.data.sounding_shapes.generate(root, "ms3", few, 64, cast="photos")
+    torch.manual_seed(0)
+    beginner = lav.create_model("lightavseg", preset="tiny", size=64)
+    small = [lav.data.AVSBench(root, "ms3", part, 64, beginner.front_end) for part in few]
+    ear = str(MODEL / "model.safetensors")               # of this file the ear alone is taken
+    config = lav.TrainConfig(epochs=2, audio_weights=ear, validate_every=2, workers=0)
+    shutil.rmtree(here.runs / "beginner", ignore_errors=True)
+    lav.Trainer(beginner, config, here.runs / "beginner").fit(small[0], small[1])
+    begun = lav.evaluate(beginner, small[2])["M_J"]
+    oracle = lav.deaf_oracle(small[2])["M_J"]
+    print(f"after 2 epochs: M_J {begun:.2f}; the deaf oracle (perfect eyes, no ears) {oracle:.2f}")
+
+# %% [markdown]
+# That is a beginning. `make checkpoint-photos` trained the shipped model in the same way for much
+# longer. It trained the ear first, on mixtures that it never heard twice:
+
+# %%
+trained = read("photos.json")
+number, machine = trained["clips"], trained["machine"]
+print(f"{number['train']} clips of {trained['size']} px, {trained['epochs']} epochs; "
+      f"{trained['minutes']:.0f} minutes, {machine['device']}, threads: {machine['threads']}, "
+      f"{trained['date']}, commit {trained['commit']}")
+print(f"the ear names all that sounds, and nothing else, in {trained['sets_right']:.1%} of the "
+      "validation seconds")
+rows = []
+for epoch, score in trained["validations"]:
+    rows.append((epoch, f"{trained['loss'][epoch - 1]:.3f}", f"{score:.3f}"))
+workbook.table(["epoch", "training loss", "$M_J$, validation"], rows)
+
+# %% [markdown]
+# And what came of it, on test clips: other scenes, the same individuals. A model that listens loses
+# with another clip's sound, and marks nothing in silence.
+
+# %%
+rows = []
+for name, of_sound in trained["scores"].items():
+    rows.append((name, f"{of_sound['M_J']:.3f}", f"{of_sound['foreground_share']:.1%}"))
+rows.append(("deaf oracle", f"{trained['deaf_oracle']['M_J']:.3f}", ""))
+workbook.table(["sound", f"$M_J$, {number['test']} test clips", "pixels marked"], rows)
+
+# %% [markdown]
+# Your machine, on some of these clips:
+
+# %%
+if PHOTOS:
+    for sound in ("normal", "swapped", "silent"):
+        found = lav.evaluate(listener, seen, sound)
+        marked = found["foreground_share"]
+        print(f"{sound:8} M_J {found['M_J']:.2f}, marked {marked:.1%}, {len(seen)} clips")
+
+# %% [markdown]
+# ## 9.4 Seen against unseen
+#
+# Six categories have other individuals, which no model is trained on: a drake beside the duck, a
+# doe beside the deer, and so on. Their *siblings* are the individuals of these categories that the
+# model knows. Each scene is made with either: the same background, places, moves and seconds.
+
+# %%
+if PHOTOS:
+    columns, names = [], []
+    for index in range(4):
+        for who in ("siblings", "unseen"):
+            pictures = composed.pictures_of(scene_of(known, who, index), known, SIZE)
+            sound = composed.sound_of(scene_of(known, who, index), known)
+            item = composed.clip(listener, who, pictures, sound)
+            second = int(item["mask"].flatten(1).any(1).int().argmax())  # the first with a sound
+            mask = evaluation.predict(listener, item)[second]
+            columns.append((item["frames"][second], item["mask"][second], {"marked": mask}))
+            names.append(f"scene {index + 1},\n{who}")
+    figure = plots.prediction_grid(columns, names)
+    workbook.show(
+        figure,
+        alt="Four scenes twice, with known individuals and with others: what sounds, what is marked.",
+    )
+
+# %% [markdown]
+# > **Prediction.** Here are 160 such scenes. Pictures and sounds are changed apart: known or unseen
+# > individuals are *shown*, known or unseen ones are *heard*. With known ones in both, $M_J$ is a
+# > little below that of 9.3. How much is lost when only the pictures are of unseen individuals
+# > (the *eye*), only the sounds (the *ear*), and both?
+
+# %%
+workbook.guess("lost with unseen individuals", {"eye": ..., "ear": ..., "both": ...})
+
+# %% [markdown]
+# ### Exercise 2: eye or ear?
+#
+# *5 minutes, medium.*
+#
+# `score[shown][heard]` is the $M_J$ with these individuals shown and those heard; both are
+# `"siblings"` (known) or `"unseen"`. Return a dict: how much the score falls, as positive numbers,
+# when only what the `"eye"` gets is unseen, only what the `"ear"` gets, and `"both"`.
+
+# %% tags=["exercise"]
+def losses(score):
+    # solution
+    known = score["siblings"]["siblings"]
+    return {
+        "eye": known - score["unseen"]["siblings"],
+        "ear": known - score["siblings"]["unseen"],
+        "both": known - score["unseen"]["unseen"],
+    }
+    # wrong: eye and ear confused
+    known = score["siblings"]["siblings"]
+    return {
+        "eye": known - score["siblings"]["unseen"],
+        "ear": known - score["unseen"]["siblings"],
+        "both": known - score["unseen"]["unseen"],
+    }
+    # wrong: against both unseen, not against both known
+    new = score["unseen"]["unseen"]
+    return {
+        "eye": score["siblings"]["unseen"] - new,
+        "ear": score["unseen"]["siblings"] - new,
+        "both": score["siblings"]["siblings"] - new,
+    }
+    # wrong: both as the sum of the two
+    known = score["siblings"]["siblings"]
+    eye = known - score["unseen"]["siblings"]
+    ear = known - score["siblings"]["unseen"]
+    return {"eye": eye, "ear": ear, "both": eye + ear}
+    # wrong: the other way round, negative
+    known = score["siblings"]["siblings"]
+    return {
+        "eye": score["unseen"]["siblings"] - known,
+        "ear": score["siblings"]["unseen"] - known,
+        "both": score["unseen"]["unseen"] - known,
+    }
+    # end solution
+
+# %% tags=["check"]
+made_up = {
+    "siblings": {"siblings": 0.8, "unseen": 0.5},
+    "unseen": {"siblings": 0.7, "unseen": 0.45},
+}
+
+
+def three(eye, ear, both):
+    return {"eye": eye, "ear": ear, "both": both}
+
+
+workbook.check(
+    "eye or ear",
+    losses,
+    hint="start from both known; change only what is shown, then only what is heard, then both",
+    cases=[(made_up, three(0.1, 0.3, 0.35))],
+    mistakes=[
+        (made_up, three(0.3, 0.1, 0.35), "the eye gets what is shown, the first of the two keys"),
+        (made_up, three(0.05, 0.25, 0.35), "compare with both known: one thing changes at a time"),
+        (made_up, three(0.1, 0.3, 0.4), "both have a score of their own; losses need not add up"),
+        (made_up, three(-0.1, -0.3, -0.35), "a loss is a positive number here: known minus unseen"),
+    ],
+)
+
+# %%
+individuals = read("unseen/photos.json")
+
+
+def between(interval):
+    return "{estimate:.3f} ({low:.3f} to {high:.3f})".format(**interval)
+
+
+rows = []
+for shown, cells in individuals["M_J"].items():
+    rows.append((f"{shown} shown", *map(between, cells.values())))
+workbook.table(["$M_J$ (95% interval)", *(f"{name} heard" for name in cells)], rows)
+
+# %%
+lost = {name: tuple(interval.values()) for name, interval in individuals["losses"].items()}
+title = f"What is lost with unseen individuals: {individuals['clips']} scenes, 95% intervals"
+workbook.show(
+    plots.intervals(lost, title, "fall of $M_J$"),
+    alt="Three losses with intervals, all above zero: by the eye, by the ear, and by both.",
+)
+workbook.beside("lost with unseen individuals", {name: of[0] for name, of in lost.items()})
+if mine := workbook.yours("eye or ear"):
+    means = {
+        shown: {heard: cell["estimate"] for heard, cell in cells.items()}
+        for shown, cells in individuals["M_J"].items()
+    }
+    print("by your function:", {name: round(value, 3) for name, value in mine(means).items()})
+
+# %% [markdown]
+# Both halves have learned individuals. Their losses do not add up: a scene that the eye gets wrong
+# cannot be lost once more by the ear. With unseen individuals in both, the model scores less than
+# the deaf oracle, which marks everything in view. To this model a drake is no duck.
+#
+# There is a more direct question to the ear. A *linear probe* (Alain and Bengio, 2016) is one
+# linear layer, trained on the vectors of the frozen ear. It shows what can be read off them. The
+# share of seconds in which it names all that sounds, and nothing else:
+
+# %%
+for who in ("siblings", "unseen"):
+    print(f"{who:8} {between(individuals['sets_right'][who])}")
+
+# %% [markdown]
+# ## 9.5 The exam
+#
+# Nine photographs of farm animals, each with a recording. Other individuals, other recordings, real
+# grass and real straw. Two assistants, multimodal language models, outlined the animals
+# independently, before any model had seen the pictures. Their outlines agree closely
+# ([how it was made](../docs/exam.md)). No model is trained on them. Listen to two of them:
+
+# %% tags=["recordings"]
+if EXAM:
+    questions = {one.name: one for one in exam.questions()}
+    players = []
+    for name in ("dog", "duck"):
+        sound = ipywidgets.Audio.from_file(questions[name].sound, autoplay=False, loop=False)
+        players.append(ipywidgets.VBox([ipywidgets.Label(name), sound]))
+    display(ipywidgets.HBox(players))
+
+# %% [markdown]
+# > **Prediction.** What is the mean $M_J$ of the nine pictures with their own recordings, and with
+# > those of the other eight? And how many of the nine score best with their own recording, compared
+# > with each of the other eight? (With nine recordings, blind chance gives one of nine.)
+
+# %%
+workbook.guess("the exam", {"own": ..., "swapped": ..., "own is best": ...})
+
+# %%
+asked = read("exam/photos.json")
+if EXAM:
+    shown = marks(MODEL)
+    figure = plots.prediction_grid(shown, [animal["name"] for animal in asked["animals"]])
+    workbook.show(
+        figure,
+        alt="Nine farm animals: the picture, the outline, what is marked with the own recording, "
+        "and what is marked in silence, which is nothing.",
+    )
+else:
+    display(Image(here.root / "figures/exam.png", width=900, alt="Nine animals, outlines, masks"))
+
+# %% [markdown]
+# (Pictures: GCompris, in the public domain or under CC0-1.0,
+# [credits](../figures/CREDITS.md).)
+#
+# ### Exercise 3: does it know what it hears?
+#
+# *5 minutes, medium.*
+#
+# `score` is an array of 9 x 9: one row for each *picture*, one column for each *recording*; the own
+# recording is on the diagonal. Return an array of 9: for each picture, how many of the *other*
+# recordings give a score above the own one's. 0 means that the own recording is the best.
+
+# %% tags=["exercise"]
+def better_than_own(score):
+    # solution
+    own = np.diag(score)
+    return (score > own[:, None]).sum(1)
+    # wrong: for each recording, not for each picture
+    own = np.diag(score)
+    return (score > own[None]).sum(0)
+    # wrong: counts the own one, too
+    own = np.diag(score)
+    return (score >= own[:, None]).sum(1)
+    # wrong: counts those that are worse
+    own = np.diag(score)
+    return (score < own[:, None]).sum(1)
+    # wrong: against the mean over all
+    return (score > score.mean(1)[:, None]).sum(1)
+    # end solution
+
+# %% tags=["check"]
+small_exam = np.array([[0.5, 0.6, 0.3], [0.7, 0.4, 0.9], [0.8, 0.1, 0.2]])
+workbook.check(
+    "does it know what it hears",
+    better_than_own,
+    hint="compare each row with its own element on the diagonal, and count along the row",
+    cases=[(small_exam, np.array([1, 2, 1])), (np.eye(3), np.zeros(3))],
+    mistakes=[
+        (small_exam, np.array([2, 1, 2]), "a row is a picture: compare along rows, not columns"),
+        (small_exam, np.array([2, 3, 2]), "the own recording is not above itself: use >, not >="),
+        (small_exam, np.array([1, 0, 1]), "these are the recordings that score less"),
+        (small_exam, np.array([2, 2, 1]), "compare with the own recording's score"),
+    ],
+)
+
+# %%
+animals = asked["animals"]
+names = [animal["name"] for animal in animals]
+matrix = np.array([[one["heard_with"][name]["M_J"] for name in names] for one in animals])
+best = int((matrix.argmax(1) == np.arange(len(names))).sum())
+means = asked["means"]["of all"]
+workbook.beside(
+    "the exam",
+    {"own": means["own"]["M_J"], "swapped": means["swapped"]["M_J"], "own is best": best},
+)
+if mine := workbook.yours("does it know what it hears"):
+    print("recordings that score above the own one:", dict(zip(names, mine(matrix).tolist())))
+
+# %%
+rows = []
+cells = "own", "swapped", "new to the eye", "new to the ear", "both known"
+for one in animals:
+    scores = [f"{one[cell]['M_J']:.2f}" if cell in one else "" for cell in cells]
+    silent = one["silent"]["foreground_share"]
+    rows.append((one["name"], f"{one['share']:.0%}", *scores, f"{silent:.1%}"))
+known_kinds = asked["means"]["of those known"]
+scores = [f"{known_kinds[cell]['M_J']:.2f}" for cell in cells]
+rows.append(("mean without the cat", "", *scores, ""))
+workbook.table(["", "truth covers", *cells, "marked in silence"], rows)
+
+# %% [markdown]
+# The last columns mix the exam with the photographs of 9.1. *New to the eye*: an exam picture with
+# a recording that the model knows. *New to the ear*: a scene that it knows with an exam recording.
+# *Both known*: the same scene with its own sound. (There is no cat in the training.) Nine pictures
+# are too few for an interval, so each stands for itself.
+#
+# How to read a poor result:
+#
+# - **The own recording is no better than a foreign one.** So the model does not know what it hears.
+#   When something sounds, it marks what stands out.
+# - **Both halves fail.** Most of the score is gone if only the picture is new, and also if only the
+#   recording is.
+# - **What carries over is silence.** Without a sound nothing is marked, in any picture.
+# - **What it leaves open.** Nine pictures of one kind, from one source. The animals are also larger
+#   here than in any training clip. Which of the differences costs how much, this exam cannot say.
+#
+# One photograph for each category was enough to be right in training, so it was all that was
+# learned. That is a *shortcut* (Geirhos et al., 2020). More clips of the same individuals do not
+# close it. More individuals would.
+#
+# ## 9.6 Eyes that have seen ImageNet
+#
+# The eye could bring knowledge of its own. EfficientNet-Lite0 was trained by others to name 1,000
+# classes of ImageNet's photographs, with many breeds of dog among them. `lightavseg sweep eyes`
+# trains LightAVSeg with it three times, and three times with the same encoder from random weights.
+# All share one ear, which knows the training's recordings only.
+#
+# > **Prediction.** How much does $M_J$ gain by the pretrained eye: on clips of known individuals, on
+# > those of unseen ones, and in the exam?
+
+# %%
+workbook.guess("gained by ImageNet", {"seen": ..., "unseen": ..., "exam": ...})
+
+# %%
+try:
+    eyes = results.load("eyes", here.root / "results/sweep")
+except FileNotFoundError:
+    eyes = {}
+places = {"seen": "scores", "siblings": "scores_siblings", "unseen": "scores_unseen"}
+
+
+def scores_of(seeds):
+    """By seed, on each kind of clips."""
+    found = {name: results.values(seeds, place=place) for name, place in places.items()}
+    found["exam"] = {n: one["exam"]["means"]["of all"]["own"]["M_J"] for n, one in seeds.items()}
+    return found
+
+
+if len(eyes) < 2:
+    print("Not run here yet: `lightavseg sweep eyes`, some three hours on two cores.")
+    workbook.beside("gained by ImageNet", {name: "not run" for name in ("seen", "unseen", "exam")})
+else:
+    of = {label: scores_of(seeds) for label, seeds in eyes.items()}
+    gained = {}
+    for name in (*places, "exam"):
+        both = [of[label][name] for label in ("ImageNet", "random")]
+        common = sorted(both[0].keys() & both[1].keys())
+        gained[name] = [{seed: scores[seed] for seed in common} for scores in both]
+    rows = {name: statistics.paired(*both)[:3] for name, both in gained.items()}
+    title = "ImageNet's eye minus the random one (mean and 95% interval over seeds)"
+    workbook.show(
+        plots.intervals(rows, title, "difference of $M_J$"),
+        alt="Differences of M_J on seen, sibling and unseen individuals and in the exam.",
+    )
+    workbook.beside(
+        "gained by ImageNet", {name: rows[name][0] for name in ("seen", "unseen", "exam")}
+    )
+    for label, by_place in of.items():
+        told = ", ".join(f"{name} {fmean(by.values()):.3f}" for name, by in by_place.items())
+        print(f"{label:8} {told}")
+
+# %% [markdown]
+# ## 9.7 Twins by ear
+#
+# In Tux Paint the goat and the ram share one bleat. What should a model mark when both are in view,
+# and it hears that bleat? One audio vector tells *what* sounds. If two things have one sound, it
+# cannot tell them apart. Here the ram has a further handicap: no model was trained on it.
+#
+# First a cast of our own: six cut-outs, each beside its sound. Any folder of this kind is a cast.
+
+# %%
+if PHOTOS:
+    mine_or_ours = here.runs / "cast"
+    shutil.rmtree(mine_or_ours, ignore_errors=True)
+    (mine_or_ours / "backgrounds").mkdir(parents=True)
+    wanted = ("dog", "drum kit", "rooster", "violin")
+    members = [one for one in known.cutouts if one.category in wanted and not one.unseen]
+    for one in (*members, *ear_twins(photos_folder())):
+        shutil.copy(one.picture, mine_or_ours / f"{one.category}{one.picture.suffix}")
+        shutil.copy(one.sounds[0], mine_or_ours / f"{one.category}{one.sounds[0].suffix}")
+    for photograph in known.backgrounds:
+        shutil.copy(photograph, mine_or_ours / "backgrounds")
+    six = cast_named(str(mine_or_ours))
+    print(", ".join(path.name for path in sorted(mine_or_ours.glob("*.*"))))
+
+# %% [markdown]
+# > **Prediction.** In these scenes goat and ram are both in view, and one of them bleats. What share
+# > of each is marked, when it bleats itself, and when the other does?
+
+# %%
+workbook.guess(
+    "marked",
+    {
+        "goat, goat bleats": ...,
+        "goat, ram bleats": ...,
+        "ram, goat bleats": ...,
+        "ram, ram bleats": ...,
+    },
+)
+
+# %%
+def seconds_of(index):
+    """Of each second of a scene: frame, truth, mask, and name -> (sounds, share of it marked)."""
+    def scene():  # drawn anew, as each use of a scene goes on with its random numbers
+        return draw_scene(Recipe("ms3", {}, SIZE, 0, cast=six.name), six, "test", index)
+
+    pictures = composed.pictures_of(scene(), six, SIZE)
+    item = composed.clip(listener, str(index), pictures, composed.sound_of(scene(), six))
+    masks, things = evaluation.predict(listener, item), draw_pictures(scene(), six, SIZE)[1]
+    for t, mask in enumerate(masks):
+        about = {}
+        for one in things:
+            about[one.name] = bool(one.sounding[t]), float(mask[one.masks[t]].float().mean())
+        yield item["frames"][t], item["mask"][t], mask, about
+
+
+if PHOTOS:
+    shares, examples, index, used = {}, {}, 0, 0
+    while used < (6 if s.profile == "smoke" else 24):    # scenes with both in view
+        seconds, index = list(seconds_of(index)), index + 1
+        used += {"goat", "ram"} <= set(seconds[0][3])
+        for frame, truth, mask, about in seconds:
+            bleats = [name for name in ("goat", "ram") if about.get(name, (False, 0))[0]]
+            for name, (sounds, share) in about.items():
+                if name not in ("goat", "ram"):
+                    does = "sound" if sounds else "do not"
+                    shares.setdefault(f"others, while they {does}", []).append(share)
+                elif {"goat", "ram"} <= set(about) and len(bleats) == 1:
+                    shares.setdefault(f"{name}, {bleats[0]} bleats", []).append(share)
+                    if not any(about[other][0] for other in about if other != bleats[0]):
+                        examples[f"{bleats[0]} bleats"] = frame, truth, {"marked": mask}
+    found = {key: fmean(some) for key, some in sorted(shares.items())}
+    workbook.beside("marked", {key: found[key] for key in found if "others" not in key})
+    print({key: f"{found[key]:.2f}" for key in found if "others" in key})
+    workbook.show(
+        plots.prediction_grid(list(examples.values()), list(examples)),
+        alt="Frames with goat and ram, of which one bleats: what sounds, and what is marked.",
+    )
+else:
+    workbook.beside("marked", {"goat, goat bleats": "no photographs"})
+
+# %% [markdown]
+# The goat is marked, whichever of the two bleats, and the ram hardly ever. The model has learned that
+# this sound goes with that shape, and the ram's shape it does not know. A model that had been
+# trained on both would have to mark both: one vector cannot say which of two things with one sound
+# it is. So it was with the twins of [notebook 8](08_your_own_video.ipynb), which also look alike.
+# Here the two look different, so a moving mouth would settle it, and a single frame cannot.
+#
+# ## 9.8 A dog and a drum kit
+#
+# The same six things on the desk. **Try:** switch off the drum kit, then the dog. Turn the dog down
+# until you no longer hear it beside the drums: does the model still hear it? Choose a clip with a
+# ram and no goat, and let only the ram sound. What gets the blame?
+
+# %% tags=["recordings"]
+def first_with(clips, root, *names):
+    """The first clip in which all of them are in view."""
+    for index in range(len(clips)):
+        in_view = lav.data.sounding_shapes.objects(root, "ms3", "test", index)
+        if set(names) <= {thing.name for thing in in_view}:
+            return index
+    return 0
+
+
+if PHOTOS:
+    root = here.runs / "six"
+    shutil.rmtree(root, ignore_errors=True)
+    lav.data.sounding_shapes.generate(root, "ms3", {"test": 24}, SIZE, cast=str(mine_or_ours))
+    on_desk = lav.data.AVSBench(root, "ms3", "test", SIZE, listener.front_end)
+    index = first_with(on_desk, root, "dog", "drum kit")
+    display(lav.widgets.MixingDesk(listener, on_desk, index))
+
+# %% [markdown]
+# ## 9.9 Cut-outs of your own
+#
+# Put pictures with a transparent background into a folder, each with its sound: `cat.png` beside
+# `cat.wav`. At least five are needed, as up to four are in view at once. (Phones and paint programs
+# cut a thing out of its photograph.) Photographs for backgrounds go into a folder `backgrounds` in it. Set
+# `cast` in the parameters to the folder's path, and run all cells.
+#
+# > **Prediction.** What does the shipped model score on clips of this cast, with its own sound, with
+# > another clip's, and in silence? By default the cast is the six things above. It knows five of
+# > them.
+
+# %%
+workbook.guess("this cast", {"normal": ..., "swapped": ..., "silent": ...})
+
+# %%
+if PHOTOS or s.cast:
+    own = here.root / s.cast if s.cast else mine_or_ours
+    place = here.runs / "own"
+    shutil.rmtree(place, ignore_errors=True)
+    lav.data.sounding_shapes.generate(place, "ms3", {"test": s.clips}, SIZE, cast=str(own))
+    theirs = lav.data.AVSBench(place, "ms3", "test", SIZE, listener.front_end)
+    sounds = ("normal", "swapped", "silent")
+    scored = {sound: lav.evaluate(listener, theirs, sound)["M_J"] for sound in sounds}
+    workbook.beside("this cast", scored)
+    print(f"  deaf oracle: {lav.deaf_oracle(theirs)['M_J']:.3f}")
+    ranked = evaluation.ranked_frames(listener, theirs)
+    columns, titles = [], []
+    for k in range(6):                                   # from the worst to the best
+        iou, i, t = ranked[round(k * (len(ranked) - 1) / 5)]
+        item = theirs[i]
+        mask = evaluation.predict(listener, item)[t]
+        columns.append((item["frames"][t], item["mask"][t], {"marked": mask}))
+        titles.append(f"IoU {iou:.2f}")
+    workbook.show(
+        plots.prediction_grid(columns, titles),
+        alt="Six frames of this cast, from the worst to the best: what sounds, what is marked.",
+    )
+else:
+    workbook.beside("this cast", {"normal": "no photographs"})
+
+# %% [markdown]
+# The ram costs it something. On a cast of which it knows nothing it will do no better than in the
+# second row of 9.4. Then train a model that knows yours: `lightavseg data make data/mine --cast
+# FOLDER`, then `lightavseg train --data data/mine`. It will know *your* mug and *your* spoon,
+# and by now you know what that means.
+
+# %% tags=["result", "nbval-check-output"]
+apart = individuals["losses"]["eye"]["low"] > 0, individuals["losses"]["ear"]["low"] > 0
+print("unseen individuals cost the eye: {}, the ear: {}".format(*apart))
+dark = [one["silent"]["foreground_share"] < 0.005 for one in animals]
+print(f"exam pictures that stay dark in silence: {sum(dark)} of {len(dark)}")
+
+# %%
+workbook.took(1.5)
+
+# %% [markdown]
+# ## Three things to remember
+#
+# 1. A high score on new *scenes* says nothing about new *individuals*. Ask what varies between
+#    training and test, and what does not.
+# 2. Change one thing at a time. Known sounds with unseen pictures test the eye, known pictures with
+#    unseen sounds the ear.
+# 3. Of all that was learned, silence carries over best: without a sound nothing is marked, even in a
+#    photograph unlike any in training.
+#
+# **What this can and cannot say about AVSBench.** AVSBench holds thousands of individuals in real
+# scenes, so nobody should expect the losses of this notebook there. What can be taken over are the
+# tests: another source of pictures and recordings, one half changed at a time, and silence.
+#
+# ## Try next
+#
+# - Record your own dog, or your neighbour's. Put it into `dog.wav` of a cast, with `dog.png` from
+#   Tux Paint, and then the other way round. Which half knows more?
+# - Give a category of your own cast five pictures and five sounds (a folder `dog` with all of
+#   them), train on three of them, and score the others. How much does a third individual buy?
+# - Print `matrix` of 9.5. With which recording does each picture score best, and which of these
+#   sounds resembles one of the training?
+#
+# ## References
+#
+# - Shortcuts: Geirhos et al., *Shortcut learning in deep neural networks*, Nature Machine
+#   Intelligence 2, 2020.
+# - Composed clips in this field: Chen et al., *Unraveling Instance Associations* (VPO), CVPR 2024;
+#   Liu et al., *Annotation-free Audio-Visual Segmentation* (AVS-Synthetic), WACV 2024.
+# - Linear probes: Alain and Bengio, *Understanding intermediate layers using linear classifier
+#   probes*, arXiv 1610.01644, 2016.
+# - EfficientNet: Tan and Le, ICML 2019. ImageNet: Deng et al., CVPR 2009.
+# - Photographs and recordings: Tux Paint and GCompris, with [credits](../figures/CREDITS.md).
