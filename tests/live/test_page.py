@@ -61,7 +61,8 @@ def test_a_click_in_the_picture_takes_the_mask_away(desk):
 WITHIN = """(k) => {
   const { clip, state } = live, n = clip.size;
   const inside = (x, y) => clip.where[(state.second * n + y) * n + x] === k + 1;
-  const around = (x, y, far) => [-far, 0, far].every((dy) => [-far, 0, far].every((dx) => inside(x + dx, y + dy)));
+  const row = (x, y, far) => [-far, 0, far].every((dx) => inside(x + dx, y));
+  const around = (x, y, far) => [-far, 0, far].every((dy) => row(x, y + dy, far));
   for (let far = 24; far > 0; far--)
     for (let y = far; y < n - far; y++)
       for (let x = far; x < n - far; x++) if (around(x, y, far)) return [x / n, y / n];
@@ -85,7 +86,8 @@ def test_the_verdict_says_why(desk):
     desk.open()
     first = sounding(desk)
     desk.mute(first)
-    of_clips = desk.page.evaluate("() => live.edition.clips.map((one) => one.objects.map(({ name }) => name))")
+    listed = "() => live.edition.clips.map((one) => one.objects.map(({ name }) => name))"
+    of_clips = desk.page.evaluate(listed)
     other = next(k for k, of_clip in enumerate(of_clips) if k and first in of_clip)
     desk.page.locator("#strips select").select_option(str(other))
     for second in range(5):
