@@ -247,13 +247,13 @@ def test_export(method, pair):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_four_clips_by_heart(method, shapes):
-    """Two seconds of each; it takes 50 to 175 steps."""
+    """A second of each; it takes 40 to 50 steps."""
     data = AVSBench(shapes, "ms3", "test", 64)
     batch = collate([data[i] for i in range(4)])
     for key, value in batch.items():
         if isinstance(value, torch.Tensor) and value.ndim > 1:
-            batch[key] = value[:, 2:4]
-    assert 0 < batch["mask"].flatten(2).any(2).sum() < 8, "some seconds are silent"
+            batch[key] = value[:, 3:4]
+    assert 0 < batch["mask"].flatten(2).any(2).sum() < 4, "in one nothing sounds"
     model = create(method)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
     for _ in range(25):
