@@ -44,16 +44,14 @@ check: lint .venv/.edge ## lint and the fast tests: two minutes on 2 cores
 
 # After what tests/deploy loads, trainings in the same process have died of SIGSEGV: it runs in processes of its own.
 test: lint .venv/.edge ## prove that it works: every test but the long ones
-	$(PYTEST) -m "not slow"
-	$(PYTEST) -m "slow and not long" --durations 20 --ignore tests/deploy --ignore tests/docs
-	$(PYTEST) -m "slow and not long" --durations 5 tests/deploy
-	$(PYTEST) -m "slow and not long" --durations 5 tests/docs
+	$(PYTEST) -m "not long" --durations 20 --ignore tests/deploy --ignore tests/docs
+	$(PYTEST) -m "not long" --durations 5 tests/deploy
+	$(PYTEST) -m "not long" --durations 5 tests/docs
 
 test-all: lint .venv/.edge ## every test, the long ones included: an hour
-	$(PYTEST) -m "not slow"
-	$(PYTEST) -m slow --durations 20 --ignore tests/deploy --ignore tests/docs
-	$(PYTEST) -m slow --durations 5 tests/deploy
-	$(PYTEST) -m slow --durations 5 tests/docs
+	$(PYTEST) --durations 20 --ignore tests/deploy --ignore tests/docs
+	$(PYTEST) --durations 5 tests/deploy
+	$(PYTEST) --durations 5 tests/docs
 
 lab: .venv/.complete ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb
@@ -69,7 +67,7 @@ notebooks: .venv/.complete ## regenerate the notebooks from notebooks/py and run
 checkpoint: .venv/.complete ## train checkpoints/tiny anew and write its card: half an hour on 2 cores
 	$(PY) checkpoints/make_model.py tiny
 
-checkpoint-photos: .venv/.complete ## fetch photographs, train checkpoints/photos anew and write its card: an hour on 2 cores
+checkpoint-photos: .venv/.complete ## fetch photographs, train checkpoints/photos anew and write its card: 90 minutes on 2 cores
 	$(PY) checkpoints/make_model.py photos
 
 bench: .venv/.edge ## measure results/latency.json, figures/latency.png and growth.png anew: 40 minutes on 2 cores, nothing else running
