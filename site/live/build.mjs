@@ -22,11 +22,12 @@ async function bundled(name) {
 }
 
 const KNOWS = {
-  shapes: "The page's network knows seven silhouettes and their sounds, which were generated: NAMES. On new clips of them "
-    + "its mean overlap with the right answer is SCORE. Of a photograph it knows nothing.",
-  photos: "The page's network knows COUNT animals, instruments and things, most by one photograph and one recording: NAMES. "
-    + "On new clips of the same photographs and recordings, which are like these, its mean overlap with the right answer is "
-    + "SCORE. Another dog, or another bark, it may not know.",
+  shapes: ({ categories, score }) => "The page's network knows seven silhouettes and their sounds, which were generated: "
+    + `${categories.join(", ")}. On new clips of them its mean overlap with the right answer is ${score}. Of a photograph it `
+    + "knows nothing.",
+  photos: ({ categories, score }) => `The page's network knows ${categories.length} animals, instruments and things, most by `
+    + `one photograph and one recording: ${categories.join(", ")}. On new clips of the same photographs and recordings, which `
+    + `are like these, its mean overlap with the right answer is ${score}. Another dog, or another bark, it may not know.`,
 };
 
 // --- what the page consists of ---
@@ -57,9 +58,7 @@ const filled = (parts) => template.replace(/\{\{(\w+)\}\}/g, (_, name) => {
   if (parts[name] === undefined) throw new Error(`index.html asks for ${name}`);
   return parts[name];
 });
-const { categories, score } = edition.knows;
-const knows = KNOWS[edition.edition].replace("COUNT", categories.length).replace("NAMES", categories.join(", ")).replace("SCORE", score);
-const common = { headline, footer, knows };
+const common = { headline, footer, knows: KNOWS[edition.edition](edition.knows) };
 const policy = (parts) => Object.entries({
   "default-src": "'none'", "img-src": "data: blob:", "media-src": "blob:", "worker-src": "blob:", "base-uri": "'none'",
   "form-action": "'none'", ...parts,

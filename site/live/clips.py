@@ -103,8 +103,10 @@ def write_clip(
 
 def score(name: str) -> str:
     """The M_J of its test clips, as a model's card has it."""
-    card = Path("checkpoints", name, "README.md").read_text()
-    return re.search(r"^\| its own \| (0\.\d+) \|", card, re.MULTILINE)[1]
+    card = Path("checkpoints", name, "README.md")
+    if found := re.search(r"^\| its own \| ([01]\.\d+) \|", card.read_text(), re.MULTILINE):
+        return found[1]
+    raise ValueError(f"{card}: has no row `| its own | M_J |`. Write it with checkpoints/make_model.py.")
 
 
 def write(edition: str, folder: Path) -> Cast:

@@ -34,24 +34,20 @@ export async function loadClip(number, edition) {
   return { ...about, number, size, rate, frames, where, masks, tracks, view: { image, side: view } };
 }
 
-/** What object k covers in a second: its share of the frame, and its box, in shares of the frame's side. */
+/** The box of object k in a second, in shares of the frame's side; null where it is not seen. */
 export function place(clip, k, second) {
   const { size, where } = clip, start = second * size * size;
-  let count = 0, x0 = size, y0 = size, x1 = 0, y1 = 0, sx = 0, sy = 0;
+  let x0 = size, y0 = size, x1 = 0, y1 = 0;
   for (let p = 0; p < size * size; p++) {
     if (where[start + p] !== k + 1) continue;
     const x = p % size, y = (p / size) | 0;
-    count += 1;
-    sx += x + 0.5;
-    sy += y + 0.5;
     x0 = Math.min(x0, x);
     y0 = Math.min(y0, y);
     x1 = Math.max(x1, x + 1);
     y1 = Math.max(y1, y + 1);
   }
-  if (!count) return null;
-  const [cx, cy] = [sx / count / size, sy / count / size];
-  return { count, cx, cy, x0: x0 / size, y0: y0 / size, x1: x1 / size, y1: y1 / size };
+  if (!x1) return null;
+  return { x0: x0 / size, y0: y0 / size, x1: x1 / size, y1: y1 / size };
 }
 
 /** The object that is seen at a place of the picture, from 0 to 1; null where there is none. */

@@ -27,14 +27,18 @@ export class Device {
     this.#shares = found;
   }
 
+  get isWarm() {
+    return this.#frames.length > 0;
+  }
+
   get headline() {
-    return this.#frames.length ? `${quantile(this.#frames, 0.5).toFixed(1)} ms a frame` : "";
+    return this.isWarm ? `${quantile(this.#frames, 0.5).toFixed(1)} ms a frame` : "warming up";
   }
 
   get text() {
     const n = this.#frames.length;
-    if (!n) return "";
-    const spread = `For a picture with its second of sound, without drawing: the median of the last ${n}, of which 95% took `
+    if (!n) return "The first frames are slower, and not counted.";
+    const spread = `The network alone, for a picture with its second of sound: the median of the last ${n}, of which 95% took `
       + `at most ${quantile(this.#frames, 0.95).toFixed(1)} ms. One thread, no GPU.`;
     if (!this.#shares) return spread;
     const { fusion = 0, visual = 0, audio = 0, ...rest } = this.#shares;

@@ -1,8 +1,6 @@
 // What happens inside: the sound as the model hears it, the audio state and its gates on their way, and the maps.
 import * as draw from "./draw.js";
-import { element } from "./mixer.js";
-
-const find = (id) => document.getElementById(id);
+import { element, find } from "./mixer.js";
 
 /** Canvases for what this model shows: `about` as metadata.js reads it, names of its outputs. */
 export class Inside {

@@ -4,6 +4,7 @@ import { asset, json } from "./assets.js";
 import * as challenges from "./challenges.js";
 import { Card } from "./card.js";
 import { loadClip, objectAt } from "./clip.js";
+import { find } from "./mixer.js";
 import { Device } from "./device.js";
 import { mix, rms, sum, whiteNoise } from "./mix.js";
 import { Model } from "./model.js";
@@ -14,15 +15,14 @@ import { asRecorded, fromAddress, level, sounds, toAddress } from "./state.js";
 import { Thinker } from "./thinker.js";
 import { View } from "./view.js";
 
-const find = (id) => document.getElementById(id);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const clips = new Map(); // by number: promises
-let changed = 0;
+let changed = 0, opening = 0, loading = 0, frame = 0, loaded = Promise.resolve();
 
 /** Everything that the page knows: what there is, what is set, what is heard. */
 const desk = {
   player: new Player(), device: new Device(), model: new Model(), edition: null, state: null, clip: null, heard: null,
-  parts, mixed, change, toggle, play, stop, chooseSecond, chooseClip, chooseOther, own, useModel, reset, link,
+  parts, mixed, change, toggle, play, stop, chooseSecond, chooseClip, chooseOther: (number) => told(chooseOther(number)), own, useModel, reset, link,
 };
 const { player, device, model } = desk;
 desk.thinker = new Thinker(model, answered, (error) => (find("live").textContent = `the network failed: ${error.message}`));
@@ -32,8 +32,12 @@ const view = (desk.view = new View(desk)), { thinker } = desk;
 const page = (window.live = { model, thinker, points: challenges.points, responses: [], started: performance.now(), firstPicture: 0, firstMask: 0,
                               get state() { return desk.state; }, get edition() { return desk.edition; }, get clip() { return desk.clip; }, get heard() { return desk.heard; } });
 
+/** One that cannot be loaded is asked for again the next time. */
 function clipNumber(number) {
-  if (!clips.has(number)) clips.set(number, loadClip(number, desk.edition));
+  if (!clips.has(number)) {
+    clips.set(number, loadClip(number, desk.edition));
+    clips.get(number).catch(() => clips.delete(number));
+  }
   return clips.get(number);
 }
 
@@ -58,15 +62,12 @@ function withNoise(given) {
   return given;
 }
 
-/** With white noise, and with the other clip's sound. */
-async function complete(given) {
-  withNoise(given);
-  const { donorClip } = desk.state;
-  if (given.otherNumber === donorClip) return;
-  const { tracks } = await clipNumber(donorClip);
-  const samples = new Float32Array(given.seconds * given.rate);
+/** The sound of the other clip, as long as the given one. */
+async function otherSound(given, number) {
+  if (given.otherNumber === number) return {};
+  const { tracks } = await clipNumber(number), samples = new Float32Array(given.seconds * given.rate);
   samples.set(sum(tracks.map((track) => track.samples)).subarray(0, samples.length));
-  Object.assign(given, { other: samples, otherNumber: donorClip });
+  return { other: samples, otherNumber: number };
 }
 
 // --- changes ---
@@ -104,27 +105,44 @@ function toggle(k, place = null) {
   change();
 }
 
+/** Puts a clip and what is set on the desk, both at once; of several in a hurry, the last. given: a promise of both.
+ * Returns what it was given, null where it came too late. */
 async function open(given) {
-  const sounding = player.on;
-  player.stop();
-  await complete(given);
-  desk.clip = given;
-  thinker.forget();
-  view.build();
-  change();
-  if (sounding) play();
+  const turn = ++opening;
+  try {
+    const { clip, state, said } = await given, other = await otherSound(withNoise(clip), state.donorClip);
+    if (turn !== opening) return null;
+    const sounding = player.on;
+    player.stop();
+    Object.assign(desk, { state, clip: Object.assign(clip, other), heard: null });
+    thinker.forget();
+    find("own-said").textContent = "";
+    view.build();
+    change();
+    if (sounding) play();
+    return said;
+  } catch (error) {
+    if (turn === opening) view.build(); // as it was
+    throw error;
+  }
 }
 
-/** The clip that the state asks for; of two in a hurry, the last. */
-async function openClip() {
-  const asked = desk.state.clip, given = await clipNumber(asked);
-  if (asked === desk.state.clip) await open(given);
-}
+const openClip = (state) => told(open(clipNumber(state.clip).then((clip) => ({ clip, state }))));
 
 function chooseClip(number) {
-  desk.state = asRecorded(desk.edition, number);
-  return openClip();
+  return openClip(asRecorded(desk.edition, number));
 }
+
+/** A visitor's files on the desk. Returns what was made of them. */
+function own(files) {
+  return open(ownClip(desk.clip, files).then(({ clip, said }) => {
+    const plain = { second: 0, gains: clip.tracks.map(() => 1), muted: new Set(), noise: 0, donor: 0 };
+    return { clip, said, state: { ...desk.state, ...plain } };
+  }));
+}
+
+/** What a visitor asked for and did not get is said. */
+const told = (promise) => promise.catch((error) => (find("live").textContent = `could not be loaded: ${error.message}`));
 
 function chooseSecond(second) {
   desk.state.second = second;
@@ -133,8 +151,11 @@ function chooseSecond(second) {
 }
 
 async function chooseOther(number) {
-  desk.state.donorClip = number;
-  await complete(desk.clip);
+  const { clip, state } = desk;
+  state.donorClip = number;
+  const other = await otherSound(clip, number);
+  if (desk.clip !== clip || state.donorClip !== number) return; // something else was chosen meanwhile
+  Object.assign(clip, other);
   if (player.on) play();
   change();
 }
@@ -146,22 +167,19 @@ function reset() {
   change();
 }
 
-/** A visitor's files on the desk. Returns what was made of them. */
-async function own(files) {
-  const { clip, said } = await ownClip(desk.clip, files);
-  Object.assign(desk.state, { second: 0, gains: clip.tracks.map(() => 1), muted: new Set(), noise: 0, donor: 0 });
-  await open(clip);
-  return said;
-}
-
+/** Takes another network, one after the other; of several in a hurry, the last. bytes: or a promise of them. Returns
+ * whether it was taken. */
 async function useModel(bytes, shipped = false) {
-  await model.load(bytes);
-  model.shipped = shipped;
+  const turn = ++loading, given = await bytes, isLast = () => turn === loading;
+  loaded = loaded.catch(() => {}).then(() => isLast() && model.load(given, shipped));
+  if (!(await loaded) || !isLast()) return false;
   device.clear();
   thinker.forget();
-  for (const id of ["measure", "copy"]) find(id).disabled = false;
+  find("own-said").textContent = "";
+  find("measure").disabled = false;
   view.tellModel();
   change();
+  return true;
 }
 
 // --- playing ---
@@ -177,7 +195,7 @@ function stop() {
 }
 
 function follow() {
-  view.showPlaying();
+  view.showPlaying(still.matches);
   if (!player.on) return;
   const second = Math.min(desk.clip.seconds - 1, Math.floor(player.position));
   if (second !== desk.state.second) {
@@ -185,7 +203,8 @@ function follow() {
     change();
   }
   view.meters(still.matches ? null : player.position);
-  requestAnimationFrame(follow);
+  cancelAnimationFrame(frame);
+  frame = requestAnimationFrame(follow);
 }
 
 // --- the start ---
@@ -207,23 +226,20 @@ async function start() {
   view.buildClips();
   desk.clip = withNoise(await clipNumber(desk.state.clip));
   listen(desk);
-  addEventListener("hashchange", () => {
-    desk.state = fromAddress(location.hash, desk.edition);
-    openClip();
-  });
+  addEventListener("hashchange", () => openClip(fromAddress(location.hash, desk.edition)));
   view.build();
   view.show();
   page.firstPicture = performance.now() - page.started;
   await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
   model.prepare();
-  const loading = asset("model.onnx").then(async (bytes) => {
-    await complete(desk.clip);
-    return useModel(bytes, true);
-  });
+  const network = useModel(asset("model.onnx"), true);
+  told(chooseOther(desk.state.donorClip));
   view.cards = (await challenges.load()).map((task) => new Card(task));
   find("challenges").replaceChildren(...view.cards.map(({ element }) => element));
-  await loading;
-  for (let k = 0; k < desk.edition.clips.length; k++) view.showClip(k, await clipNumber(k));
+  await network;
+  for (let k = 0; k < desk.edition.clips.length; k++) {
+    await clipNumber(k).then((clip) => view.showClip(k, clip), () => {}); // one that fails says so when it is chosen
+  }
 }
 
 start().catch((error) => (find("live").textContent = `something went wrong: ${error.message}`));

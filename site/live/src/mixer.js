@@ -3,7 +3,9 @@
 
 const LOUD = 50; // dB of a meter's length
 
-const element = (tag, attributes = {}, ...children) => {
+export const find = (id) => document.getElementById(id);
+
+export const element = (tag, attributes = {}, ...children) => {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   made.append(...children);
@@ -101,5 +103,3 @@ export function choices(parent, name, labels, chosen) {
     return { input, canvas };
   });
 }
-
-export { element };

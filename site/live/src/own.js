@@ -44,8 +44,9 @@ export async function ownClip(clip, { picture, sounds }) {
   const tracks = sounds ? await Promise.all(sounds.map((file) => samples(file, clip.rate))) : null;
   const longest = tracks ? Math.max(...tracks.map((track) => track.samples.length)) : 0;
   const seconds = tracks ? Math.max(1, Math.min(MOST_SECONDS, Math.ceil(longest / clip.rate))) : clip.seconds;
-  const made = { ...clip, name: "your own", seconds, own: true }, said = (tracks ?? []).map((track) => track.said);
+  const made = { ...clip, name: "your own", seconds, own: true, other: undefined, otherNumber: undefined }, said = (tracks ?? []).map((track) => track.said);
   if (tracks) {
+    Object.assign(made, { loudness: undefined, white: undefined });
     made.tracks = tracks.map(({ name, samples: given }) => {
       const padded = new Float32Array(seconds * clip.rate);
       padded.set(given.subarray(0, padded.length));

@@ -1,8 +1,7 @@
 // What stands around the desk: playing and sharing, this device, a visitor's own files.
 import { asset } from "./assets.js";
-import { element } from "./mixer.js";
+import { element, find } from "./mixer.js";
 
-const find = (id) => document.getElementById(id);
 const onClick = (id, act) => find(id)?.addEventListener("click", act);
 
 /** Puts a text where it can be pasted from; where that is forbidden, it is shown to be copied by hand. */
@@ -32,24 +31,41 @@ export function listen(desk) {
 }
 
 function listenDevice(desk) {
-  const { device, model, thinker, edition } = desk;
+  const { device, model, thinker, edition } = desk, select = find("weights");
   onClick("measure", async ({ target }) => {
+    const answer = thinker.fresh(desk.state.second), { about } = model;
+    if (!answer) return void (find("copied").textContent = "The network is still at work: once more in a moment.");
     target.disabled = true;
     find("copied").textContent = "measuring ...";
-    const { frame, heard } = thinker.answers.get(desk.state.second);
-    device.shares = await model.profile(frame, heard);
-    find("speed-text").textContent = device.text;
-    find("copied").textContent = "";
+    try {
+      const shares = await model.profile(answer.frame, answer.heard);
+      if (about === model.about) device.shares = shares;
+      find("speed-text").textContent = device.text;
+      find("copied").textContent = "";
+    } catch (error) {
+      find("copied").textContent = `It could not be measured: ${error.message}`;
+    }
     target.disabled = false;
   });
   onClick("copy", () => copy(device.report(model.about), "copied", "The line of numbers"));
-  const select = find("weights"), form = ({ precision, megabytes }) => `${precision}, ${megabytes.toFixed(1)} MB`;
+  const form = ({ precision, megabytes }) => `${precision}, ${megabytes.toFixed(1)} MB`;
   select.append(...edition.models.map((one) => element("option", { value: one.name }, form(one))));
-  // A single file holds the first alone.
-  find("weights-choice").hidden = edition.models.length < 2 || document.querySelector("html[data-single]") !== null;
-  const load = async () => desk.useModel(await asset(select.value), true);
+  let current = select.value;
+  const load = async () => {
+    find("copied").textContent = "loading ...";
+    try {
+      if (await desk.useModel(asset(select.value), true)) current = select.value;
+      find("copied").textContent = "";
+    } catch (error) {
+      find("copied").textContent = `These weights could not be loaded: ${error.message}`;
+      select.value = current;
+    }
+  };
   select.addEventListener("change", load);
-  onClick("back", load);
+  onClick("back", async () => {
+    await load();
+    find("measure").focus(); // the button is gone
+  });
 }
 
 function listenOwn(desk) {
@@ -63,9 +79,10 @@ function listenOwn(desk) {
       if (!target.files.length) return;
       find("own-said").textContent = "reading ...";
       try {
-        find("own-said").textContent = await take(target.files);
+        const said = await take(target.files);
+        if (said) find("own-said").textContent = said;
       } catch (error) {
-        find("own-said").textContent = `${error.message} Nothing has changed.`;
+        find("own-said").textContent = `${error.message.replace(/\.?$/, ".")} Nothing has changed.`;
       }
       target.value = "";
     });
@@ -73,9 +90,8 @@ function listenOwn(desk) {
 }
 
 async function ownModel(desk, file) {
-  await desk.useModel(await file.arrayBuffer()).catch((error) => {
+  const taken = await desk.useModel(file.arrayBuffer()).catch((error) => {
     throw new Error(`${file.name}: ${error.message}`);
   });
-  const { source, method } = desk.model.about;
-  return `${file.name}: ${source} (${method}) computes the masks now.`;
+  return taken && `${file.name} computes the masks now.`;
 }

@@ -39,7 +39,7 @@ function why(wrong, { noise, other }) {
     const { name } = copies[0];
     return ` Another clip's ${name} is in the mix: it hears one and sees one, and cannot know whose sound it is.`;
   }
-  return noise ? " White noise holds all tones, theirs among them." : "";
+  return noise ? " White noise holds all tones, those of other things among them." : "";
 }
 
 /** objects: {name, audible, marked} of those that are seen. added: whether white noise is in the mix, and the names of
@@ -55,7 +55,7 @@ export function verdict(objects, mask, added) {
   }
   if (missed.length) {
     const but = right.length ? ` It marks ${the(right)}.` : "";
-    const drowned = added.noise || added.other.length ? " What was added may drown it." : "";
+    const drowned = added.noise || added.other.length ? " What was added may drown the sound." : "";
     const text = `${the(missed)} ${is(missed)} heard and not marked.`;
     return { good: false, title: "It misses something.", text: sentence(text) + drowned + but };
   }

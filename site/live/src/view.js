@@ -2,13 +2,12 @@
 import { objectAt, place } from "./clip.js";
 import * as draw from "./draw.js";
 import { Inside } from "./inside.js";
-import { choices, element, Spot, Strip } from "./mixer.js";
+import { choices, element, find, Spot, Strip } from "./mixer.js";
 import { rms } from "./mix.js";
 import { objectsIn, otherHeard, stored, truthOf } from "./seen.js";
 import { level, untouched } from "./state.js";
-import { inSilence, iou, unjudged, verdict } from "./verdict.js";
+import { inSilence, iou, MARKED, unjudged, verdict } from "./verdict.js";
 
-const find = (id) => document.getElementById(id);
 const names = (one) => one.objects.map(({ name }) => name).join(", ");
 
 /** Only what has changed: a screen reader tells each change. */
@@ -51,13 +50,14 @@ export class View {
     this.#seconds = choices(find("seconds"), "second", labels, (t) => this.desk.chooseSecond(t));
     this.#clips.forEach(({ input }, k) => (input.checked = !clip.own && k === state.clip));
     find("truth-choice").hidden = !clip.objects.length;
+    find("share").hidden = Boolean(clip.own); // of files nothing can be said in an address
     find("headline").textContent = this.#headline();
     this.showSeconds();
   }
 
   #headline() {
     const { clip } = this.desk, first = clip.objects.find((one) => one.sounding[clip.start]);
-    return first ? `Silence the ${first.name}, and its mask goes.` : "What does it hear in a picture of yours?";
+    return first ? `Silence the ${first.name}, and its mask goes.` : "What does it hear?";
   }
 
   #track({ name }, k) {
@@ -91,14 +91,14 @@ export class View {
 
   // --- what sounds ---
 
-  showPlaying() {
+  /** still: the head moves in steps. */
+  showPlaying(still) {
     const { player, clip } = this.desk;
     find("play").setAttribute("aria-pressed", String(player.on));
     find("play").setAttribute("aria-label", player.on ? "Stop the sound" : "Play the sound");
     find("head").hidden = !player.on;
     if (!player.on) this.meters();
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const shown = Math.min(still ? clip.seconds - 1 : clip.seconds, still ? Math.floor(player.position) : player.position);
+    const shown = still ? Math.min(clip.seconds - 1, Math.floor(player.position)) : player.position;
     find("head").style.left = `${(100 * shown) / clip.seconds}%`;
   }
 
@@ -153,10 +153,12 @@ export class View {
   #showStrips(objects, second) {
     const { clip, state } = this.desk;
     clip.tracks.forEach((_, k) => {
-      const object = objects[k], gain = level(state, k), turned = gain === 1 ? "" : `, turned to ${Math.round(100 * gain)}%`;
+      const object = objects[k], gain = level(state, k), words = [];
+      if (object && gain) words.push(object.sounding ? "sounds now" : "silent now");
+      if (gain !== 1) words.push(gain ? `turned to ${Math.round(100 * gain)}%` : "muted");
       this.#strips[k].set({ gain: state.gains[k], muted: gain === 0 });
-      if (!object) return this.#strips[k].say(gain ? turned.slice(2) : "muted", null);
-      this.#strips[k].say(gain === 0 ? "muted" : `${object.sounding ? "sounds" : "silent"} now${turned}`, object.marked);
+      this.#strips[k].say(words.join(", "), object ? object.marked : null);
+      if (!object) return;
       this.#put(k, second);
       this.#spots[k].set(gain === 0, object.audible);
     });
@@ -179,10 +181,10 @@ export class View {
     find("verdict").className = `verdict ${found.good === null ? "" : found.good ? "good" : "bad"}`;
     tell("verdict-title", found.title);
     tell("verdict-text", found.text);
-    if (dark !== undefined) tell("verdict-control", inSilence(dark));
+    tell("verdict-control", dark === undefined ? "" : inSilence(dark));
     const judged = seen.length && mask.length === clip.size ** 2, score = judged && iou(mask, truthOf(clip, state, second));
     tell("agreement", judged ? `overlap with the right answer: ${score.toFixed(2)}` : "");
-    const marked = seen.filter((one) => one.marked >= 0.5).map(({ name }) => name);
+    const marked = seen.filter((one) => one.marked >= MARKED).map(({ name }) => name);
     find("picture").setAttribute("aria-label", `Second ${second + 1}. Marked: ${marked.join(", ") || "no known thing"}.`);
     this.cards.forEach((card) => card.show(seen, untouched(state)));
   }
@@ -195,9 +197,10 @@ export class View {
     }
     this.#showSecond(second);
     if (second === state.second) this.show();
-    find("live").textContent = `live: ${model.inferences} computed on this device`;
+    find("live").textContent = `live: ${model.inferences} masks computed on this device`;
     find("speed").textContent = device.headline;
     find("speed-text").textContent = device.text;
+    find("copy").disabled = !device.isWarm;
   }
 
   tellModel() {
@@ -205,5 +208,9 @@ export class View {
     const weights = `${(parameters / 1e6).toFixed(2)} million weights in ${precision}`;
     tell("model-said", `Network: ${source} (${method}), ${weights}, ${size.join(" × ")} pixels.`);
     find("back").hidden = this.desk.model.shipped;
+    find("copy").disabled = true;
+    // A single file holds the first form alone; another network has no other.
+    const single = document.querySelector("html[data-single]") !== null, { models } = this.desk.edition;
+    find("weights-choice").hidden = single || models.length < 2 || !this.desk.model.shipped;
   }
 }

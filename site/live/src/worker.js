@@ -30,12 +30,16 @@ const answers = {
     bytes = new Uint8Array(model);
     try {
       session = await open();
+      const { inputNames, outputNames } = session;
+      if (inputNames.join() !== "frames,log_mel" || outputNames[0] !== "logits") {
+        await session.release();
+        throw new Error("it has other inputs");
+      }
     } catch (error) {
       [session, bytes] = before;
       throw error;
     }
     await before[0]?.release();
-    return { inputs: session.inputNames, outputs: session.outputNames };
   },
 
   run: (given) => run(session, given),
