@@ -159,8 +159,10 @@ def tidy(notebook: NotebookNode) -> None:
             continue
         outputs = []
         for output in cell.outputs:
-            if "recordings" in cell.metadata.get("tags", []):
-                output.get("data", {}).pop(WIDGET, None)
+            if "recordings" in cell.metadata.get("tags", []) and WIDGET in output.get("data", {}):
+                del output.data[WIDGET]
+                if list(output.data) == ["text/plain"]:  # which may quote a sound's bytes
+                    output.data["text/plain"] = "Players of recordings, when the cell is run."
             if model := output.get("data", {}).get(WIDGET, {}).get("model_id"):
                 bar = _progress_bar(models, model)
                 if bar is None:

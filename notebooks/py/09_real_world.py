@@ -28,7 +28,7 @@
 #
 # | | |
 # |---|---|
-# | Time on 2 cores | a minute and a half (`profile = "smoke"`: half of it); the long trainings were run beforehand |
+# | Time on 2 cores | a minute (`profile = "smoke"`: half of it); the long trainings were run beforehand |
 # | To read | @minutes |
 # | Memory | 2 GB |
 # | You need | [notebook 1](01_data.ipynb) for the IoU and the score $M_J$, [notebook 3](03_training.ipynb) for what "listens" means; photographs and recordings, 5 MB, which section 9.1 fetches |
@@ -590,8 +590,8 @@ workbook.table(["", "truth covers", *cells, "marked in silence"], rows)
 #
 # - **Its own recording is hardly better than a foreign one.** So this score shows no listening. It
 #   does not say which half fails.
-# - **Both halves fail.** Most of the score is gone if only the picture is new, and much of it if
-#   only the recording is.
+# - **Both halves fail.** Most of the score is gone if only the picture is new, and also if only the
+#   recording is.
 # - **In silence nothing is marked**, in any picture. That was taught with the negatives of 9.3, and
 #   it carries over.
 # - **Left open.** The picture costs far more here than in 9.4. Not only the individuals are new:
@@ -827,7 +827,7 @@ dark = [one["silent"]["foreground_share"] < 0.005 for one in animals]
 print(f"exam pictures that stay dark in silence: {sum(dark)} of {len(dark)}")
 
 # %%
-workbook.took(1.5)
+workbook.took(1)
 
 # %% [markdown]
 # ## Three things to remember

@@ -238,6 +238,19 @@ def pixels(path):
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
+@pytest.mark.slow
+def test_without_photographs(folder, tmp_path, monkeypatch):
+    """Notebook 9 says what to type, shows what earlier runs left, and ends."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("LAV_STRICT", raising=False)
+    (source,) = [source for source in SOURCES if source.stem.startswith("09")]
+    done = build.execute(build.notebook_from_source(source), parameters={"profile": "smoke"}, folder=folder)
+    outputs = [output for cell in code_cells(done) for output in cell.outputs]
+    said = "".join(output.get("text", "") for output in outputs)
+    assert "photos: missing. Type `lightavseg data fetch photos`" in said and "fetch exam" in said
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
+
+
 # --- build.py, on a small source ---
 
 SOURCE = '''\
@@ -409,8 +422,10 @@ def test_recordings_are_not_kept():
     assert set(cells[0].outputs[0].data) == {"image/jpeg"} and len(cells[1].outputs[0].data) == 2
     assert set(notebook.metadata.widgets[STATES]["state"]) == {"player", "slider", "both"}
     cells[1].metadata.tags = ["recordings"]
+    players = {build.WIDGET: {"model_id": "sound"}, "text/plain": "Audio(value=b'a bark')"}
+    cells[1].outputs.append(nbformat.v4.new_output("display_data", players))
     build.tidy(notebook)
-    assert "widgets" not in notebook.metadata
+    assert "widgets" not in notebook.metadata and "bark" not in str(cells)
 
 
 @pytest.mark.slow
