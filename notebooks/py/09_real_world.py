@@ -321,7 +321,7 @@ if PHOTOS:
     figure = plots.prediction_grid(columns, names)
     workbook.show(
         figure,
-        alt="Four scenes twice, with known individuals and with others: what sounds, and the marks.",
+        alt="Four scenes twice, with known individuals and with others: sounds and marks.",
     )
 
 # %% [markdown]
