@@ -726,9 +726,10 @@ if PHOTOS:
                     shares.setdefault(f"others, while they {does}", []).append(share)
                 elif len(bleats) == 1:
                     shares.setdefault(f"{name}, {bleats[0]} bleats", []).append(share)
-                    of_scene[f"{bleats[0]} bleats"] = frame, truth, {"marked": mask}
-        if len(of_scene) == 2:
-            example = dict(sorted(of_scene.items()))     # each bleats in a second of its own
+            if sum(sounds for sounds, _ in about.values()) == len(bleats) == 1:
+                of_scene[f"{bleats[0]} bleats"] = frame, truth, {"marked": mask}
+        if len(of_scene) == 2:                           # each is heard alone in a second
+            example = dict(sorted(of_scene.items()))
     found = {key: fmean(some) for key, some in sorted(shares.items())}
     workbook.beside("marked", {key: found[key] for key in found if "others" not in key})
     print({key: f"{found[key]:.2f}" for key in found if "others" in key})
@@ -767,7 +768,7 @@ def first_with(clips, root, *names):
 if PHOTOS:
     root = here.runs / "six"
     shutil.rmtree(root, ignore_errors=True)
-    lav.data.sounding_shapes.generate(root, "ms3", {"test": 24}, SIZE, cast=str(mine_or_ours))
+    lav.data.sounding_shapes.generate(root, "ms3", {"test": 32}, SIZE, cast=str(mine_or_ours))
     on_desk = lav.data.AVSBench(root, "ms3", "test", SIZE, listener.front_end)
     begin = first_with(on_desk, root, "dog", "drum kit")
     display(lav.widgets.MixingDesk(listener, on_desk, *begin))
