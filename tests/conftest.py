@@ -50,3 +50,14 @@ def clip(tmp_path_factory):
     sound = np.stack([tone(300, 16_000, 8) * np.linspace(0, 1, 8 * 16_000), tone(900, 16_000, 8, 0.2)])
     pictures = (gradient(k // 5) for k in range(40))
     return film(tmp_path_factory.mktemp("films") / "clip.mp4", pictures, sound=sound, rate=16_000)
+
+
+@pytest.fixture
+def methods_as_before():
+    """Methods that a test registers are gone after it."""
+    from lightavseg_core.models.base import METHODS
+
+    before = dict(METHODS)
+    yield
+    METHODS.clear()
+    METHODS.update(before)

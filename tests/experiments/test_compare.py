@@ -121,6 +121,7 @@ def test_the_table_says_what_is_stored_and_what_one_seed_cannot_say():
 # --- before anything is trained ---
 
 
+@pytest.mark.usefixtures("methods_as_before")
 def test_a_file_that_will_not_do(tmp_path, monkeypatch):
     """Nothing is trained for it, and what is said names it and its line."""
     monkeypatch.setattr(compare, "run_all", lambda *_: pytest.fail("trained"))

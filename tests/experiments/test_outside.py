@@ -20,12 +20,7 @@ class Outsider(AVSModel):
 """
 
 
-@pytest.fixture(autouse=True)
-def methods_as_before():
-    before = dict(METHODS)
-    yield
-    METHODS.clear()
-    METHODS.update(before)
+pytestmark = pytest.mark.usefixtures("methods_as_before")
 
 
 def test_a_file_registers_its_methods(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -243,6 +244,8 @@ def test_without_photographs(folder, tmp_path, monkeypatch):
     """Notebook 9 says what to type, shows what earlier runs left, and ends."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("LAV_STRICT", raising=False)
+    for name in ("photos.png", "exam.png"):
+        shutil.copy(ROOT / "figures" / name, folder.parent / "figures")
     (source,) = [source for source in SOURCES if source.stem.startswith("09")]
     done = build.execute(build.notebook_from_source(source), parameters={"profile": "smoke"}, folder=folder)
     outputs = [output for cell in code_cells(done) for output in cell.outputs]
