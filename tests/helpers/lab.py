@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-IN_BROWSER = ("00_start",)  # a notebook with a widget: `make test` runs it as a reader does
 KEPT = ROOT / "runs" / "browser"  # pictures, and the server's log where something failed
 PATIENCE = 180  # seconds for what takes a few on an idle machine
 

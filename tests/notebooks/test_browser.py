@@ -8,7 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from helpers.lab import IN_BROWSER, ROOT, lay_out, serve
+from helpers.lab import ROOT, lay_out, serve
 from helpers.notebooks import build
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
@@ -44,11 +44,8 @@ def write(folder, name, *cells):
     nbformat.write(notebook, folder / "notebooks" / f"{name}.ipynb")
 
 
-def marked(source):
-    return pytest.param(source, marks=() if source.stem in IN_BROWSER else pytest.mark.long, id=source.stem)
-
-
-@pytest.mark.parametrize("source", map(marked, SOURCES))
+@pytest.mark.long
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 def test_a_notebook_runs(source, lab, folder):
     """In the smoke profile; each check fails on its gap and passes on its solution, or a cell raises."""
     notebook = build.notebook_from_source(source, "both")

@@ -14,7 +14,7 @@ import numpy as np
 import papermill
 import pytest
 from helpers.casts import fetch_installed
-from helpers.lab import IN_BROWSER, lay_out
+from helpers.lab import lay_out
 from helpers.notebooks import build
 from PIL import Image
 
@@ -222,17 +222,19 @@ def test_defaults(source, folder, monkeypatch):
         assert changed < 0.01, f"{made.name}: {changed:.2%} of its pixels are off by more than 8 of 255"
 
 
-@marked(
-    lambda source: pytest.mark.long if is_compared(source) else pytest.mark.slow,
-    [path for path in SOURCES if path.stem not in IN_BROWSER],
-)
+@marked(lambda source: pytest.mark.long if is_compared(source) else pytest.mark.slow, SOURCES)
 def test_smoke_profile(source, folder, monkeypatch):
-    """What is too long at its defaults proves its exercises here, and that a second run gives the same."""
+    """What is too long at its defaults proves its exercises here."""
     monkeypatch.setenv("LAV_STRICT", "1")
+    build.execute(build.notebook_from_source(source, "both"), parameters={"profile": "smoke"}, folder=folder)
+
+
+@pytest.mark.long
+@marked(lambda source: (), [source for source in SOURCES if not is_quick(source)])
+def test_a_second_run_gives_the_same(source, folder):
     copy = folder / f"{source.stem}.ipynb"
-    build.execute(build.notebook_from_source(source, "both"), copy, {"profile": "smoke"}, folder)
-    if not is_quick(source):
-        nbval(copy)
+    build.execute(build.notebook_from_source(source), copy, {"profile": "smoke"}, folder)
+    nbval(copy)
 
 
 def pixels(path):
