@@ -38,8 +38,8 @@ from .runtimes import KEY, Exported, Metadata, load, need, reason
 Precision = Literal["fp32", "smallest"]
 PAGE = "lightavseg.page"  # under which a file holds what only the page needs
 # How many numbers a tensor of weights has at least to be stored in 8 bits, from the smallest file to the
-# largest. Small tensors weigh little and lose most, so they get 16 bits: as integers, which are exact to 1 in
-# 65,534 of a channel's largest weight. float16 is to 1 in 2,048 of each weight: masks differ eight times more.
+# largest. Small tensors weigh little and lose most, so they get 16 bits. Integers err by at
+# most 1/65,534 of a channel's largest weight; float16, of the same size, changed seven times more of a mask.
 FORMS = {"int8": 24_576, "int16": math.inf, "fp32": math.inf}
 # IoU with PyTorch's mask, in each frame that is not empty, from which on a form agrees. 0.98 is wanted in
 # others, where more may be lost: a form with 0.992 here has had 0.967 there.
@@ -280,7 +280,8 @@ def _part(model: AVSModel, scopes: list[str]) -> str:
 
 def _store(graph, eight_from: float) -> None:
     """Stores weights as integers of 16 bits, large ones (from `eight_from` numbers) of 8, with nodes that
-    convert them to float32, which a runtime does once, at loading. Each output channel has a scale: w = s q."""
+    convert them to float32, which a runtime does once, at loading. Each output channel has a scale: w = s q.
+    """
     import onnx
     from onnx import numpy_helper
 
