@@ -11,8 +11,8 @@ from .shapes import Shapes
 
 def cast_named(name: str) -> Cast:
     """shapes: silhouettes with timbres. photos: photographs with recordings, from `lightavseg data fetch
-    photos`. Anything else: a folder (`cutouts.from_folder`). The last two are cached until their files
-    change.
+    photos`; others of `photos.VARIATIONS` vary more. Anything else: a folder (`cutouts.from_folder`). Those of
+    files are cached until the files change.
 
     Raises FileNotFoundError, with the command to run, if photographs or folder are missing, and ValueError
     for a folder that is not a cast.
@@ -20,9 +20,9 @@ def cast_named(name: str) -> Cast:
     if name == "shapes":
         return _shapes()
     from .cutouts import media_in
-    from .photos import photos_folder
+    from .photos import VARIATIONS, photos_folder
 
-    folder = photos_folder() if name == "photos" else Path(name).expanduser().resolve()
+    folder = photos_folder() if name in VARIATIONS else Path(name).expanduser().resolve()
     states = []
     for path in media_in(folder):
         with suppress(FileNotFoundError):  # it was there a moment ago
@@ -38,10 +38,7 @@ def _shapes() -> Cast:
 @lru_cache(maxsize=2)
 def _of_files(name: str, folder: Path, files: tuple) -> Cast:
     """files: with their state, so that changed files make another cast."""
-    if name == "photos":
-        from .photos import photos
-
-        return photos(folder)
     from .cutouts import from_folder
+    from .photos import VARIATIONS, photos
 
-    return from_folder(folder)
+    return photos(folder, name) if name in VARIATIONS else from_folder(folder)

@@ -25,8 +25,7 @@ MOST = 5000  # files of a folder that is a cast
 LARGEST = 512  # pixels of a side; larger pictures are made smaller once
 LONGEST = 12 * RATE  # samples of a recording that are used
 QUIET = 0.1  # of a recording's loudest 20 ms: what stays below is no call, but the recording's own noise
-SEMITONES, PAUSE = 2, (0.05, 0.35)  # either way; seconds between two calls
-ROOM = 0.5  # share of the sounds that are heard in one
+PAUSE = 0.05, 0.35  # seconds between two calls
 THINNEST = 0.9  # area within a disc of radius 1: of a bar 10 times as long as wide. Longer ones find no place
 LARGEST_BACKGROUND = 2048  # pixels of a side
 
@@ -42,13 +41,32 @@ class Cutout(NamedTuple):
     credit: str = ""
 
 
+class Variation(NamedTuple):
+    """How far a clip departs from its recordings and pictures. Pairs are ranges, drawn from uniformly."""
+
+    semitones: float = 2  # of pitch, up or down
+    rooms: float = 0.5  # share of the sounds that are heard in a room
+    decay: tuple[float, float] = (0.1, 0.6)  # seconds in which its echo falls by 60 dB
+    echo: tuple[float, float] = (-18, -6)  # dB, against the sound
+    hiss: tuple[float, float] | None = None  # dB of noise in a recording, against the sound; None: no more
+    clouds: float = 1 / 3  # share of the clips whose background is no photograph
+    light: float = 0.4  # of a picture, octaves up or down
+    colour: tuple[float, float] = (0.6, 1.2)  # saturation
+    contrast: tuple[float, float] = (0.85, 1.15)
+    stretch: float = 0  # of a picture's width against its height, octaves up or down
+
+
 class Cutouts(Cast):
     """Files are read when first needed. Raises ValueError or FileNotFoundError then, with the file's name."""
 
     turns = False
 
-    def __init__(self, name: str, cutouts: Sequence[Cutout], backgrounds: Sequence[Path] = ()):
+    def __init__(
+        self, name: str, cutouts: Sequence[Cutout], backgrounds: Sequence[Path] = (),
+        variation: Variation = Variation(),
+    ):
         self.name, self.cutouts, self.backgrounds = name, list(cutouts), list(backgrounds)
+        self.variation = variation
         self.categories = sorted({cutout.category for cutout in cutouts})
         self._pictures: dict[Path, Image.Image] = {}
         self._sounds: dict[Path, np.ndarray] = {}
@@ -65,6 +83,8 @@ class Cutouts(Cast):
         for cutout in self.cutouts:
             files = " ".join(map(sha256, (cutout.picture, *cutout.sounds)))
             lines.append(f"{cutout.category} {cutout.unseen} {files}")
+        if self.variation != Variation():
+            lines.append(str(self.variation))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @cached_property
@@ -81,9 +101,9 @@ class Cutouts(Cast):
     # --- what is heard ---
 
     def sound(self, thing, time, rng):
-        cutout = self.cutouts[thing]
+        cutout, varied = self.cutouts[thing], self.variation
         call = self._recording(cutout.sounds[rng.integers(len(cutout.sounds))])
-        faster = 2 ** (rng.uniform(-SEMITONES, SEMITONES) / 12)
+        faster = 2 ** (rng.uniform(-varied.semitones, varied.semitones) / 12)
         call = np.interp(np.arange(0, len(call) - 1, faster), np.arange(len(call)), call)
         start = int(rng.integers(len(call)))
         pieces, length = [call[start:]], len(call) - start  # at first in the middle of a call
@@ -92,7 +112,10 @@ class Cutouts(Cast):
             pieces += [pause, call * 10 ** (rng.uniform(-2, 2) / 20)]
             length += len(pause) + len(call)
         track = np.concatenate(pieces)[: len(time)]
-        return _in_a_room(track, rng) if rng.random() < ROOM else track
+        if varied.hiss:
+            loudness = np.sqrt((track**2).mean()) * 10 ** (rng.uniform(*varied.hiss) / 20)
+            track = track + loudness * rng.standard_normal(len(track))
+        return _in_a_room(track, varied, rng) if rng.random() < varied.rooms else track
 
     def _recording(self, path: Path) -> np.ndarray:
         """A recording's calls alone, with RMS 1: without silence at the ends, with pauses cut to 0.25 s."""
@@ -138,11 +161,14 @@ class Cutouts(Cast):
         return self._pictures[path]
 
     def _dressed(self, path: Path, rng: np.random.Generator):
-        image = self._picture(path)
+        image, varied = self._picture(path), self.variation
         if rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        light = 2 ** rng.uniform(-0.4, 0.4) * rng.uniform(0.92, 1.08, 3)
-        colour, contrast = rng.uniform(0.6, 1.2), rng.uniform(0.85, 1.15)
+        if varied.stretch:
+            wider = 2 ** (rng.uniform(-varied.stretch, varied.stretch) / 2)
+            image = image.resize((round(image.width * wider) or 1, round(image.height / wider) or 1))
+        light = 2 ** rng.uniform(-varied.light, varied.light) * rng.uniform(0.92, 1.08, 3)
+        colour, contrast = rng.uniform(*varied.colour), rng.uniform(*varied.contrast)
         pixels = np.asarray(image).astype(np.float64)
         grey = pixels[..., :3].mean(-1, keepdims=True)
         pixels[..., :3] = (grey + colour * (pixels[..., :3] - grey) - 128) * contrast + 128
@@ -151,8 +177,8 @@ class Cutouts(Cast):
         return partial(_placed, _Small(image), _reach(pixels[..., 3]), rng.uniform(-25, 25, 2))
 
     def _background(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """A crop of a photograph; in a third of the clips, or without photographs, clouds of colour."""
-        if rng.random() < 1 / 3 or not self.backgrounds:
+        """A crop of a photograph; in some clips, or without photographs, clouds of colour."""
+        if rng.random() < self.variation.clouds or not self.backgrounds:
             return _clouds(size, rng)
         path = self.backgrounds[rng.integers(len(self.backgrounds))]
         if path not in self._pictures:
@@ -216,9 +242,9 @@ def _clouds(size: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip(picture, 0, 255)
 
 
-def _in_a_room(track: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Adds the reverberation of a room: noise that decays by 60 dB within 0.1 to 0.6 s."""
-    falls, wet = rng.uniform(0.1, 0.6), 10 ** (rng.uniform(-18, -6) / 20)
+def _in_a_room(track: np.ndarray, varied: Variation, rng: np.random.Generator) -> np.ndarray:
+    """Adds the reverberation of a room: noise that decays."""
+    falls, wet = rng.uniform(*varied.decay), 10 ** (rng.uniform(*varied.echo) / 20)
     time = np.arange(int(falls * RATE)) / RATE
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / falls)
     length = 1 << (len(track) + len(tail)).bit_length()

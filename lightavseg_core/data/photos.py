@@ -15,11 +15,21 @@ from importlib.resources import files
 from pathlib import Path
 
 from . import sources
-from .cutouts import BACKGROUNDS, Cutout, Cutouts
+from .cutouts import BACKGROUNDS, Cutout, Cutouts, Variation
 from .sources import Collection, Source
 
 FEWEST = 36  # categories: another release may have changed some
 STAMPS = "stamps"
+HEARD = {"semitones": 5, "rooms": 0.9, "decay": (0.1, 1.2), "echo": (-15, 0), "hiss": (-30, -3)}
+SHOWN = {"clouds": 0, "light": 0.8, "colour": (0.2, 1.6), "contrast": (0.6, 1.4), "stretch": 0.5}
+# SoundingPhotos as it is, and to train on, to see what helps with individuals that are new to a model: sounds,
+# pictures, or both vary more. The ranges were chosen before the first trial.
+VARIATIONS = {
+    "photos": Variation(),
+    "photos_heard": Variation(**HEARD),
+    "photos_shown": Variation(**SHOWN),
+    "photos_varied": Variation(**HEARD, **SHOWN),
+}
 
 
 @cache
@@ -49,8 +59,9 @@ def photos_folder() -> Path:
     return sources.cache("photos")
 
 
-def photos(folder: Path) -> Cutouts:
-    """The cast from the files in a folder. Files whose content is not the manifest's are left out.
+def photos(folder: Path, name: str = "photos") -> Cutouts:
+    """The cast from the files in a folder. Files whose content is not the manifest's are left out. name: one
+    of VARIATIONS.
 
     Raises FileNotFoundError, with the command to run, if there are fewer than FEWEST categories.
     """
@@ -62,7 +73,7 @@ def photos(folder: Path) -> Cutouts:
             f"{folder}: {found}; at least {FEWEST} are needed. Run `lightavseg data fetch photos`; its "
             "--help tells where they come from."
         )
-    return Cutouts("photos", cutouts, backgrounds)
+    return Cutouts(name, cutouts, backgrounds, VARIATIONS[name])
 
 
 def ear_twins(folder: Path) -> tuple[Cutout, Cutout]:

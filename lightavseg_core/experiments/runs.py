@@ -77,6 +77,12 @@ ONE_LARGER = Run(budget=LARGER, seeds=1)  # to be looked into, clip by clip
 # learn: on 400 clips a third of it taught less.
 EYES = Budget(2400, 80, 160, 128, 8, batch_size=8, learning_rate=3e-3, half=0.3, three_quarters=0.75)
 LITE = Run(options={"visual": "efficientnet_lite0"}, train={"weight_decay": 0.01}, budget=EYES, cast="photos")
+# What helps with individuals that are new: a cast that varies more in training, each with an ear of its own.
+# As checkpoints/photos is trained, but shorter.
+VARIED = Run(
+    budget=Budget(1600, 80, 160, 128, 7, 12, 8, 8e-3, half=0.3, three_quarters=0.75),
+    train={"audio_weights": "pretrain", "weight_decay": 0.01, "negatives": 0.05}, seeds=2, cast="photos",
+)
 DECODERS = ("ttt", "ctt", "cct", "tcc")
 LOSSES = ("none", "alignment_kl", "matching", "mixing")
 
@@ -107,6 +113,10 @@ RUNS: dict[str, Run] = {
     "twin_salience": replace(TWIN, distractors=False),
     "eyes_imagenet": replace(LITE, visual_weights="efficientnet_lite0"),
     "eyes_random": LITE,
+    "varied_nothing": VARIED,
+    "varied_heard": replace(VARIED, cast="photos_heard"),
+    "varied_shown": replace(VARIED, cast="photos_shown"),
+    "varied_both": replace(VARIED, cast="photos_varied"),
 }
 
 # Experiment -> label -> run. Every row of the ablation is trained with L_msa, so that rows differ in one part
@@ -148,6 +158,12 @@ EXPERIMENTS: dict[str, dict[str, str]] = {
     },
     "twins": {"listening": "twin_listening", "deaf": "twin_deaf", "salience": "twin_salience"},
     "eyes": {"ImageNet": "eyes_imagenet", "random": "eyes_random"},
+    "variation": {
+        "as it is": "varied_nothing",
+        "sounds": "varied_heard",
+        "pictures": "varied_shown",
+        "both": "varied_both",
+    },
 }
 
 # Runs and seeds of which the maps of the test clips are kept.

@@ -19,6 +19,7 @@ from .._common.processes import end_with_parent, without_main
 from .._common.ranges import within
 from .._common.records import read
 from ..data import exam
+from ..data.photos import VARIATIONS
 from . import training
 from .outside import import_file
 from .results import finished, load, load_maps, path_of, values, write_twins
@@ -112,7 +113,7 @@ def _prepare(work: Path, runs: Sequence[Run]) -> None:
     """Prepares what runs share: data and ears; files that must be downloaded first must be there."""
     for run in runs:
         training.visual_file(run)
-        if run.cast == "photos":
+        if run.cast in VARIATIONS:
             exam.questions()
     for run in runs:
         training.tested_on(work, run)

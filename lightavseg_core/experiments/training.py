@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from ..audio_pretraining import pretrain_audio
 from ..config import TrainConfig
 from ..data.avsbench import AVSBench
 from ..data.cast import Individuals
+from ..data.photos import VARIATIONS
 from ..data.sounding_shapes import generate
 from ..encoders import create_audio_encoder
 from ..encoders.downloads import kept_at
@@ -68,11 +69,14 @@ def data_folder(
 
 
 def tested_on(work: Path, run: Run) -> dict[str, Path]:
-    """The folders of test clips on which a run is scored, by the name of the scores in its result."""
+    """The folders of test clips on which a run is scored, by the name of the scores in its result. Whatever
+    varies more in training, photographs are tested as they are."""
+    if of_photos := run.cast in VARIATIONS:
+        run = replace(run, cast="photos")
     found = {"scores": data_folder(work, run)}
     if not run.distractors:
         found["scores_alone"] = data_folder(work, run, distractors=False)
-    if run.cast == "photos":  # the same scenes with individuals that it knows, and with others
+    if of_photos:  # the same scenes with individuals that it knows, and with others
         for individuals in ("siblings", "unseen"):
             found[f"scores_{individuals}"] = data_folder(work, run, individuals=individuals)
     return found
@@ -109,7 +113,7 @@ def ear_recipe(run: Run) -> dict[str, str]:
 
 def ear_of(work: Path, run: Run) -> Path:
     """The file of a run's ear: the workbook's if it has the same recipe, otherwise one in `work`."""
-    if run.cast == "photos":
+    if run.cast in VARIATIONS:
         return EAR_OF_PHOTOS
     recipe = ear_recipe(run)
     if EAR.is_file():
@@ -190,7 +194,7 @@ def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str)
         "loss": [statistics.fmean(epoch) for epoch in losses.values()],
         **_scores(model, run, work, maps_path(out, name) if (name, seed) in SHOWN else None),
     }
-    if run.cast == "photos":
+    if run.cast in VARIATIONS:
         result["exam"] = examine(folder, folder / "exam.json", min(SCENES, budget.test))
     seconds = time.perf_counter() - start
     write(path_of(out, name, seed), {**result, "seconds": seconds, **provenance(command, seed)})
@@ -215,7 +219,7 @@ def _scores(model: AVSModel, run: Run, work: Path, maps_file: Path | None) -> di
             found[place][sound] = evaluate(model, test, sound, score=metric.clone() if binary else None)
         if binary and not run.data and place != "scores_alone":
             found[place.replace("scores", "deaf_oracle")] = deaf_oracle(test)
-        if run.cast == "photos":
+        if run.cast in VARIATIONS:
             each = (Subset(test, [index]) for index in range(len(test)))
             found[place.replace("scores", "clips")] = [evaluate(model, clip)["M_J"] for clip in each]
         elif binary and place == "scores" and not run.files:  # another's decoder may have nothing to show

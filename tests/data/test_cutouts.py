@@ -15,7 +15,7 @@ from lightavseg_core.cli import main
 from lightavseg_core.data import AVSBench, sounding_shapes
 from lightavseg_core.data.cast import RATE
 from lightavseg_core.data.casting import cast_named
-from lightavseg_core.data.cutouts import Cutouts, _placed, _reach, _Small
+from lightavseg_core.data.cutouts import Cutouts, Variation, _placed, _reach, _Small
 from lightavseg_core.data.mixing import mix, tracks
 from lightavseg_core.data.scenes import Recipe, draw_pictures, draw_scene, draw_tracks
 from lightavseg_core.data.sounding_shapes import generate, noise, objects, stems
@@ -94,6 +94,36 @@ def test_one_category_looks_and_sounds_different_each_time(cast_folder):
         alpha, pixels = paint((32.0, 32.0), 20.0, 0.1, 64)
         colours.append(pixels[alpha > 0.9].mean())
     assert np.std(colours) > 5
+
+
+def test_how_much_it_varies_can_be_changed(cast_folder):
+    usual = cast_named(str(cast_folder))
+    varied = Variation(semitones=12, rooms=0, hiss=(0, 0), clouds=0, stretch=1)
+    more = Cutouts(usual.name, usual.cutouts, usual.backgrounds, varied)
+    assert more.categories == usual.categories and more.digest != usual.digest
+    thing = next(k for k, one in enumerate(usual.cutouts) if one.category == "bee")
+    time, rng = np.arange(2 * RATE) / RATE, np.random.default_rng(0)
+    sounds = [more.sound(thing, time, rng) for _ in range(12)]
+    peaks = [np.abs(np.fft.rfft(sound)).argmax() / 2 for sound in sounds]
+    assert 150 < min(peaks) < 240 and 380 < max(peaks) < 620, "an octave from 300 Hz at most"
+    assert all((sound == 0).sum() < 10 for sound in sounds), "no pause without hiss"
+    assert any((usual.sound(thing, time, rng) == 0).sum() > 1000 for _ in range(12))
+
+    def proportions(cast):
+        found = []
+        for _ in range(12):
+            _, (paint,) = cast.dress([thing], 64, rng)
+            rows, columns = np.nonzero(paint((32.0, 32.0), 20.0, 0.0, 64)[0] > 0.5)
+            found.append(np.ptp(columns) / np.ptp(rows))
+        return max(found) / min(found)
+
+    assert proportions(usual) < 1.1 and 1.4 < proportions(more) < 4.2
+
+    def grey(cast):  # in the one photograph, red and green differ by little
+        pictures = [cast.dress([thing], 64, rng)[0] for _ in range(12)]
+        return sum(np.abs(picture[..., 0] - picture[..., 1]).mean() < 2 for picture in pictures)
+
+    assert grey(more) == 12 > grey(usual)
 
 
 def test_a_picture_lies_where_it_should(tmp_path):

@@ -210,6 +210,8 @@ def test_clips_of_photographs(tmp_path):
     generate(tmp_path, "ms3", {"test": 40}, 64, cast="photos", workers=1)
     goat, ram = photos.ear_twins(photos.photos_folder())
     assert goat.sounds == ram.sounds and goat.picture != ram.picture and "ram" not in cast.categories
+    varied = [cast_named(name) for name in photos.VARIATIONS]
+    assert len({one.digest for one in varied}) == 4 and all(one.things == cast.things for one in varied)
     oracle = deaf_oracle(AVSBench(tmp_path, "ms3", "test"))["M_J"]
     assert 0.5 < oracle < 0.7  # of 400 clips between 0.57 and 0.62
     recipe = Recipe("ms3", {"test": 400}, 64, 0, cast="photos")

@@ -22,6 +22,18 @@ def test_they_differ_in_the_weights_that_they_begin_with():
     assert replace(seen, visual_weights="") == blind and blind.seeds == 3 and blind.cast == "photos"
 
 
+def test_what_varies_in_training_is_tested_as_it_is(tmp_path, monkeypatch):
+    """And each run of that experiment has the same recipe."""
+    monkeypatch.setattr(training, "generate", lambda root, *asked, cast, **how: root / cast)
+    tested = []
+    for name in runs.EXPERIMENTS["variation"].values():
+        run = replace(runs.RUNS[name], budget=runs.SMOKE)
+        assert replace(run, cast="photos", budget=runs.VARIED.budget) == runs.VARIED
+        tested.append(training.tested_on(tmp_path, run))
+        assert (training.data_folder(tmp_path, run) == tested[0]["scores"]) == (run.cast == "photos")
+    assert set(tested[0]) == set(PLACES) and all(one == tested[0] for one in tested)
+
+
 def test_missing_weights_are_said_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(FileNotFoundError, match="57934424.pth: missing. Run `lightavseg download "):
