@@ -11,8 +11,8 @@ from .shapes import Shapes
 
 def cast_named(name: str) -> Cast:
     """shapes: silhouettes with timbres. photos: photographs with recordings, from `lightavseg data fetch
-    photos`; others of `photos.VARIATIONS` vary more. Anything else: a folder (`cutouts.from_folder`). Those of
-    files are cached until the files change.
+    photos`; others of `photos.VARIATIONS` vary more. Anything else: a folder (`cutouts.from_folder`). All but
+    shapes are cached until their files change.
 
     Raises FileNotFoundError, with the command to run, if photographs or folder are missing, and ValueError
     for a folder that is not a cast.

@@ -56,6 +56,9 @@ class Variation(NamedTuple):
     stretch: float = 0  # of a picture's width against its height, octaves up or down
 
 
+USUAL = Variation()
+
+
 class Cutouts(Cast):
     """Files are read when first needed. Raises ValueError or FileNotFoundError then, with the file's name."""
 
@@ -63,7 +66,7 @@ class Cutouts(Cast):
 
     def __init__(
         self, name: str, cutouts: Sequence[Cutout], backgrounds: Sequence[Path] = (),
-        variation: Variation = Variation(),
+        variation: Variation = USUAL,
     ):
         self.name, self.cutouts, self.backgrounds = name, list(cutouts), list(backgrounds)
         self.variation = variation
@@ -83,7 +86,7 @@ class Cutouts(Cast):
         for cutout in self.cutouts:
             files = " ".join(map(sha256, (cutout.picture, *cutout.sounds)))
             lines.append(f"{cutout.category} {cutout.unseen} {files}")
-        if self.variation != Variation():
+        if self.variation != USUAL:
             lines.append(str(self.variation))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

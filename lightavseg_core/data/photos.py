@@ -15,17 +15,17 @@ from importlib.resources import files
 from pathlib import Path
 
 from . import sources
-from .cutouts import BACKGROUNDS, Cutout, Cutouts, Variation
+from .cutouts import BACKGROUNDS, USUAL, Cutout, Cutouts, Variation
 from .sources import Collection, Source
 
 FEWEST = 36  # categories: another release may have changed some
 STAMPS = "stamps"
 HEARD = {"semitones": 5, "rooms": 0.9, "decay": (0.1, 1.2), "echo": (-15, 0), "hiss": (-30, -3)}
 SHOWN = {"clouds": 0, "light": 0.8, "colour": (0.2, 1.6), "contrast": (0.6, 1.4), "stretch": 0.5}
-# SoundingPhotos as it is, and to train on, to see what helps with individuals that are new to a model: sounds,
-# pictures, or both vary more. The ranges were chosen before the first trial.
+# SoundingPhotos as it is; and to train on, to see what helps with individuals that a model does not know:
+# sounds, pictures or both vary more. The ranges were chosen before the first trial.
 VARIATIONS = {
-    "photos": Variation(),
+    "photos": USUAL,
     "photos_heard": Variation(**HEARD),
     "photos_shown": Variation(**SHOWN),
     "photos_varied": Variation(**HEARD, **SHOWN),
