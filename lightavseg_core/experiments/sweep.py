@@ -116,6 +116,7 @@ def _prepare(work: Path, runs: Sequence[Run]) -> None:
         if run.cast in VARIATIONS:
             exam.questions()
     for run in runs:
+        training.data_folder(work, run, run.distractors)
         training.tested_on(work, run)
         ear = training.ear_of(work, run)
         if "audio_weights" in run.train or ear.exists():
