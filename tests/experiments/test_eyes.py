@@ -23,14 +23,24 @@ def test_they_differ_in_the_weights_that_they_begin_with():
 
 
 def test_what_varies_in_training_is_tested_as_it_is(tmp_path, monkeypatch):
-    """And each run of that experiment has the same recipe."""
-    monkeypatch.setattr(training, "generate", lambda root, *asked, cast, **how: root / cast)
-    tested = []
+    """And each run of that experiment has the same recipe; its data are made before its process, which may
+    have none of its own, begins."""
+    made, tested = [], []
+
+    def generate(root, *asked, cast, **how):
+        made.append(root / cast)
+        return root / cast
+
+    monkeypatch.setattr(training, "generate", generate)
+    monkeypatch.setattr(sweep.exam, "questions", list)
     for name in runs.EXPERIMENTS["variation"].values():
         run = replace(runs.RUNS[name], budget=runs.SMOKE)
         assert replace(run, cast="photos", budget=runs.VARIED.budget) == runs.VARIED
+        sweep._prepare(tmp_path, [run])
         tested.append(training.tested_on(tmp_path, run))
-        assert (training.data_folder(tmp_path, run) == tested[0]["scores"]) == (run.cast == "photos")
+        learned_from = training.data_folder(tmp_path, run)
+        assert made.count(learned_from) > 1 and {*tested[-1].values()} <= {*made}
+        assert (learned_from == tested[0]["scores"]) == (run.cast == "photos")
     assert set(tested[0]) == set(PLACES) and all(one == tested[0] for one in tested)
 
 
