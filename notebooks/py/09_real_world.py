@@ -656,6 +656,11 @@ else:
         print(f"{label:8} {told}")
 
 # %% [markdown]
+# Our results: this eye helps with all individuals, with those that it has not met in training, too.
+# But the step from the siblings to the unseen ones is as high as before, and in the exam, three
+# seeds decide nothing. An eye that knows many dogs is not enough, as long as one photograph and one
+# recording teach what belongs to what.
+#
 # ### Or more variation?
 #
 # There are no more individuals to learn from. But the ones that there are can vary more in training
