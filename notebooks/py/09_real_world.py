@@ -705,12 +705,18 @@ if "as it is" in variation:
         alt="Differences of M_J on unseen individuals: sounds, pictures or both vary more.",
     )
 else:
-    print("Not run here yet: `lightavseg sweep variation`, an hour and a half on two cores.")
+    print("Not run here yet: `lightavseg sweep variation`, an hour on two cores.")
 found = {label: gained[label].mean().item() for label in gained}
 workbook.beside(
     "gained by variation, unseen",
     {label: found.get(label, "not run") for label in ("sounds", "pictures", "both")},
 )
+
+# %% [markdown]
+# In our two trainings of each, sounds that vary more helped with unseen individuals, and cost a
+# little with the others. Pictures that vary more helped nobody. Another pitch or another room is
+# much like another animal; another colour of the same photograph is not. (Such short trainings
+# learn easy pictures better. What longer ones would show was not tried.)
 
 # %% [markdown]
 # ## 9.7 Twins by ear
