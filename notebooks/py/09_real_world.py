@@ -714,8 +714,8 @@ workbook.beside(
 
 # %% [markdown]
 # In our two trainings of each, sounds that vary more helped with unseen individuals, and cost a
-# little with the others. Pictures that vary more helped nobody. Another pitch or another room is
-# much like another animal; another colour of the same photograph is not. (Such short trainings
+# little with the others. Pictures that vary more helped nobody. Perhaps because another animal has
+# another pitch, while another colour of a photograph is no other animal. (Such short trainings
 # learn easy pictures better. What longer ones would show was not tried.)
 
 # %% [markdown]
