@@ -22,7 +22,7 @@ def test_the_whole_published_way(tmp_path, capsys):
     assert ended.value.code == 0
     rows = json.loads((out / "rehearsal.json").read_text())["rows"]
     ran = {(row["recipe"], row["subset"]) for row in rows}
-    assert ran == {("paper", "s4"), ("paper", "ms3")}
+    assert ran == {("paper", "s4"), ("paper", "ms3"), ("paper", "avss")}
     for row in rows:
         assert len(row["published files"]) == 2 and row["seconds a step"] > 0 and row["peak, MiB"] > 500
         assert row["stopped after steps"] == 2  # of two
