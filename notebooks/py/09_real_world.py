@@ -807,10 +807,11 @@ else:
 
 # %% [markdown]
 # Most of the goat is marked, whichever of the two bleats, and hardly anything of the ram. The model
-# has learned that this sound goes with that shape. A model that had been trained on both would have
-# to mark both: one audio vector tells *what* sounds, and cannot say which of two things with one
-# sound it is. So it was with the twins of [notebook 8](08_your_own_video.ipynb), which looked alike
-# as well. A moving mouth might settle it in both cases; the model sees single frames.
+# has learned that this sound goes with that shape. A model that had been trained on both could not
+# tell them apart by their sound: one audio vector tells *what* sounds, and cannot say which of two
+# things with one sound it is. So it was with the twins of [notebook 8](08_your_own_video.ipynb),
+# which looked alike as well. A moving mouth might settle it in both cases; the model sees single
+# frames.
 #
 # ## 9.8 A dog and a drum kit
 #
@@ -901,8 +902,8 @@ workbook.took(1)
 #    training and test, and what does not.
 # 2. Change one thing at a time. Known sounds with unseen pictures test the eye, known pictures with
 #    unseen sounds the ear.
-# 3. Silence carries over: without a sound nothing is marked, even in a
-#    photograph unlike any in training. *What* sounds does not carry over from one individual.
+# 3. Silence carries over: without a sound nothing is marked, even in a photograph unlike any in
+#    training. What a model learned of one dog carries over to another one only in small part.
 #
 # **What this can and cannot say about AVSBench.** AVSBench holds thousands of individuals in real
 # scenes, so nobody should expect the losses of this notebook there. What can be taken over are the
