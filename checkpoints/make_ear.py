@@ -42,9 +42,10 @@ The results of 2026-11-21 in `results/sweep` are older: their ear was trained by
 weights. What that makes: `ms3_lightavseg`, seed 0, has $M_J$ 0.496 with theirs (seeds 0 to 2: 0.477 to
 0.496), 0.488 with this one in float32, and 0.493 with it as it is stored.
 
-`photos.safetensors` is the ear of [checkpoints/photos](../photos/README.md), stored as float16 by the
-training of that model. It knows recordings of Tux Paint's packages, and serves the runs of `lightavseg sweep
-eyes`.
+`photos.safetensors` is the ear that [checkpoints/photos](../photos/README.md) had until commit bb80717,
+stored as float16: 8,433 steps, whole sounding sets right in 90.4% of the validation seconds. It knows
+recordings of Tux Paint's packages, and serves the runs of `lightavseg sweep eyes` and `sweep variation`,
+which can be compared only as long as all have the same.
 """
 
 
