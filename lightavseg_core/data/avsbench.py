@@ -120,12 +120,12 @@ class AVSBench(torch.utils.data.Dataset):
         return value
 
     def _heard(self, index: int) -> Tensor:
-        if self.ear is not None and (self.sound, index) in self._kept:
-            return self._kept[self.sound, index]
-        (log_mel,) = self.cached((self.sound, index), lambda: (self.log_mel(index),))
         if self.ear is None:
-            return log_mel
-        vectors = self._vectors(log_mel)
+            return self.cached((self.sound, index), lambda: (self.log_mel(index),))[0]
+        if (self.sound, index) in self._kept:
+            return self._kept[self.sound, index]
+        # Its log-mel, which nothing needs again, would only take room from pictures.
+        vectors = self._vectors(self.log_mel(index))
         if vectors.nbytes <= self._kept_left:
             self._kept_left -= vectors.nbytes
             self._kept[self.sound, index] = vectors

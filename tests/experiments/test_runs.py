@@ -56,7 +56,7 @@ def test_committed_results_are_of_the_declared_runs():
 
 
 def test_eyes_are_compared_with_one_ear():
-    """Which checkpoints/photos gives: were it trained anew between two rows, they could not be compared."""
+    """It is stored apart from checkpoints/photos, which may be trained anew between two rows."""
     found = [records.read(path) for path in (COMMITTED / "sweep").glob("eyes_*.json")]
     assert len({result["ear"] for result in found}) <= 1
     assert all(("eyes" in result) == bool(result["run"]["visual_weights"]) for result in found)
