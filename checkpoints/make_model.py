@@ -3,12 +3,16 @@
     make checkpoint            checkpoints/tiny, which knows silhouettes: half an hour on two cores
     make checkpoint-photos     checkpoints/photos, which knows photographs: 90 minutes; fetches them first
 
-Data and run land in runs/NAME; stopped, it goes on. The test clips of tiny are those of notebook 3 (seed 0):
-a clip is a function of seed, subset, split and index, whatever the number of clips.
+Data and run land in runs/NAME; stopped, it goes on, and what is trained is not trained again. The test clips
+of tiny are those of notebook 3 (seed 0): a clip is a function of seed, subset, split and index, whatever the
+number of clips.
 """
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -131,12 +135,24 @@ def datasets(data: Path, model: lav.models.AVSModel) -> list[lav.data.AVSBench]:
 def train(shipped: Shipped, runs: Path) -> tuple[lav.models.AVSModel, list[dict]]:
     """The trained model, and the log of its training."""
     lav.data.sounding_shapes.generate(runs / "data", "ms3", shipped.clips, SIZE, SEED, cast=shipped.cast)
+    if (runs / "run/last").is_dir() and (log := whole_log(runs / "run", shipped)):
+        return lav.load_model(runs / "run/last"), log
     torch.manual_seed(SEED)
     model = lav.create_model("lightavseg", preset="tiny")
     trainer = lav.Trainer(model, shipped.config, runs / "run")
     train, validation, _ = datasets(runs / "data", model)
     trainer.fit(train, validation, resume=True)
     return model, trainer.log
+
+
+def whole_log(run: Path, shipped: Shipped) -> list[dict]:
+    """The log of a training that has ended; empty for another training, or one that is to go on."""
+    about = json.loads((run / "train.json").read_text())
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    same = asdict(shipped.config).items() <= about.items()
+    as_many = about["data"]["clips"] == shipped.clips["train"]
+    ended = log[-1]["event"] == "validation" and log[-1]["epoch"] == shipped.config.epochs
+    return log if same and as_many and ended else []
 
 
 def row(label: str, scores: dict) -> str:
@@ -232,5 +248,7 @@ if __name__ == "__main__":
     name = parser.parse_args().name
     runs, made = HERE.parent / "runs" / name, provenance(MODELS[name].command, SEED)
     if MODELS[name].cast == "photos":
-        fetch(photos.collection())
+        _, left_out = fetch(photos.collection())
+        if left_out:
+            sys.exit(f"It is trained on all photographs and recordings; left out: {', '.join(left_out)}.")
     ship(name, *train(MODELS[name], runs), runs / "data", made)

@@ -48,7 +48,7 @@ class Exam:
         found = examine(self.folder, path, self.scenes, self.seed)
         print("\n".join(lines(found)))
         if self.figure:
-            titles = [f"{row['name']}, IoU {row['own']['M_J']:.2f}" for row in found["animals"]]
+            titles = [f"{row['name']}, $M_J$ {row['own']['M_J']:.2f}" for row in found["animals"]]
             save(prediction_grid(marks(self.folder), titles), self.figure, dpi=110, bbox_inches="tight")
         print(f"{path}: all scores, including those with each recording")
         return 0

@@ -35,8 +35,9 @@ class Sweep:
     out: Path | None = None
     """Folder for a JSON file of each run, in its subfolder `sweep`; by default results, or WORK/results for
     the smoke budget."""
-    work: Path = Path("runs/sweep")
-    """Folder for data and the shared audio encoder, which are made if missing."""
+    work: Path | None = None
+    """Folder for data, the shared audio encoder, and each run's trained model and log; by default runs/sweep,
+    or runs/smoke for the smoke budget."""
     workers: int = 2
     """Runs at a time, one core each."""
     seeds: int = SEEDS
@@ -46,11 +47,12 @@ class Sweep:
     def run(self) -> int:
         from ..experiments.sweep import sweep
 
-        out, budget = self.out or Path("results"), None
-        if self.budget == "smoke":
-            out, budget = self.out or self.work / "results", BUDGETS["smoke"]
+        smoke = self.budget == "smoke"
+        work = self.work or Path("runs/smoke" if smoke else "runs/sweep")
+        out = self.out or (work / "results" if smoke else Path("results"))
+        budget = BUDGETS["smoke"] if smoke else None
         part = {"subset": self.subset, "method": self.method, "file": self.file}
-        failed = sweep(self.names, out, self.work, self.workers, self.seeds, budget, **part)
+        failed = sweep(self.names, out, work, self.workers, self.seeds, budget, **part)
         if failed:
             print(f"lightavseg: {len(failed)} runs failed: {', '.join(failed)}.", file=sys.stderr)
         return 1 if failed else 0

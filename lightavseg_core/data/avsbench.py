@@ -29,8 +29,8 @@ class AVSBench(torch.utils.data.Dataset):
     root: the folder that holds `Single-source`, `Multi-sources` or `metadata.csv`, or one above or below it.
     size: side in pixels, None: as stored. AVSS frames are resized for testing and cropped for training.
     front_end: that of the model; None: VGGish's. sound: "normal", or another sound with the same ground
-    truth: "silent" (a zero waveform), "swapped" (another clip's, in which something else sounds), "noise"
-    (white, at the clip's level), "noisy" (its own plus that noise, 0 dB).
+    truth: "silent" (a zero waveform), "swapped" (another clip's: see `donor`), "noise" (white, at the clip's
+    level), "noisy" (its own plus that noise, 0 dB).
     Pictures are turned upright by their EXIF orientation. Clips are decoded once and cached while they fit
     into `cache_bytes`. `.pkl` files are never opened: log-mels come from the WAV.
     Raises FileNotFoundError or ValueError, with the name of the file.
@@ -71,7 +71,7 @@ class AVSBench(torch.utils.data.Dataset):
 
     def heard_by(self, audio: Callable[[Tensor], Tensor]) -> AVSBench:
         """The same clips, with a frozen encoder's vectors (T, D) in place of log-mels. They are the same in
-        every epoch, and cached while they too fit into `cache_bytes`."""
+        every epoch, and cached while they fit into another `cache_bytes`."""
         other = copy.copy(self)
         other.ear, other._kept, other._kept_left = audio, {}, self._cache_bytes
         return other
@@ -165,10 +165,10 @@ class AVSBench(torch.utils.data.Dataset):
 
     def donor(self, index: int) -> int:
         """The clip whose sound clip `index` gets when swapped. Each clip's sound goes to one other clip, if
-        possible one in which something else sounds.
+        possible one in which not the same sounds in the same seconds; a part of it still may.
 
-        With clips sorted by what sounds in them, sounds move on by the size of the largest group: to the next
-        clip if all differ.
+        With clips grouped by what sounds in them, sounds move on by the size of the largest group: to the
+        next clip if all differ.
         """
         return self.donors[index]
 
@@ -189,7 +189,7 @@ class AVSBench(torch.utils.data.Dataset):
         return read_events(self.root, self.subset)
 
     def _sounding_set(self, index: int) -> frozenset | None:
-        """What sounds in a clip: its category in S4, otherwise from events.csv; None if that is missing."""
+        """What sounds when in a clip, from events.csv; without it, its category in S4; None if neither."""
         clip = self.clips[index]
         if self.events is not None:
             return frozenset(self.events.get(clip.name, ()))

@@ -26,7 +26,7 @@ LARGEST = 512  # pixels of a side; larger pictures are made smaller once
 LONGEST = 12 * RATE  # samples of a recording that are used
 QUIET = 0.1  # of a recording's loudest 20 ms: what stays below is no call, but the recording's own noise
 PAUSE = 0.05, 0.35  # seconds between two calls
-THINNEST = 0.9  # area within a disc of radius 1: of a bar 10 times as long as wide. Longer ones find no place
+THINNEST = 0.9  # area within a disc of radius 1, of a bar 17 times as long as wide. Longer ones find no place
 LARGEST_BACKGROUND = 2048  # pixels of a side
 
 

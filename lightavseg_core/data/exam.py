@@ -121,8 +121,8 @@ def still(question: Question, size: int) -> tuple[Tensor, Tensor]:
 
 
 def heard(question: Question) -> Tensor:
-    """The recording, (T x RATE,) float32 in [-1, 1] at RATE, rounded to whole seconds, so that each frame
-    hears at least half a second of it; at most LONGEST."""
+    """The recording, (T x RATE,) float32 in [-1, 1] at RATE, rounded to whole seconds, at least one, so that
+    each frame hears at least half a second of a longer one; at most LONGEST."""
     samples = read_audio(question.sound, RATE)
     length = RATE * min(max(round(len(samples) / RATE), 1), LONGEST)
     samples = F.pad(samples, (0, max(0, length - len(samples))))[:length]

@@ -43,9 +43,8 @@ def tracks(dataset: AVSBench, index: int, sample_rate: int = RATE) -> list[Track
     except FileNotFoundError:
         return [Track("its sound", read_audio(clip.audio, sample_rate))]
     number = sounding_shapes.clip_number(clip.name)
-    where = dataset.root, dataset.split, number, dataset.subset
     objects = sounding_shapes.objects(dataset.root, dataset.subset, dataset.split, number)
-    sounds = np.vstack([sounding_shapes.stems(*where), sounding_shapes.noise(*where)])
+    sounds = np.vstack(sounding_shapes.stems_and_noise(dataset.root, dataset.split, number, dataset.subset))
     sounds = AF.resample(torch.from_numpy(sounds).float(), RATE, sample_rate)
     names = [thing.name for thing in objects]
     unseen = [Track("out of view", sound) for sound in sounds[len(objects) : -1]]
@@ -64,8 +63,8 @@ def mix(
     fitted.
 
     sounds (K, samples): the tracks. gains: their amplitude factors, at least 0. noise: level of the white
-    noise; 1 is as loud as the clip with all gains at 1 (what `AVSBench(sound="noise")` hears, with the same
-    seed). donor (any length): cut, or followed by silence.
+    noise; 1 is as loud as the clip with all gains at 1 (what `AVSBench(sound="noise")` hears of clip `index`
+    with the seed dataset.seed * 1,000,003 + index). donor (any length): cut, or followed by silence.
     A mix that would overload is turned down as a whole: clipping would add overtones that none of its
     sources made. Raises ValueError for a wrong number of gains, and for negative or infinite ones.
     """

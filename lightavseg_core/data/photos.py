@@ -67,6 +67,7 @@ def photos(folder: Path, name: str = "photos") -> Cutouts:
     """
     cutouts, backgrounds = _kept(folder)
     seen = {cutout.category for cutout in cutouts if not cutout.unseen}
+    cutouts = [cutout for cutout in cutouts if cutout.category in seen]  # of others no model knows anything
     if len(seen) < FEWEST:
         found = f"photographs of {len(seen)} categories" if seen else "no photographs"
         raise FileNotFoundError(

@@ -207,7 +207,10 @@ def objects(root: str | Path, subset: str, split: str, index: int) -> list[Sound
     return draw_pictures(*_scene_of(root, subset, split, index))[1]
 
 
-def _tracks_of(root: str | Path, subset: str, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+def stems_and_noise(
+    root: str | Path, split: str, index: int, subset: str = "ms3"
+) -> tuple[np.ndarray, np.ndarray]:
+    """`stems` and `noise`, drawn once."""
     scene, cast, _ = _scene_of(root, subset, split, index)
     return draw_tracks(scene, cast)
 
@@ -215,9 +218,9 @@ def _tracks_of(root: str | Path, subset: str, split: str, index: int) -> tuple[n
 def stems(root: str | Path, split: str, index: int, subset: str = "ms3") -> np.ndarray:
     """Each object's own sound, (objects, samples) float64 at 16 kHz, and last that of a source out of view,
     if any; they and `noise` add up to the WAV, to 1 LSB."""
-    return _tracks_of(root, subset, split, index)[0]
+    return stems_and_noise(root, split, index, subset)[0]
 
 
 def noise(root: str | Path, split: str, index: int, subset: str = "ms3") -> np.ndarray:
     """The noise floor of a clip, (samples,) float64 at 16 kHz."""
-    return _tracks_of(root, subset, split, index)[1]
+    return stems_and_noise(root, split, index, subset)[1]

@@ -58,8 +58,11 @@ def new_subset(root: Path, subset: str, recipe: str) -> Iterator[Path]:
 
 def _move(staged: Path, home: Path, recipe: str, table: str) -> None:
     """The recipe moves first: it marks the folder as generated. The table moves last: without it the folder
-    is not a dataset."""
+    is not a dataset. Raises FileExistsError if another process was faster."""
     home.mkdir(parents=True, exist_ok=True)
+    if (home / table).exists():
+        advice = "Run this again: it uses what is there if it is the same."
+        raise FileExistsError(f"{home}: another process has just written it. {advice}")
     for part in sorted(staged.iterdir(), key=lambda path: (path.name == table) - (path.name == recipe)):
         if (home / part.name).is_dir():
             shutil.rmtree(home / part.name)

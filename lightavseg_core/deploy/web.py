@@ -236,13 +236,16 @@ def export(
 
 
 def lowest_iou(model: AVSModel, exported: Exported, clips: Sequence[Clip]) -> float:
-    """The lowest IoU of a file's masks with PyTorch's, over all frames that are not empty in both."""
-    lowest = 1.0
+    """The lowest IoU of a file's masks with PyTorch's, over all frames that are not empty in both; NaN if all
+    are, which says nothing of a file."""
+    lowest = math.nan
     with evaluating(model), torch.inference_mode():
         for frames, log_mel in clips:
             logits = model(frames, log_mel).logits[0], exported(frames, log_mel)[0]  # (T, classes, H, W)
             masks = [x[:, 0] > 0 if x.shape[1] == 1 else x.argmax(1) > 0 for x in logits]
-            lowest = min(lowest, frame_iou(*masks).min().item())  # 1 where both are empty
+            marked = (masks[0] | masks[1]).flatten(1).any(1)
+            if marked.any():
+                lowest = min(frame_iou(*masks)[marked].min().item(), lowest)  # of a number and NaN the number
     return lowest
 
 

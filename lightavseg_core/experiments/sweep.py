@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from .._common.files import check_folder, digests
+from .._common.files import alone, check_folder, digests, sha256
 from .._common.processes import end_with_parent, without_main
 from .._common.ranges import within
 from .._common.records import read
@@ -74,17 +74,20 @@ def run_all(
 ) -> list[str]:
     """Runs what is not finished in `folder`, `workers` at a time. Returns the runs that failed.
 
-    command: for the provenance of the results. Raises ValueError if `folder` holds runs with other settings.
+    command: for the provenance of the results. Raises ValueError if `folder` holds runs with other settings
+    or another ear, and if another process prepares data in `work`; FileNotFoundError for a file that runs
+    need.
     """
     check_numbers(workers, seeds)
     check_folder(folder)
     check_folder(work)
     queue = [(name, seed) for seed in range(seeds) for name, run in runs.items() if seed < run.seeds]
-    waiting = [(name, seed) for name, seed in queue if not finished(folder, name, seed, runs[name])]
+    waiting = [(name, seed) for name, seed in queue if not _finished(folder, name, seed, runs[name], work)]
     done, failed, running = len(queue) - len(waiting), [], {}
     print(f"{len(queue)} runs, {done} of them already finished; results go to {folder}", flush=True)
     get_context("forkserver").set_forkserver_preload([training.__name__])  # imported once: it takes seconds
-    _prepare(work, [runs[name] for name, _ in waiting])
+    with alone(work):
+        _prepare(work, [runs[name] for name, _ in waiting])
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -109,6 +112,19 @@ def run_all(
     return failed
 
 
+def _finished(folder: Path, name: str, seed: int, run: Run, work: Path) -> bool:
+    """Whether a result is there. Raises ValueError if it comes from other settings or another ear."""
+    result = finished(folder, name, seed, run)
+    if result and "ear" in result:
+        ear = training.ear_of(work, run)
+        if ear.is_file() and sha256(ear) != result["ear"]:
+            raise ValueError(
+                f"{path_of(folder, name, seed)}: was trained with another ear than {ear}, so that results "
+                "could not be compared. Restore that file, or give another --out."
+            )
+    return result is not None
+
+
 def _prepare(work: Path, runs: Sequence[Run]) -> None:
     """Prepares what runs share: data and ears; files that must be downloaded first must be there."""
     for run in runs:
@@ -118,8 +134,7 @@ def _prepare(work: Path, runs: Sequence[Run]) -> None:
     for run in runs:
         training.data_folder(work, run, run.distractors)
         training.tested_on(work, run)
-        ear = training.ear_of(work, run)
-        if "audio_weights" in run.train or ear.exists():
+        if "audio_weights" in run.train or (ear := training.ear_of(work, run)).exists():
             continue
         training.data_folder(work, training.heard_by_ear(run))  # here, where it may have processes
         log = work / "audio.log"

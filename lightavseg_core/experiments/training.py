@@ -2,7 +2,7 @@
 
 The data are the same for all seeds; a seed draws the weights and the order of the clips. All runs but the
 twins share one audio encoder, the ear, trained once to tag sounds and then frozen: it stands for the AudioSet
-pretraining that the published methods share. Runs on photographs share that of `checkpoints/photos`.
+pretraining that the published methods share. Runs on photographs share checkpoints/ear/photos.safetensors.
 """
 from __future__ import annotations
 
@@ -112,8 +112,13 @@ def ear_recipe(run: Run) -> dict[str, str]:
 
 
 def ear_of(work: Path, run: Run) -> Path:
-    """The file of a run's ear: the workbook's if it has the same recipe, otherwise one in `work`."""
+    """The file of a run's ear: the workbook's if it has the same recipe, otherwise one in `work`.
+
+    Raises FileNotFoundError if a run on photographs lacks its own, which no sweep trains.
+    """
     if run.cast in VARIATIONS:
+        if not EAR_OF_PHOTOS.is_file():
+            raise FileNotFoundError(f"{EAR_OF_PHOTOS}: missing. Restore it from the workbook's repository.")
         return EAR_OF_PHOTOS
     recipe = ear_recipe(run)
     if EAR.is_file():
@@ -174,8 +179,10 @@ def execute(name: str, run: Run, seed: int, work: Path, out: Path, command: str)
         given["eyes"] = sha256(eyes)
     train, validation = (dataset(root, run, split, model.front_end, run.sound) for split in ("train", "val"))
     how = {name: getattr(budget, name) for name in TRAINED}
-    how |= {"seed": seed, "validate_every": budget.epochs, "audio_weights": str(ear_of(work, run))}
+    how |= {"seed": seed, "validate_every": budget.epochs}
     how["workers"] = 0  # this process may have none of its own
+    if "audio_weights" not in run.train:
+        how["audio_weights"] = str(ear_of(work, run))
     trainer = Trainer(model, TrainConfig(**how | run.train))
     trainer.fit(train, validation)
     folder = work / f"{name}_seed{seed}"

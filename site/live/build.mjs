@@ -47,7 +47,7 @@ edition.models = ["model.onnx", "model-fp32.onnx"].filter((name) => files.has(na
 files.set("clips.json", Buffer.from(JSON.stringify(edition)));
 
 const { objects, start } = edition.clips[0];
-const first = objects.find(({ name, sounding }) => name === "dog" && sounding[start]) ?? objects.find((one) => one.sounding[start]);
+const first = objects.find((one) => one.sounding[start]);
 const headline = `Silence the ${first.name}, and its mask goes.`;
 const notices = files.get("notices.txt").toString();
 const footer = `${files.get("footer.html")}<details><summary>Licences and notices</summary><pre tabindex="0"
@@ -60,7 +60,7 @@ const filled = (parts) => template.replace(/\{\{(\w+)\}\}/g, (_, name) => {
 });
 const common = { headline, footer, knows: KNOWS[edition.edition](edition.knows) };
 const policy = (parts) => Object.entries({
-  "default-src": "'none'", "img-src": "data: blob:", "media-src": "blob:", "worker-src": "blob:", "base-uri": "'none'",
+  "default-src": "'none'", "img-src": "data:", "worker-src": "blob:", "base-uri": "'none'",
   "form-action": "'none'", ...parts,
 }).map((part) => part.join(" ")).join("; ");
 

@@ -104,6 +104,13 @@ def test_only_what_is_named_is_taken(installed, tmp_path, monkeypatch):
         photos.photos(tmp_path / "cache" / "photos")
 
 
+def test_a_category_whose_known_individual_is_missing(installed, tmp_path):
+    """Nothing is trained on it, so nothing is asked of it either."""
+    photos.manifest()["things"][0]["unseen"] = True
+    fetch(installed)
+    assert "thing0" not in photos.photos(tmp_path / "cache" / "photos").categories
+
+
 @pytest.mark.parametrize("content", (b"", b"!<arch>\n", b"PK\3\4", b"!<arch>\n" + b"x" * 300))
 @pytest.mark.parametrize("tool", (True, False))
 def test_what_is_no_package(installed, tmp_path, monkeypatch, content, tool):

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -15,6 +16,7 @@ import lightavseg_core as lav
 from lightavseg_core.data.audio import FrontEnd
 from lightavseg_core.deploy import web
 from lightavseg_core.deploy.runtimes import load
+from lightavseg_core.models.base import Output
 
 
 def clips(count=2):
@@ -86,6 +88,14 @@ def test_fewer_bits_make_a_smaller_file(traced, tmp_path, monkeypatch, form, sha
 def test_where_fewer_bits_change_masks_more_are_kept(traced, tmp_path, monkeypatch):
     monkeypatch.setattr(web, "lowest_iou", lambda model, file, clips: 0.5)
     assert traced.write(tmp_path / "page.onnx", "smallest").precision == "fp32"
+
+
+def test_masks_that_are_all_empty_say_nothing(monkeypatch):
+    dark, frame = torch.full((1, 1, 8, 8), -1.0), clips(1)
+    model = shaken()
+    monkeypatch.setattr(model, "forward", lambda *_: Output(dark[None], None))
+    assert np.isnan(web.lowest_iou(model, lambda *_: dark[None], frame))
+    assert web.lowest_iou(model, lambda *_: -dark[None], frame) == 0
 
 
 @pytest.mark.slow

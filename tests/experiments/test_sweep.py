@@ -13,7 +13,7 @@ import torch
 
 from lightavseg_core._common import records
 from lightavseg_core.encoders import create_audio_encoder
-from lightavseg_core.experiments import results, runs, sweep
+from lightavseg_core.experiments import results, runs, sweep, training
 
 # --- run, stopped, run again ---
 
@@ -61,6 +61,9 @@ def test_a_sweep_and_what_it_leaves(tmp_path, monkeypatch, capfd):
     labels.pop("two")
     assert sweep.sweep(["mini"], **arguments) == []
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "sweep").iterdir()} == files
+    records.write(results.path_of(tmp_path / "sweep", "good", 0), {**result, "ear": 64 * "0"})
+    with pytest.raises(ValueError, match="good_seed0.json: was trained with another ear.*Give another --out"):
+        sweep.sweep(["mini"], **arguments)
     monkeypatch.setitem(runs.RUNS, "good", replace(declared["good"], train={"learning_rate": 1e-3}))
     with pytest.raises(ValueError, match="good_seed0.json.*other settings"):
         sweep.sweep(["mini"], **arguments)
@@ -100,6 +103,12 @@ def test_errors_say_what_to_do(tmp_path):
     records.write(results.path_of(tmp_path / "sweep", "loss_none", 0), {"run": {"method": "selm"}})
     with pytest.raises(ValueError, match="loss_none_seed0.json.*other settings.*Give another --out"):
         sweep.sweep(["loss"], tmp_path, tmp_path)
+
+
+def test_an_ear_that_is_missing_is_not_made_of_other_sounds(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "EAR_OF_PHOTOS", tmp_path / "photos.safetensors")
+    with pytest.raises(FileNotFoundError, match="photos.safetensors: missing. Restore it"):
+        training.ear_of(tmp_path, runs.RUNS["eyes_random"])
 
 
 def test_results_are_written_whole(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from PIL import Image
 
 import lightavseg_core as lav
 from lightavseg_core.data.writing import wav
+from lightavseg_core.deploy import web
 from lightavseg_core.widgets.challenges import Thing, challenges, points
 
 pytestmark = pytest.mark.slow
@@ -156,6 +157,62 @@ def test_a_model_with_a_zeroed_head_marks_nothing(desk, shapes_page, tmp_path):
     desk.until("() => document.getElementById('own-said').textContent.includes('whole.onnx computes')")
     again = desk.masks()
     assert (again & before).sum() / (again | before).sum() > 0.98
+
+
+def test_a_model_of_another_size_is_judged(desk, tmp_path):
+    """And one of this size again, while the other is at work."""
+    model = lav.load_model("checkpoints/tiny").eval()
+    frames, second = torch.zeros(1, 1, 3, 160, 160), torch.zeros(1, 1, 1, 96, 64)
+    web.export(model, tmp_path / "larger.onnx", [(frames, second)])
+    desk.open()
+    page, name, before = desk.page, sounding(desk), desk.masks()
+    page.locator("#own-model").set_input_files(tmp_path / "larger.onnx")
+    desk.until("() => document.getElementById('own-said').textContent.includes('larger.onnx computes')")
+    assert desk.masks().shape == (5, 160, 160)
+    assert f"It marks the {name}" in page.locator("#verdict").inner_text()
+    assert name in page.locator("#picture").get_attribute("aria-label")
+    assert "overlap with the right answer: 0." in page.locator("#agreement").inner_text()
+    for name in names(desk):
+        desk.mute(name)
+        page.locator("#back").evaluate("(button) => button.click()")
+        desk.until("() => live.model.shipped")
+        desk.mute(name)
+        assert (desk.masks() == before).all()
+        page.locator("#own-model").set_input_files(tmp_path / "larger.onnx")
+        desk.until("() => !live.model.shipped")
+    assert page.locator("#problem").inner_text() == ""
+
+
+def test_what_fails_is_said_and_changes_nothing(desk, tmp_path):
+    """The faders too stand as they are set."""
+    desk.open()
+    desk.clip(1)
+    name = names(desk)[0]
+    desk.mute(name)
+    desk.level(1, 0.5)
+    before = desk.masks()
+    (tmp_path / "no.wav").write_bytes(b"RIFFjunk")
+    desk.page.locator("#own-sounds").set_input_files(tmp_path / "no.wav")
+    desk.until("() => document.getElementById('own-said').textContent.includes('Nothing has changed.')")
+    button = desk.page.get_by_role("button", name=f"Mute {name}", exact=True)
+    assert button.get_attribute("aria-pressed") == "true"
+    assert desk.page.locator("#level-1").input_value() == "0.5"
+    assert desk.page.locator("#clips input:checked").input_value() == "1"
+    assert (desk.masks() == before).all()
+
+
+def test_another_clips_sound_that_cannot_be_loaded(browser, address):
+    """What is heard, and what the page says is heard, stay the same."""
+    with browser.new_context() as context:
+        context.route("**/clip-4.bin*", lambda route: route.abort())
+        desk = live.Desk(context.new_page(), f"{address}page/").open()
+        desk.page.locator("#strips select").select_option("4")
+        desk.until("() => document.getElementById('problem').textContent.includes('It could not be loaded')")
+        assert desk.page.evaluate("() => live.state.donorClip") == 1
+        assert desk.page.locator("#strips select").input_value() == "1"
+        desk.page.locator("#strips select").select_option("2")
+        desk.until("() => live.state.donorClip === 2")
+        assert desk.page.locator("#problem").inner_text() == ""
 
 
 def test_a_fader_moves_all_that_is_shown(desk):

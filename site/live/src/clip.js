@@ -50,6 +50,13 @@ export function place(clip, k, second) {
   return { x0: x0 / size, y0: y0 / size, x1: x1 / size, y1: y1 / size };
 }
 
+/** What stands at the same places of a square with another side, nearest. */
+export function sampled(values, from, to) {
+  if (from === to) return values;
+  const at = (k) => Math.floor(((k + 0.5) * from) / to);
+  return Float32Array.from({ length: to * to }, (_, p) => values[at((p / to) | 0) * from + at(p % to)]);
+}
+
 /** The object that is seen at a place of the picture, from 0 to 1; null where there is none. */
 export function objectAt({ size, where }, second, x, y) {
   const [column, row] = [x, y].map((at) => Math.min(size - 1, Math.max(0, Math.floor(at * size))));

@@ -17,7 +17,7 @@ import { View } from "./view.js";
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const clips = new Map(); // by number: promises
-let changed = 0, opening = 0, loading = 0, frame = 0, loaded = Promise.resolve();
+let changed = 0, opening = 0, choosing = 0, loading = 0, frame = 0, loaded = Promise.resolve();
 
 /** Everything that the page knows: what there is, what is set, what is heard. */
 const desk = {
@@ -25,7 +25,7 @@ const desk = {
   parts, mixed, change, toggle, play, stop, chooseSecond, chooseClip, chooseOther: (number) => told(chooseOther(number)), own, useModel, reset, link,
 };
 const { player, device, model } = desk;
-desk.thinker = new Thinker(model, answered, (error) => (find("live").textContent = `the network failed: ${error.message}`));
+desk.thinker = new Thinker(model, answered, (error) => problem(`The network failed: ${error.message}`));
 const view = (desk.view = new View(desk)), { thinker } = desk;
 
 // For those who look, and for the tests.
@@ -40,6 +40,9 @@ function clipNumber(number) {
   }
   return clips.get(number);
 }
+
+/** What went wrong, until something goes right. */
+const problem = (words) => (find("problem").textContent = words);
 
 // --- what is heard ---
 
@@ -117,12 +120,16 @@ async function open(given) {
     Object.assign(desk, { state, clip: Object.assign(clip, other), heard: null });
     thinker.forget();
     find("own-said").textContent = "";
+    problem("");
     view.build();
     change();
     if (sounding) play();
     return said;
   } catch (error) {
-    if (turn === opening) view.build(); // as it was
+    if (turn === opening) {
+      view.build(); // as it was
+      view.show();
+    }
     throw error;
   }
 }
@@ -142,7 +149,7 @@ function own(files) {
 }
 
 /** What a visitor asked for and did not get is said. */
-const told = (promise) => promise.catch((error) => (find("live").textContent = `could not be loaded: ${error.message}`));
+const told = (promise) => promise.catch((error) => problem(`It could not be loaded: ${error.message}`));
 
 function chooseSecond(second) {
   desk.state.second = second;
@@ -151,11 +158,15 @@ function chooseSecond(second) {
 }
 
 async function chooseOther(number) {
-  const { clip, state } = desk;
+  const turn = ++choosing, { clip, state } = desk;
+  const other = await otherSound(clip, number).catch((error) => {
+    view.show(); // as it was
+    throw error;
+  });
+  if (turn !== choosing || desk.state !== state) return; // something else was chosen meanwhile
   state.donorClip = number;
-  const other = await otherSound(clip, number);
-  if (desk.clip !== clip || state.donorClip !== number) return; // something else was chosen meanwhile
   Object.assign(clip, other);
+  problem("");
   if (player.on) play();
   change();
 }
@@ -170,12 +181,13 @@ function reset() {
 /** Takes another network, one after the other; of several in a hurry, the last. bytes: or a promise of them. Returns
  * whether it was taken. */
 async function useModel(bytes, shipped = false) {
-  const turn = ++loading, given = await bytes, isLast = () => turn === loading;
-  loaded = loaded.catch(() => {}).then(() => isLast() && model.load(given, shipped));
-  if (!(await loaded) || !isLast()) return false;
+  const turn = ++loading, given = await bytes;
+  loaded = loaded.catch(() => {}).then(() => turn === loading && model.load(given, shipped));
+  if (!(await loaded)) return false; // what has loaded is told, even if another is asked for by now: that may fail
   device.clear();
   thinker.forget();
   find("own-said").textContent = "";
+  problem("");
   find("measure").disabled = false;
   view.tellModel();
   change();
@@ -223,8 +235,8 @@ function answered(second, ms) {
 async function start() {
   desk.edition = await json("clips.json");
   desk.state = fromAddress(location.hash, desk.edition);
-  view.buildClips();
   desk.clip = withNoise(await clipNumber(desk.state.clip));
+  view.buildClips();
   listen(desk);
   addEventListener("hashchange", () => openClip(fromAddress(location.hash, desk.edition)));
   view.build();
@@ -242,4 +254,4 @@ async function start() {
   }
 }
 
-start().catch((error) => (find("live").textContent = `something went wrong: ${error.message}`));
+start().catch((error) => problem(`Something went wrong: ${error.message}`));

@@ -44,7 +44,8 @@ function isRule(rule) {
   const { rate, samples, step, shape, window, hop, fft, filters, power, floor, offset, factor } = rule;
   const [windows, bands] = shape;
   const counts = [windows, bands, window, hop, fft].every(isCount) && (fft & (fft - 1)) === 0 && window <= fft;
-  const long = [rate, samples, step].every((n) => Number.isInteger(n) && n > 0 && n <= 200_000);
+  const long = [rate, samples, step].every((n) => Number.isInteger(n) && n > 0 && n <= 200_000)
+    && rate >= 8000 && rate <= 96_000; // to which every browser can resample
   const triangles = filters.length === bands && filters.every(([first, weights]) =>
     Number.isInteger(first) && first >= 0 && first + weights.length <= fft / 2 + 1 && weights.every(Number.isFinite));
   const numbers = [power, floor, offset, factor].every(Number.isFinite);
@@ -67,14 +68,14 @@ export function read(bytes) {
     about = JSON.parse(found["lightavseg"]);
     page = JSON.parse(found["lightavseg.page"]);
     const [height, width] = about.size;
-    const right = isCount(height) && isCount(width) && height * width <= 2e6 && about.seconds === 1;
+    const right = isCount(height) && height === width && height * width <= 2e6 && about.seconds === 1;
     if (!right || !isCount(about.num_classes) || !isRule(page)) throw new Error("numbers");
     page.steps.forEach((name) => { if (typeof name !== "string") throw new Error("names"); });
   } catch {
     throw new Error(`What this file says of itself is wrong. ${advice}`);
   }
-  const { size, num_classes: classes, source, precision, method } = about;
+  const { size, source, precision, method } = about;
   const words = [source, precision, method].map((word) => String(word).slice(0, 60));
-  return { size, classes, source: words[0], precision: words[1], method: words[2], rule: page,
+  return { size, source: words[0], precision: words[1], method: words[2], rule: page,
            steps: page.steps.slice(0, 64), parameters: Number(page.parameters) || 0 };
 }

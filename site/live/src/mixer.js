@@ -66,7 +66,6 @@ export class Spot {
   constructor(name, toggle) {
     this.label = element("span", {}, name);
     this.element = element("button", { type: "button", class: "spot", "aria-label": `Mute ${name}, in the picture` });
-    this.element.innerHTML = SPEAKER;
     this.element.append(this.label);
     this.element.addEventListener("click", ({ detail, clientX, clientY }) => {
       const { left, top, width, height } = this.element.parentElement.parentElement.getBoundingClientRect();

@@ -36,8 +36,8 @@ export class Model {
 
   /** Takes another model's place only once it runs. bytes: of an exported file. shipped: it is the page's own. */
   async load(bytes, shipped = false) {
-    const about = read(bytes), wasm = await this.prepare();
-    await this.#ask("load", { wasm, model: bytes });
+    const about = read(bytes), wasm = await this.prepare(), { size, rule: { shape } } = about;
+    await this.#ask("load", { wasm, model: bytes, size, shape });
     Object.assign(this, { about, shipped });
     return true;
   }

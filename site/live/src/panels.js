@@ -52,14 +52,15 @@ function listenDevice(desk) {
   select.append(...edition.models.map((one) => element("option", { value: one.name }, form(one))));
   let current = select.value;
   const load = async () => {
+    const asked = select.value;
     find("copied").textContent = "loading ...";
     try {
-      if (await desk.useModel(asset(select.value), true)) current = select.value;
+      if (await desk.useModel(asset(asked), true)) current = asked;
       find("copied").textContent = "";
     } catch (error) {
       find("copied").textContent = `These weights could not be loaded: ${error.message}`;
-      select.value = current;
     }
+    if (select.value === asked) select.value = current; // else another was chosen meanwhile
   };
   select.addEventListener("change", load);
   onClick("back", async () => {

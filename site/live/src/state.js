@@ -49,6 +49,7 @@ export function fromAddress(text, edition) {
   state.noise = clamp(number(words.get("noise"), 0), 0, 2);
   const [gain, donor] = list("other");
   state.donor = clamp(number(gain, 0), 0, 2);
-  if (Number.isInteger(donor)) state.donorClip = clamp(donor - 1, 0, last);
+  const other = clamp(donor - 1, 0, last);
+  if (Number.isInteger(other) && other !== state.clip) state.donorClip = other;
   return state;
 }

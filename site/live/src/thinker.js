@@ -71,8 +71,12 @@ export class Thinker {
     setting.resampled ??= await resampled(setting.waveform, clip.rate, rule.rate);
     const heard = logMel(silent ? new Float32Array(1) : setting.resampled, second, rule);
     const frame = normalised(this.#frames.pixels, second, size[0]);
-    const { ms, outputs } = await this.#model.run(frame, heard);
+    if (about !== this.#model.about) return;
+    const answer = await this.#model.run(frame, heard).catch((error) => {
+      if (about === this.#model.about) throw error; // another network was asked what was meant for this one
+    });
     if (clip !== this.#setting.clip || about !== this.#model.about) return;
+    const { ms, outputs } = answer;
     const mask = margin(outputs.logits);
     if (silent) this.#dark.set(second, coverage(mask));
     else this.answers.set(second, { key, outputs, mask, heard, frame, size: size[0] });

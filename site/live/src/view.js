@@ -1,5 +1,5 @@
 // What is shown of the desk: controls for what can be set, and what the network makes of it.
-import { objectAt, place } from "./clip.js";
+import { objectAt, place, sampled } from "./clip.js";
 import * as draw from "./draw.js";
 import { Inside } from "./inside.js";
 import { choices, element, find, Spot, Strip } from "./mixer.js";
@@ -21,6 +21,7 @@ export class View {
   #seconds = [];
   #clips = [];
   #inside = null;
+  #donor = null;
   cards = [];
 
   constructor(desk) {
@@ -52,6 +53,15 @@ export class View {
     find("truth-choice").hidden = !clip.objects.length;
     find("share").hidden = Boolean(clip.own); // of files nothing can be said in an address
     find("headline").textContent = this.#headline();
+    this.blank();
+  }
+
+  /** Another clip or network: nothing that was said of the one before is true of it. */
+  blank() {
+    find("verdict").className = "verdict";
+    tell("verdict-title", "\u00a0");
+    for (const id of ["verdict-text", "verdict-control", "agreement"]) tell(id, "");
+    find("picture").setAttribute("aria-label", "The picture; its mask is on the way.");
     this.showSeconds();
   }
 
@@ -77,10 +87,9 @@ export class View {
 
   #other() {
     const { edition, state, change, chooseOther } = this.desk;
-    const select = element("select", { "aria-label": "Which other clip is heard" });
+    const select = (this.#donor = element("select", { "aria-label": "Which other clip is heard" }));
     edition.clips.forEach((one, k) => {
       const option = element("option", { value: k }, `clip ${k + 1}: ${names(one)}`);
-      option.selected = k === state.donorClip;
       option.disabled = k === state.clip;
       select.append(option);
     });
@@ -95,7 +104,6 @@ export class View {
   showPlaying(still) {
     const { player, clip } = this.desk;
     find("play").setAttribute("aria-pressed", String(player.on));
-    find("play").setAttribute("aria-label", player.on ? "Stop the sound" : "Play the sound");
     find("head").hidden = !player.on;
     if (!player.on) this.meters();
     const shown = still ? Math.min(clip.seconds - 1, Math.floor(player.position)) : player.position;
@@ -114,10 +122,11 @@ export class View {
 
   // --- what is marked ---
 
-  /** The mask of a second: the last that was computed, else PyTorch's, which came with the clip. */
+  /** The mask of a second: the last that was computed; before the network has loaded, PyTorch's, which came with the
+   * clip. */
   #maskOf(second) {
     const { thinker, state, model, clip } = this.desk;
-    const answer = thinker.answers.get(second), standsIn = untouched(state) && (!model.about || model.shipped);
+    const answer = thinker.answers.get(second), standsIn = untouched(state) && !model.about;
     return answer ? { mask: answer.mask, size: answer.size } : { mask: standsIn ? stored(clip, second) : null, size: clip.size };
   }
 
@@ -127,13 +136,13 @@ export class View {
     const side = Math.min(1024, Math.round(canvas.clientWidth * Math.min(2, devicePixelRatio))) || 448;
     const truth = find("truth").checked && clip.objects.length ? truthOf(clip, state, second) : null;
     draw.stage(canvas, clip, second, mask, size, truth, side);
-    const shared = size === clip.size ? mask : null, objects = objectsIn(clip, state, second, shared);
+    const judged = mask && sampled(mask, size, clip.size), objects = objectsIn(clip, state, second, judged);
     this.#seconds.forEach(({ input }, t) => (input.checked = t === second));
     tell("mix-title", `The mix in second ${second + 1}`);
     this.#showStrips(objects, second);
     if (!player.on) this.meters();
     const fresh = thinker.fresh(second);
-    if (fresh) this.#showAnswer(fresh, objects, second);
+    if (fresh) this.#showAnswer({ ...fresh, mask: judged }, objects, second);
     find("live").classList.toggle("on", Boolean(model.about));
   }
 
@@ -164,6 +173,7 @@ export class View {
     });
     this.#strips.at(-2).set({ gain: state.noise, muted: false });
     this.#strips.at(-1).set({ gain: state.donor, muted: false });
+    this.#donor.value = state.donorClip;
   }
 
   /** The label of a thing stands below it, or above it where it would cover another. */
@@ -182,8 +192,8 @@ export class View {
     tell("verdict-title", found.title);
     tell("verdict-text", found.text);
     tell("verdict-control", dark === undefined ? "" : inSilence(dark));
-    const judged = seen.length && mask.length === clip.size ** 2, score = judged && iou(mask, truthOf(clip, state, second));
-    tell("agreement", judged ? `overlap with the right answer: ${score.toFixed(2)}` : "");
+    const score = seen.length && iou(mask, truthOf(clip, state, second));
+    tell("agreement", seen.length ? `overlap with the right answer: ${score.toFixed(2)}` : "");
     const marked = seen.filter((one) => one.marked >= MARKED).map(({ name }) => name);
     find("picture").setAttribute("aria-label", `Second ${second + 1}. Marked: ${marked.join(", ") || "no known thing"}.`);
     this.cards.forEach((card) => card.show(seen, untouched(state)));
@@ -209,6 +219,7 @@ export class View {
     tell("model-said", `Network: ${source} (${method}), ${weights}, ${size.join(" × ")} pixels.`);
     find("back").hidden = this.desk.model.shipped;
     find("copy").disabled = true;
+    this.blank();
     // A single file holds the first form alone; another network has no other.
     const single = document.querySelector("html[data-single]") !== null, { models } = this.desk.edition;
     find("weights-choice").hidden = single || models.length < 2 || !this.desk.model.shipped;

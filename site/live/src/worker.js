@@ -24,7 +24,8 @@ async function run(on, { frame, size, logMel, shape }) {
 }
 
 const answers = {
-  async load({ wasm, model }) {
+  /** size and shape: of a frame and of a log-mel, on which it is tried. */
+  async load({ wasm, model, size, shape }) {
     ort.env.wasm.wasmBinary ??= wasm;
     const before = [session, bytes];
     bytes = new Uint8Array(model);
@@ -35,6 +36,8 @@ const answers = {
         await session.release();
         throw new Error("it has other inputs");
       }
+      const [frame, logMel] = [[3, ...size], shape].map((sides) => new Float32Array(sides.reduce((a, b) => a * b)));
+      await run(session, { frame, size, logMel, shape });
     } catch (error) {
       [session, bytes] = before;
       throw error;
