@@ -62,7 +62,7 @@ def test_a_sweep_and_what_it_leaves(tmp_path, monkeypatch, capfd):
     assert sweep.sweep(["mini"], **arguments) == []
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "sweep").iterdir()} == files
     records.write(results.path_of(tmp_path / "sweep", "good", 0), {**result, "ear": 64 * "0"})
-    with pytest.raises(ValueError, match="good_seed0.json: was trained with another ear.*Give another --out"):
+    with pytest.raises(ValueError, match="good_seed0.json: was trained with another ear.*give another --out"):
         sweep.sweep(["mini"], **arguments)
     monkeypatch.setitem(runs.RUNS, "good", replace(declared["good"], train={"learning_rate": 1e-3}))
     with pytest.raises(ValueError, match="good_seed0.json.*other settings"):
