@@ -589,8 +589,8 @@ workbook.table(["", "truth covers", *cells, "marked in silence"], rows)
 # Nine pictures are too few for an interval, so look at the rows, and do not trust the means far.
 # What they show, and what they leave open:
 #
-# - **Its own recording is hardly better than a foreign one.** So this score shows no listening. It
-#   does not say which half fails.
+# - **Its own recording is little better than a foreign one**, and with no picture the best of the
+#   nine. So this score shows hardly any listening. It does not say which half fails.
 # - **Eye and ear both fail.** Most of the score is gone if only the picture is new, and also if
 #   only the recording is.
 # - **In silence nothing is marked**, in any picture. This carries over.
