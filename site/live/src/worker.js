@@ -7,7 +7,7 @@ ort.env.wasm.numThreads = 1;
 ort.env.logLevel = "error";
 let session, bytes;
 
-const open = (options) => ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], ...options });
+const open = (model, options) => ort.InferenceSession.create(model, { executionProviders: ["wasm"], ...options });
 
 /** A frame (1, 1, 3, H, W) and its log-mel (1, 1, 1, F, M) -> the graph's outputs by name, and milliseconds. */
 async function run(on, { frame, size, logMel, shape }) {
@@ -27,29 +27,27 @@ const answers = {
   /** size and shape: of a frame and of a log-mel, on which it is tried. */
   async load({ wasm, model, size, shape }) {
     ort.env.wasm.wasmBinary ??= wasm;
-    const before = [session, bytes];
-    bytes = new Uint8Array(model);
+    const given = new Uint8Array(model), opened = await open(given);
     try {
-      session = await open();
-      const { inputNames, outputNames } = session;
-      if (inputNames.join() !== "frames,log_mel" || outputNames[0] !== "logits") {
-        await session.release();
+      if (opened.inputNames.join() !== "frames,log_mel" || opened.outputNames[0] !== "logits") {
         throw new Error("it has other inputs");
       }
       const [frame, logMel] = [[3, ...size], shape].map((sides) => new Float32Array(sides.reduce((a, b) => a * b)));
-      await run(session, { frame, size, logMel, shape });
+      await run(opened, { frame, size, logMel, shape });
     } catch (error) {
-      [session, bytes] = before;
+      await opened.release();
       throw error;
     }
-    await before[0]?.release();
+    const before = session;
+    [session, bytes] = [opened, given];
+    await before?.release();
   },
 
   run: (given) => run(session, given),
 
   /** Of the operators' time, each part's share, over so many runs. */
   async profile({ times, ...given }) {
-    const profiled = await open({ enableProfiling: true });
+    const profiled = await open(bytes, { enableProfiling: true });
     for (let i = 0; i <= times; i++) await run(profiled, given);
     const heard = listen();
     profiled.endProfiling();
