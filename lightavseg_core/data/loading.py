@@ -193,8 +193,9 @@ def told_of_loaders() -> Iterator[None]:
     """Wraps a training: raises ChildProcessError, with a remedy, if a process that loads clips has ended."""
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except Exception as error:
+        # torch raises it from a signal, wherever the program is then: a reader may have put it in its words.
+        if "DataLoader worker (pid" not in str(error):
             raise
         raise ChildProcessError(
             "a process that loads clips has ended; memory may have run out. Use fewer of them (--workers); "

@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers.command import run
 from helpers.launched import start
+from PIL import Image
 
 from lightavseg_core import TrainConfig, Trainer, create_model, evaluate, list_methods
 from lightavseg_core.data import AVSBench
@@ -74,6 +75,20 @@ def test_a_process_that_loads_is_killed(root, tmp_path):
     assert running.returncode == 2 and "Traceback" not in error
     assert "lightavseg: a process that loads clips has ended" in error
     assert list(out.glob("checkpoints/*.safetensors"))
+
+
+def test_a_process_is_killed_while_a_picture_is_read(root, tmp_path, monkeypatch):
+    """torch raises its error out of a signal, in the middle of anything: no picture is blamed for it."""
+    model = create_model("lightavseg", preset="tiny", size=32)
+    train, validation = (AVSBench(root, "ms3", split, 32, model.front_end) for split in ("train", "val"))
+    trainer = Trainer(model, TrainConfig(epochs=1, batch_size=2, audio_weights="joint"), tmp_path)
+
+    def signalled(*_, **__):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(Image, "open", signalled)
+    with pytest.raises(ChildProcessError, match="a process that loads clips has ended"):
+        trainer.fit(train, validation)
 
 
 def test_a_folder_that_cannot_be_written(root, capsys):
