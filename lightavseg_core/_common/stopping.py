@@ -60,9 +60,17 @@ def terminated_cleanly() -> Iterator[None]:
         yield
 
 
+def ignore_termination() -> None:
+    """For a process that is about to end by itself: a launcher that has lost one process terminates the
+    others, and would cut short what they have to say."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 @contextmanager
 def _handled(numbers: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Handles these signals, except those that are ignored or not Python's, and only in the main thread."""
+    """Handles these signals, except those that are ignored or not Python's, and only in the main thread. What
+    the body has set itself stays."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in numbers}
@@ -73,4 +81,5 @@ def _handled(numbers: Iterable[int], handler: Callable[[int, object], None]) -> 
         yield
     finally:
         for number, old in before.items():
-            signal.signal(number, old)
+            if signal.getsignal(number) is handler:
+                signal.signal(number, old)

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .stopping import ignore_termination
 from .switches import no_settings_from_outside
 
 T = TypeVar("T")
@@ -117,12 +118,14 @@ def alike(model: nn.Module, batches: Sequence[T]) -> Iterator[T]:
 
 @contextmanager
 def each_told_of_others() -> Iterator[None]:
-    """Raises ConnectionError in place of the network's error when another process has ended."""
+    """Raises ConnectionError in place of the network's error when another process has ended. From then on the
+    process ignores SIGTERM."""
     try:
         yield
     except RuntimeError as error:
         if world() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error).lower()):
             raise
+        ignore_termination()
         why = str(error).strip().splitlines()[0][:200]
         raise ConnectionError(
             f"process {rank()} of {world()}: another process has ended or cannot be reached, so this one "

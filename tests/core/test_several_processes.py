@@ -12,7 +12,9 @@ from helpers.tiny import create
 from torchmetrics import MaxMetric
 
 from lightavseg_core import TrainConfig, Trainer
+from lightavseg_core._common import together
 from lightavseg_core._common.scores import put, taken
+from lightavseg_core._common.stopping import requests, terminated_cleanly
 from lightavseg_core.data import AVSBench
 from lightavseg_core.data.sounding_shapes import generate
 from lightavseg_core.evaluation import score_for
@@ -158,6 +160,22 @@ def test_a_process_that_dies_takes_the_other_along(root, tmp_path):
     assert "lightavseg: process 0 of 2: another process has ended or cannot be reached" in err
     assert "Traceback" not in err.split("another process has ended")[0]
     assert list((tmp_path / "checkpoints").glob("*.safetensors"))
+
+
+def test_a_launchers_signal_does_not_hide_the_reason(monkeypatch):
+    """Whenever it terminates the process that is left, that one says what it ends of."""
+    monkeypatch.setattr(together, "world", lambda: 2)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(ConnectionError, match="another process has ended"), terminated_cleanly():
+            try:
+                with requests(patient=True), together.each_told_of_others():
+                    raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_score_that_is_no_sum_is_refused():
