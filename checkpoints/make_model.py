@@ -66,13 +66,16 @@ the notebooks run at once.""",
         "make checkpoint-photos",
         {"train": 8000, "val": 160, "test": 320},
         lav.TrainConfig(
-            epochs=17,
+            epochs=40,
+            batch_size=20,
+            frames=2,
             audio_epochs=7,
             half=0.36,
+            three_quarters=0.7,
             learning_rate=4e-3,
             weight_decay=0.01,
             negatives=0.05,
-            validate_every=5,
+            validate_every=10,
             seed=SEED,
         ),
         "trained on SoundingPhotos",
@@ -107,7 +110,7 @@ which.
 |---|---|
 | data | {data} `ms3`, {train} training, {val} validation clips of 5 frames, {size} px, seed {seed} |
 | command | `{command}` (commit {commit}) |
-| training | {epochs} epochs, batch of {batch}, AdamW, one-cycle to {rate:g}; negatives {negatives:.0%} |
+| training | {epochs} epochs, batches of {batch}, AdamW, one-cycle to {rate:g}; negatives {negatives:.0%} |
 | machine | {device}, {threads} thread(s), torch {torch}, {date}: {minutes:.0f} minutes |
 | audio encoder | pretrained to tag each second, then frozen; whole sounding sets right {sets_right:.1%} |
 
@@ -222,7 +225,7 @@ def ship(name: str, model: lav.models.AVSModel, log: list[dict], data: Path, mad
         commit=made["commit"],
         date=made["date"],
         epochs=shipped.config.epochs,
-        batch=shipped.config.batch_size,
+        batch=f"{shipped.config.batch_size} clips ({shipped.config.frames or 'all'} frames of each)",
         rate=shipped.config.learning_rate,
         negatives=shipped.config.negatives,
         minutes=measured["minutes"],

@@ -109,8 +109,7 @@ def predict(model: nn.Module, item: dict, log_mel: Tensor | None = None) -> Tens
     with torch.inference_mode(), evaluating(model):
         logits = model(item["frames"][None].to(device), heard[None].to(device)).logits[0]
     check_finite(logits, lambda second: f"clip {item['name']}, second {second}")
-    marked = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1) > 0
-    return marked.cpu()
+    return (logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1) > 0).cpu()
 
 
 def frame_iou(predicted: Tensor, truth: Tensor) -> Tensor:

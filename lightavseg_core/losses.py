@@ -49,19 +49,18 @@ def segmentation_loss(logits: Tensor, target: Tensor, kind: str = "dice_bce") ->
     terms = []
     if logits.shape[1] == 1:
         logits, target = logits[:, 0], target.to(logits.dtype)  # (N, H, W)
+        entropy = F.binary_cross_entropy_with_logits
         if dice:
             terms.append(dice(logits.sigmoid(), target))
-        if with_bce:
-            terms.append(F.binary_cross_entropy_with_logits(logits, target))
     else:
-        target = target.long()
+        target, entropy = target.long(), F.cross_entropy
         if dice:
             probability = logits.softmax(1)
             present = target.unique().tolist()
             of_class = [dice(probability[:, c], (target == c).to(logits.dtype)) for c in present]
             terms.append(torch.stack(of_class).mean())
-        if with_bce:
-            terms.append(F.cross_entropy(logits, target))
+    if with_bce:
+        terms.append(entropy(logits, target))
     return torch.stack(terms).sum()
 
 

@@ -105,7 +105,7 @@ class Trainer:
         accumulate = config.accumulate if state is None else folder.share_of(state, config.accumulate)
         workers = loading_processes(config.workers, accelerator.device.type)
         mixed = with_negatives(train, config.negatives)
-        loader = training_loader(mixed, config.batch_size, config.seed, workers, accumulate)
+        loader = training_loader(mixed, config.batch_size, config.seed, workers, accumulate, config.frames)
         dealt = loader.batch_sampler
         set_seed(config.seed)
         prepare_audio(self.model, train, validation, config, accelerator.device, folder, state)

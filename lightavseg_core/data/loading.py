@@ -22,10 +22,11 @@ from .avsbench import AVSBench, collate
 
 class _Drawn(Dataset):
     """Clips whose random draws, such as AVSS's crops, depend only on seed, epoch and index: not on the
-    process that loads them, nor on any other draws."""
+    process that loads them, nor on any other draws. frames: as in `some_frames`."""
 
-    def __init__(self, clips: AVSBench, seed: int, workers: int):
-        self.clips, self.seed, self.epoch = clips, seed, torch.zeros((), dtype=torch.int64)
+    def __init__(self, clips: AVSBench, seed: int, workers: int, frames: int):
+        self.clips, self.seed, self.frames = clips, seed, frames
+        self.epoch = torch.zeros((), dtype=torch.int64)
         if workers:
             self.epoch.share_memory_()  # those that load are told of the next epoch
 
@@ -40,7 +41,17 @@ class _Drawn(Dataset):
         mixed = np.random.SeedSequence((self.seed, int(self.epoch), index)).generate_state(1, np.uint64)
         with torch.random.fork_rng(devices=()):
             torch.default_generator.manual_seed(int(mixed[0]))
-            return self.clips[index]
+            return some_frames(self.clips[index], self.frames)
+
+
+def some_frames(item: dict, count: int) -> dict:
+    """A clip's item with `count` of its frames, drawn at random, annotated ones first, in their order; 0, or
+    more than it has: all of them."""
+    annotated = item["annotated"]
+    if not 0 < count < len(annotated):
+        return item
+    chosen = (annotated + torch.rand(len(annotated))).topk(count).indices.sort().values
+    return {key: part[chosen] if isinstance(part, Tensor) else part for key, part in item.items()}
 
 
 class _Shuffled(RandomSampler):
@@ -87,17 +98,18 @@ def _goes_on_working(_: int) -> None:
 
 
 def training_loader(
-    clips: AVSBench, batch_size: int, seed: int, workers: int, accumulate: int = 1
+    clips: AVSBench, batch_size: int, seed: int, workers: int, accumulate: int = 1, frames: int = 0
 ) -> DataLoader:
     """Batches of clips in a new order in each epoch, drawn from the seed, whatever the number of loading
-    processes. An incomplete batch at the end of an epoch is dropped, unless it is the only one.
+    processes. An incomplete batch at the end of an epoch is dropped, unless it is the only one. frames: as in
+    `some_frames`.
 
     With several training processes these are one's own batches, in whole steps of `accumulate` (`_Dealt`).
     """
     order = _Shuffled(clips, generator=torch.Generator().manual_seed(seed))
     batches = BatchSampler(order, batch_size, drop_last=len(clips) >= batch_size)
     return DataLoader(
-        _Drawn(clips, seed, workers),
+        _Drawn(clips, seed, workers, frames),
         batch_sampler=_Dealt(batches, accumulate),
         collate_fn=collate,
         num_workers=workers,

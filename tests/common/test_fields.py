@@ -16,6 +16,7 @@ WRONG = {
     "clip_norm": {-1: "at least 0", math.nan: "at least 0"},
     "epochs": {-1: "at least 0", 2.5: "int", True: "int", "3": "int"},
     "batch_size": {0: "at least 1"},
+    "frames": {-1: "at least 0", 0.5: "int"},
     "accumulate": {0: "at least 1", 1.5: "int"},
     "audio_epochs": {0: "at least 1"},
     "validate_every": {0: "at least 1"},
