@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from lightavseg_core import TrainConfig, Trainer
 from lightavseg_core.data import AVSBench, avsbench
-from lightavseg_core.data.loading import loading_processes, training_loader
+from lightavseg_core.data.loading import loading_processes, some_frames, training_loader
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def test_training_says_that_it_waits(shapes, slow, capsys, cache, words):
 
 @pytest.mark.slow
 def test_loading_processes_change_nothing_but_the_time(shapes):
-    """Neither the order of the clips nor what of them is drawn, in a second epoch either."""
+    """Neither the order of the clips nor what of them is drawn, frames and crops, in a second epoch either."""
     losses, crops = [], []
     data = AVSBench(shapes, "avss", "train", 32)
     data.clips = data.clips[:4]
     for workers in (None, 2):
         model = create(size=32, num_classes=data.num_classes)
-        config = TrainConfig(audio_weights="joint", epochs=2, batch_size=2, workers=workers)
+        config = TrainConfig(audio_weights="joint", epochs=2, batch_size=2, frames=2, workers=workers)
         trainer = Trainer(model, config)
         trainer.fit(data, AVSBench(shapes, "avss", "val", 32))
         losses.append([entry["loss"] for entry in trainer.log if entry["event"] == "step"])
@@ -59,6 +59,22 @@ def test_loading_processes_change_nothing_but_the_time(shapes):
         loader.dataset.set_epoch(epoch)
         crops.append(loader.dataset[1]["frames"])
     assert torch.equal(crops[0], crops[1]) and not torch.equal(crops[0], crops[2])
+
+
+def test_some_frames_of_a_clip(shapes):
+    """With their sounds and masks, in their order, others each time; those that can teach come first."""
+    item, drawn = AVSBench(shapes, "ms3", "train", 64)[0], set()
+    assert some_frames(item, 0) is some_frames(item, 5) is some_frames(item, 9) is item
+    for _ in range(40):
+        few = some_frames(item, 2)
+        chosen = [next(t for t in range(5) if torch.equal(item["frames"][t], one)) for one in few["frames"]]
+        drawn.add(tuple(chosen))
+        assert few["name"] == item["name"] and chosen == sorted(chosen)
+        for key in ("log_mel", "mask", "annotated"):
+            assert torch.equal(few[key], item[key][chosen])
+    assert len(drawn) > 5
+    first = {**item, "annotated": torch.tensor([True, False, False, False, False])}  # as S4 trains
+    assert all(some_frames(first, 1)["annotated"] for _ in range(20))
 
 
 def test_the_order_of_clips_is_that_of_torchs_loader(shapes):
