@@ -17,14 +17,14 @@ class TrainConfig:
     batch_size: int = 8
     """Clips in a batch."""
     frames: int = 0
-    """Frames of each clip in a batch, drawn anew each time, annotated ones first; 0: all. Those of one clip
-    resemble each other, so in the same time a few of each of more clips teach more."""
+    """Frames of each clip in a batch, drawn anew each time, annotated ones first; 0: all. Of as many frames,
+    a few of each of more clips teach more. Methods that look across frames see only these."""
     accumulate: int = 1
     """Batches of a step in each process, one after the other (gradient accumulation)."""
     recompute: bool = False
     """Keep only the inputs of blocks and recompute them in the backward pass: same result, less memory."""
     half: float = 0.3
-    """Up to this share of the epochs frames have half their sides: a step takes less than half its time."""
+    """Up to this share of the epochs, frames have half their sides: enough for what sounds, roughly where."""
     three_quarters: float = 0.75
     """Up to this share of the epochs, frames have three quarters of their sides."""
     learning_rate: float = 8e-3

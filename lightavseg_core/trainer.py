@@ -192,7 +192,7 @@ class Trainer:
         if self.folder.path:
             self.model.check_saveable()
         predict(self.model, validation[0])
-        batch = smallest_batch(train, self.config.batch_size)
+        batch = smallest_batch(train, self.config.batch_size, self.config.frames, self.config.sides(1))
         batch["annotated"][:] = True  # in other clips something is
         with evaluating(self.model), buffers_kept(self.model, always=True), large_enough(batch):
             self._loss(self.model.train(), send_to_device(batch, self.accelerator.device))

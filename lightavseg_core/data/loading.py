@@ -22,7 +22,7 @@ from .avsbench import AVSBench, collate
 
 class _Drawn(Dataset):
     """Clips whose random draws, such as AVSS's crops, depend only on seed, epoch and index: not on the
-    process that loads them, nor on any other draws. frames: as in `some_frames`."""
+    process that loads them, nor on any other draws. frames: as in TrainConfig."""
 
     def __init__(self, clips: AVSBench, seed: int, workers: int, frames: int):
         self.clips, self.seed, self.frames = clips, seed, frames
@@ -102,7 +102,7 @@ def training_loader(
 ) -> DataLoader:
     """Batches of clips in a new order in each epoch, drawn from the seed, whatever the number of loading
     processes. An incomplete batch at the end of an epoch is dropped, unless it is the only one. frames: as in
-    `some_frames`.
+    TrainConfig.
 
     With several training processes these are one's own batches, in whole steps of `accumulate` (`_Dealt`).
     """
@@ -119,12 +119,12 @@ def training_loader(
     )
 
 
-def shrunk(batch: dict, share: float) -> dict:
-    """A batch with the sides of frames and masks scaled by `share`: multiples of 16 pixels, at least 32."""
-    if share == 1:
+def shrunk(batch: dict, side: float) -> dict:
+    """A batch with the sides of frames and masks scaled by `side`: multiples of 16 pixels, at least 32."""
+    if side == 1:
         return batch
     frames, mask = batch["frames"], batch["mask"]
-    sides = [max(32, round(share * side / 16) * 16) for side in mask.shape[-2:]]
+    sides = [max(32, round(side * pixels / 16) * 16) for pixels in mask.shape[-2:]]
     small = F.interpolate(frames.flatten(0, 1), sides, mode="bilinear", antialias=True)
     small_mask = F.interpolate(mask, sides, mode="nearest-exact")
     return {**batch, "frames": small.unflatten(0, frames.shape[:2]), "mask": small_mask}
@@ -159,11 +159,13 @@ def names_in(step: list[dict]) -> tuple[list[str], list[str]]:
     return names, broken
 
 
-def smallest_batch(clips: AVSBench, batch_size: int) -> dict:
-    """The first clip twice; if a batch holds only one clip, the shortest."""
-    if min(batch_size, len(clips)) > 1:
-        return collate([clips[0]] * 2)
-    return collate([clips[min(range(len(clips)), key=lambda i: len(clips.clips[i].frames))]])
+def smallest_batch(clips: AVSBench, batch_size: int, frames: int = 0, side: float = 1.0) -> dict:
+    """The first clip twice; if a batch holds only one clip, the shortest. frames: as in TrainConfig. side: as
+    in `shrunk`."""
+    items = [clips[0]] * 2
+    if min(batch_size, len(clips)) == 1:
+        items = [clips[min(range(len(clips)), key=lambda i: len(clips.clips[i].frames))]]
+    return shrunk(collate([some_frames(item, frames) for item in items]), side)
 
 
 @contextmanager
@@ -177,9 +179,9 @@ def large_enough(batch: dict) -> Iterator[None]:
             raise
         height, width = batch["frames"].shape[-2:]
         raise ValueError(
-            f"clip {batch['name'][0]}: its single frame of {width} x {height} pixels, alone in a batch, has "
-            "one position in the coarsest map, but batch norms need two. Use a batch_size of 2 or more, or "
-            "frames of more than 64 pixels (--batch-size, --size)."
+            f"clip {batch['name'][0]}: a single frame of {width} x {height} pixels, alone in a batch, has "
+            "one position in the coarsest map, but batch norms need two. Use a batch_size of 2 or more, more "
+            "of a clip's frames, or frames of more than 64 pixels (--batch-size, --frames, --size, --half 0)."
         ) from None
 
 

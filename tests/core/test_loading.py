@@ -43,18 +43,20 @@ def test_training_says_that_it_waits(shapes, slow, capsys, cache, words):
 
 @pytest.mark.slow
 def test_loading_processes_change_nothing_but_the_time(shapes):
-    """Neither the order of the clips nor what of them is drawn, frames and crops, in a second epoch either."""
-    losses, crops = [], []
+    """Neither the order of the clips nor what of them is drawn, frames and crops; in a second epoch too."""
+    losses, crops, trained_on = [], [], set()
     data = AVSBench(shapes, "avss", "train", 32)
     data.clips = data.clips[:4]
     for workers in (None, 2):
         model = create(size=32, num_classes=data.num_classes)
         config = TrainConfig(audio_weights="joint", epochs=2, batch_size=2, frames=2, workers=workers)
         trainer = Trainer(model, config)
+        model.register_forward_pre_hook(lambda _, given: trained_on.add((_.training, given[0].shape[:2])))
         trainer.fit(data, AVSBench(shapes, "avss", "val", 32))
         losses.append([entry["loss"] for entry in trainer.log if entry["event"] == "step"])
     assert len(losses[0]) == 4 and losses[0] == losses[1]
-    loader = training_loader(data, 1, seed=0, workers=0)
+    assert {shape for training, shape in trained_on if training} == {(2, 2)}
+    loader = training_loader(data, 1, seed=0, workers=0, frames=2)
     for epoch in (0, 0, 1):
         loader.dataset.set_epoch(epoch)
         crops.append(loader.dataset[1]["frames"])
