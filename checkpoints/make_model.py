@@ -66,16 +66,13 @@ the notebooks run at once.""",
         "make checkpoint-photos",
         {"train": 8000, "val": 160, "test": 320},
         lav.TrainConfig(
-            epochs=40,
-            batch_size=20,
-            frames=2,
+            epochs=17,
             audio_epochs=7,
             half=0.36,
-            three_quarters=0.7,
             learning_rate=4e-3,
             weight_decay=0.01,
             negatives=0.05,
-            validate_every=10,
+            validate_every=5,
             seed=SEED,
         ),
         "trained on SoundingPhotos",
@@ -110,7 +107,7 @@ which.
 |---|---|
 | data | {data} `ms3`, {train} training, {val} validation clips of 5 frames, {size} px, seed {seed} |
 | command | `{command}` (commit {commit}) |
-| training | {epochs} epochs, batches of {batch}, AdamW, one-cycle to {rate:g}; negatives {negatives:.0%} |
+| training | {epochs} epochs, batch of {batch}, AdamW, one-cycle to {rate:g}; negatives {negatives:.0%} |
 | machine | {device}, {threads} thread(s), torch {torch}, {date}: {minutes:.0f} minutes |
 | audio encoder | pretrained to tag each second, then frozen; whole sounding sets right {sets_right:.1%} |
 
@@ -225,7 +222,7 @@ def ship(name: str, model: lav.models.AVSModel, log: list[dict], data: Path, mad
         commit=made["commit"],
         date=made["date"],
         epochs=shipped.config.epochs,
-        batch=f"{shipped.config.batch_size} clips ({shipped.config.frames or 'all'} frames of each)",
+        batch=shipped.config.batch_size,
         rate=shipped.config.learning_rate,
         negatives=shipped.config.negatives,
         minutes=measured["minutes"],

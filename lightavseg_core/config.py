@@ -17,8 +17,8 @@ class TrainConfig:
     batch_size: int = 8
     """Clips in a batch."""
     frames: int = 0
-    """Frames of each clip in a batch, drawn anew each time, annotated ones first; 0: all. Of as many frames,
-    a few of each of more clips teach more. Methods that look across frames see only these."""
+    """Frames of each clip in a batch, drawn anew each time, annotated ones first; 0: all. A few of each of
+    more clips can teach more than all of fewer. Methods that look across frames see only these."""
     accumulate: int = 1
     """Batches of a step in each process, one after the other (gradient accumulation)."""
     recompute: bool = False

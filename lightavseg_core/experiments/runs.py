@@ -78,7 +78,7 @@ ONE_LARGER = Run(budget=LARGER, seeds=1)  # to be looked into, clip by clip
 EYES = Budget(2400, 80, 160, 128, 8, batch_size=8, learning_rate=3e-3, half=0.3, three_quarters=0.75)
 LITE = Run(options={"visual": "efficientnet_lite0"}, train={"weight_decay": 0.01}, budget=EYES, cast="photos")
 # What helps with individuals that are new: a cast that varies more in training, each with an ear of its own.
-# Like checkpoints/photos, but shorter, with all frames of a clip in a batch, and with a higher rate.
+# Like checkpoints/photos, but shorter, and with a higher rate.
 VARIED = Run(
     budget=Budget(1600, 80, 160, 128, 7, 12, 8, 8e-3, half=0.3, three_quarters=0.75),
     train={"audio_weights": "pretrain", "weight_decay": 0.01, "negatives": 0.05}, seeds=2, cast="photos",

@@ -261,8 +261,7 @@ if PHOTOS:
 # %% [markdown]
 # That is a beginning. `make checkpoint-photos` trained the shipped model in the same way for much
 # longer. It trained the ear first, on mixtures of which none came twice. A few clips in a hundred
-# were *negatives*: heard with silence, noise or a foreign sound. Of each clip, an epoch took two of
-# its five frames: they resemble each other, and so a batch of 40 frames showed 20 scenes, not eight.
+# were *negatives*: heard with silence, noise or a foreign sound.
 
 # %%
 trained = read("photos.json")
