@@ -81,6 +81,7 @@ STARTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", STARTS)
 def test_start_up_counts_its_modules(code):
     """Times vary, what is imported does not: 63 modules are 0.1 s, 184 are 0.3 s, torch's 2,000 seconds."""

@@ -24,6 +24,7 @@ def step(model, batch, again):
     return gradients | dict(model.named_buffers()), live.peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", list_methods())
 def test_gradients_and_statistics_are_the_same(method):
     results = []

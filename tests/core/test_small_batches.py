@@ -58,6 +58,7 @@ def test_what_a_batch_holds_at_least(short):
     assert smallest_batch(data, 4)["frames"].shape[:2] == (1, 1)
 
 
+@pytest.mark.slow
 def test_one_frame_of_a_clip_and_small_ones(shapes, tmp_path):
     """Where few frames are asked for, or they are small at first, a start that would fail later fails now."""
     batch = smallest_batch(dataset(shapes, size=64), 4, frames=2, side=0.5)

@@ -362,6 +362,7 @@ def test_masks_are_mirrored_with_their_frames(root):
     assert torch.equal(batch["log_mel"], original["log_mel"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flip", [True, False])
 def test_clips_are_mirrored_if_asked_for(root, tmp_path, monkeypatch, flip):
     chosen = []

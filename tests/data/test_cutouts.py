@@ -36,6 +36,7 @@ def made(cast_folder, tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_the_same_bytes_and_no_file_in_two_splits(made, cast_folder, tmp_path):
     generate(tmp_path, "ms3", CLIPS, 64, cast=str(cast_folder), workers=2)
     again = contents(tmp_path / "Multi-sources")
@@ -138,6 +139,7 @@ def test_a_picture_lies_where_it_should(tmp_path):
     assert level.sum() == pytest.approx(40 * 10, rel=0.03)
 
 
+@pytest.mark.slow
 def test_something_out_of_view(cast_folder, tmp_path):
     """Is heard, stands in the events without a place, and changes nothing that is seen."""
     for name in ("shapes", str(cast_folder)):
@@ -184,6 +186,7 @@ def test_individuals_are_kept_apart(cast_folder):
             few.choice(which)
 
 
+@pytest.mark.slow
 def test_what_is_no_cast_is_told(cast_folder, tmp_path):
     def refused(error, words, folder):
         with pytest.raises(error, match=words) as told:

@@ -224,6 +224,7 @@ def test_half_a_jpeg_is_found(own_copy):
     assert broken == [str(path) for path in paths[:-1]]
 
 
+@pytest.mark.slow
 def test_many_clips_are_but_rows(tmp_path, monkeypatch):
     """100,000 clips open without a look at any of their files, and their list is small and stays so."""
     folder, asked = tmp_path / "Single-source", []

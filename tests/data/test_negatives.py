@@ -76,6 +76,7 @@ def test_what_is_heard(shapes):
     assert torch.equal(vectors.negative(0, "offscreen", 1)["log_mel"], both.flatten(1)[:, :7])
 
 
+@pytest.mark.slow
 def test_a_share_of_the_clips(shapes):
     clips = AVSBench(shapes, "ms3", "train", 32)
     assert with_negatives(clips, 0.0) is clips

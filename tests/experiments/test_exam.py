@@ -34,6 +34,7 @@ def farm(tmp_path, monkeypatch):
     return kept_here(tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_what_a_result_holds(farm, tmp_path, capsys):
     figure = tmp_path / "exam.png"
     given = "--out", tmp_path / "results", "--scenes", 1, "--figure", figure
@@ -137,6 +138,7 @@ def test_the_page_says_what_was_measured_of_what_ships():
         assert unseen._told(loss) in page
 
 
+@pytest.mark.slow
 def test_what_cannot_be_scored(farm, tmp_path, capsys):
     create(size=64, num_classes=3).save_pretrained(tmp_path / "classes")
     for command in ("exam", "unseen"):

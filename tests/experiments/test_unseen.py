@@ -50,6 +50,7 @@ def test_only_the_individuals_change(cast):
         assert torch.equal(truth.flatten(1).any(1), of_new.flatten(1).any(1))
 
 
+@pytest.mark.slow
 def test_a_result(cast, tmp_path, monkeypatch, capsys):
     """By a model that sees nothing of individuals, with a probe that says that all is silent."""
     monkeypatch.setattr(unseen, "cast_named", lambda name: cast)

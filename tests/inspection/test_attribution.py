@@ -266,6 +266,7 @@ def test_without_captum(monkeypatch):
         integrated_gradients(create(), *clip(size=64))
 
 
+@pytest.mark.slow
 def test_randomised_parts():
     model = create()
     state = torch.get_rng_state()

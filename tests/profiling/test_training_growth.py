@@ -1,5 +1,6 @@
 """What a training step takes as it grows."""
 
+import pytest
 import torch
 from helpers.tiny import create
 
@@ -19,6 +20,7 @@ def test_a_step_is_one():
     assert model.visual.training and not any(p.grad is not None for p in model.audio.parameters())
 
 
+@pytest.mark.slow
 def test_growth():
     """Memory grows with each of the three, and recomputing takes less; the picture shows all."""
     base = Shape(1, (32, 32), 2)

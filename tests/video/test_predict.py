@@ -71,6 +71,7 @@ def test_masks_are_the_models_own(shapes_film, tmp_path, capsys):
     assert manifest["versions"]["torch"]
 
 
+@pytest.mark.slow
 def test_from_a_notebook(shapes_film):
     data, path = shapes_film
     model = lav.load_model(TINY).train()
