@@ -51,7 +51,7 @@ def test_loading_processes_change_nothing_but_the_time(shapes):
         model = create(size=32, num_classes=data.num_classes)
         config = TrainConfig(audio_weights="joint", epochs=2, batch_size=2, frames=2, workers=workers)
         trainer = Trainer(model, config)
-        model.register_forward_pre_hook(lambda _, given: trained_on.add((_.training, given[0].shape[:2])))
+        model.register_forward_pre_hook(lambda of, given: trained_on.add((of.training, given[0].shape[:2])))
         trainer.fit(data, AVSBench(shapes, "avss", "val", 32))
         losses.append([entry["loss"] for entry in trainer.log if entry["event"] == "step"])
     assert len(losses[0]) == 4 and losses[0] == losses[1]
